@@ -1,0 +1,16 @@
+//! What the other rooms say to each other: events, batches, topics, configuration documents and
+//! the rules that decide a level. Pure code: no sockets, no files, no clock, no async.
+
+pub mod batch;
+pub mod config;
+pub mod event;
+pub mod json;
+pub mod name;
+pub mod payload;
+pub mod resolve;
+pub mod severity;
+pub mod topic;
+
+pub use event::{Attributes, Event, EventId};
+pub use severity::{Level, Severity};
+pub use topic::{Topic, Topics};
