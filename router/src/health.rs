@@ -63,7 +63,10 @@ impl Part {
     }
 
     fn set(&self, state: Option<String>) {
-        self.health.parts.lock().insert(self.name.to_string(), state);
+        self.health
+            .parts
+            .lock()
+            .insert(self.name.to_string(), state);
     }
 }
 

@@ -69,8 +69,10 @@ pub(crate) fn frame<R: Serialize>(record: &R, out: &mut Vec<u8>) -> Result<(), S
     Ok(())
 }
 
-/// Bodies of the good records, and where they end.
-fn scan(log: &[u8]) -> Result<(Vec<&[u8]>, usize), (usize, String)> {
+type Good<'a> = (Vec<&'a [u8]>, usize);
+
+/// Bodies of the good records, and where they end. The error is where damage begins, and what.
+fn scan(log: &[u8]) -> Result<Good<'_>, (usize, String)> {
     let mut bodies = Vec::new();
     let mut at = MAGIC.len();
     while let Some(rest) = log.get(at..).filter(|rest| !rest.is_empty()) {
@@ -99,14 +101,22 @@ fn record(rest: &[u8]) -> Result<&[u8], Bad> {
     let behind = &rest[HEAD..];
     if length == 0 {
         let zeros = rest.iter().all(|byte| *byte == 0);
-        return Err(if zeros { Bad::Torn } else { Bad::Damaged("empty record".into()) });
+        return Err(if zeros {
+            Bad::Torn
+        } else {
+            Bad::Damaged("empty record".into())
+        });
     }
     let body = behind.get(..length).ok_or(Bad::Torn)?;
     if crc32fast::hash(body) == crc {
         return Ok(body);
     }
     let last = behind[length..].iter().all(|byte| *byte == 0);
-    Err(if last { Bad::Torn } else { Bad::Damaged("checksum differs".into()) })
+    Err(if last {
+        Bad::Torn
+    } else {
+        Bad::Damaged("checksum differs".into())
+    })
 }
 
 impl StateLog {
@@ -138,7 +148,11 @@ impl StateLog {
         };
         let (bodies, end) = scan(&bytes).map_err(damaged)?;
         let records = decode(&bodies).map_err(|reason| damaged((end, reason)))?;
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(io)?;
         if end < bytes.len() {
             tracing::warn!(path = %path.display(), cut = bytes.len() - end, "a torn commit was cut");
             file.set_len(end as u64).map_err(io)?;
@@ -276,7 +290,10 @@ mod tests {
         bytes[MAGIC.len() + HEAD] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         let error = StateLog::open::<u64>(&path).unwrap_err();
-        assert!(matches!(error, StateError::Damaged { at: 8, .. }), "{error}");
+        assert!(
+            matches!(error, StateError::Damaged { at: 8, .. }),
+            "{error}"
+        );
     }
 
     #[test]
@@ -300,6 +317,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn a_torn_tail_is_cut(cut in 1usize..100) {
             let folder = tempfile::tempdir().unwrap();

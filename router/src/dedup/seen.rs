@@ -24,6 +24,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    #[cfg(test)]
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.novelty(number, number) == Novelty::Old
     }

@@ -161,13 +161,18 @@ impl Table {
 
     fn make_room(&mut self, key: &Key) {
         if matches!(key, Key::Journal(_)) {
-            let journals = self.entries.keys().filter(|key| matches!(key, Key::Journal(_)));
+            let journals = self
+                .entries
+                .keys()
+                .filter(|key| matches!(key, Key::Journal(_)));
             if journals.count() >= JOURNALS {
                 self.evict(1, |key| matches!(key, Key::Journal(_)));
             }
         } else if self.entries.len() >= self.capacity {
             // A sixteenth at once, so that the search is paid for by many insertions.
-            self.evict((self.capacity / 16).max(1), |key| !matches!(key, Key::Journal(_)));
+            self.evict((self.capacity / 16).max(1), |key| {
+                !matches!(key, Key::Journal(_))
+            });
         }
     }
 

@@ -71,7 +71,9 @@ impl Part {
             Keep::All => (&self.decoded.events[..], &[][..]),
             Keep::Some(indices) => (&[][..], &indices[..]),
         };
-        let chosen = some.iter().filter_map(|at| self.decoded.events.get(*at as usize));
+        let chosen = some
+            .iter()
+            .filter_map(|at| self.decoded.events.get(*at as usize));
         all.iter().chain(chosen)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::Sync;
 use crate::mqtt::Settled;
@@ -20,7 +20,8 @@ use crate::telemetry::{Books, Tally};
 pub(crate) struct Job {
     pub(crate) sync: Option<Sync>,
     pub(crate) state: Write,
-    pub(crate) settled: Settled,
+    /// What it settles; `None` when it only records what time has changed.
+    pub(crate) settled: Option<Settled>,
     pub(crate) tally: Tally,
 }
 
@@ -34,8 +35,14 @@ pub(crate) enum Write {
 /// Handle to the thread.
 pub(crate) struct Committer {
     jobs: Option<SyncSender<Job>>,
-    shared: Arc<Mutex<Progress>>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    progress: Mutex<Progress>,
+    ended: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +66,7 @@ impl Committer {
     pub(crate) fn start(name: &str, parts: Parts) -> io::Result<Committer> {
         // One under way, one handed in: submitting a third waits.
         let (jobs, queue) = sync_channel(1);
-        let shared = Arc::new(Mutex::new(Progress::default()));
+        let shared = Arc::new(Shared::default());
         let progress = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name(format!("commit {name}"))
@@ -73,56 +80,67 @@ impl Committer {
 
     /// Hands in a commit; waits while one is waiting already.
     pub(crate) fn submit(&self, job: Job) {
-        self.shared.lock().open += 1;
+        self.shared.progress.lock().open += 1;
         let gone = match &self.jobs {
             Some(jobs) => jobs.send(job).is_err(),
             None => true,
         };
         if gone {
-            let mut shared = self.shared.lock();
+            let mut shared = self.shared.progress.lock();
             shared.open -= 1;
-            shared.failed.get_or_insert("the committing thread is gone".into());
+            shared
+                .failed
+                .get_or_insert("the committing thread is gone".into());
         }
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        self.shared.lock().open > 0
+        self.shared.progress.lock().open > 0
+    }
+
+    /// Waits until everything handed in has ended.
+    pub(crate) fn wait_idle(&self) {
+        let mut progress = self.shared.progress.lock();
+        while progress.open > 0 {
+            self.shared.ended.wait(&mut progress);
+        }
     }
 
     /// Duration of the commit that ended since the last call.
     pub(crate) fn took(&self) -> Option<Duration> {
-        self.shared.lock().took.take()
+        self.shared.progress.lock().took.take()
     }
 
     /// Why commits have stopped, if they have.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.shared.lock().failed.clone()
+        self.shared.progress.lock().failed.clone()
     }
 
     /// Carries out what was handed in and ends the thread.
     pub(crate) fn finish(mut self) -> Result<(), String> {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                return Err("the committing thread panicked".into());
-            }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            return Err("the committing thread panicked".into());
         }
         self.failure().map_or(Ok(()), Err)
     }
 }
 
-fn run(mut parts: Parts, queue: &Receiver<Job>, shared: &Mutex<Progress>) {
+fn run(mut parts: Parts, queue: &Receiver<Job>, shared: &Shared) {
     for job in queue {
         let begun = Instant::now();
-        let failed = shared.lock().failed.is_some();
+        let failed = shared.progress.lock().failed.is_some();
         let result = if failed { Ok(()) } else { parts.commit(job) };
-        let mut progress = shared.lock();
+        let mut progress = shared.progress.lock();
         progress.open -= 1;
         progress.took = Some(begun.elapsed());
         if let Err(error) = result {
             progress.failed = Some(error.to_string());
         }
         drop(progress);
+        shared.ended.notify_all();
         parts.books.commits.observe(begun.elapsed().as_secs_f64());
         parts.inbox.poke();
     }
@@ -139,7 +157,9 @@ impl Parts {
             Write::Rewrite(framed) => self.log.rewrite(&framed)?,
         }
         self.books.settle(job.tally);
-        self.outbox.settle(job.settled);
+        if let Some(settled) = job.settled {
+            self.outbox.settle(settled);
+        }
         Ok(())
     }
 }

@@ -41,8 +41,7 @@ impl Reader {
     ) -> Result<Arc<Decoded>, PayloadError> {
         let payload = &delivery.payload[..];
         let decoder = &mut self.decoder;
-        let mut decode =
-            || decoder.decode(&names.device, &names.source, payload, &delivery.stamp);
+        let mut decode = || decoder.decode(&names.device, &names.source, payload, &delivery.stamp);
         match delivery.stamp.stored {
             Some(place) if payload.len() >= SHARE_FROM && batch::is_batch(payload) => {
                 self.shared.get(place, decode)
@@ -195,13 +194,18 @@ fn own_mark(names: &Names, event: &Event) -> Option<(Key, u64, u64)> {
 }
 
 fn repeats(table: &Table, names: &Names, event: &Event) -> bool {
-    own_mark(names, event).is_some_and(|(key, from, to)| table.novelty(&key, from, to) == Novelty::Old)
+    own_mark(names, event)
+        .is_some_and(|(key, from, to)| table.novelty(&key, from, to) == Novelty::Old)
 }
 
 /// Notes everything a payload brought.
 fn note(table: &mut Table, names: &Names, decoded: &Decoded, now: u64) {
     let Some(lane) = &decoded.lane else {
-        for (key, from, to) in decoded.events.iter().filter_map(|event| own_mark(names, event)) {
+        for (key, from, to) in decoded
+            .events
+            .iter()
+            .filter_map(|event| own_mark(names, event))
+        {
             table.insert(&key, from, to, now);
         }
         return;
@@ -228,7 +232,11 @@ fn runs(decoded: &Decoded) -> impl Iterator<Item = (u64, u64)> + '_ {
         }
         _ => None,
     };
-    let rest = if whole.is_some() { &[][..] } else { &events[..] };
+    let rest = if whole.is_some() {
+        &[][..]
+    } else {
+        &events[..]
+    };
     let pieces = rest.chunk_by(|a, b| seq(a).zip(seq(b)).is_some_and(|(a, b)| a + 1 == b));
     let pieces = pieces.filter_map(|run| Some((seq(run.first()?)?, seq(run.last()?)?)));
     whole.into_iter().chain(pieces)

@@ -53,8 +53,6 @@ pub(crate) enum Outcome {
     },
     /// Never.
     Rejected { reason: String },
-    /// What was taken since the last commit may be gone: start over from there.
-    Broken { reason: String },
 }
 
 /// Makes data durable; runs on the committing thread.

@@ -41,8 +41,19 @@ pub(crate) trait Stage: Send + 'static {
     /// The commit with a barrier stands.
     fn committed(&mut self) -> std::io::Result<()>;
 
-    /// Does what time demands; says when it wants to be called again.
-    fn tick(&mut self, now: Instant) -> Option<Instant>;
+    /// Does what time demands.
+    fn tick(&mut self, _now: Instant) -> Tick {
+        Tick::default()
+    }
+}
+
+/// What a tick has brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tick {
+    /// When the next one is due, if before the next delivery.
+    pub(crate) again: Option<Instant>,
+    /// Something changed that a commit should record.
+    pub(crate) changed: bool,
 }
 
 /// Whether the chunk is gone.
@@ -53,7 +64,6 @@ pub(crate) enum Pushed {
         after: Option<Duration>,
         reason: String,
     },
-    Broken(String),
 }
 
 /// A commit, without the acknowledgements it stands for.
@@ -177,7 +187,6 @@ impl<D: Destination> Stage for Deliver<D> {
                 self.tally.rejected += events;
             }
             Outcome::Retry { after, reason } => return Pushed::Retry { after, reason },
-            Outcome::Broken { reason } => return Pushed::Broken(reason),
         }
         self.batch.clear();
         Pushed::Done
@@ -197,9 +206,5 @@ impl<D: Destination> Stage for Deliver<D> {
 
     fn committed(&mut self) -> std::io::Result<()> {
         self.destination.committed()
-    }
-
-    fn tick(&mut self, _now: Instant) -> Option<Instant> {
-        None
     }
 }

@@ -96,9 +96,13 @@ impl<S: Stage> Worker<S> {
                     }
                 }
             }
-            let timer = self.stage.tick(Instant::now());
+            let now = Instant::now();
+            let tick = self.stage.tick(now);
+            if tick.changed {
+                self.state.pace.took(0, now);
+            }
             match self.pace(true) {
-                Ok(deadline) => wake = [timer, deadline].into_iter().flatten().min(),
+                Ok(deadline) => wake = [tick.again, deadline].into_iter().flatten().min(),
                 Err(exit) => return exit,
             }
         }
@@ -133,7 +137,6 @@ impl<S: Stage> Worker<S> {
         loop {
             match self.stage.push() {
                 Pushed::Done => break,
-                Pushed::Broken(reason) => return Err(Exit::Broken(reason)),
                 Pushed::Retry { after, reason } => self.wait_to_retry(after, reason)?,
             }
         }
@@ -155,7 +158,11 @@ impl<S: Stage> Worker<S> {
     fn wait_to_retry(&mut self, after: Option<Duration>, reason: String) -> Result<(), Exit> {
         self.books.retries.inc();
         let wait = self.state.backoff.failed(after);
-        tracing::warn!(reason, wait_ms = wait.as_millis() as u64, "a destination wants a retry");
+        tracing::warn!(
+            reason,
+            wait_ms = wait.as_millis() as u64,
+            "a destination wants a retry"
+        );
         self.health.not_ready(reason);
         if self.inbox.wait_closed(Instant::now() + wait) {
             return Err(Exit::Stopped);
@@ -180,15 +187,15 @@ impl<S: Stage> Worker<S> {
     }
 
     fn commit(&mut self, now: Instant) -> Result<(), Exit> {
-        let Some(settled) = self.state.pushed else {
-            return Ok(());
-        };
-        let closing = self.stage.commit().map_err(|error| Exit::Broken(error.to_string()))?;
+        let closing = self
+            .stage
+            .commit()
+            .map_err(|error| Exit::Broken(error.to_string()))?;
         self.state.pace.begun(now);
         self.committer.submit(Job {
             sync: closing.sync,
             state: closing.state,
-            settled,
+            settled: self.state.pushed,
             tally: closing.tally,
         });
         if closing.barrier {
@@ -196,21 +203,27 @@ impl<S: Stage> Worker<S> {
             if let Some(reason) = self.committer.failure() {
                 return Err(Exit::Broken(reason));
             }
-            self.stage.committed().map_err(|error| Exit::Broken(error.to_string()))?;
+            self.stage
+                .committed()
+                .map_err(|error| Exit::Broken(error.to_string()))?;
         }
         Ok(())
     }
 
     /// Commits what was pushed.
     fn stop(&mut self) -> Exit {
-        match self.commit(Instant::now()) {
-            Ok(()) => Exit::Stopped,
-            Err(exit) => exit,
-        }
+        let now = Instant::now();
+        let done = match self.state.pace.advice(now, true, false) {
+            Advice::Rest => Ok(()),
+            _ => self.commit(now),
+        };
+        done.map_or_else(|exit| exit, |()| Exit::Stopped)
     }
 
     fn note_lag(&self, last: &Delivery) {
         let lag = clock::now_ns().saturating_sub(last.stamp.received) / 1_000_000;
-        self.books.lag_ms.set(i64::try_from(lag).unwrap_or(i64::MAX));
+        self.books
+            .lag_ms
+            .set(i64::try_from(lag).unwrap_or(i64::MAX));
     }
 }

@@ -80,6 +80,12 @@ impl Consumer {
     /// One connection from CONNECT to its end.
     async fn connection(&self, generation: u64, backoff: &mut Backoff) -> Result<End, LinkError> {
         let mut link = Link::connect(&self.link, generation).await?;
+        if generation > 1 && self.link.persistent && !link.peer.session_present {
+            tracing::warn!(
+                client = %self.link.client_id,
+                "the broker has forgotten the session: what it had not delivered does not come any more"
+            );
+        }
         self.inbox.begin(generation);
         self.outbox.begin();
         let packet_id = link.subscribe(&self.subscription)?;
@@ -116,11 +122,15 @@ impl Consumer {
 
     fn hand_over(&self, arrived: &mut Arrived, link: &Link) {
         if !arrived.deliveries.is_empty() {
-            self.metrics.payloads.inc_by(arrived.deliveries.len() as u64);
+            self.metrics
+                .payloads
+                .inc_by(arrived.deliveries.len() as u64);
             self.inbox.push(&mut arrived.deliveries);
         }
         self.metrics.window_bytes.set(link.window().bytes() as i64);
-        self.metrics.window_packets.set(link.window().packets() as i64);
+        self.metrics
+            .window_packets
+            .set(link.window().packets() as i64);
     }
 
     /// True once the subscription stands.

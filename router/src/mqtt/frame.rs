@@ -120,7 +120,11 @@ fn stamp(properties: &[u8]) -> Result<RawStamp<'_>, FrameError> {
             2 => drop(at.take(4)?),
             3 | 8 | 9 => drop(at.bytes()?),
             11 => drop(at.varint()?),
-            35 => return Err(FrameError::Publish("topic alias, although none was offered")),
+            35 => {
+                return Err(FrameError::Publish(
+                    "topic alias, although none was offered",
+                ));
+            }
             38 => {
                 let (key, value) = (at.bytes()?, at.bytes()?);
                 stamp.take(key, value);
@@ -269,7 +273,13 @@ mod tests {
 
     #[test]
     fn a_stamp_that_does_not_parse_is_absent() {
-        for bad in ["", "ff/1", "00000000000000ff", "00000000000000ff/", "00000000000000ff/-1"] {
+        for bad in [
+            "",
+            "ff/1",
+            "00000000000000ff",
+            "00000000000000ff/",
+            "00000000000000ff/-1",
+        ] {
             assert_eq!(offset(bad.as_bytes()), None, "{bad:?}");
         }
         for bad in ["", "1e9", "18446744073709551616"] {
@@ -280,7 +290,10 @@ mod tests {
     #[test]
     fn a_packet_over_the_limit_is_refused_from_its_header() {
         let frame = [0x30, 0xFF, 0xFF, 0x7F];
-        assert!(matches!(header(&frame, LIMIT), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(
+            header(&frame, LIMIT),
+            Err(FrameError::TooLarge { .. })
+        ));
         let endless = [0x30, 0xFF, 0xFF, 0xFF, 0xFF];
         assert_eq!(header(&endless, LIMIT), Err(FrameError::RemainingLength));
     }
@@ -311,11 +324,10 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_refused_not_a_panic(bytes: Vec<u8>) {
-            if let Ok(Some(header)) = header(&bytes, LIMIT) {
-                if bytes.len() >= header.total {
+            if let Ok(Some(header)) = header(&bytes, LIMIT)
+                && bytes.len() >= header.total {
                     let _ = publish(&bytes[..header.total], header);
                 }
-            }
         }
     }
 }

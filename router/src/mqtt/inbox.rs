@@ -71,6 +71,17 @@ impl Inbox {
         self.state.lock().closed
     }
 
+    /// Waits until the queue is closed, at most until `deadline`; says whether it is.
+    pub(crate) fn wait_closed(&self, deadline: Instant) -> bool {
+        let mut state = self.state.lock();
+        while !state.closed {
+            if self.wake.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.closed
+    }
+
     /// Swaps everything queued into `items` (which must be empty), waiting until `deadline`, or for
     /// ever without one.
     pub(crate) fn take(&self, items: &mut Vec<Delivery>, deadline: Option<Instant>) -> Taken {

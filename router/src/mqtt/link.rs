@@ -372,7 +372,9 @@ impl Link {
     fn delivery(&mut self, bytes: Bytes, header: Header, now: u64) -> Result<Delivery, LinkError> {
         let publish = frame::publish(&bytes, header)?;
         if publish.qos > 1 {
-            return Err(LinkError::Protocol("a publish above QoS 1 was never granted".into()));
+            return Err(LinkError::Protocol(
+                "a publish above QoS 1 was never granted".into(),
+            ));
         }
         let topic = self.topics.get(publish.topic);
         let stamp = if self.stamps {
@@ -471,7 +473,9 @@ fn control(bytes: &Bytes, header: Header) -> Result<Option<Control>, LinkError> 
         DISCONNECT => Err(LinkError::Disconnected(body.first().copied().unwrap_or(0))),
         PUBACK => {
             let Some((id, rest)) = body.split_first_chunk::<2>() else {
-                return Err(LinkError::Protocol("PUBACK without a packet identifier".into()));
+                return Err(LinkError::Protocol(
+                    "PUBACK without a packet identifier".into(),
+                ));
             };
             Ok(Some(Control::Published {
                 packet_id: u16::from_be_bytes(*id),
@@ -485,7 +489,9 @@ fn control(bytes: &Bytes, header: Header) -> Result<Option<Control>, LinkError> 
             })),
             _ => Err(LinkError::Protocol("a SUBACK that is none".into())),
         },
-        kind => Err(LinkError::Protocol(format!("unexpected packet type {kind}"))),
+        kind => Err(LinkError::Protocol(format!(
+            "unexpected packet type {kind}"
+        ))),
     }
 }
 

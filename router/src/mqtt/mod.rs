@@ -12,6 +12,7 @@ pub(crate) mod inbox;
 pub(crate) mod link;
 pub(crate) mod names;
 pub(crate) mod outbox;
+pub(crate) mod probe;
 pub(crate) mod publisher;
 pub(crate) mod window;
 

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use thinglog_schemas::{Topic, TopicError, Topics};
+use thinglog_schemas::topic::TopicError;
+use thinglog_schemas::{Topic, Topics};
 
 /// Most topics remembered per connection.
 const CAPACITY: usize = 65_536;
@@ -117,10 +118,10 @@ impl TopicTable {
     }
 
     pub(crate) fn get(&mut self, topic: &[u8]) -> Arc<TopicInfo> {
-        if let Some((last, info)) = &self.last {
-            if **last == *topic {
-                return Arc::clone(info);
-            }
+        if let Some((last, info)) = &self.last
+            && **last == *topic
+        {
+            return Arc::clone(info);
         }
         let info = match self.known.get_key_value(topic) {
             Some((_, info)) => Arc::clone(info),

@@ -49,11 +49,6 @@ pub(crate) struct Publisher {
 pub(crate) struct NotTaken;
 
 impl Publisher {
-    /// Hands in a message; waits for room.
-    pub(crate) async fn publish(&self, message: Message) -> Result<(), NotTaken> {
-        self.queue.send(message).await.map_err(|_| NotTaken)
-    }
-
     /// Hands in a message if there is room.
     pub(crate) fn try_publish(&self, message: Message) -> Result<(), NotTaken> {
         self.queue.try_send(message).map_err(|_| NotTaken)
@@ -161,7 +156,11 @@ impl PublisherTask {
     }
 
     fn finish(&self, message: Message, result: Result<(), Refused>) {
-        let outcome = if result.is_ok() { "acknowledged" } else { "refused" };
+        let outcome = if result.is_ok() {
+            "acknowledged"
+        } else {
+            "refused"
+        };
         self.telemetry.publishes.with_label_values(&[outcome]).inc();
         if let Err(refused) = result {
             tracing::warn!(topic = %message.topic, %refused, "a message of the router is lost");
