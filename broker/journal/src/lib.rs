@@ -1,18 +1,110 @@
 //! Append-only segment files: group commit, any number of readers, recovery, retention.
-//! Knows nothing of MQTT or events; records are bytes. (The on-disk layout is to be written out here.)
+//! Knows nothing of MQTT or events; records are bytes.
+//!
+//! # Promise
+//!
+//! A record is [`Outcome::Durable`] only after `fdatasync` returned success for its bytes, for the
+//! file's header and for the file's name. Readers see durable records only. Offsets ascend and are
+//! never given twice; gaps are legal (what failed is not given again). A record that is not durable
+//! when the machine stops may be there afterwards or not, whole in either case; one that was called
+//! failed for want of space is not. After a failed sync nothing is acknowledged until the journal is
+//! opened anew, since the kernel may have dropped the data and forgotten about it.
+//!
+//! # On disk
+//!
+//! One directory, locked by its owner (`flock`). All integers are little-endian, all checksums CRC-32
+//! (ISO-HDLC).
+//!
+//! `journal`: the identity, written as `journal.tmp` and renamed.
+//!
+//! | bytes | |
+//! |---|---|
+//! | 8 | magic `tlog-jnl` |
+//! | 4 | version, 1 |
+//! | 8 | journal id, random |
+//! | 4 | checksum of all before |
+//!
+//! `<first offset, 20 digits>.seg`: a segment. The last one is written to.
+//!
+//! | bytes | |
+//! |---|---|
+//! | 8 | magic `tlog-seg` |
+//! | 4 | version, 1 |
+//! | 8 | journal id |
+//! | 8 | first offset: those of the records are this or higher, and below the next segment's |
+//! | 4 | checksum of all before |
+//! | … | records |
+//!
+//! Record:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 4 | payload bytes `n`, at most 256 MiB |
+//! | 4 | checksum of payload, offset and time in this order, XOR the checksum of the journal id |
+//! | 8 | offset |
+//! | 8 | time, ns since the epoch |
+//! | n | payload |
+//!
+//! `<first offset, 20 digits>.idx`: what a closed segment holds, so that opening need not scan it;
+//! made anew when it is missing, damaged or does not name the segment's length. The last segment
+//! has one only after an orderly close.
+//!
+//! | bytes | |
+//! |---|---|
+//! | 8 | magic `tlog-idx` |
+//! | 4 | version, 1 |
+//! | 4 | marks `m` |
+//! | 8 × 7 | journal id, first offset, end (last offset + 1), segment bytes, records, greatest time, damaged places |
+//! | 24 × m | a record's offset, its position in the file, greatest time of the records before it; 256 KiB or more apart |
+//! | 4 | checksum of all before |
+//!
+//! `<first offset, 20 digits>.bad`: a segment without a single intact record, set aside by recovery,
+//! deleted when its room is needed.
+//!
+//! # Recovery
+//!
+//! Only segments without a valid index are read. In the last one, what follows the last intact record
+//! is a torn write and is cut. Elsewhere a record that is not intact is stepped over, counted and
+//! logged, and the next intact one is served; the same goes for damage met by a reader later on.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cursor;
+mod format;
 pub mod fs;
+mod index;
+mod journal;
+mod log;
+mod plan;
+mod reader;
+mod records;
+mod recover;
+mod scan;
+mod shared;
+mod tail;
+mod writer;
 
-use std::{ops::Range, path::Path, sync::Arc, time::Duration};
-use bytes::Bytes;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use journal::Journal;
+pub use reader::Reader;
+pub use records::{Chunk, Record, Records};
+
+use format::{MAX_PAYLOAD, RECORD_HEADER, SEGMENT_HEADER};
 
 /// How a journal behaves; `Options::default()` suits a broker.
+///
+/// Values that contradict each other are brought into range on opening: `max_bytes` is at least
+/// 64 KiB, a segment and a record take at most a quarter of it.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// A segment is closed at this size (default 64 MiB).
     pub segment_bytes: u64,
-    /// All segments together never exceed this (default 8 GiB).
+    /// All files of segments together never exceed this (default 8 GiB).
     pub max_bytes: u64,
     /// Records older than this may go, whole segments at a time (default 7 days). `None`: never by age.
     pub max_age: Option<Duration>,
@@ -25,101 +117,198 @@ pub struct Options {
     /// Largest record (default 2 MiB).
     pub max_record: usize,
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFull { /** Drop the oldest segment. */ Cut, /** Refuse appends until `release` frees a segment. */ Refuse }
 
-/// Records to append together; a reusable buffer.
-#[derive(Default)]
-pub struct Records { /* buf, ends */ }
-impl Records {
-    pub fn new() -> Records { todo!() }
-    /// Adds one record, written by `fill` into the buffer.
-    pub fn push_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) { todo!() }
-    pub fn push(&mut self, payload: &[u8]) { todo!() }
-    pub fn len(&self) -> usize { todo!() }
-    pub fn bytes(&self) -> usize { todo!() }
-    pub fn is_empty(&self) -> bool { todo!() }
-    pub fn clear(&mut self) { todo!() }
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 64 << 20,
+            max_bytes: 8 << 30,
+            max_age: Some(Duration::from_secs(7 * 24 * 3600)),
+            on_full: OnFull::Cut,
+            tail_bytes: 8 << 20,
+            pending_bytes: 32 << 20,
+            max_record: 2 << 20,
+        }
+    }
 }
 
-/// A journal, open for appending. Clones share it. Owns one writer thread that writes and syncs
-/// groups; dropping the last clone flushes and joins it.
-#[derive(Clone)]
-pub struct Journal { inner: Arc<()> }
-
-impl Journal {
-    /// Opens or creates the journal in `dir`; recovers a torn tail.
-    pub fn open(fs: Arc<dyn fs::Fs>, dir: &Path, options: Options) -> Result<(Journal, Recovery), OpenError> { todo!() }
-    /// Random, made when the journal was created.
-    pub fn id(&self) -> u64 { todo!() }
-    /// Queues records (all stamped `time`, ns since the epoch) for the next group; returns their
-    /// offsets at once. They are durable when `outcome(last)` says so. Never blocks on the disk.
-    pub fn append(&self, time: u64, records: &Records) -> Result<Range<u64>, AppendError> { todo!() }
-    /// Every offset below this is decided: durable or failed.
-    pub fn settled(&self) -> u64 { todo!() }
-    pub fn outcome(&self, offset: u64) -> Outcome { todo!() }
-    /// Called from the writer thread after every group, with the new `settled()`.
-    pub fn on_settled(&self, notify: impl Fn(u64) + Send + Sync + 'static) { todo!() }
-    /// Blocks until `offset` is decided.
-    pub fn wait(&self, offset: u64) -> Outcome { todo!() }
-    /// Oldest offset still held; next offset to be given.
-    pub fn first(&self) -> u64 { todo!() }
-    pub fn next(&self) -> u64 { todo!() }
-    /// First offset whose record's time is at or after `time`.
-    pub fn offset_at(&self, time: u64) -> Result<u64, ReadError> { todo!() }
-    /// Reads settled durable records from `from` on (clamped to `first`, the difference is reported as missed).
-    pub fn reader(&self, from: u64) -> Reader { todo!() }
-    /// Deletes whole segments below `offset`.
-    pub fn release(&self, offset: u64) -> Result<(), std::io::Error> { todo!() }
-    /// Applies retention by age at `now` (ns); by bytes it is applied as segments are added.
-    pub fn retain(&self, now: u64) -> Result<(), std::io::Error> { todo!() }
-    pub fn stats(&self) -> Stats { todo!() }
+/// What happens when a journal is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFull {
+    /// Drop the oldest segment.
+    Cut,
+    /// Refuse appends until `release` frees a segment.
+    Refuse,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome { Pending, Durable, /** Not stored; never will be. */ Failed(Failure) }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure { NoSpace, Io, /** A sync failed earlier: nothing is ever acknowledged again until restart. */ Poisoned }
+/// Options in range.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) segment_bytes: u64,
+    pub(crate) max_bytes: u64,
+    /// ns.
+    pub(crate) max_age: Option<u64>,
+    pub(crate) on_full: OnFull,
+    pub(crate) tail_bytes: usize,
+    pub(crate) pending_bytes: usize,
+    pub(crate) max_record: usize,
+    /// Kept free for closing the last segment and making another.
+    pub(crate) overhead: u64,
+}
 
+impl Limits {
+    fn new(options: &Options) -> Limits {
+        let max_bytes = options.max_bytes.max(64 << 10);
+        let segment_bytes = options.segment_bytes.clamp(1 << 10, max_bytes / 4);
+        let frame = usize::try_from(max_bytes / 4).unwrap_or(usize::MAX);
+        let max_record = options
+            .max_record
+            .min(MAX_PAYLOAD)
+            .min(frame - RECORD_HEADER - SEGMENT_HEADER);
+        let age = |age: Duration| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        let largest = segment_bytes.max(max_record as u64);
+        Limits {
+            segment_bytes,
+            max_bytes,
+            max_age: options.max_age.map(age),
+            on_full: options.on_full,
+            tail_bytes: options.tail_bytes,
+            pending_bytes: options.pending_bytes,
+            max_record,
+            overhead: 2 * (SEGMENT_HEADER as u64 + index::largest(largest)),
+        }
+    }
+
+    /// Bytes that `frames` bytes of records take at most, with the segments made for them.
+    fn framed(&self, frames: usize) -> u64 {
+        let frames = frames as u64;
+        // Two segments that follow each other hold more than one's worth.
+        let segments = 1 + 2 * frames / self.segment_bytes;
+        frames + segments * self.overhead
+    }
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not decided yet.
+    Pending,
+    /// On disk.
+    Durable,
+    /// Not acknowledged, and never will be.
+    Failed(Failure),
+}
+
+/// Why a record is not durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The disk is full. The next append tries again.
+    NoSpace,
+    /// The disk refused the write. The next append tries again.
+    Io,
+    /// A sync failed: nothing is ever acknowledged again until the journal is opened anew. The record
+    /// may be there then, or not.
+    Poisoned,
+}
+
+/// Figures for metrics; totals count from opening.
 #[derive(Clone, Debug, Default)]
-pub struct Stats { pub bytes: u64, pub segments: u64, pub first: u64, pub next: u64, pub pending_bytes: u64, pub quarantined_records: u64, pub cut_records: u64, pub syncs: u64, pub sync_ns_total: u64, pub poisoned: bool }
+pub struct Stats {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Oldest offset held.
+    pub first: u64,
+    /// Next offset to be given.
+    pub next: u64,
+    /// Bytes appended and not decided.
+    pub pending_bytes: u64,
+    /// Damaged places found by recovery and by readers.
+    pub quarantined_records: u64,
+    /// Records deleted by retention.
+    pub cut_records: u64,
+    /// Groups synced.
+    pub syncs: u64,
+    /// Time spent in those syncs, ns.
+    pub sync_ns_total: u64,
+    /// Whether a sync failed.
+    pub poisoned: bool,
+}
 
 /// What opening found.
-#[derive(Clone, Debug, Default)]
-pub struct Recovery { pub torn_bytes: u64, pub quarantined_records: u64, pub first: u64, pub next: u64 }
-
-/// One reader's place. Independent of every other; holds no lock between calls.
-pub struct Reader { /* offset, open segment */ }
-impl Reader {
-    pub fn offset(&self) -> u64 { todo!() }
-    /// The next records out of memory, when the reader is at the tail. `None`: at the end or not in memory.
-    pub fn poll_memory(&mut self) -> Option<Chunk> { todo!() }
-    /// The next records, from memory or disk (blocking file reads), up to about `max_bytes`. `None`: at the end.
-    pub fn read(&mut self, max_bytes: usize) -> Result<Option<Chunk>, ReadError> { todo!() }
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Bytes of a torn write that were cut.
+    pub torn_bytes: u64,
+    /// Damaged places that readers will not see.
+    pub quarantined_records: u64,
+    /// Segments without a single intact record, renamed to `.bad`.
+    pub quarantined_segments: u64,
+    /// Oldest offset held.
+    pub first: u64,
+    /// Next offset to be given.
+    pub next: u64,
 }
 
-/// Consecutive records. Iterating copies nothing: payloads are slices of one shared buffer.
-#[derive(Clone)]
-pub struct Chunk { /* bytes, first.. */ /** Records that retention cut before the reader came. */ pub missed: u64 }
-#[derive(Clone, Debug)]
-pub struct Record { pub offset: u64, /** ns since the epoch */ pub time: u64, pub payload: Bytes }
-impl Chunk {
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ { std::iter::empty() }
-    /// One past the last offset.
-    pub fn end(&self) -> u64 { todo!() }
-    pub fn bytes(&self) -> usize { todo!() }
-}
-
+/// Why nothing was appended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    #[error("too much is waiting for the disk")] Busy,
-    #[error("record of {size} bytes is over the limit of {limit}")] TooLarge { size: usize, limit: usize },
-    #[error("the journal is full ({bytes} bytes)")] Full { bytes: u64 },
-    #[error("no space left on the device")] NoSpace,
-    #[error("a sync failed; the journal takes nothing until it is opened again")] Poisoned,
+    /// `Options::pending_bytes` are waiting: try again after the next group.
+    #[error("too much is waiting for the disk")]
+    Busy,
+    /// A record is too large to ever fit.
+    #[error("record of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Bytes of the record.
+        size: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// At `max_bytes` with [`OnFull::Refuse`]: `release` makes room.
+    #[error("the journal is full ({bytes} bytes)")]
+    Full {
+        /// Bytes held.
+        bytes: u64,
+    },
+    /// See [`Failure::Poisoned`].
+    #[error("a sync failed; the journal takes nothing until it is opened again")]
+    Poisoned,
 }
+
+/// Why a journal was not opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError { #[error("{path}: {source}")] Io { path: std::path::PathBuf, source: std::io::Error }, #[error("{path}: {reason}")] Damaged { path: std::path::PathBuf, reason: String } }
+pub enum OpenError {
+    /// A file or directory could not be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be, and no repair would be safe.
+    #[error("{path}: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Another process, or another part of this one, has it open.
+    #[error("{path}: in use by another process; stop it, or use another directory")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// A file could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
-pub struct ReadError { pub path: std::path::PathBuf, pub source: std::io::Error }
+pub struct ReadError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: std::io::Error,
+}

@@ -1,0 +1,264 @@
+//! The handle: what the rest of a program sees of a journal.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{JoinHandle, Thread};
+
+use crate::fs::{Fs, Lock};
+use crate::reader::{self, Reader};
+use crate::shared::{Shared, Why};
+use crate::{
+    AppendError, Limits, OnFull, OpenError, Options, Outcome, ReadError, Records, Recovery, Stats,
+    recover, writer,
+};
+
+/// A journal, open for appending. Clones share it. Owns one writer thread that writes and syncs
+/// groups; dropping the last clone flushes and joins it.
+#[derive(Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// Held until the writer thread is gone.
+    _lock: Lock,
+}
+
+impl Journal {
+    /// Opens or creates the journal in `dir`; recovers a torn tail. Options out of range are brought
+    /// into it, see [`Options`].
+    ///
+    /// # Errors
+    /// When the directory cannot be read or written, is in use, or holds what is not this journal's.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<(Journal, Recovery), OpenError> {
+        let limits = Limits::new(&options);
+        let opened = recover::open(&*fs, dir, limits.tail_bytes)?;
+        let shared = Arc::new(Shared::new(
+            fs,
+            dir.to_owned(),
+            opened.id,
+            limits,
+            opened.log,
+        ));
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn({
+                let shared = shared.clone();
+                move || writer::run(shared, opened.active)
+            });
+        let thread = thread.map_err(|source| OpenError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let inner = Inner {
+            shared,
+            thread: Some(thread),
+            _lock: opened.lock,
+        };
+        Ok((
+            Journal {
+                inner: Arc::new(inner),
+            },
+            opened.recovery,
+        ))
+    }
+
+    /// Random, made when the journal was created.
+    pub fn id(&self) -> u64 {
+        self.inner.shared.id
+    }
+
+    /// Queues records (all stamped `time`, ns since the epoch) for the next group; returns their
+    /// offsets at once. They are durable when `outcome(last)` says so. Never blocks on the disk.
+    /// All of one call share a fate, unless they are more than a segment holds.
+    ///
+    /// # Errors
+    /// Nothing was queued: see [`AppendError`].
+    pub fn append(&self, time: u64, records: &Records) -> Result<Range<u64>, AppendError> {
+        let Shared {
+            limits,
+            pending,
+            key,
+            wake,
+            ..
+        } = &*self.inner.shared;
+        if records.largest() > limits.max_record {
+            return Err(AppendError::TooLarge {
+                size: records.largest(),
+                limit: limits.max_record,
+            });
+        }
+        let frames = records.frames();
+        let mut pending = pending.lock();
+        if pending.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        let waiting = pending.buf.len() + pending.in_flight;
+        if waiting > 0 && waiting + frames.len() > limits.pending_bytes {
+            return Err(AppendError::Busy);
+        }
+        if limits.on_full == OnFull::Refuse {
+            let bytes = pending.held + limits.framed(waiting + frames.len());
+            if bytes > limits.max_bytes {
+                return Err(AppendError::Full {
+                    bytes: pending.held,
+                });
+            }
+        }
+        let first = pending.next;
+        if records.is_empty() {
+            return Ok(first..first);
+        }
+        if pending.buf.is_empty() {
+            pending.first = first;
+        }
+        let start = pending.buf.len();
+        pending.buf.extend_from_slice(frames);
+        crate::format::stamp(&mut pending.buf[start..], first, time, *key);
+        pending.max_time = pending.max_time.max(time);
+        pending.next += records.len() as u64;
+        let end = pending.next;
+        drop(pending);
+        wake.notify_one();
+        Ok(first..end)
+    }
+
+    /// Every offset below this is decided: durable or failed.
+    pub fn settled(&self) -> u64 {
+        self.inner.shared.settled.load(Ordering::Acquire)
+    }
+
+    /// What became of `offset`. Below the first offset of this opening it is `Durable`. Only the last
+    /// some thousand separate failures are remembered; older offsets are called failed then.
+    pub fn outcome(&self, offset: u64) -> Outcome {
+        self.inner.shared.outcome(offset)
+    }
+
+    /// Calls `notify` from the writer thread after every group, with the new `settled()`. Any number
+    /// may be registered. It must be quick, and must not own the journal or it is never closed.
+    pub fn on_settled(&self, notify: impl Fn(u64) + Send + Sync + 'static) {
+        self.inner.shared.listen(Arc::new(notify));
+    }
+
+    /// Blocks until `offset`, which must have been given by `append`, is decided.
+    pub fn wait(&self, offset: u64) -> Outcome {
+        self.inner.shared.wait(offset)
+    }
+
+    /// Oldest offset still held.
+    pub fn first(&self) -> u64 {
+        self.inner.shared.log.read().first()
+    }
+
+    /// Next offset to be given.
+    pub fn next(&self) -> u64 {
+        self.inner.shared.pending.lock().next
+    }
+
+    /// First settled offset whose record's time is at or after `time`; `settled()` when there is none.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn offset_at(&self, time: u64) -> Result<u64, ReadError> {
+        reader::offset_at(&self.inner.shared, time)
+    }
+
+    /// Reads settled durable records from `from` on. What was deleted before `first` is reported as
+    /// missed; a `from` beyond `next` is taken for `next`.
+    pub fn reader(&self, from: u64) -> Reader {
+        Reader::new(self.inner.shared.clone(), from)
+    }
+
+    /// Deletes whole segments below `offset`.
+    ///
+    /// # Errors
+    /// When a file cannot be removed; it is tried again with the next deletion.
+    pub fn release(&self, offset: u64) -> Result<(), std::io::Error> {
+        while self
+            .inner
+            .shared
+            .drop_oldest(Why::Released, |segment| segment.end <= offset)?
+        {}
+        Ok(())
+    }
+
+    /// Applies retention by age at `now` (ns); by bytes it is applied as segments are added.
+    ///
+    /// # Errors
+    /// When a file cannot be removed; it is tried again with the next deletion.
+    pub fn retain(&self, now: u64) -> Result<(), std::io::Error> {
+        let Shared {
+            limits,
+            pending,
+            wake,
+            log,
+            ..
+        } = &*self.inner.shared;
+        let Some(before) = limits.max_age.and_then(|age| now.checked_sub(age)) else {
+            return Ok(());
+        };
+        self.inner.shared.drop_expired(before)?;
+        let last = log
+            .read()
+            .segments
+            .back()
+            .is_some_and(|s| s.records > 0 && s.max_time < before);
+        if last {
+            pending.lock().expire = Some(before);
+            wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> Stats {
+        let (next, pending_bytes, poisoned) = {
+            let pending = self.inner.shared.pending.lock();
+            (
+                pending.next,
+                (pending.buf.len() + pending.in_flight) as u64,
+                pending.poisoned,
+            )
+        };
+        let log = self.inner.shared.log.read();
+        Stats {
+            bytes: log.held(),
+            segments: log.segments.len() as u64,
+            first: log.first(),
+            next,
+            pending_bytes,
+            quarantined_records: log.quarantined,
+            cut_records: log.cut_records,
+            syncs: log.syncs,
+            sync_ns_total: log.sync_ns,
+            poisoned,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.pending.lock().closing = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take()
+            && !is_current(thread.thread())
+            && thread.join().is_err()
+        {
+            tracing::error!(dir = %self.shared.dir.display(), "the writer thread panicked");
+        }
+        self.shared.forget_listeners();
+    }
+}
+
+/// A callback that drops the last handle runs on the thread itself, which cannot wait for its own end.
+fn is_current(thread: &Thread) -> bool {
+    thread.id() == std::thread::current().id()
+}

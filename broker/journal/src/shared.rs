@@ -1,0 +1,274 @@
+//! What the journal's handles, its readers and its writer thread share, and the steps that must
+//! happen in one order: first the log, then what was promised, then the news of it.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::fs::Fs;
+use crate::log::{Dead, Log, Segment};
+use crate::records::Prefix;
+use crate::{Failure, Limits, Outcome};
+
+pub(crate) type Notify = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Appended, not yet taken by the writer.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// Stamped frames.
+    pub(crate) buf: Vec<u8>,
+    /// Offset of the first frame.
+    pub(crate) first: u64,
+    /// Next offset to be given.
+    pub(crate) next: u64,
+    pub(crate) max_time: u64,
+    /// Bytes the writer has taken and not decided.
+    pub(crate) in_flight: usize,
+    /// Bytes on disk, as of the last decision.
+    pub(crate) held: u64,
+    /// A request to close the last segment if it is older than this.
+    pub(crate) expire: Option<u64>,
+    pub(crate) poisoned: bool,
+    pub(crate) closing: bool,
+}
+
+/// Why a segment goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Room,
+    Age,
+    Released,
+}
+
+/// Locks are taken in the order `pending`, `log`; callbacks run under neither.
+pub(crate) struct Shared {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) id: u64,
+    pub(crate) key: u32,
+    pub(crate) limits: Limits,
+    pub(crate) pending: Mutex<Pending>,
+    /// Something is pending.
+    pub(crate) wake: Condvar,
+    pub(crate) log: RwLock<Log>,
+    /// `log.settled`, to be read without a lock.
+    pub(crate) settled: AtomicU64,
+    /// Whether any offset ever failed.
+    failed: AtomicBool,
+    waiting: Mutex<()>,
+    decided: Condvar,
+    listeners: RwLock<Vec<Notify>>,
+}
+
+impl Shared {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, id: u64, limits: Limits, log: Log) -> Shared {
+        let next = log.settled;
+        let pending = Pending {
+            first: next,
+            next,
+            held: log.held(),
+            ..Pending::default()
+        };
+        Shared {
+            fs,
+            dir,
+            id,
+            key: crate::format::key(id),
+            limits,
+            pending: Mutex::new(pending),
+            wake: Condvar::new(),
+            log: RwLock::new(log),
+            settled: AtomicU64::new(next),
+            failed: AtomicBool::new(false),
+            waiting: Mutex::new(()),
+            decided: Condvar::new(),
+            listeners: RwLock::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn outcome(&self, offset: u64) -> Outcome {
+        if offset >= self.settled.load(Ordering::Acquire) {
+            return Outcome::Pending;
+        }
+        if !self.failed.load(Ordering::Acquire) {
+            return Outcome::Durable;
+        }
+        self.log
+            .read()
+            .failures
+            .get(offset)
+            .map_or(Outcome::Durable, Outcome::Failed)
+    }
+
+    pub(crate) fn wait(&self, offset: u64) -> Outcome {
+        let mut waiting = self.waiting.lock();
+        loop {
+            match self.outcome(offset) {
+                Outcome::Pending => self.decided.wait(&mut waiting),
+                decided => return decided,
+            }
+        }
+    }
+
+    pub(crate) fn listen(&self, notify: Notify) {
+        self.listeners.write().push(notify);
+    }
+
+    /// Forgets the callbacks: they may hold what would keep this alive.
+    pub(crate) fn forget_listeners(&self) {
+        self.listeners.write().clear();
+    }
+
+    /// A part of a group is on disk.
+    pub(crate) fn publish(&self, first: u64, part: Prefix, frames: Bytes, cost: usize) {
+        let end = part.last + 1;
+        let bytes = frames.len();
+        {
+            let mut log = self.log.write();
+            let log = &mut *log;
+            if let Some(segment) = log.segments.back_mut() {
+                log.marks.note(first, segment.bytes, segment.max_time);
+                segment.bytes += bytes as u64;
+                segment.end = end;
+                segment.records += part.records;
+                segment.max_time = segment.max_time.max(part.max_time);
+            }
+            log.tail.push(first, end, frames, cost);
+            log.settled = end;
+        }
+        self.decide(end, bytes);
+    }
+
+    /// The rest of a group, of so many bytes, is not stored and never will be.
+    pub(crate) fn fail(&self, range: Range<u64>, failure: Failure, bytes: usize) {
+        let end = range.end;
+        {
+            let mut log = self.log.write();
+            log.failures.push(range, failure);
+            log.settled = end;
+        }
+        self.failed.store(true, Ordering::Release);
+        self.decide(end, bytes);
+    }
+
+    /// Nothing undecided and nothing later is ever durable.
+    pub(crate) fn poison(&self) {
+        let end = {
+            let mut pending = self.pending.lock();
+            pending.poisoned = true;
+            pending.buf = Vec::new();
+            pending.in_flight = 0;
+            pending.next
+        };
+        {
+            let mut log = self.log.write();
+            let from = log.settled;
+            if from < end {
+                log.failures.push(from..end, Failure::Poisoned);
+                log.settled = end;
+            }
+        }
+        self.failed.store(true, Ordering::Release);
+        self.announce(end);
+    }
+
+    fn decide(&self, settled: u64, bytes: usize) {
+        {
+            let mut pending = self.pending.lock();
+            pending.in_flight = pending.in_flight.saturating_sub(bytes);
+            pending.held = self.log.read().held();
+        }
+        self.announce(settled);
+    }
+
+    fn announce(&self, settled: u64) {
+        self.settled.store(settled, Ordering::Release);
+        drop(self.waiting.lock());
+        self.decided.notify_all();
+        // Called without the lock, so that a callback may register another.
+        let listeners = self.listeners.read().clone();
+        for notify in listeners {
+            notify(settled);
+        }
+    }
+
+    /// Deletes the oldest segment that is not being written to, if `goes` says so; whether anything
+    /// was deleted.
+    pub(crate) fn drop_oldest(
+        &self,
+        why: Why,
+        goes: impl FnOnce(&Segment) -> bool,
+    ) -> io::Result<bool> {
+        let buried = self.bury(why)?;
+        {
+            let mut log = self.log.write();
+            let Some(segment) = log.take_oldest(goes) else {
+                return Ok(buried);
+            };
+            if why != Why::Released {
+                log.cut_records += segment.records;
+            }
+            let [name, index] = segment.names();
+            log.dead.push(Dead {
+                name,
+                bytes: segment.bytes,
+                evidence: false,
+            });
+            if segment.index_bytes > 0 {
+                log.dead.push(Dead {
+                    name: index,
+                    bytes: segment.index_bytes,
+                    evidence: false,
+                });
+            }
+            tracing::debug!(dir = %self.dir.display(), first = segment.first,
+                records = segment.records, ?why, "segment deleted");
+        }
+        self.bury(why)?;
+        Ok(true)
+    }
+
+    /// Deletes the segments whose records are all older than `before`, ns.
+    pub(crate) fn drop_expired(&self, before: u64) -> io::Result<()> {
+        while self.drop_oldest(Why::Age, |segment| segment.max_time < before)? {}
+        Ok(())
+    }
+
+    /// Removes dead files; whether there were any. What cannot be removed stays dead, still counts,
+    /// and is tried again the next time.
+    fn bury(&self, why: Why) -> io::Result<bool> {
+        let mut dead = self.log.read().dead.clone();
+        dead.retain(|file| !file.evidence || why == Why::Room);
+        if dead.is_empty() {
+            return Ok(false);
+        }
+        let mut result = Ok(());
+        dead.retain(|file| match self.fs.remove(&self.dir.join(&file.name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                result = Err(error);
+                false
+            }
+            _ => true,
+        });
+        self.log
+            .write()
+            .dead
+            .retain(|file| dead.iter().all(|gone| gone.name != file.name));
+        self.count_held();
+        result?;
+        self.fs.sync_dir(&self.dir)?;
+        Ok(true)
+    }
+
+    /// Tells appenders what is on disk now. The sum is taken under their lock, so that an older one
+    /// never overwrites a newer one.
+    fn count_held(&self) {
+        let mut pending = self.pending.lock();
+        pending.held = self.log.read().held();
+    }
+}

@@ -1,0 +1,3 @@
+//! Claims about the whole journal, on real files.
+
+mod basics;
