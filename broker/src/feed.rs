@@ -82,9 +82,12 @@ pub(crate) struct Skipped {
     pub(crate) too_large: u64,
 }
 
+/// A reader back from disk, with what it read.
+type Finished = (Box<Reader>, Result<Option<Chunk>, ReadError>);
+
 enum Source {
     Ready(Box<Reader>),
-    Reading(JoinHandle<(Box<Reader>, Result<Option<Chunk>, ReadError>)>),
+    Reading(JoinHandle<Finished>),
     /// The read task is gone; the connection ends.
     Gone,
 }

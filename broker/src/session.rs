@@ -13,7 +13,7 @@ use thinglog_journal::cursor::Cursor;
 use tokio::sync::Notify;
 
 use crate::{
-    codec::{Reason, Will},
+    codec::Will,
     config::Limits,
     message::Message,
     retained::Scan,
@@ -39,8 +39,6 @@ pub(crate) struct Session {
 pub(crate) struct Inner {
     /// The connection that may act on the session.
     pub(crate) owner: ConnectionId,
-    /// What the previous owner is told.
-    pub(crate) eviction: Option<(Reason, &'static str)>,
     /// Seconds the session outlives its connection; 0 ends with it.
     pub(crate) expiry: u32,
     /// ns since the epoch; `None` while connected.

@@ -119,11 +119,8 @@ impl Client {
         let session = self.session.clone();
         let mut inner = session.inner.lock();
         if inner.owner != self.connection {
-            let (reason, text) = inner
-                .eviction
-                .unwrap_or((Reason::Unspecified, "the session is gone"));
             drop(inner);
-            self.close(reason, text);
+            self.close(Reason::TakenOver, "another connection uses this client id");
             return false;
         }
         let now = clock::now();

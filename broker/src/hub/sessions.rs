@@ -32,7 +32,6 @@ impl Hub {
         let mut inner = session.inner.lock();
         let present = inner.disconnected_at.is_some();
         inner.owner = connection;
-        inner.eviction = None;
         inner.disconnected_at = None;
         inner.expiry = connect.expiry.min(self.config.limits.session_seconds);
         inner.will = connect.will.clone();
@@ -52,7 +51,6 @@ impl Hub {
         let mut inner = session.inner.lock();
         let mut will = None;
         if inner.owner != 0 {
-            inner.eviction = Some((Reason::TakenOver, "another connection uses this client id"));
             will = self.release(session, &mut inner);
             session.wake.notify_one();
         }
@@ -111,15 +109,7 @@ impl Hub {
         self.telemetry.sessions.set(sessions.len() as i64);
         drop(sessions);
         self.by_key.write().remove(&session.key);
-        let mut inner = session.inner.lock();
-        let eviction = inner.eviction;
-        let inner = std::mem::replace(
-            &mut *inner,
-            Inner {
-                eviction,
-                ..Inner::default()
-            },
-        );
+        let inner = std::mem::take(&mut *session.inner.lock());
         let mut trie = self.trie.write();
         for filter in inner.subscriptions.keys() {
             trie.remove(filter, session.key);
