@@ -203,13 +203,29 @@ impl Feed {
 
     /// Offsets between two records were cut, or never stored: they are done.
     fn close_gap(&mut self, inner: &mut Inner, offset: u64) {
-        if offset > self.expected
-            && let Some(cursor) = &mut inner.cursor
-        {
-            cursor.done(self.expected..offset);
-            inner.cursor_moved = true;
+        if offset > self.expected {
+            let kept = self.resend.split_off(&offset);
+            for (_, pkid) in std::mem::replace(&mut self.resend, kept) {
+                inner.window.acknowledge(pkid);
+            }
+            if let Some(cursor) = &mut inner.cursor {
+                cursor.done(self.expected..offset);
+                inner.cursor_moved = true;
+            }
         }
         self.expected = self.expected.max(offset + 1);
+    }
+
+    /// Nobody here wants the record at `offset`: it is done.
+    fn pass_over(&mut self, inner: &mut Inner, offset: u64) -> bool {
+        if let Some(pkid) = self.resend.remove(&offset) {
+            inner.window.acknowledge(pkid);
+        }
+        if let Some(cursor) = &mut inner.cursor {
+            cursor.done(offset..offset + 1);
+            inner.cursor_moved = true;
+        }
+        true
     }
 
     /// Gives one record, or passes over one that nobody here wants; false when the client takes no
@@ -233,15 +249,15 @@ impl Feed {
             return true;
         }
         let Some(record) = Record::decode(&at.payload) else {
-            return pass_over(inner, offset);
+            return self.pass_over(inner, offset);
         };
         let mut ids = [0u32; 8];
         let Some((qos, ids)) = self.wanted(&record, to, &mut ids) else {
-            return pass_over(inner, offset);
+            return self.pass_over(inner, offset);
         };
         if record.expires.is_some_and(|expires| expires <= now) && resent.is_none() {
             self.skipped.expired += 1;
-            return pass_over(inner, offset);
+            return self.pass_over(inner, offset);
         }
         self.write_stamp(at, &record, to.version);
         let mut delivery = Delivery {
@@ -258,11 +274,11 @@ impl Feed {
         };
         if delivery.size(to.version) > to.max_packet {
             self.skipped.too_large += 1;
-            return pass_over(inner, offset);
+            return self.pass_over(inner, offset);
         }
         if qos == 0 {
             delivery.write(to.version, out);
-            return pass_over(inner, offset);
+            return self.pass_over(inner, offset);
         }
         if resent.is_none() {
             if !inner.window.has_room(to.receive_maximum) {
@@ -362,14 +378,6 @@ impl Feed {
             }
         }
     }
-}
-
-fn pass_over(inner: &mut Inner, offset: u64) -> bool {
-    if let Some(cursor) = &mut inner.cursor {
-        cursor.done(offset..offset + 1);
-        inner.cursor_moved = true;
-    }
-    true
 }
 
 /// Whether some topic could match both the filter and a durable one.

@@ -41,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) owner: ConnectionId,
     /// Seconds the session outlives its connection; 0 ends with it.
     pub(crate) expiry: u32,
+    /// There is a record of the session on disk.
+    pub(crate) stored: bool,
     /// ns since the epoch; `None` while connected.
     pub(crate) disconnected_at: Option<u64>,
     pub(crate) subscriptions: BTreeMap<String, Subscription>,
@@ -183,6 +185,7 @@ impl Stored {
             expiry: self.expiry,
             disconnected_at: Some(self.disconnected_at.unwrap_or(now)),
             subscriptions: self.subscriptions,
+            stored: true,
             ..Inner::default()
         }
     }

@@ -238,7 +238,7 @@ impl Client {
     fn answer_subscription(&mut self, packet: BytesMut) {
         let mut inner = self.session.inner.lock();
         let until = if inner.is_persistent() {
-            Wait::State(self.hub.store(&self.session, &inner))
+            Wait::State(self.hub.store(&self.session, &mut inner))
         } else {
             Wait::Nothing
         };

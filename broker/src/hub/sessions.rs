@@ -39,7 +39,7 @@ impl Hub {
             self.interest.add(filter);
         }
         if inner.is_persistent() {
-            self.store(&session, &inner);
+            self.store(&session, &mut inner);
         }
         drop(inner);
         Ok(Attached { session, present })
@@ -115,14 +115,15 @@ impl Hub {
             trie.remove(filter, session.key);
         }
         drop(trie);
-        if inner.is_persistent() {
+        if inner.stored {
             self.state.change(Kind::Session, &session.client_id, None);
             self.state.change(Kind::Cursor, &session.client_id, None);
         }
     }
 
     /// Queues the session's record for the disk.
-    pub(crate) fn store(&self, session: &Session, inner: &Inner) -> u64 {
+    pub(crate) fn store(&self, session: &Session, inner: &mut Inner) -> u64 {
+        inner.stored = true;
         if let Some(cursor) = &inner.cursor {
             self.state
                 .change(Kind::Cursor, &session.client_id, Some(cursor.encode()));
