@@ -81,6 +81,8 @@ mod records;
 mod recover;
 mod scan;
 mod shared;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod tail;
 mod writer;
 
