@@ -22,9 +22,19 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
     if loaded.router_broker_given {
         say("router from", &config.router.broker.address);
     }
-    say("data", &format_args!("{}, {}", config.broker.data.display(), config.router.folder().display()));
+    say(
+        "data",
+        &format_args!(
+            "{}, {}",
+            config.broker.data.display(),
+            config.router.data.join("router").display()
+        ),
+    );
     for (name, destination) in &config.router.destinations {
-        say("destination", &format_args!("{name} ({})", kind(destination)));
+        say(
+            "destination",
+            &format_args!("{name} ({})", kind(destination)),
+        );
     }
     for warning in &loaded.warnings {
         say("warning", warning);

@@ -29,7 +29,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 pub(crate) struct Cli {
     /// Configuration file [default: thinglog.toml, if there is one]
-    #[arg(long, global = true, value_name = "FILE", env = "THINGLOG_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "THINGLOG_CONFIG",
+        hide_env_values = true
+    )]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -170,18 +176,27 @@ mod tests {
     #[test]
     fn the_help_reads_as_agreed() {
         let mut cli = Cli::command().term_width(100);
-        assert_eq!(cli.render_help().to_string(), include_str!("../snapshots/help.txt"));
+        assert_eq!(
+            cli.render_help().to_string(),
+            include_str!("../snapshots/help.txt")
+        );
     }
 
     #[test]
     fn levels_are_those_that_live_topics_have() {
         for word in ["debug", "INFO", "warn", "Error"] {
-            assert!(Cli::try_parse_from(["thinglog", "tail", "--level", word]).is_ok(), "{word}");
+            assert!(
+                Cli::try_parse_from(["thinglog", "tail", "--level", word]).is_ok(),
+                "{word}"
+            );
         }
         for word in ["disabled", "loud", ""] {
             let error = Cli::try_parse_from(["thinglog", "tail", "--level", word]).unwrap_err();
             assert_eq!(error.exit_code(), 2);
-            assert!(error.to_string().contains("debug, info, warn or error"), "{error}");
+            assert!(
+                error.to_string().contains("debug, info, warn or error"),
+                "{error}"
+            );
         }
     }
 }

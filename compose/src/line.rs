@@ -83,7 +83,10 @@ pub(crate) fn escape_json(json: &str, out: &mut String) {
 /// C0 and C1 controls, line separators, and what turns the direction of writing.
 fn obeyed(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
+        || matches!(
+            character,
+            '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}'
+        )
         || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -118,11 +121,15 @@ mod tests {
     #[test]
     fn a_line_has_time_level_device_source_message_and_attributes() {
         let mut event = event();
-        assert_eq!(line(&event, false), "2026-01-02T03:04:05.123Z WARN  lamp-7 app: bulb is hot\n");
+        assert_eq!(
+            line(&event, false),
+            "2026-01-02T03:04:05.123Z WARN  lamp-7 app: bulb is hot\n"
+        );
         event.attributes.insert("room".into(), json!("attic"));
         event.attributes.insert("celsius".into(), json!(91));
         (event.time_estimated, event.truncated) = (true, true);
-        let expected = "2026-01-02T03:04:05.123~ WARN  lamp-7 app: bulb is hot… celsius=91 room=\"attic\"\n";
+        let expected =
+            "2026-01-02T03:04:05.123~ WARN  lamp-7 app: bulb is hot… celsius=91 room=\"attic\"\n";
         assert_eq!(line(&event, false), expected);
     }
 
@@ -153,6 +160,9 @@ mod tests {
         let mut out = String::new();
         escape_json(&value.to_string(), &mut out);
         assert!(out.is_ascii() || !out.chars().any(obeyed));
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), value);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&out).unwrap(),
+            value
+        );
     }
 }

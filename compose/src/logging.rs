@@ -19,7 +19,11 @@ where
         + Sync,
 {
     let words = std::env::var(VARIABLE).unwrap_or_default();
-    let words = if words.trim().is_empty() { "info" } else { &words };
+    let words = if words.trim().is_empty() {
+        "info"
+    } else {
+        &words
+    };
     let filter = EnvFilter::try_new(words)
         .map_err(|error| anyhow::anyhow!("{VARIABLE}: {words:?} is no log filter: {error}"))?;
     let registry = tracing_subscriber::registry().with(filter).with(extra);
@@ -33,7 +37,10 @@ where
 
 fn text<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    fmt::layer().with_writer(stderr).with_ansi(colour).with_target(false)
+    fmt::layer()
+        .with_writer(stderr)
+        .with_ansi(colour)
+        .with_target(false)
 }
 
 fn json<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {

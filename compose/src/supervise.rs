@@ -58,19 +58,28 @@ pub(crate) struct Kind {
 }
 
 /// The broker.
-pub(crate) const BROKER: Kind = Kind { name: "broker", stage: Stage::Broker, ending: Ending::Fatal };
+pub(crate) const BROKER: Kind = Kind {
+    name: "broker",
+    stage: Stage::Broker,
+    ending: Ending::Fatal,
+};
 /// The router.
-pub(crate) const ROUTER: Kind = Kind { name: "router", stage: Stage::Router, ending: Ending::Fatal };
+pub(crate) const ROUTER: Kind = Kind {
+    name: "router",
+    stage: Stage::Router,
+    ending: Ending::Fatal,
+};
 /// One source of the demo's devices, or what prints their events.
-pub(crate) const DEMO: Kind = Kind { name: "demo", stage: Stage::Demo, ending: Ending::Fine };
+pub(crate) const DEMO: Kind = Kind {
+    name: "demo",
+    stage: Stage::Demo,
+    ending: Ending::Fine,
+};
 
 /// Runs tasks until it is over.
 pub(crate) struct Supervisor {
-    tasks: JoinSet<()>,
-    running: Vec<(Id, Kind)>,
-    tokens: [CancellationToken; 3],
-    terminate: Signal,
-    interrupt: Signal,
+    tasks: Tasks,
+    signals: Signals,
 }
 
 /// How it ended.
@@ -85,117 +94,135 @@ pub(crate) enum Outcome {
 impl Supervisor {
     /// Nothing runs yet; from here on signals are ours.
     pub(crate) fn new() -> std::io::Result<Supervisor> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
         Ok(Supervisor {
-            tasks: JoinSet::new(),
-            running: Vec::new(),
-            tokens: Default::default(),
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            tasks: Tasks::default(),
+            signals: Signals {
+                terminate,
+                interrupt,
+            },
         })
     }
 
     /// Cancelled when the stage is to stop.
     pub(crate) fn token(&self, stage: Stage) -> CancellationToken {
-        self.tokens[stage as usize].clone()
+        self.tasks.tokens[stage as usize].clone()
     }
 
     /// Starts a task; it ends soon after its stage's token is cancelled.
     pub(crate) fn spawn(&mut self, kind: Kind, task: impl Future<Output = ()> + Send + 'static) {
-        let handle = self.tasks.spawn(task);
-        self.running.push((handle.id(), kind));
+        let handle = self.tasks.set.spawn(task);
+        self.tasks.running.push((handle.id(), kind));
     }
 
     /// Runs until a signal or a fatal end, then stops everything in order.
     pub(crate) async fn run(mut self) -> Outcome {
-        let asked = self.wait().await;
-        let stopping = async {
-            let mut clean = asked;
-            for stage in Stage::ALL {
-                clean &= stop(stage, &mut self.tasks, &mut self.running, &self.tokens).await;
+        let asked = tokio::select! {
+            () = self.signals.any() => {
+                info!("stopping; a second signal ends at once");
+                true
             }
-            clean
-        };
-        let clean = tokio::select! {
-            clean = stopping => clean,
-            () = either(&mut self.terminate, &mut self.interrupt) => {
-                warn!("second signal: ending at once");
+            kind = self.tasks.fatal_end() => {
+                error!(task = kind.name, "ended by itself; stopping everything");
                 false
             }
         };
-        if clean { Outcome::Clean } else { Outcome::Failed }
+        let stopped = self.stop().await;
+        if asked && stopped {
+            Outcome::Clean
+        } else {
+            Outcome::Failed
+        }
     }
 
-    /// Whether the end was asked for.
-    async fn wait(&mut self) -> bool {
+    /// Stops everything in order; whether that went well and in time.
+    pub(crate) async fn stop(mut self) -> bool {
+        let tasks = &mut self.tasks;
+        let stopping = async {
+            let mut clean = true;
+            for stage in Stage::ALL {
+                clean &= tasks.stop(stage, stage.deadline()).await;
+            }
+            clean
+        };
+        tokio::select! {
+            clean = stopping => clean,
+            () = self.signals.any() => {
+                warn!("second signal: ending at once");
+                false
+            }
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tasks {
+    set: JoinSet<()>,
+    running: Vec<(Id, Kind)>,
+    tokens: [CancellationToken; 3],
+}
+
+impl Tasks {
+    /// Waits for the end of a task that must not end.
+    async fn fatal_end(&mut self) -> Kind {
         loop {
-            tokio::select! {
-                () = either(&mut self.terminate, &mut self.interrupt) => {
-                    info!("stopping; a second signal ends at once");
-                    return true;
-                }
-                Some(ended) = self.tasks.join_next_with_id() => {
-                    let Some(kind) = forget(&mut self.running, &ended) else { continue };
-                    report(kind, &ended);
-                    if kind.ending == Ending::Fatal {
-                        error!(task = kind.name, "ended by itself; stopping everything");
-                        return false;
-                    }
-                }
+            match self.next_end().await {
+                Some(kind) if kind.ending == Ending::Fatal => return kind,
+                Some(_) => {}
+                // Nothing runs any more, nothing can end.
+                None => std::future::pending().await,
             }
         }
     }
-}
 
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
-/// Stops one stage; whether it did in time.
-async fn stop(
-    stage: Stage,
-    tasks: &mut JoinSet<()>,
-    running: &mut Vec<(Id, Kind)>,
-    tokens: &[CancellationToken; 3],
-) -> bool {
-    tokens[stage as usize].cancel();
-    let of_stage = |running: &[(Id, Kind)]| running.iter().any(|(_, kind)| kind.stage == stage);
-    let ended = async {
-        while of_stage(running) {
-            let Some(ended) = tasks.join_next_with_id().await else { break };
-            if let Some(kind) = forget(running, &ended) {
-                report(kind, &ended);
+    /// Stops one stage; whether it did in time.
+    async fn stop(&mut self, stage: Stage, deadline: Duration) -> bool {
+        self.tokens[stage as usize].cancel();
+        let ended = async {
+            while self.running.iter().any(|(_, kind)| kind.stage == stage) {
+                if self.next_end().await.is_none() {
+                    break;
+                }
             }
+        };
+        let in_time = timeout(deadline, ended).await.is_ok();
+        for (_, kind) in self.running.iter().filter(|(_, kind)| kind.stage == stage) {
+            error!(
+                task = kind.name,
+                "did not stop within {deadline:?}; left behind"
+            );
         }
-    };
-    let in_time = timeout(stage.deadline(), ended).await.is_ok();
-    if !in_time {
-        let names = running.iter().filter(|(_, kind)| kind.stage == stage);
-        for (_, kind) in names {
-            error!(task = kind.name, "did not stop within {:?}; left behind", stage.deadline());
-        }
+        in_time
     }
-    in_time
-}
 
-type Ended = Result<(Id, ()), JoinError>;
-
-fn forget(running: &mut Vec<(Id, Kind)>, ended: &Ended) -> Option<Kind> {
-    let id = match ended {
-        Ok((id, ())) => *id,
-        Err(error) => error.id(),
-    };
-    let at = running.iter().position(|(running, _)| *running == id)?;
-    Some(running.swap_remove(at).1)
-}
-
-fn report(kind: Kind, ended: &Ended) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        error!(task = kind.name, %error, "panicked");
+    /// The next task that ends; a panic is logged.
+    async fn next_end(&mut self) -> Option<Kind> {
+        let ended = self.set.join_next_with_id().await?;
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        let at = self
+            .running
+            .iter()
+            .position(|(running, _)| *running == id)?;
+        let (_, kind) = self.running.swap_remove(at);
+        if let Err(error) = ended {
+            error!(task = kind.name, %error, "did not end well");
+        }
+        Some(kind)
     }
 }
 
@@ -219,9 +246,18 @@ mod tests {
                 note(&order, kind.stage);
             });
         }
-        supervisor.spawn(Kind { name: "doomed", ..ROUTER }, async {});
+        supervisor.spawn(
+            Kind {
+                name: "doomed",
+                ..ROUTER
+            },
+            async {},
+        );
         assert_eq!(supervisor.run().await, Outcome::Failed);
-        assert_eq!(*order.lock().unwrap(), [Stage::Demo, Stage::Router, Stage::Broker]);
+        assert_eq!(
+            *order.lock().unwrap(),
+            [Stage::Demo, Stage::Router, Stage::Broker]
+        );
     }
 
     #[tokio::test]
@@ -239,18 +275,34 @@ mod tests {
         let token = supervisor.token(Stage::Router);
         supervisor.spawn(ROUTER, async move {
             // Only after the demo's end could have been taken for the end of everything.
-            let still_running = timeout(Duration::from_millis(50), token.cancelled()).await.is_err();
+            let still_running = timeout(Duration::from_millis(50), token.cancelled())
+                .await
+                .is_err();
             done.send(still_running).unwrap();
         });
-        assert_eq!(supervisor.run().await, Outcome::Failed, "the router ended by itself");
+        assert_eq!(
+            supervisor.run().await,
+            Outcome::Failed,
+            "the router ended by itself"
+        );
         assert_eq!(ended.await, Ok(true));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stage_that_does_not_stop_is_left_behind() {
         let mut supervisor = Supervisor::new().unwrap();
         supervisor.spawn(ROUTER, std::future::pending());
-        supervisor.spawn(Kind { name: "doomed", ..BROKER }, async {});
-        assert_eq!(supervisor.run().await, Outcome::Failed);
+        assert!(
+            !supervisor
+                .tasks
+                .stop(Stage::Router, Duration::from_millis(1))
+                .await
+        );
+        assert!(
+            supervisor
+                .tasks
+                .stop(Stage::Broker, Duration::from_secs(60))
+                .await
+        );
     }
 }

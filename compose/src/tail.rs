@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 use rumqttc::v5::{
     AsyncClient, Event as Activity, EventLoop, Incoming, MqttOptions,
-    mqttbytes::{QoS, v5::{ConnectProperties, Filter, SubscribeReasonCode}},
+    mqttbytes::{
+        QoS,
+        v5::{ConnectProperties, Filter, SubscribeReasonCode},
+    },
 };
 use thinglog_schemas::{Level, Topics, json, name};
 use tokio::{sync::watch, time::sleep};
@@ -41,15 +44,25 @@ pub(crate) fn options(args: &cli::Tail, topics: &Topics, address: &str) -> anyho
         .with_context(|| format!("{address:?} is no broker address; write host:port"))?;
     let filters = filters(topics, &args.device, &args.source, args.level);
     if filters.len() > MAX_FILTERS {
-        bail!("{} filters are too many; name fewer devices and sources", filters.len());
+        bail!(
+            "{} filters are too many; name fewer devices and sources",
+            filters.len()
+        );
     }
-    let password = args.password_file.as_deref().map(read_password).transpose()?;
+    let password = args
+        .password_file
+        .as_deref()
+        .map(read_password)
+        .transpose()?;
     let colour = io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     Ok(Options {
         host,
         port,
-        credentials: args.username.clone().map(|user| (user, password.unwrap_or_default())),
+        credentials: args
+            .username
+            .clone()
+            .map(|user| (user, password.unwrap_or_default())),
         filters,
         json: args.json,
         colour,
@@ -65,7 +78,9 @@ fn read_password(path: &Path) -> anyhow::Result<String> {
 /// `host:port`, the host of an IPv6 address in brackets.
 pub(crate) fn split_address(address: &str) -> Option<(String, u16)> {
     let (host, port) = address.rsplit_once(':')?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let host = bare.unwrap_or(host);
     let port = port.parse().ok().filter(|port| *port != 0)?;
     (!host.is_empty() && (bare.is_some() || !host.contains(':'))).then(|| (host.to_owned(), port))
@@ -76,7 +91,10 @@ pub(crate) fn split_address(address: &str) -> Option<(String, u16)> {
 fn filters(topics: &Topics, devices: &[String], sources: &[String], level: Level) -> Vec<String> {
     let names = |names: &[String]| match names {
         [] => vec!["+".to_owned()],
-        names => names.iter().map(|given| name::encode(given).into_owned()).collect(),
+        names => names
+            .iter()
+            .map(|given| name::encode(given).into_owned())
+            .collect(),
     };
     let levels = match level {
         Level::Debug => vec!["+"],
@@ -90,7 +108,11 @@ fn filters(topics: &Topics, devices: &[String], sources: &[String], level: Level
     let mut filters = Vec::new();
     for device in names(devices) {
         for level in &levels {
-            filters.extend(sources.iter().map(|source| format!("{root}/live/{device}/{level}/{source}")));
+            filters.extend(
+                sources
+                    .iter()
+                    .map(|source| format!("{root}/live/{device}/{level}/{source}")),
+            );
         }
     }
     filters
@@ -109,8 +131,13 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
                     notice("connected again");
                 }
                 connected = Some(true);
-                let filters = options.filters.iter().map(|filter| Filter::new(filter, QoS::AtMostOnce));
-                client.try_subscribe_many(filters).context("cannot subscribe")?;
+                let filters = options
+                    .filters
+                    .iter()
+                    .map(|filter| Filter::new(filter, QoS::AtMostOnce));
+                client
+                    .try_subscribe_many(filters)
+                    .context("cannot subscribe")?;
             }
             Ok(Activity::Incoming(Incoming::SubAck(answer))) => {
                 let granted = |code: &_| matches!(code, SubscribeReasonCode::Success(_));
@@ -138,10 +165,14 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
 }
 
 fn connect(options: &Options) -> (AsyncClient, EventLoop) {
-    let unique = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
+    let unique = std::time::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default()
+        .subsec_nanos();
     let id = format!("thinglog-tail-{}-{unique:x}", std::process::id());
     let mut mqtt = MqttOptions::new(id, &options.host, options.port);
-    mqtt.set_keep_alive(Duration::from_secs(30)).set_clean_start(true);
+    mqtt.set_keep_alive(Duration::from_secs(30))
+        .set_clean_start(true);
     mqtt.set_connect_properties(ConnectProperties {
         max_packet_size: Some(MAX_PACKET),
         ..ConnectProperties::new()
@@ -163,7 +194,13 @@ struct Printer {
 
 impl Printer {
     fn new(json: bool, colour: bool) -> Printer {
-        Printer { json, colour, warned: false, line: String::new(), scratch: Vec::new() }
+        Printer {
+            json,
+            colour,
+            warned: false,
+            line: String::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// Fails when standard output does.
@@ -183,7 +220,9 @@ impl Printer {
             Ok(event) => event,
             Err(error) => {
                 if !std::mem::replace(&mut self.warned, true) {
-                    eprintln!("thinglog: somebody publishes on live topics what is {error}; skipped");
+                    eprintln!(
+                        "thinglog: somebody publishes on live topics what is {error}; skipped"
+                    );
                 }
                 return false;
             }
@@ -207,9 +246,17 @@ mod tests {
     use super::*;
 
     fn of(devices: &[&str], sources: &[&str], level: Level) -> Vec<String> {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let owned = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()
+        };
         let filters = filters(&Topics::default(), &owned(devices), &owned(sources), level);
-        assert!(filters.iter().all(|filter| valid_filter(filter)), "{filters:?}");
+        assert!(
+            filters.iter().all(|filter| valid_filter(filter)),
+            "{filters:?}"
+        );
         filters
     }
 
@@ -228,15 +275,28 @@ mod tests {
 
     #[test]
     fn names_are_written_as_in_topics() {
-        let expected = ["thinglog/live/lamp-7/+/my%20app", "thinglog/live/lamp-7/+/x%2F%23"];
+        let expected = [
+            "thinglog/live/lamp-7/+/my%20app",
+            "thinglog/live/lamp-7/+/x%2F%23",
+        ];
         assert_eq!(of(&["lamp-7"], &["my app", "x/#"], Level::Debug), expected);
     }
 
     #[test]
     fn addresses_are_host_and_port() {
-        assert_eq!(split_address("localhost:1883"), Some(("localhost".into(), 1883)));
+        assert_eq!(
+            split_address("localhost:1883"),
+            Some(("localhost".into(), 1883))
+        );
         assert_eq!(split_address("[::1]:1884"), Some(("::1".into(), 1884)));
-        for bad in ["localhost", ":1883", "localhost:", "localhost:0", "::1:1883", "a:70000"] {
+        for bad in [
+            "localhost",
+            ":1883",
+            "localhost:",
+            "localhost:0",
+            "::1:1883",
+            "a:70000",
+        ] {
             assert_eq!(split_address(bad), None, "{bad}");
         }
     }
@@ -249,7 +309,10 @@ mod tests {
         assert!(printer.render(event));
         assert!(printer.line.ends_with("}\n") && printer.line.matches('\n').count() == 1);
         assert!(printer.line.is_ascii());
-        assert_eq!(json::read(printer.line.as_bytes()).unwrap(), json::read(event).unwrap());
+        assert_eq!(
+            json::read(printer.line.as_bytes()).unwrap(),
+            json::read(event).unwrap()
+        );
     }
 
     #[test]

@@ -32,8 +32,20 @@ const SECRETS: [&str; 1] = ["password"];
 /// Variables of `thinglog-edge`, of the command line and of the log, which are no configuration of
 /// broker and router.
 const OTHERS: [&str; 14] = [
-    "CONFIG", "LOG", "LEVEL", "DEVICE", "BROKER", "SPOOL", "SPOOL_BYTES", "USERNAME", "PASSWORD",
-    "PASSWORD_FILE", "INSTANCE", "SOURCE", "ATTRIBUTES", "MEMORY_BYTES",
+    "CONFIG",
+    "LOG",
+    "LEVEL",
+    "DEVICE",
+    "BROKER",
+    "SPOOL",
+    "SPOOL_BYTES",
+    "USERNAME",
+    "PASSWORD",
+    "PASSWORD_FILE",
+    "INSTANCE",
+    "SOURCE",
+    "ATTRIBUTES",
+    "MEMORY_BYTES",
 ];
 
 /// What the environment did.
@@ -44,26 +56,41 @@ pub(super) struct Overlay {
 }
 
 /// Sets in `table` what the environment says.
-pub(super) fn overlay(table: &mut Table, sources: &Sources<'_>) -> Result<Overlay, Vec<ConfigError>> {
-    let mut overlay = Overlay { origins: BTreeMap::new(), warnings: Vec::new() };
+pub(super) fn overlay(
+    table: &mut Table,
+    sources: &Sources<'_>,
+) -> Result<Overlay, Vec<ConfigError>> {
+    let mut overlay = Overlay {
+        origins: BTreeMap::new(),
+        warnings: Vec::new(),
+    };
     let mut errors = Vec::new();
     for (variable, value) in &sources.variables {
-        let Some(name) = variable.strip_prefix("THINGLOG_") else { continue };
+        let Some(name) = variable.strip_prefix("THINGLOG_") else {
+            continue;
+        };
         let Some(key) = key_of(name, table) else {
             overlay.warnings.extend(unknown(variable, name));
             continue;
         };
-        let set = secret(&key, value, sources.read).and_then(|(key, value)| {
-            set_typed(table, &key, &value).map(|()| key)
-        });
+        let set = secret(&key, value, sources.read)
+            .and_then(|(key, value)| set_typed(table, &key, &value).map(|()| key));
         match set {
             Ok(key) => drop(overlay.origins.insert(key, variable.clone())),
             Err((key, reason)) => {
-                errors.push(ConfigError::new(Origin::Variable(variable.clone()), key, reason));
+                errors.push(ConfigError::new(
+                    Origin::Variable(variable.clone()),
+                    key,
+                    reason,
+                ));
             }
         }
     }
-    if errors.is_empty() { Ok(overlay) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(overlay)
+    } else {
+        Err(errors)
+    }
 }
 
 /// The dotted key of a variable without its `THINGLOG_`.
@@ -75,7 +102,10 @@ fn key_of(name: &str, table: &Table) -> Option<String> {
     let destinations = look_up(table, "router.destinations").and_then(Value::as_table);
     let destinations = destinations.into_iter().flat_map(Table::keys);
     let destinations = destinations.map(|name| format!("router.destinations.{name}"));
-    let tables = TABLES.iter().map(|table| (*table).to_owned()).chain(destinations);
+    let tables = TABLES
+        .iter()
+        .map(|table| (*table).to_owned())
+        .chain(destinations);
     let within = |table: String| {
         let key = name.strip_prefix(&shout(&table))?.strip_prefix('_')?;
         (!key.is_empty()).then(|| (table.len(), format!("{table}.{}", key.to_ascii_lowercase())))
@@ -85,7 +115,13 @@ fn key_of(name: &str, table: &Table) -> Option<String> {
 
 /// A dotted key as it stands in a variable.
 fn shout(key: &str) -> String {
-    let shout = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let shout = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_uppercase()
+        } else {
+            '_'
+        }
+    };
     key.chars().map(shout).collect()
 }
 
@@ -96,12 +132,17 @@ fn secret(
     read: &dyn Fn(&Path) -> std::io::Result<String>,
 ) -> Result<(String, String), (String, String)> {
     let secret = key.strip_suffix("_file").filter(|key| {
-        key.rsplit('.').next().is_some_and(|last| SECRETS.contains(&last))
+        key.rsplit('.')
+            .next()
+            .is_some_and(|last| SECRETS.contains(&last))
     });
     match secret {
         None => Ok((key.to_owned(), value.to_owned())),
         Some(secret) => match read(Path::new(value)) {
-            Ok(text) => Ok((secret.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned())),
+            Ok(text) => Ok((
+                secret.to_owned(),
+                text.trim_end_matches(['\r', '\n']).to_owned(),
+            )),
             Err(error) => Err((secret.to_owned(), format!("cannot read {value}: {error}"))),
         },
     }
@@ -129,7 +170,9 @@ fn set_typed(table: &mut Table, key: &str, text: &str) -> Result<(), (String, St
 fn readings(text: &str) -> impl Iterator<Item = Value> {
     let parsed = format!("value = {text}").parse::<Table>().ok();
     // One value and nothing behind it: a line break could smuggle in further keys.
-    let parsed = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+    let parsed = parsed
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"));
     let parsed = parsed.filter(|value| !value.is_str());
     parsed.into_iter().chain([Value::from(text)])
 }
@@ -139,10 +182,18 @@ fn unknown(variable: &str, name: &str) -> Option<String> {
     if OTHERS.contains(&name) {
         return None;
     }
-    let parts: Vec<String> = ["broker", "router", "data", "root"].iter().map(|part| shout(part)).collect();
+    let parts: Vec<String> = ["broker", "router", "data", "root"]
+        .iter()
+        .map(|part| shout(part))
+        .collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let hint = name.split('_').next().and_then(|first| nearest(first, &parts));
-    let hint = hint.map_or(String::new(), |part| format!("; did you mean THINGLOG_{part}…?"));
+    let hint = name
+        .split('_')
+        .next()
+        .and_then(|first| nearest(first, &parts));
+    let hint = hint.map_or(String::new(), |part| {
+        format!("; did you mean THINGLOG_{part}…?")
+    });
     Some(format!("{variable} is ignored: there is no such key{hint}"))
 }
 
@@ -168,14 +219,21 @@ mod tests {
     #[test]
     fn a_variable_belongs_to_the_longest_table() {
         let mut table = Table::new();
-        set(&mut table, "router.destinations.cold-store.type", Value::from("file"));
+        set(
+            &mut table,
+            "router.destinations.cold-store.type",
+            Value::from("file"),
+        );
         let cases = [
             ("DATA", Some("data")),
             ("BROKER_LISTEN", Some("broker.listen")),
             ("BROKER_RETENTION_ON_FULL", Some("broker.retention.on_full")),
             ("ROUTER_BROKER_ADDRESS", Some("router.broker.address")),
             ("ROUTER_WINDOW_BYTES", Some("router.window_bytes")),
-            ("ROUTER_DESTINATIONS_COLD_STORE_KEEP_BYTES", Some("router.destinations.cold-store.keep_bytes")),
+            (
+                "ROUTER_DESTINATIONS_COLD_STORE_KEEP_BYTES",
+                Some("router.destinations.cold-store.keep_bytes"),
+            ),
             ("BROKER", None),
             ("BROKER_", None),
             ("LEVEL", None),

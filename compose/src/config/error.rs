@@ -46,23 +46,39 @@ impl fmt::Display for ConfigError {
 
 impl ConfigError {
     /// `reason` may be serde's, which is put in the operator's words.
-    pub(crate) fn new(origin: Origin, key: impl Into<String>, reason: impl Into<String>) -> ConfigError {
+    pub(crate) fn new(
+        origin: Origin,
+        key: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> ConfigError {
         let (mut key, reason) = (key.into(), reason.into());
         // The path of an error at the top is a dot.
         if key == "." {
             key.clear();
         }
         match unknown_field(&reason) {
-            None => ConfigError { origin, key, reason },
+            None => ConfigError {
+                origin,
+                key,
+                reason,
+            },
             Some((field, expected)) => {
                 if key != field && !key.ends_with(&format!(".{field}")) {
-                    key = if key.is_empty() { field.to_owned() } else { format!("{key}.{field}") };
+                    key = if key.is_empty() {
+                        field.to_owned()
+                    } else {
+                        format!("{key}.{field}")
+                    };
                 }
                 let reason = match nearest(field, &expected) {
                     Some(near) => format!("unknown key; did you mean `{near}`?"),
                     None => format!("unknown key; known here: {}", expected.join(", ")),
                 };
-                ConfigError { origin, key, reason }
+                ConfigError {
+                    origin,
+                    key,
+                    reason,
+                }
             }
         }
     }
@@ -79,5 +95,9 @@ fn unknown_field(reason: &str) -> Option<(&str, Vec<&str>)> {
 /// The known key that was probably meant.
 pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |known: &&&str| strsim::osa_distance(word, known);
-    known.iter().min_by_key(distance).filter(|known| distance(known) <= 1 + word.len() / 4).copied()
+    known
+        .iter()
+        .min_by_key(distance)
+        .filter(|known| distance(known) <= 1 + word.len() / 4)
+        .copied()
 }

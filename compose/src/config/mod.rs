@@ -52,6 +52,16 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Vec<String>,
 }
 
+impl Loaded {
+    /// Where commands reach the broker: the one the router was told, else the bundled one.
+    pub(crate) fn broker_address(&self) -> String {
+        if self.router_broker_given {
+            return self.config.router.broker.address.clone();
+        }
+        crate::serve::reachable(self.config.broker.listen).to_string()
+    }
+}
+
 /// Where the parts come from; tests have their own.
 pub(crate) struct Sources<'a> {
     /// The file and its text.
@@ -72,7 +82,11 @@ pub(crate) fn load(file: Option<&Path>, insecure: bool) -> Result<Loaded, Vec<Co
     let path = file.or_else(|| default.exists().then_some(default));
     let text = path.map(|path| {
         read(path).map_err(|error| {
-            vec![ConfigError::new(Origin::File(path.into(), None), "", error.to_string())]
+            vec![ConfigError::new(
+                Origin::File(path.into(), None),
+                "",
+                error.to_string(),
+            )]
         })
     });
     let text = text.transpose()?;
@@ -107,14 +121,18 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
         (None, Some(file)) => Origin::File(file.clone(), None),
         (None, None) => Origin::Default,
     };
-    let config: Config = typed(table).map_err(|(key, reason)| {
-        vec![ConfigError::new(origin(&key), key, reason)]
-    })?;
+    let config: Config =
+        typed(table).map_err(|(key, reason)| vec![ConfigError::new(origin(&key), key, reason)])?;
     let errors = validate(&config, origin);
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(Loaded { config, file, router_broker_given, warnings: overlay.warnings })
+    Ok(Loaded {
+        config,
+        file,
+        router_broker_given,
+        warnings: overlay.warnings,
+    })
 }
 
 /// The file as a table, its types checked while line numbers are known.
@@ -156,7 +174,9 @@ fn add_defaults(table: &mut Table) {
 
 /// `data` and `root` at the top, for the parts that do not say otherwise.
 fn inherit(table: &mut Table) {
-    let data = look_up(table, "data").and_then(Value::as_str).map(PathBuf::from);
+    let data = look_up(table, "data")
+        .and_then(Value::as_str)
+        .map(PathBuf::from);
     let root = look_up(table, "root").cloned();
     let data_of = |part: &str| {
         let path = data.as_ref()?.join(part);
@@ -177,10 +197,20 @@ fn inherit(table: &mut Table) {
 
 /// What types cannot check.
 fn validate(config: &Config, origin: impl Fn(&str) -> Origin) -> Vec<ConfigError> {
-    let broker = config.broker.validate().err().map(|error| (format!("broker.{}", error.key), error.reason));
-    let router = config.router.validate().err().map(|error| (format!("router.{}", error.key), error.reason));
+    let broker = config
+        .broker
+        .validate()
+        .err()
+        .map(|error| (format!("broker.{}", error.key), error.reason));
+    let router = config
+        .router
+        .validate()
+        .err()
+        .map(|error| (format!("router.{}", error.key), error.reason));
     let wrong = broker.into_iter().chain(router);
-    wrong.map(|(key, reason)| ConfigError::new(origin(&key), key, reason)).collect()
+    wrong
+        .map(|(key, reason)| ConfigError::new(origin(&key), key, reason))
+        .collect()
 }
 
 /// The value at a dotted key.
@@ -199,7 +229,9 @@ fn set(table: &mut Table, key: &str, value: Value) {
     let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
     let mut table = table;
     for part in tables.split('.').filter(|part| !part.is_empty()) {
-        let below = table.entry(part).or_insert_with(|| Value::Table(Table::new()));
+        let below = table
+            .entry(part)
+            .or_insert_with(|| Value::Table(Table::new()));
         match below {
             Value::Table(below) => table = below,
             _ => return,
