@@ -20,7 +20,7 @@ impl Banner<'_> {
     /// Prints it if standard output is a terminal.
     pub(crate) fn print(&self) {
         if stdout().is_terminal() {
-            println!("{}", self.text());
+            crate::say(&self.text());
         }
     }
 

@@ -42,10 +42,10 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
     format!("{place}: valid\n{out}")
 }
 
-fn kind(destination: &thinglog_router::DestinationConfig) -> &'static str {
+fn kind(destination: &thinglog_router::config::DestinationConfig) -> &'static str {
     match destination {
-        thinglog_router::DestinationConfig::File(_) => "file",
-        thinglog_router::DestinationConfig::Stdout(_) => "stdout",
+        thinglog_router::config::DestinationConfig::File(_) => "file",
+        thinglog_router::config::DestinationConfig::Stdout(_) => "stdout",
     }
 }
 

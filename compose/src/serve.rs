@@ -9,16 +9,16 @@ use std::{
 
 use anyhow::Context;
 use prometheus::Registry;
-use thinglog_broker::Broker;
-use thinglog_router::Router;
-use tracing::{info, warn};
+use thinglog_broker::{Broker, StartError};
+use thinglog_router::{BuildError, Router};
+use tracing::{error, info, warn};
 
 use crate::{
     banner::Banner,
     cli,
     config::Loaded,
     demo::{self, OwnLog},
-    load, logging,
+    load, logging, say,
     supervise::{BROKER, Outcome, ROUTER, Stage, Supervisor},
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
             if !loaded.router_broker_given {
                 router.broker.address = mqtt.to_string();
             }
-            let http = start_router(supervisor, router, registry).await?;
+            let http = start_router(supervisor, router, registry)?;
             let config = &loaded.config.broker;
             let data = loaded.config.router.data.as_path();
             Banner {
@@ -71,9 +71,7 @@ pub(crate) fn router(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<Exi
     logging::init(None::<OwnLog>)?;
     run(
         async |supervisor, registry| {
-            start_router(supervisor, loaded.config.router.clone(), registry)
-                .await
-                .map(drop)
+            start_router(supervisor, loaded.config.router.clone(), registry).map(drop)
         },
         &loaded,
     )
@@ -108,7 +106,7 @@ fn run(
     // What was left behind must not hold up the end.
     runtime.shutdown_background();
     if std::io::stdout().is_terminal() && outcome == Outcome::Clean {
-        println!("thinglog: everything is written down; good bye");
+        say("thinglog: everything is written down; good bye\n");
     }
     Ok(if outcome == Outcome::Clean {
         ExitCode::SUCCESS
@@ -122,22 +120,46 @@ async fn start_broker(
     loaded: &Loaded,
     registry: &Registry,
 ) -> anyhow::Result<SocketAddr> {
-    let broker = Broker::bind(loaded.config.broker.clone(), registry).await?;
+    let bound = Broker::bind(loaded.config.broker.clone(), registry).await;
+    let broker = bound.map_err(|error| match &error {
+        StartError::Bind { address, .. } => {
+            let other = elsewhere(*address, "THINGLOG_BROKER_LISTEN");
+            anyhow::Error::new(error).context(other)
+        }
+        _ => error.into(),
+    })?;
     let address = broker.address();
     supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
     Ok(address)
 }
 
 /// Where its HTTP listens, if it has any.
-async fn start_router(
+fn start_router(
     supervisor: &mut Supervisor,
     config: thinglog_router::Config,
     registry: &Registry,
 ) -> anyhow::Result<Option<SocketAddr>> {
-    let router = Router::bind(config, registry).await?;
+    let router = Router::build(config, registry).map_err(|error| match &error {
+        BuildError::Http { address, .. } => {
+            let other = elsewhere(*address, "THINGLOG_ROUTER_HTTP_ADDRESS");
+            anyhow::Error::new(error).context(other)
+        }
+        _ => error.into(),
+    })?;
     let address = router.http_address();
-    supervisor.spawn(ROUTER, router.run(supervisor.token(Stage::Router)));
+    let running = router.run(supervisor.token(Stage::Router));
+    supervisor.spawn(ROUTER, async move {
+        if let Err(error) = running.await {
+            error!("the router failed: {error}");
+        }
+    });
     Ok(address)
+}
+
+/// What to do when an address cannot be had; taken by another program, mostly.
+fn elsewhere(address: SocketAddr, variable: &str) -> String {
+    let other = SocketAddr::new(address.ip(), address.port().wrapping_add(1).max(1024));
+    format!("is another program listening there? To use another address: {variable}={other}")
 }
 
 /// Where this machine reaches what listens there.

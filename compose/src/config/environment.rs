@@ -37,15 +37,15 @@ const OTHERS: [&str; 14] = [
     "LEVEL",
     "DEVICE",
     "BROKER",
+    "SOURCE",
+    "STATE",
     "SPOOL",
     "SPOOL_BYTES",
-    "USERNAME",
-    "PASSWORD",
-    "PASSWORD_FILE",
-    "INSTANCE",
-    "SOURCE",
-    "ATTRIBUTES",
     "MEMORY_BYTES",
+    "FLUSH",
+    "FLUSH_TIMEOUT",
+    "RECONNECT",
+    "RECONNECT_MAX",
 ];
 
 /// What the environment did.

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use thinglog_router::DestinationConfig;
+use thinglog_router::config::DestinationConfig;
 
 use super::*;
 

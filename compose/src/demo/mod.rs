@@ -123,7 +123,9 @@ async fn run(
             warn!(%error, "a demo device stopped");
         }
     }
-    let closing = devices.into_iter().map(|device| async move { device.close(DRAIN).await });
+    let closing = devices
+        .into_iter()
+        .map(|device| async move { device.close(DRAIN).await });
     JoinSet::from_iter(closing).join_all().await;
 }
 
