@@ -75,6 +75,7 @@ pub mod fs;
 mod index;
 mod journal;
 mod log;
+mod pending;
 mod plan;
 mod reader;
 mod records;

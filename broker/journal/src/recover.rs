@@ -31,6 +31,8 @@ pub(crate) struct Opened {
 /// The segment being written to.
 pub(crate) struct Active {
     pub(crate) file: Arc<dyn FsFile>,
+    /// Bytes written to it, synced or not.
+    pub(crate) len: u64,
     /// Nothing more may be written to it.
     pub(crate) sealed: bool,
 }
@@ -398,8 +400,10 @@ impl Opening<'_> {
         log.quarantined = self.report.quarantined_records;
         self.report.first = log.first();
         self.report.next = log.settled;
+        let len = log.segments.back().map_or(0, |last| last.bytes);
         let active = Active {
             file,
+            len,
             sealed: loaded.sealed,
         };
         Ok(Opened {

@@ -101,3 +101,33 @@ fn identity(line: &[u8]) -> anyhow::Result<(&str, u64)> {
     let (lane, seq) = parsed.id.and_then(|id| id.rsplit_once('/')).context("no id")?;
     Ok((lane, seq.parse()?))
 }
+
+/// Counts the lines of a file while it grows.
+pub(super) struct LineCounter {
+    file: File,
+    lines: u64,
+    buffer: Vec<u8>,
+}
+
+impl LineCounter {
+    pub(super) fn open(path: &Path) -> anyhow::Result<LineCounter> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(LineCounter { file, lines: 0, buffer: vec![0; 1 << 20] })
+    }
+
+    /// Lines so far.
+    pub(super) fn lines(&mut self) -> anyhow::Result<u64> {
+        loop {
+            let read = std::io::Read::read(&mut self.file, &mut self.buffer)?;
+            if read == 0 {
+                return Ok(self.lines);
+            }
+            self.lines += self.buffer[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+    }
+}
+
+/// Lines of a file.
+pub(super) fn count_lines(path: &Path) -> anyhow::Result<u64> {
+    LineCounter::open(path)?.lines()
+}
