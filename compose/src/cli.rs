@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use thinglog_schemas::Level;
 
+use crate::bench::BenchArgs;
+
 /// Device logs as event streams over MQTT: devices publish, the broker makes every acknowledged
 /// event durable, the router applies levels and delivers.
 #[derive(Debug, Parser)]
@@ -80,6 +82,14 @@ Examples:
 
 Exit codes: 0 valid, 1 not valid.")]
     Check(Check),
+    /// Measure broker and router on this machine
+    #[command(after_help = "\
+Examples:
+  thinglog bench                         a million events, batched and single
+  thinglog bench --mode single --runs 5 --peer
+                                         beside mosquitto, in turns
+  thinglog bench --input /var/log/syslog real messages")]
+    Bench(BenchArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Example:

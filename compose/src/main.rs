@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod banner;
+mod bench;
 mod check;
 mod cli;
 mod config;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Router(run) => serve::router(file, &run),
         Command::Tail(tail) => run_tail(file, &tail),
         Command::Check(check) => run_check(check.file.as_deref().or(file), check.insecure),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => print_completions(shell),
     };
     match done {
