@@ -206,8 +206,15 @@ mod tests {
         };
         assert_eq!(gap.text("lamp-7").unwrap(), "gap/00000000000000ab/5-9");
         assert_eq!(EventId::None.text("lamp-7"), None);
-        let long = EventId::Stored { journal: 1, offset: 1_000_000_000_000_000, index: 0 };
-        assert_eq!(EventId::parse(&long.text("lamp-7").unwrap()), Some(("lamp-7", long)));
+        let long = EventId::Stored {
+            journal: 1,
+            offset: 1_000_000_000_000_000,
+            index: 0,
+        };
+        assert_eq!(
+            EventId::parse(&long.text("lamp-7").unwrap()),
+            Some(("lamp-7", long))
+        );
     }
 
     #[test]

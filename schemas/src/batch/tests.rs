@@ -563,7 +563,7 @@ fn headers_are_checked() {
 
 #[test]
 fn a_decompression_bomb_is_stopped_at_the_announced_size() {
-    let zeros = vec![0u8; 512 << 20];
+    let zeros = vec![0u8; 64 << 20];
     let bomb = zstd::bulk::compress(&zeros, 1).unwrap();
     drop(zeros);
     assert!(bomb.len() < MAX_PAYLOAD, "{} bytes", bomb.len());
