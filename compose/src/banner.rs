@@ -37,7 +37,7 @@ impl Banner<'_> {
             );
         }
         say("data", &self.data.display());
-        out.push_str("\nIn another terminal:\n\n");
+        out.push('\n');
         out.push_str(&self.hints());
         if self.demo {
             out.push_str("\nThree demo devices now carry this machine's own logs. Ctrl-C ends.\n");
@@ -48,7 +48,7 @@ impl Banner<'_> {
     }
 
     /// What to try next.
-    fn hints(&self) -> String {
+    pub(crate) fn hints(&self) -> String {
         let (root, port) = (self.root, self.mqtt.port());
         let with_port = if port == 1883 {
             String::new()
@@ -62,7 +62,8 @@ impl Banner<'_> {
         };
         let device = if self.demo { "demo-1" } else { "lamp-7" };
         format!(
-            "  thinglog tail{at} --level warn\n\
+            "In another terminal:\n\n\
+             \x20 thinglog tail{at} --level warn\n\
              \x20 mosquitto_pub{with_port} -t {root}/logs/lamp-7/app -q 1 -m 'hello'\n\
              \x20 mosquitto_pub{with_port} -r -q 1 -t {root}/config/device/{device} -m '{{\"level\":\"ERROR\"}}'\n"
         )

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use prometheus::Registry;
 use thinglog_broker::{Broker, StartError};
 use thinglog_router::{BuildError, Router};
@@ -38,16 +38,17 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
             let http = start_router(supervisor, router, registry)?;
             let config = &loaded.config.broker;
             let data = loaded.config.router.data.as_path();
-            Banner {
+            let root = &config.root;
+            let banner = Banner {
                 mqtt,
                 http,
                 data,
-                root: &config.root,
+                root,
                 demo: args.demo,
-            }
-            .print();
+            };
+            banner.print();
             if args.demo {
-                demo::start(supervisor, mqtt, &config.root, own)?;
+                demo::start(supervisor, mqtt, root, own, banner.hints())?;
             }
             Ok(())
         },
@@ -123,10 +124,10 @@ async fn start_broker(
     let bound = Broker::bind(loaded.config.broker.clone(), registry).await;
     let broker = bound.map_err(|error| match &error {
         StartError::Bind { address, .. } => {
-            let other = elsewhere(*address, "THINGLOG_BROKER_LISTEN");
-            anyhow::Error::new(error).context(other)
+            anyhow!("{error}; {}", elsewhere(*address, "THINGLOG_BROKER_LISTEN"))
         }
-        _ => error.into(),
+        // These errors tell their causes themselves.
+        _ => anyhow!("{error}"),
     })?;
     let address = broker.address();
     supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
@@ -141,10 +142,10 @@ fn start_router(
 ) -> anyhow::Result<Option<SocketAddr>> {
     let router = Router::build(config, registry).map_err(|error| match &error {
         BuildError::Http { address, .. } => {
-            let other = elsewhere(*address, "THINGLOG_ROUTER_HTTP_ADDRESS");
-            anyhow::Error::new(error).context(other)
+            let variable = "THINGLOG_ROUTER_HTTP_ADDRESS";
+            anyhow!("{error}; {}", elsewhere(*address, variable))
         }
-        _ => error.into(),
+        _ => anyhow!("{error}"),
     })?;
     let address = router.http_address();
     let running = router.run(supervisor.token(Stage::Router));

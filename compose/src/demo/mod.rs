@@ -22,7 +22,7 @@ use thinglog_edge::{
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{interval, timeout},
+    time::{interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -37,6 +37,8 @@ const DEVICES: [&str; 3] = ["demo-1", "demo-2", "demo-3"];
 /// Bytes of a file's end, and entries of the journal, that are sent first.
 const HISTORY_BYTES: u64 = 2 << 10;
 const HISTORY_ENTRIES: u32 = 50;
+/// When the history has passed the screen.
+const HISTORY: Duration = Duration::from_secs(2);
 /// The tail is given so long to subscribe before the devices start all the same.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
 /// A subscription reaches the router by way of the broker's interest topic, which changes at most
@@ -53,6 +55,7 @@ pub(crate) fn start(
     broker: SocketAddr,
     root: &str,
     own: OwnLog,
+    hints: String,
 ) -> anyhow::Result<()> {
     let token = supervisor.token(Stage::Demo);
     let (subscribed, seen) = watch::channel(false);
@@ -77,8 +80,23 @@ pub(crate) fn start(
     });
     let devices = DEVICES.map(|device| publisher(device, broker, root));
     let devices = devices.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    supervisor.spawn(DEMO, run(devices, own, seen, token));
+    supervisor.spawn(DEMO, run(devices, own, seen, token.clone()));
+    supervisor.spawn(DEMO, async move {
+        tokio::select! {
+            () = sleep(HISTORY) => remind(&hints),
+            () = token.cancelled() => {}
+        }
+    });
     Ok(())
+}
+
+/// The banner has scrolled away by now.
+fn remind(hints: &str) {
+    if std::io::stdout().is_terminal() {
+        crate::say(&format!(
+            "\nThat was recent history; what happens now follows. {hints}\n"
+        ));
+    }
 }
 
 fn publisher(device: &str, broker: SocketAddr, root: &str) -> anyhow::Result<Publisher> {
@@ -99,7 +117,7 @@ async fn run(
 ) {
     // A tail that cannot subscribe has said why; the devices are worth starting without it.
     let _ = timeout(SUBSCRIBE, subscribed.wait_for(|subscribed| *subscribed)).await;
-    tokio::time::sleep(INTEREST).await;
+    sleep(INTEREST).await;
     let found = tokio::task::spawn_blocking(find::logs)
         .await
         .unwrap_or_default();
