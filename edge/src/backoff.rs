@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The state of one thing that is retried.
 #[derive(Clone, Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     base: Duration,
     cap: Duration,
     failures: u32,
@@ -13,7 +13,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// Waits up to `base` after the first failure, and never more than `cap`.
-    pub fn new(base: Duration, cap: Duration) -> Backoff {
+    pub(crate) fn new(base: Duration, cap: Duration) -> Backoff {
         Backoff {
             base,
             cap: cap.max(base),
@@ -23,7 +23,7 @@ impl Backoff {
 
     /// The wait after one more failure: a share of the current limit given by `random`, evenly
     /// spread over all of `u64`.
-    pub fn next(&mut self, random: u64) -> Duration {
+    pub(crate) fn next(&mut self, random: u64) -> Duration {
         let limit = self
             .base
             .saturating_mul(2u32.saturating_pow(self.failures))
@@ -33,12 +33,12 @@ impl Backoff {
     }
 
     /// It worked: the next failure starts from the base again.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// Failures since the last success.
-    pub fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 }

@@ -8,16 +8,16 @@ use thinglog_schemas::{Level, config::Desired, json};
 
 /// The moment something happens, on both clocks.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub(crate) struct Now {
     /// The monotonic clock: intervals and deadlines.
-    pub mono: Instant,
+    pub(crate) mono: Instant,
     /// Nanoseconds since the Unix epoch, or `None` while the device does not know the time.
-    pub wall: Option<u64>,
+    pub(crate) wall: Option<u64>,
 }
 
 /// The levels in force.
 #[derive(Clone, Debug)]
-pub struct Levels {
+pub(crate) struct Levels {
     /// Without a document: `THINGLOG_LEVEL`, an option of the agent, else INFO.
     default: Level,
     desired: Option<Desired>,
@@ -27,7 +27,7 @@ pub struct Levels {
 
 impl Levels {
     /// No document yet: everything is at `default`.
-    pub fn new(default: Level) -> Levels {
+    pub(crate) fn new(default: Level) -> Levels {
         Levels {
             default,
             desired: None,
@@ -37,7 +37,7 @@ impl Levels {
 
     /// Puts a document in force that arrived at `now`. A temporary level ends at the earlier of its
     /// `until` (when the device knows the time) and `for_s` after the arrival.
-    pub fn apply(&mut self, desired: Desired, now: Now) {
+    pub(crate) fn apply(&mut self, desired: Desired, now: Now) {
         self.temporary_ends = desired.temporary.as_ref().and_then(|temporary| {
             let left = Duration::from_secs(temporary.for_s);
             remaining(&temporary.until, left, now.wall).map(|left| now.mono + left)
@@ -48,7 +48,7 @@ impl Levels {
     /// Puts a document back in force that was kept on disk. Its monotonic window is unknown, so the
     /// temporary level lives on only when the device knows the time: until `until`, and no longer
     /// than `for_s` after it had arrived at `received` (ns since the Unix epoch).
-    pub fn restore(&mut self, desired: Desired, received: u64, now: Now) {
+    pub(crate) fn restore(&mut self, desired: Desired, received: u64, now: Now) {
         self.temporary_ends = desired.temporary.as_ref().and_then(|temporary| {
             let wall = now.wall?;
             let age = Duration::from_nanos(wall.checked_sub(received)?);
@@ -59,13 +59,13 @@ impl Levels {
     }
 
     /// The document was removed: back to the device's own default.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.desired = None;
         self.temporary_ends = None;
     }
 
     /// Ends the temporary level when its time is over; true when that changed something.
-    pub fn tick(&mut self, now: Instant) -> bool {
+    pub(crate) fn tick(&mut self, now: Instant) -> bool {
         let over = self.temporary_ends.is_some_and(|ends| ends <= now);
         if over {
             self.temporary_ends = None;
@@ -74,12 +74,12 @@ impl Levels {
     }
 
     /// When [`tick`](Levels::tick) has something to do.
-    pub fn next_change(&self) -> Option<Instant> {
+    pub(crate) fn next_change(&self) -> Option<Instant> {
         self.temporary_ends
     }
 
     /// The level for events of `source`.
-    pub fn level(&self, source: &str) -> Level {
+    pub(crate) fn level(&self, source: &str) -> Level {
         match &self.desired {
             Some(desired) => desired.level_for(source, self.temporary_ends.is_some()),
             None => self.default,
@@ -87,7 +87,7 @@ impl Levels {
     }
 
     /// The most verbose level any source has or could have: what is below it passes nowhere.
-    pub fn most_verbose(&self) -> Level {
+    pub(crate) fn most_verbose(&self) -> Level {
         let Some(desired) = &self.desired else {
             return self.default;
         };
@@ -109,7 +109,7 @@ impl Levels {
     }
 
     /// The document in force.
-    pub fn desired(&self) -> Option<&Desired> {
+    pub(crate) fn desired(&self) -> Option<&Desired> {
         self.desired.as_ref()
     }
 }

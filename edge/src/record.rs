@@ -126,7 +126,11 @@ mod tests {
         record.cut_to_limits();
         assert_eq!(record.message.len(), MAX_MESSAGE);
         assert!(record.truncated);
-        let mut odd = Record::new("app", Severity::INFO, format!("x{}", "é".repeat(MAX_MESSAGE)));
+        let mut odd = Record::new(
+            "app",
+            Severity::INFO,
+            format!("x{}", "é".repeat(MAX_MESSAGE)),
+        );
         odd.cut_to_limits();
         assert_eq!(odd.message.len(), MAX_MESSAGE - 1);
     }

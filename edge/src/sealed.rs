@@ -7,32 +7,34 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use thinglog_schemas::{
     Severity,
-    batch::{Batch, ClockInfo, DecodeError, Decoder, Drop, DropReason, Encoder, Entry, MAX_PAYLOAD},
+    batch::{
+        Batch, ClockInfo, DecodeError, Decoder, Drop, DropReason, Encoder, Entry, MAX_PAYLOAD,
+    },
 };
 
 use crate::queue::{Cut, LaneKey};
 
 /// An encoded batch and what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     /// Topic level.
-    pub source: Arc<str>,
+    pub(crate) source: Arc<str>,
     /// Epoch of the lane.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// The seqs this payload speaks for, both inclusive, drops included.
-    pub first_seq: u64,
+    pub(crate) first_seq: u64,
     /// See `first_seq`.
-    pub last_seq: u64,
+    pub(crate) last_seq: u64,
     /// Events it carries.
-    pub events: u32,
+    pub(crate) events: u32,
     /// The MQTT payload.
-    pub payload: Bytes,
+    pub(crate) payload: Bytes,
     /// The lane to tell when it is durable; none for what an earlier process left.
-    pub settles: Option<(LaneKey, u64)>,
+    pub(crate) settles: Option<(LaneKey, u64)>,
 }
 
 /// Encodes, splits and replaces batches; keeps its buffers.
-pub struct Sealer {
+pub(crate) struct Sealer {
     encoder: Encoder,
     decoder: Decoder,
     scratch: Vec<u8>,
@@ -46,7 +48,7 @@ impl Default for Sealer {
 
 impl Sealer {
     /// With buffers of its own.
-    pub fn new() -> Sealer {
+    pub(crate) fn new() -> Sealer {
         Sealer {
             encoder: Encoder::new(),
             decoder: Decoder::new(),
@@ -56,14 +58,14 @@ impl Sealer {
 
     /// Encodes what the queue cut, in as many payloads as the format's limits and `max` bytes ask
     /// for. Returns how many events could not be encoded and were declared dropped instead.
-    pub fn seal(&mut self, cut: Cut, max: usize, out: &mut VecDeque<Sealed>) -> u64 {
+    pub(crate) fn seal(&mut self, cut: Cut, max: usize, out: &mut VecDeque<Sealed>) -> u64 {
         let settles = Some((cut.lane, cut.through));
         self.encode(cut.batch, &cut.source, settles, max, out)
     }
 
     /// Splits a payload until none is over `max` bytes; an event that alone is over it is declared
     /// dropped. Returns the events dropped.
-    pub fn split(
+    pub(crate) fn split(
         &mut self,
         sealed: &Sealed,
         max: usize,
@@ -76,7 +78,7 @@ impl Sealer {
 
     /// The declaration that everything `sealed` carried was dropped for `reason`: speaks for the
     /// same seqs. Returns it and the events it gives up.
-    pub fn give_up(
+    pub(crate) fn give_up(
         &mut self,
         sealed: &Sealed,
         reason: DropReason,
@@ -94,7 +96,7 @@ impl Sealer {
     }
 
     /// The declaration that `from..=to` of an earlier process's lane cannot be read any more.
-    pub fn unreadable(
+    pub(crate) fn unreadable(
         &mut self,
         source: &Arc<str>,
         epoch: u64,
@@ -133,8 +135,8 @@ impl Sealer {
         let mut todo = vec![batch];
         while let Some(batch) = todo.pop() {
             self.scratch.clear();
-            let fits = self.encoder.encode(&batch, &mut self.scratch).is_ok()
-                && self.scratch.len() <= max;
+            let fits =
+                self.encoder.encode(&batch, &mut self.scratch).is_ok() && self.scratch.len() <= max;
             match batch.entries.len() {
                 0 | 1 if !fits && !batch.entries.is_empty() => {
                     lost += 1;

@@ -93,7 +93,11 @@ impl Shared {
         let (reply, answer) = oneshot::channel();
         let target = {
             let mut queue = self.queue.lock();
-            if hurry { queue.start_flush() } else { queue.mark() }
+            if hurry {
+                queue.start_flush()
+            } else {
+                queue.mark()
+            }
         };
         let mut waiters = self.waiters.lock();
         if *self.ended.borrow() {

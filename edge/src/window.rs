@@ -8,12 +8,12 @@ use crate::sealed::Sealed;
 
 /// What stands in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// The batch.
-    pub sealed: Sealed,
+    pub(crate) sealed: Sealed,
     /// The spool may release everything below this once the slot is done; `None` when the batch
     /// never was on disk or when it shares its record with a later slot.
-    pub release: Option<u64>,
+    pub(crate) release: Option<u64>,
     state: State,
 }
 
@@ -29,7 +29,7 @@ enum State {
 /// The window. Its limit counts from the oldest unacknowledged batch, not the unacknowledged ones:
 /// so two packets of one connection never need the same packet id.
 #[derive(Debug)]
-pub struct Window {
+pub(crate) struct Window {
     slots: VecDeque<Slot>,
     limit: usize,
     /// Payload bytes of all slots.
@@ -40,7 +40,7 @@ pub struct Window {
 
 impl Window {
     /// At most `limit` batches (at least one).
-    pub fn new(limit: usize) -> Window {
+    pub(crate) fn new(limit: usize) -> Window {
         Window {
             slots: VecDeque::new(),
             limit: limit.max(1),
@@ -50,17 +50,17 @@ impl Window {
     }
 
     /// Whether another batch may enter.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.slots.len() < self.limit
     }
 
     /// Nothing is unacknowledged.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// Events and payload bytes inside.
-    pub fn depth(&self) -> (u64, usize) {
+    pub(crate) fn depth(&self) -> (u64, usize) {
         let unacknowledged = self.slots.iter().filter(|slot| slot.state != State::Done);
         let events = unacknowledged.map(|slot| u64::from(slot.sealed.events));
         (events.sum(), self.bytes)
@@ -68,7 +68,7 @@ impl Window {
 
     /// Appends a batch. The caller looks at [`has_room`](Window::has_room); the pieces of a split
     /// batch may go over the limit together.
-    pub fn push(&mut self, sealed: Sealed, release: Option<u64>) {
+    pub(crate) fn push(&mut self, sealed: Sealed, release: Option<u64>) {
         self.bytes += sealed.payload.len();
         self.slots.push_back(Slot {
             sealed,
@@ -79,7 +79,7 @@ impl Window {
 
     /// The next batch to send while at most `limit` are between the oldest unacknowledged one and
     /// it (the server's receive maximum).
-    pub fn next_waiting(&self, limit: usize) -> Option<&Sealed> {
+    pub(crate) fn next_waiting(&self, limit: usize) -> Option<&Sealed> {
         let reach = self.slots.iter().take(limit.max(1));
         reach
             .into_iter()
@@ -88,7 +88,7 @@ impl Window {
     }
 
     /// The batch of [`next_waiting`](Window::next_waiting) was handed to the connection.
-    pub fn handed(&mut self) {
+    pub(crate) fn handed(&mut self) {
         let nth = self.handed;
         if let Some(slot) = self.find(State::Waiting) {
             slot.state = State::Handed(nth);
@@ -98,7 +98,7 @@ impl Window {
 
     /// The batch of [`next_waiting`](Window::next_waiting) cannot be sent as it is: others take its
     /// place, in order. The last of them inherits what it releases.
-    pub fn replace_waiting(&mut self, with: VecDeque<Sealed>) {
+    pub(crate) fn replace_waiting(&mut self, with: VecDeque<Sealed>) {
         let waiting = |slot: &Slot| slot.state == State::Waiting;
         let Some(at) = self.slots.iter().position(waiting) else {
             return;
@@ -124,7 +124,7 @@ impl Window {
     }
 
     /// The connection took `pkid` for the oldest batch handed to it.
-    pub fn assigned(&mut self, pkid: u16) {
+    pub(crate) fn assigned(&mut self, pkid: u16) {
         let order = |slot: &&mut Slot| match slot.state {
             State::Handed(nth) => nth,
             _ => u64::MAX,
@@ -138,7 +138,7 @@ impl Window {
     }
 
     /// `pkid` was acknowledged. False when no batch has that id.
-    pub fn acknowledged(&mut self, pkid: u16) -> bool {
+    pub(crate) fn acknowledged(&mut self, pkid: u16) -> bool {
         let slot = self.find(State::Sent(pkid));
         let known = slot.is_some();
         if let Some(slot) = slot {
@@ -148,21 +148,21 @@ impl Window {
     }
 
     /// `pkid` was refused for now: it waits to be sent again, before anything that is not yet sent.
-    pub fn refused(&mut self, pkid: u16) -> Option<&Sealed> {
+    pub(crate) fn refused(&mut self, pkid: u16) -> Option<&Sealed> {
         let slot = self.find(State::Sent(pkid))?;
         slot.state = State::Waiting;
         Some(&slot.sealed)
     }
 
     /// The batch that has `pkid`.
-    pub fn sent(&self, pkid: u16) -> Option<&Sealed> {
+    pub(crate) fn sent(&self, pkid: u16) -> Option<&Sealed> {
         let mut slots = self.slots.iter();
         let slot = slots.find(|slot| slot.state == State::Sent(pkid))?;
         Some(&slot.sealed)
     }
 
     /// `pkid` was refused for good: `with` takes its place.
-    pub fn replace_sent(&mut self, pkid: u16, with: Sealed) {
+    pub(crate) fn replace_sent(&mut self, pkid: u16, with: Sealed) {
         let sent = |slot: &Slot| slot.state == State::Sent(pkid);
         if let Some(at) = self.slots.iter().position(sent) {
             self.replace_at(at, VecDeque::from([with]));
@@ -170,7 +170,7 @@ impl Window {
     }
 
     /// The connection is gone: everything unacknowledged waits again.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         for slot in &mut self.slots {
             if slot.state != State::Done {
                 slot.state = State::Waiting;
@@ -179,7 +179,7 @@ impl Window {
     }
 
     /// Takes out the oldest batch when it is done.
-    pub fn pop_done(&mut self) -> Option<Slot> {
+    pub(crate) fn pop_done(&mut self) -> Option<Slot> {
         if self.slots.front()?.state != State::Done {
             return None;
         }

@@ -210,7 +210,9 @@ impl Lane {
         let mut entries = Vec::with_capacity(self.events.min(max_events));
         while entries.len() < max_events && (cost < max_bytes || entries.is_empty()) {
             let Some(class) = self.oldest() else { break };
-            let Some(queued) = self.classes[class].pop_front() else { break };
+            let Some(queued) = self.classes[class].pop_front() else {
+                break;
+            };
             self.events -= 1;
             self.class_bytes[class] -= queued.cost;
             cost += queued.cost;

@@ -28,26 +28,26 @@ use crate::{levels::Levels, record::Record};
 use lane::{CLASSES, Lane, State};
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
-pub const MAX_LANES: usize = 1024;
+pub(crate) const MAX_LANES: usize = 1024;
 /// The lane of sources beyond [`MAX_LANES`]; such events carry their source as an attribute.
-pub const OVERFLOW: &str = "other";
+pub(crate) const OVERFLOW: &str = "other";
 
 /// How the queue behaves.
 #[derive(Clone, Debug)]
-pub struct QueueOptions {
+pub(crate) struct QueueOptions {
     /// Bytes that queued events and unacknowledged batches may take together.
-    pub memory_bytes: usize,
+    pub(crate) memory_bytes: usize,
     /// A lane is due at this many events; a batch holds no more.
-    pub batch_events: usize,
+    pub(crate) batch_events: usize,
     /// A lane is due at this many bytes; a batch holds about as much (uncompressed).
-    pub batch_bytes: usize,
+    pub(crate) batch_bytes: usize,
     /// A lane is due this long after its first event.
-    pub flush_age: Duration,
+    pub(crate) flush_age: Duration,
 }
 
 /// What became of an event.
 #[derive(Debug, PartialEq)]
-pub enum Pushed {
+pub(crate) enum Pushed {
     /// Taken; `wake` when the worker has something new to do.
     Queued {
         /// A lane began to age or became due.
@@ -66,38 +66,38 @@ pub enum Pushed {
 
 /// Names a lane as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LaneKey {
+pub(crate) struct LaneKey {
     index: usize,
     epoch: u64,
 }
 
 /// A batch on its way out, with what to tell the queue once it is durable.
 #[derive(Debug)]
-pub struct Cut {
+pub(crate) struct Cut {
     /// Topic level.
-    pub source: Arc<str>,
+    pub(crate) source: Arc<str>,
     /// The numbered events.
-    pub batch: Batch,
+    pub(crate) batch: Batch,
     /// Whose it is, and how far it gets the lane.
-    pub lane: LaneKey,
+    pub(crate) lane: LaneKey,
     /// Arrivals of the lane that are accounted for once this batch is.
-    pub through: u64,
+    pub(crate) through: u64,
 }
 
 /// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueCounters {
+pub(crate) struct QueueCounters {
     /// Taken or turned away, levels passed.
-    pub accepted: u64,
+    pub(crate) accepted: u64,
     /// Below the level after they had been queued (a document arrived before the first batch left).
-    pub purged: u64,
+    pub(crate) purged: u64,
     /// Given up for want of room, or because they could not be sent at all.
-    pub dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 /// The lanes and their common limits.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     options: QueueOptions,
     levels: Levels,
     seed: u64,
@@ -113,6 +113,8 @@ pub struct Queue {
     /// The spool on disk is nearly full: who can wait, waits.
     hold_patient: bool,
     events: u64,
+    /// For each class, the lane that gives up next, and for how many events.
+    victims: [Option<(usize, u32)>; CLASSES],
     /// Lost although a flush waited for them.
     flush_losses: u64,
     counters: QueueCounters,
@@ -120,7 +122,7 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue. `seed` is random and new for every process.
-    pub fn new(options: QueueOptions, levels: Levels, seed: u64) -> Queue {
+    pub(crate) fn new(options: QueueOptions, levels: Levels, seed: u64) -> Queue {
         Queue {
             options,
             levels,
@@ -135,19 +137,20 @@ impl Queue {
             outside: 0,
             hold_patient: false,
             events: 0,
+            victims: [None; CLASSES],
             flush_losses: 0,
             counters: QueueCounters::default(),
         }
     }
 
     /// Takes an event that its source will not repeat: when there is no room, the least grave goes.
-    pub fn push(&mut self, record: Record) -> Pushed {
+    pub(crate) fn push(&mut self, record: Record) -> Pushed {
         self.enter(record, false)
     }
 
     /// Takes an event of a source that can wait. Such a source gets three quarters of the memory and
     /// nothing of it is ever given up.
-    pub fn push_patient(&mut self, record: Record) -> Pushed {
+    pub(crate) fn push_patient(&mut self, record: Record) -> Pushed {
         self.enter(record, true)
     }
 
@@ -218,46 +221,49 @@ impl Queue {
         false
     }
 
-    /// Gives up the oldest events of the least grave classes, up to `class`, until `cost` fits; a
-    /// little more than needed of the class it began with, so that a full queue is not searched for
-    /// every event. False when what remains is graver.
+    /// Gives up the oldest events of the least grave classes, up to `class`, until `cost` fits.
+    /// False when what remains is graver (or belongs to sources that wait).
     fn make_room(&mut self, cost: usize, class: usize) -> bool {
-        let cap = self.options.memory_bytes;
-        let chunk = cap.saturating_sub(cost.max(cap / 64));
+        if self.outside + cost > self.options.memory_bytes {
+            return false;
+        }
         for class in 0..=class.min(CLASSES - 1) {
-            while self.bytes + self.outside > chunk {
-                let Some(victim) = self.largest(class) else {
+            while self.bytes + self.outside + cost > self.options.memory_bytes {
+                let Some(victim) = self.victim(class) else {
                     break;
                 };
-                self.give_up_from(victim, class, chunk);
-            }
-            if self.bytes + self.outside + cost <= cap {
-                return true;
+                self.give_up_from(victim, class);
             }
         }
-        false
+        self.bytes + self.outside + cost <= self.options.memory_bytes
     }
 
-    /// The impatient lane that holds most of a class.
-    fn largest(&self, class: usize) -> Option<usize> {
+    /// The impatient lane that holds most of a class. Looked for anew only now and then: a full
+    /// queue gives something up for every event.
+    fn victim(&mut self, class: usize) -> Option<usize> {
+        const KEEP: u32 = 64;
+        let has_some = |lane: &Lane| !lane.patient && lane.class_bytes(class) > 0;
+        if let Some((index, uses)) = &mut self.victims[class]
+            && *uses > 0
+            && self.lanes[*index].as_ref().is_some_and(has_some)
+        {
+            *uses -= 1;
+            return Some(*index);
+        }
         let lanes = self.lanes.iter().enumerate();
-        lanes
-            .filter_map(|(index, lane)| {
-                let lane = lane.as_ref().filter(|lane| !lane.patient)?;
-                Some((lane.class_bytes(class), index)).filter(|(bytes, _)| *bytes > 0)
-            })
-            .max()
-            .map(|(_, index)| index)
+        let largest = lanes
+            .filter_map(|(index, lane)| Some((lane.as_ref().filter(|l| has_some(l))?, index)))
+            .max_by_key(|(lane, _)| lane.class_bytes(class))
+            .map(|(_, index)| index);
+        self.victims[class] = largest.map(|index| (index, KEEP));
+        largest
     }
 
-    fn give_up_from(&mut self, index: usize, class: usize, target: usize) {
+    fn give_up_from(&mut self, index: usize, class: usize) {
         let Some(lane) = self.lanes[index].as_mut() else {
             return;
         };
-        while self.bytes + self.outside > target {
-            let Some((cost, awaited)) = lane.give_up(class) else {
-                break;
-            };
+        if let Some((cost, awaited)) = lane.give_up(class) {
             self.bytes -= cost;
             self.events -= 1;
             self.counters.dropped += 1;
@@ -315,7 +321,7 @@ impl Queue {
 
     /// Looks at the clock: new lanes begin to age, aged ones become due, temporary levels end.
     /// True when levels changed.
-    pub fn tick(&mut self, now: Instant) -> bool {
+    pub(crate) fn tick(&mut self, now: Instant) -> bool {
         for index in self.fresh.drain(..) {
             if let Some(lane) = self.lanes[index].as_mut()
                 && lane.state == State::Fresh
@@ -344,7 +350,7 @@ impl Queue {
     }
 
     /// When [`tick`](Queue::tick) has something to do next.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let age = self
             .aging
             .front()
@@ -352,14 +358,9 @@ impl Queue {
         age.into_iter().chain(self.levels.next_change()).min()
     }
 
-    /// Whether [`cut`](Queue::cut) has something to give.
-    pub fn is_due(&self) -> bool {
-        !self.due.is_empty()
-    }
-
     /// Cuts the next batch off a due lane; lanes take turns. What is less grave than `least` is
     /// given up instead (a spool that keeps its last room for what matters).
-    pub fn cut(&mut self, least: Option<Level>, clock: ClockInfo) -> Option<Cut> {
+    pub(crate) fn cut(&mut self, least: Option<Level>, clock: ClockInfo) -> Option<Cut> {
         let least = match least {
             Some(Level::Error) => 3,
             Some(Level::Warn) => 2,
@@ -401,20 +402,20 @@ impl Queue {
     }
 
     /// A batch is durable: its lane is accounted for up to `through`.
-    pub fn settle(&mut self, key: LaneKey, through: u64) {
+    pub(crate) fn settle(&mut self, key: LaneKey, through: u64) {
         if let Some(lane) = self.lane_mut(key) {
             lane.settle(through);
         }
     }
 
     /// Events that were cut but can never be sent; the worker declared them in their place.
-    pub fn count_undeliverable(&mut self, events: u64) {
+    pub(crate) fn count_undeliverable(&mut self, events: u64) {
         self.counters.dropped += events;
         self.flush_losses += events;
     }
 
     /// Makes everything queued due and says what to wait for until all of it is accounted for.
-    pub fn start_flush(&mut self) -> FlushTarget {
+    pub(crate) fn start_flush(&mut self) -> FlushTarget {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             if let Some(lane) = lane
                 && !lane.is_empty()
@@ -428,7 +429,7 @@ impl Queue {
     }
 
     /// What to wait for until all that is here is accounted for, without hurrying anything.
-    pub fn mark(&mut self) -> FlushTarget {
+    pub(crate) fn mark(&mut self) -> FlushTarget {
         let mut lanes = Vec::new();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             let Some(lane) = lane else { continue };
@@ -444,7 +445,7 @@ impl Queue {
     }
 
     /// How a flush stands: `None` while it waits, else whether everything became durable.
-    pub fn poll_flush(&self, target: &mut FlushTarget) -> Option<bool> {
+    pub(crate) fn poll_flush(&self, target: &mut FlushTarget) -> Option<bool> {
         target.lanes.retain(|(key, through)| {
             let lane = self.lanes.get(key.index).and_then(Option::as_ref);
             lane.is_some_and(|lane| lane.epoch == key.epoch && lane.settled() < *through)
@@ -461,7 +462,7 @@ impl Queue {
     /// Changes the levels. With `purge`, queued events that no longer pass are forgotten as if they
     /// had never been emitted: right before the first batch has left, when a level that was set long
     /// ago has only just become known.
-    pub fn change_levels(&mut self, change: impl FnOnce(&mut Levels), purge: bool) {
+    pub(crate) fn change_levels(&mut self, change: impl FnOnce(&mut Levels), purge: bool) {
         change(&mut self.levels);
         self.refresh_levels();
         if !purge {
@@ -482,51 +483,46 @@ impl Queue {
     }
 
     /// The levels in force.
-    pub fn levels(&self) -> &Levels {
+    pub(crate) fn levels(&self) -> &Levels {
         &self.levels
     }
 
     /// Changes batch sizes and age; zero is raised to one.
-    pub fn set_batching(&mut self, change: impl FnOnce(&mut QueueOptions)) {
+    pub(crate) fn set_batching(&mut self, change: impl FnOnce(&mut QueueOptions)) {
         change(&mut self.options);
         self.options.batch_events = self.options.batch_events.max(1);
         self.options.batch_bytes = self.options.batch_bytes.max(1);
     }
 
-    /// The limits in force.
-    pub fn options(&self) -> &QueueOptions {
-        &self.options
-    }
-
     /// Bytes held elsewhere for events that left the queue; they count against the same cap.
-    pub fn set_outside(&mut self, bytes: usize) {
+    pub(crate) fn set_outside(&mut self, bytes: usize) {
         self.outside = bytes;
     }
 
     /// Makes sources that can wait do so, whatever room there is in memory.
-    pub fn set_hold_patient(&mut self, hold: bool) {
+    pub(crate) fn set_hold_patient(&mut self, hold: bool) {
         self.hold_patient = hold;
     }
 
     /// Whether one who waits for room should try again.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         !self.hold_patient && self.bytes + self.outside <= self.options.memory_bytes / 2
     }
 
     /// Events and bytes queued here.
-    pub fn depth(&self) -> (u64, usize) {
+    pub(crate) fn depth(&self) -> (u64, usize) {
         (self.events, self.bytes)
     }
 
     /// Counts since the start.
-    pub fn counters(&self) -> QueueCounters {
+    pub(crate) fn counters(&self) -> QueueCounters {
         self.counters
     }
 }
 
 /// What a flush waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlushTarget {
+pub(crate) struct FlushTarget {
     lanes: Vec<(LaneKey, u64)>,
     losses: u64,
 }

@@ -85,7 +85,7 @@ const VERSION: u32 = 1;
 
 /// A locked spool directory.
 #[derive(Debug)]
-pub struct SpoolDir {
+pub(crate) struct SpoolDir {
     path: PathBuf,
     instance: String,
     /// Held for its lock.
@@ -95,7 +95,7 @@ pub struct SpoolDir {
 impl SpoolDir {
     /// Creates the directory where needed, locks it and checks whose it is. `instance` is what a new
     /// spool is named; an old one keeps its name.
-    pub fn open(path: &Path, device: &str, instance: &str) -> Result<SpoolDir, SpoolError> {
+    pub(crate) fn open(path: &Path, device: &str, instance: &str) -> Result<SpoolDir, SpoolError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| SpoolError::Io { path, source }
@@ -154,18 +154,18 @@ impl SpoolDir {
     }
 
     /// The stable part of the client id of whoever uses this spool.
-    pub fn instance(&self) -> &str {
+    pub(crate) fn instance(&self) -> &str {
         &self.instance
     }
 
     /// Where the segments are.
-    pub fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
 
     /// The configuration that was last in force and when it had arrived (ns since the epoch). A file
     /// that cannot be read counts as none: the broker has the document.
-    pub fn desired(&self) -> Option<(Desired, u64)> {
+    pub(crate) fn desired(&self) -> Option<(Desired, u64)> {
         let path = self.path.join("desired.json");
         match read_json::<KeptDesired>(&path) {
             Ok(kept) => kept.map(|kept| (kept.desired, kept.received)),
@@ -177,7 +177,7 @@ impl SpoolDir {
     }
 
     /// Keeps the configuration for the next start; `None` removes it.
-    pub fn keep_desired(&self, desired: Option<&Desired>, received: u64) -> io::Result<()> {
+    pub(crate) fn keep_desired(&self, desired: Option<&Desired>, received: u64) -> io::Result<()> {
         let path = self.path.join("desired.json");
         let Some(desired) = desired else {
             return match fs::remove_file(&path) {
@@ -193,7 +193,7 @@ impl SpoolDir {
     }
 
     /// The offset below which everything of journal `id` is acknowledged, as far as was noted.
-    pub fn released(&self, id: u64) -> Option<u64> {
+    pub(crate) fn released(&self, id: u64) -> Option<u64> {
         let text = fs::read_to_string(self.path.join("released")).ok()?;
         let (journal, offset) = text.strip_suffix('\n')?.split_once(' ')?;
         let number = |hex: &str| (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok())?;
@@ -201,7 +201,7 @@ impl SpoolDir {
     }
 
     /// Notes that everything below `offset` of journal `id` is acknowledged.
-    pub fn note_released(&self, id: u64, offset: u64) -> io::Result<()> {
+    pub(crate) fn note_released(&self, id: u64, offset: u64) -> io::Result<()> {
         let text = format!("{id:016x} {offset:016x}\n");
         replace(&self.path.join("released"), text.as_bytes(), false)
     }

@@ -7,8 +7,8 @@
 //! ([`Spool::pressure`]); the rest is declared dropped. A journal that takes nothing at all (full,
 //! failed) is gone around once everything in it has been sent: then batches go out of memory.
 
-pub mod dir;
-pub mod record;
+pub(crate) mod dir;
+pub(crate) mod record;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,7 +27,7 @@ use crate::sealed::{Sealed, Sealer};
 use dir::{SpoolDir, SpoolError};
 
 /// The smallest cap of a spool, bytes: a few segments that each hold the largest record.
-pub const MIN_BYTES: u64 = 4 << 20;
+pub(crate) const MIN_BYTES: u64 = 4 << 20;
 /// What a record has beside its payload at most, the journal's frame included.
 const RECORD_ROOM: usize = 1 << 10;
 /// Kept free of the cap for the small files beside the journal.
@@ -43,16 +43,16 @@ const NOTE_EVERY: Duration = Duration::from_secs(10);
 
 /// Where a spool is and how large it may grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpoolOptions {
+pub(crate) struct SpoolOptions {
     /// The directory; created when missing.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Never exceeded; at least [`MIN_BYTES`].
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// How much room is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pressure {
+pub(crate) enum Pressure {
     /// Take everything.
     None,
     /// The reserve has begun: WARN and above only.
@@ -61,7 +61,7 @@ pub enum Pressure {
 
 /// What became of the group that was being written.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Group {
+pub(crate) enum Group {
     /// On disk.
     Durable(Vec<Sealed>),
     /// Not on disk, or not all of it; to be written again.
@@ -69,7 +69,7 @@ pub enum Group {
 }
 
 /// An open spool.
-pub struct Spool {
+pub(crate) struct Spool {
     dir: SpoolDir,
     journal: Journal,
     reader: Reader,
@@ -92,7 +92,7 @@ pub struct Spool {
 impl Spool {
     /// Opens the spool of `device` and finds what an earlier process left. `instance` names a new
     /// one. `notify` is called from the journal's thread whenever a group is decided.
-    pub fn open(
+    pub(crate) fn open(
         options: &SpoolOptions,
         device: &str,
         instance: &str,
@@ -115,7 +115,10 @@ impl Spool {
         }
         let damaged = recovery.quarantined_records;
         if damaged > 0 {
-            tracing::warn!(places = damaged, "the spool is damaged; what can be read is sent");
+            tracing::warn!(
+                places = damaged,
+                "the spool is damaged; what can be read is sent"
+            );
         }
         journal.on_settled(move |_| notify());
         let released = dir
@@ -143,23 +146,23 @@ impl Spool {
     }
 
     /// The directory and the files beside the journal.
-    pub fn dir(&self) -> &SpoolDir {
+    pub(crate) fn dir(&self) -> &SpoolDir {
         &self.dir
     }
 
     /// Bytes on disk.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.journal.stats().bytes
     }
 
     /// The largest payload a record can hold.
-    pub fn max_payload(&self) -> usize {
+    pub(crate) fn max_payload(&self) -> usize {
         let frame = usize::try_from(self.cap / 4).unwrap_or(usize::MAX);
         MAX_PAYLOAD.min(frame - RECORD_ROOM)
     }
 
     /// How much room is left below the cap, or below a smaller one that was configured since.
-    pub fn pressure(&self, configured: Option<u64>) -> Pressure {
+    pub(crate) fn pressure(&self, configured: Option<u64>) -> Pressure {
         let cap = configured.map_or(self.cap, |bytes| bytes.min(self.cap));
         if self.bytes() >= cap / 4 * 3 {
             Pressure::Reserve
@@ -169,29 +172,29 @@ impl Spool {
     }
 
     /// Whether a group may be appended now.
-    pub fn is_ready(&self, now: Instant) -> bool {
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
         self.writing.is_none() && self.retry_at.is_none_or(|at| at <= now)
     }
 
     /// When [`is_ready`](Spool::is_ready) changes without anything else happening.
-    pub fn retry_at(&self) -> Option<Instant> {
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.retry_at.filter(|_| self.writing.is_none())
     }
 
     /// The last append was refused and nothing is being written.
-    pub fn is_stuck(&self) -> bool {
+    pub(crate) fn is_stuck(&self) -> bool {
         self.retry_at.is_some() && self.writing.is_none()
     }
 
     /// Payload bytes of the group that is being written.
-    pub fn writing_bytes(&self) -> usize {
+    pub(crate) fn writing_bytes(&self) -> usize {
         let group = self.writing.iter().flat_map(|(group, _)| group);
         group.map(|sealed| sealed.payload.len()).sum()
     }
 
     /// Hands a group to the journal, stamped `wall` (ns since the epoch). A group that it refuses
     /// stays in `group`.
-    pub fn append(&mut self, group: &mut VecDeque<Sealed>, wall: u64, now: Instant) {
+    pub(crate) fn append(&mut self, group: &mut VecDeque<Sealed>, wall: u64, now: Instant) {
         self.records.clear();
         for sealed in group.iter() {
             self.records.push_with(|out| record::write(sealed, out));
@@ -216,7 +219,7 @@ impl Spool {
     }
 
     /// The group that was being written, once it is decided.
-    pub fn poll(&mut self, now: Instant) -> Option<Group> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Group> {
         let (_, offsets) = self.writing.as_ref()?;
         if self.journal.settled() < offsets.end {
             return None;
@@ -242,12 +245,12 @@ impl Spool {
     }
 
     /// Everything that is on disk has been read.
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.backlog.is_empty() && self.reader.offset() >= self.journal.settled()
     }
 
     /// The next batch to send and the offset to release once it is acknowledged.
-    pub fn next(&mut self, sealer: &mut Sealer) -> Option<(Sealed, Option<u64>)> {
+    pub(crate) fn next(&mut self, sealer: &mut Sealer) -> Option<(Sealed, Option<u64>)> {
         if self.backlog.is_empty() {
             self.read(sealer);
         }
@@ -306,12 +309,12 @@ impl Spool {
     }
 
     /// Damaged places met since opening, and records of newer versions.
-    pub fn unreadable(&self) -> u64 {
+    pub(crate) fn unreadable(&self) -> u64 {
         self.unreadable
     }
 
     /// Everything below `offset` is acknowledged.
-    pub fn release(&mut self, offset: u64) {
+    pub(crate) fn release(&mut self, offset: u64) {
         self.released = self.released.max(offset);
         let first = self.journal.first();
         if let Err(error) = self.journal.release(self.released) {
@@ -325,7 +328,7 @@ impl Spool {
 
     /// Notes the released offset now and then, so that a restart repeats little; `last` on the way
     /// out.
-    pub fn note_released(&mut self, now: Instant, last: bool) {
+    pub(crate) fn note_released(&mut self, now: Instant, last: bool) {
         let (noted, when) = self.noted;
         let early = when.is_some_and(|when| now < when + NOTE_EVERY);
         if noted == self.released || (early && !last) {

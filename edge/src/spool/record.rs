@@ -25,7 +25,7 @@ const VERSION: u8 = 1;
 const NUMBERS: usize = 8 + 8 + 8 + 4;
 
 /// Appends the record to `out`.
-pub fn write(sealed: &Sealed, out: &mut Vec<u8>) {
+pub(crate) fn write(sealed: &Sealed, out: &mut Vec<u8>) {
     out.reserve(2 + sealed.source.len() + NUMBERS + sealed.payload.len());
     out.push(VERSION);
     // A source is a topic level of at most 128 characters.
@@ -39,7 +39,7 @@ pub fn write(sealed: &Sealed, out: &mut Vec<u8>) {
 }
 
 /// Reads a record back; its payload shares the buffer.
-pub fn read(mut record: Bytes) -> Result<Sealed, RecordError> {
+pub(crate) fn read(mut record: Bytes) -> Result<Sealed, RecordError> {
     if record.len() < 2 {
         return Err(RecordError::Short);
     }
@@ -73,7 +73,7 @@ pub fn read(mut record: Bytes) -> Result<Sealed, RecordError> {
 
 /// Why a record cannot be sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
+pub(crate) enum RecordError {
     /// Shorter than it says.
     #[error("the record is too short")]
     Short,

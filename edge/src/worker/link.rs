@@ -183,9 +183,7 @@ fn translate(event: Event) -> Option<LinkEvent> {
             Some(LinkEvent::Message { payload })
         }
         Event::Outgoing(Outgoing::Publish(pkid)) => Some(LinkEvent::Assigned(pkid)),
-        Event::Incoming(Incoming::PubAck(PubAck { pkid, reason, .. })) => {
-            Some(judge(pkid, reason))
-        }
+        Event::Incoming(Incoming::PubAck(PubAck { pkid, reason, .. })) => Some(judge(pkid, reason)),
         Event::Outgoing(Outgoing::Disconnect) => Some(LinkEvent::Down("disconnected".into())),
         _ => None,
     }

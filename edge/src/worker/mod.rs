@@ -16,9 +16,7 @@ use bytes::Bytes;
 use thinglog_schemas::{Topic, Topics};
 use tokio::time::sleep_until;
 
-use crate::{
-    backoff::Backoff, config::Settings, levels::Now, shared::Shared, spool::Spool,
-};
+use crate::{backoff::Backoff, config::Settings, levels::Now, shared::Shared, spool::Spool};
 use link::{Endpoint, INFLIGHT, Link, LinkEvent, Refusal};
 use outbox::Outbox;
 use remote::Remote;
@@ -226,7 +224,9 @@ impl Worker {
 
     fn connected(&mut self, receive_max: u16, max_packet: u32, now: Instant) {
         // A report and a subscription may need ids beside the batches.
-        let window = usize::from(receive_max).saturating_sub(2).clamp(1, INFLIGHT);
+        let window = usize::from(receive_max)
+            .saturating_sub(2)
+            .clamp(1, INFLIGHT);
         let max_payload = (max_packet as usize).saturating_sub(PACKET_OVERHEAD).max(1);
         self.limits = Some(Limits {
             window,
@@ -282,7 +282,10 @@ impl Worker {
                 self.paused_until = Some(now + self.refused.next(crate::random()));
             }
             Refusal::Permanent(reason) => {
-                tracing::warn!(?reason, "the broker will never take a batch; it is declared dropped");
+                tracing::warn!(
+                    ?reason,
+                    "the broker will never take a batch; it is declared dropped"
+                );
                 self.outbox.give_up(pkid, &self.shared);
             }
         }
@@ -348,7 +351,8 @@ impl Worker {
     fn is_all_safe(&mut self) -> bool {
         let mut queue = self.shared.queue.lock();
         let mut target = queue.start_flush();
-        queue.poll_flush(&mut target).is_some() && (self.outbox.spool.is_some() || self.outbox.is_empty())
+        queue.poll_flush(&mut target).is_some()
+            && (self.outbox.spool.is_some() || self.outbox.is_empty())
     }
 
     /// An ordered end says itself that the device is offline; a lost connection leaves it to the will.
@@ -378,10 +382,7 @@ impl Worker {
             self.farewell_until.or(self.shared.stop_deadline()),
         ];
         let longest = now + LONGEST_SLEEP;
-        candidates
-            .into_iter()
-            .flatten()
-            .fold(longest, Instant::min)
+        candidates.into_iter().flatten().fold(longest, Instant::min)
     }
 }
 

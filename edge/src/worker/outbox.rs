@@ -182,7 +182,12 @@ impl Outbox {
     }
 
     /// The next batch to send, split when the broker takes no packet of its size.
-    pub(super) fn next(&mut self, limit: usize, max_payload: usize, shared: &Shared) -> Option<&Sealed> {
+    pub(super) fn next(
+        &mut self,
+        limit: usize,
+        max_payload: usize,
+        shared: &Shared,
+    ) -> Option<&Sealed> {
         let waiting = self.window.next_waiting(limit)?;
         if waiting.payload.len() > max_payload && waiting.events > 0 {
             let mut pieces = VecDeque::new();
@@ -190,7 +195,11 @@ impl Outbox {
             match self.sealer.split(&whole, max_payload, &mut pieces) {
                 Ok(0) => {}
                 Ok(lost) => {
-                    tracing::warn!(lost, max_payload, "events too large for the broker are dropped");
+                    tracing::warn!(
+                        lost,
+                        max_payload,
+                        "events too large for the broker are dropped"
+                    );
                     shared.queue.lock().count_undeliverable(lost);
                 }
                 Err(error) => tracing::error!(%error, "a batch of our own cannot be read"),
