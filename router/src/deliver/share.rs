@@ -281,8 +281,8 @@ mod tests {
     fn a_second_reader_waits_for_the_first() {
         let cache = Arc::new(cache(2, 1 << 20));
         let other = Arc::clone(&cache);
-        let (claimed, wait) = std::sync::mpsc::channel();
-        let (go_on, release) = std::sync::mpsc::channel::<()>();
+        let (claimed, wait) = std::sync::mpsc::sync_channel(1);
+        let (go_on, release) = std::sync::mpsc::sync_channel::<()>(1);
         let first = std::thread::spawn(move || {
             other.get((1, 1), || {
                 claimed.send(()).unwrap();
