@@ -372,8 +372,9 @@ impl Worker {
 
     fn deadline(&mut self, now: Instant) -> Instant {
         let connect = (self.link.is_none()).then_some(self.connect_at);
+        let queue = self.shared.queue.lock().deadline();
         let candidates = [
-            self.shared.queue.lock().deadline(),
+            queue,
             self.shared.poll_waiters(now),
             self.outbox.deadline(),
             self.remote.deadline(now),
