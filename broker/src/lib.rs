@@ -1,1 +1,35 @@
-//! Placeholder head, replaced by the room.
+//! An MQTT 3.1.1 and 5.0 broker whose acknowledgement means: on disk.
+//!
+//! A publish to a durable topic (by default `<root>/logs/#` and `<root>/out/#`) is appended to a
+//! journal and acknowledged after the sync of its group. Subscribers of durable topics read that
+//! journal through cursors of their own; everything else is routed through a subscription trie into
+//! bounded per-session queues. Retained messages, sessions and cursors are kept in a small
+//! database that is synced before the acknowledgement it stands for.
+//!
+//! The broker never looks into a payload and knows nothing of events or levels.
+//!
+//! Reading order: [`server`] accepts, [`connection`] drives one client, [`session`] is what outlives
+//! a connection, [`hub`] is what connections share, [`feed`] carries the journal to subscribers.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod client;
+mod clock;
+mod codec;
+mod config;
+mod connection;
+mod feed;
+mod hub;
+mod interest;
+mod message;
+mod record;
+mod retained;
+mod server;
+mod session;
+mod state;
+mod telemetry;
+mod trie;
+mod window;
+
+pub use config::{Config, ConfigError, Limits, Retention};
+pub use server::{Broker, StartError};

@@ -101,7 +101,7 @@ impl Journal {
         if pending.poisoned {
             return Err(AppendError::Poisoned);
         }
-        let waiting = pending.buf.len() + pending.in_flight;
+        let waiting = pending.bytes();
         if waiting > 0 && waiting + frames.len() > limits.pending_bytes {
             return Err(AppendError::Busy);
         }
@@ -113,22 +113,13 @@ impl Journal {
                 });
             }
         }
-        let first = pending.next;
         if records.is_empty() {
-            return Ok(first..first);
+            return Ok(pending.next..pending.next);
         }
-        if pending.buf.is_empty() {
-            pending.first = first;
-        }
-        let start = pending.buf.len();
-        pending.buf.extend_from_slice(frames);
-        crate::format::stamp(&mut pending.buf[start..], first, time, *key);
-        pending.max_time = pending.max_time.max(time);
-        pending.next += records.len() as u64;
-        let end = pending.next;
+        let range = pending.push(frames, records.len(), time, *key);
         drop(pending);
         wake.notify_one();
-        Ok(first..end)
+        Ok(range)
     }
 
     /// Every offset below this is decided: durable or failed.
@@ -222,11 +213,7 @@ impl Journal {
     pub fn stats(&self) -> Stats {
         let (next, pending_bytes, poisoned) = {
             let pending = self.inner.shared.pending.lock();
-            (
-                pending.next,
-                (pending.buf.len() + pending.in_flight) as u64,
-                pending.poisoned,
-            )
+            (pending.next, pending.bytes() as u64, pending.poisoned)
         };
         let log = self.inner.shared.log.read();
         Stats {

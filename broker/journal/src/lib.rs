@@ -75,12 +75,15 @@ pub mod fs;
 mod index;
 mod journal;
 mod log;
+mod pending;
 mod plan;
 mod reader;
 mod records;
 mod recover;
 mod scan;
 mod shared;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod tail;
 mod writer;
 

@@ -9,7 +9,8 @@ use crate::Failure;
 use crate::format::{SEGMENT_HEADER, index_name, segment_name};
 use crate::fs::FsFile;
 use crate::index::{self, Index, Mark, Marks};
-use crate::tail::Tail;
+use crate::shared::Part;
+use crate::tail::{Group, Tail};
 
 /// Remembered ranges of failed offsets; adjacent ones of one kind are one.
 const FAILURES: usize = 4096;
@@ -244,6 +245,27 @@ impl Log {
             file: segment.file.as_ref().and_then(Weak::upgrade),
             mark: last.then(|| mark(self.marks.as_slice()).unwrap_or(start)),
         }
+    }
+
+    /// Adds what is durable now; groups that left memory for it go to `dropped`.
+    pub(crate) fn add(&mut self, part: Part, dropped: &mut Vec<Group>) {
+        let Part {
+            first,
+            end,
+            records,
+            max_time,
+            frames,
+            cost,
+        } = part;
+        if let Some(segment) = self.segments.back_mut() {
+            self.marks.note(first, segment.bytes, segment.max_time);
+            segment.bytes += frames.len() as u64;
+            segment.end = end;
+            segment.records += records;
+            segment.max_time = segment.max_time.max(max_time);
+        }
+        self.tail.push(first, end, frames, cost, dropped);
+        self.settled = end;
     }
 
     /// Lets other readers of the segment share an open file.

@@ -22,8 +22,8 @@ pub(crate) struct Plan {
     pub(crate) remove: Vec<String>,
     /// Segments by first offset.
     pub(crate) segments: Vec<Found>,
-    /// A last segment whose making was interrupted: shorter than its header.
-    pub(crate) unfinished: Option<Found>,
+    /// Segments whose making was interrupted: shorter than their header. They bound nothing.
+    pub(crate) unfinished: Vec<Found>,
     /// Files set aside by an earlier recovery.
     pub(crate) bad: Vec<Entry>,
     /// Names that are none of ours, left alone.
@@ -58,9 +58,10 @@ pub(crate) fn plan(entries: &[Entry]) -> Plan {
             Err(_) => plan.remove.push(entry.name.clone()),
         }
     }
-    plan.unfinished = plan
+    (plan.segments, plan.unfinished) = plan
         .segments
-        .pop_if(|last| last.len < SEGMENT_HEADER as u64);
+        .into_iter()
+        .partition(|segment| segment.len >= SEGMENT_HEADER as u64);
     plan.bad.sort_by(|a, b| a.name.cmp(&b.name));
     plan
 }
@@ -140,11 +141,11 @@ mod tests {
         );
         assert_eq!(
             plan.unfinished,
-            Some(Found {
+            [Found {
                 first: 200,
                 len: 31,
                 index: None
-            })
+            }]
         );
         assert_eq!(plan.bad, [entry("00000000000000000003.bad", 9)]);
         assert_eq!(

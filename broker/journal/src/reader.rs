@@ -37,8 +37,8 @@ enum Place {
     Unknown,
     /// Bytes into the group in memory that starts with this offset.
     Memory(u64, usize),
-    /// In the segment with this first offset.
-    Disk(u64, Arc<dyn FsFile>, u64),
+    /// In the segment with this first offset: its file, a position, the least offset from there on.
+    Disk(u64, Arc<dyn FsFile>, u64, u64),
 }
 
 enum Found {
@@ -168,7 +168,7 @@ impl Reader {
     /// The next run of the segment; `None` when there was none to return and the offset moved on.
     fn step_disk(&mut self, view: &View, max_bytes: usize) -> io::Result<Option<Run>> {
         let (file, pos, next) = match std::mem::replace(&mut self.place, Place::Unknown) {
-            Place::Disk(first, file, pos) if first == view.first => (file, pos, self.offset),
+            Place::Disk(first, file, pos, next) if first == view.first => (file, pos, next),
             _ => {
                 let file = open(&self.shared, view)?;
                 let mark = match view.mark {
@@ -185,7 +185,7 @@ impl Reader {
         loop {
             match walk.step(block)? {
                 Step::Run(run) if run.end > self.offset => {
-                    self.place = Place::Disk(view.first, walk.file, walk.pos);
+                    self.place = Place::Disk(view.first, walk.file, walk.pos, walk.next);
                     return Ok(Some(run));
                 }
                 Step::Run(_) => {}

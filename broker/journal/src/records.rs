@@ -1,7 +1,7 @@
 //! Records on their way in (`Records`) and out (`Chunk`, `Record`). Both hold the very bytes of the
 //! disk's layout, so that nothing is encoded twice and payloads are slices.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::format::{self, Head, RECORD_HEADER};
 
@@ -98,22 +98,25 @@ pub struct Record {
 }
 
 impl Chunk {
-    /// The records, in order.
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let head = Head::read(self.frames.get(at..)?)?;
-            let end = at
-                .checked_add(head.frame())
-                .filter(|end| *end <= self.frames.len())?;
-            let payload = self.frames.slice(at + RECORD_HEADER..end);
-            at = end;
-            Some(Record {
-                offset: head.offset,
-                time: head.time,
-                payload,
-            })
+    /// Takes the first record off the chunk.
+    pub fn next_record(&mut self) -> Option<Record> {
+        let head = Head::read(&self.frames)?;
+        if head.frame() > self.frames.len() {
+            return None;
+        }
+        let mut payload = self.frames.split_to(head.frame());
+        payload.advance(RECORD_HEADER);
+        Some(Record {
+            offset: head.offset,
+            time: head.time,
+            payload,
         })
+    }
+
+    /// The records, in order.
+    pub fn records(&self) -> impl Iterator<Item = Record> + use<> {
+        let mut rest = self.clone();
+        std::iter::from_fn(move || rest.next_record())
     }
 
     /// One past the last offset.

@@ -31,6 +31,8 @@ pub(crate) struct Opened {
 /// The segment being written to.
 pub(crate) struct Active {
     pub(crate) file: Arc<dyn FsFile>,
+    /// Bytes written to it, synced or not.
+    pub(crate) len: u64,
     /// Nothing more may be written to it.
     pub(crate) sealed: bool,
 }
@@ -196,31 +198,35 @@ impl Opening<'_> {
 
     fn load_one(
         &mut self,
-        found: Found,
+        mut found: Found,
         following: Option<u64>,
         into: &mut Loaded,
     ) -> Result<(), OpenError> {
         let path = self.dir.join(format::segment_name(found.first));
         let last = following.is_none();
         let file = self.fs.open(&path, last).map_err(at(&path))?;
-        let sound = self.check_header(&path, &*file, found)?;
         into.floor = into.floor.max(found.first);
-        let known = match found.index {
-            Some(len) if sound => read_index(self.fs, self.dir, self.id, found.first, len)
+        let mut known = match found.index {
+            Some(len) => read_index(self.fs, self.dir, self.id, found.first, len)
                 .map_err(at(&path))?
                 .filter(|index| index.bytes == found.len),
-            _ => None,
+            None => None,
         };
+        if known.is_none() {
+            // After a failed sync in an earlier life the cache may hold what the disk does not.
+            file.forget_cache();
+            found.len = file.len().map_err(at(&path))?;
+        }
+        let sound = self.check_header(&path, &*file, found)?;
+        known = known.filter(|_| sound);
         let (index, index_bytes) = match known {
             Some(index) => (index, found.index.unwrap_or(0)),
             None => {
-                // After a failed sync in an earlier life the cache may hold what the disk does not.
-                file.forget_cache();
                 let bound = following.unwrap_or(u64::MAX);
                 let survey =
                     survey(&file, self.key, found.first, bound, found.len).map_err(at(&path))?;
                 if !sound && survey.records == 0 {
-                    return self.set_aside(&path, found, last);
+                    return self.set_aside(&path, found);
                 }
                 if last {
                     into.floor = into
@@ -280,8 +286,12 @@ impl Opening<'_> {
     }
 
     /// Puts a segment without one intact record out of the way.
-    fn set_aside(&mut self, path: &Path, found: Found, last: bool) -> Result<(), OpenError> {
-        if last && found.len == SEGMENT_HEADER as u64 {
+    fn set_aside(&mut self, path: &Path, found: Found) -> Result<(), OpenError> {
+        if found.index.is_some() {
+            let index = self.dir.join(format::index_name(found.first));
+            self.fs.remove(&index).map_err(at(&index))?;
+        }
+        if found.len <= SEGMENT_HEADER as u64 {
             // Its making was interrupted before the header was synced: nothing was ever in it.
             return self.fs.remove(path).map_err(at(path));
         }
@@ -353,11 +363,11 @@ impl Opening<'_> {
     fn finish(
         mut self,
         mut loaded: Loaded,
-        unfinished: Option<Found>,
+        unfinished: Vec<Found>,
         lock: Lock,
         tail_bytes: usize,
     ) -> Result<Opened, OpenError> {
-        if let Some(found) = unfinished {
+        for found in unfinished {
             let path = self.dir.join(format::segment_name(found.first));
             self.fs.remove(&path).map_err(at(&path))?;
             self.report.torn_bytes += found.len;
@@ -390,8 +400,10 @@ impl Opening<'_> {
         log.quarantined = self.report.quarantined_records;
         self.report.first = log.first();
         self.report.next = log.settled;
+        let len = log.segments.back().map_or(0, |last| last.bytes);
         let active = Active {
             file,
+            len,
             sealed: loaded.sealed,
         };
         Ok(Opened {

@@ -6,35 +6,28 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::fs::Fs;
 use crate::log::{Dead, Log, Segment};
-use crate::records::Prefix;
+use crate::pending::Pending;
 use crate::{Failure, Limits, Outcome};
 
 pub(crate) type Notify = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// Appended, not yet taken by the writer.
-#[derive(Default)]
-pub(crate) struct Pending {
-    /// Stamped frames.
-    pub(crate) buf: Vec<u8>,
-    /// Offset of the first frame.
+/// What was written with one call: frames with consecutive offsets, all in one segment.
+pub(crate) struct Part {
     pub(crate) first: u64,
-    /// Next offset to be given.
-    pub(crate) next: u64,
+    /// One past the last offset.
+    pub(crate) end: u64,
+    pub(crate) records: u64,
     pub(crate) max_time: u64,
-    /// Bytes the writer has taken and not decided.
-    pub(crate) in_flight: usize,
-    /// Bytes on disk, as of the last decision.
-    pub(crate) held: u64,
-    /// A request to close the last segment if it is older than this.
-    pub(crate) expire: Option<u64>,
-    pub(crate) poisoned: bool,
-    pub(crate) closing: bool,
+    pub(crate) frames: Bytes,
+    /// Memory the frames keep alive.
+    pub(crate) cost: usize,
 }
 
 /// Why a segment goes.
@@ -68,12 +61,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, id: u64, limits: Limits, log: Log) -> Shared {
         let next = log.settled;
-        let pending = Pending {
-            first: next,
-            next,
-            held: log.held(),
-            ..Pending::default()
-        };
+        let pending = Pending::new(next, log.held());
         Shared {
             fs,
             dir,
@@ -124,24 +112,28 @@ impl Shared {
         self.listeners.write().clear();
     }
 
-    /// A part of a group is on disk.
-    pub(crate) fn publish(&self, first: u64, part: Prefix, frames: Bytes, cost: usize) {
-        let end = part.last + 1;
-        let bytes = frames.len();
-        {
+    /// Parts of a group are on disk, by one sync that took so long.
+    pub(crate) fn publish(&self, parts: Vec<Part>, took: Duration) {
+        let bytes = parts.iter().map(|part| part.frames.len()).sum();
+        let mut dropped = Vec::new();
+        let settled = {
             let mut log = self.log.write();
-            let log = &mut *log;
-            if let Some(segment) = log.segments.back_mut() {
-                log.marks.note(first, segment.bytes, segment.max_time);
-                segment.bytes += bytes as u64;
-                segment.end = end;
-                segment.records += part.records;
-                segment.max_time = segment.max_time.max(part.max_time);
+            log.syncs += 1;
+            log.sync_ns = log
+                .sync_ns
+                .saturating_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            for part in parts {
+                log.add(part, &mut dropped);
             }
-            log.tail.push(first, end, frames, cost);
-            log.settled = end;
+            log.settled
+        };
+        {
+            let mut pending = self.pending.lock();
+            for group in dropped {
+                pending.recycle(group.frames, group.cost);
+            }
         }
-        self.decide(end, bytes);
+        self.decide(settled, bytes);
     }
 
     /// The rest of a group, of so many bytes, is not stored and never will be.
@@ -161,8 +153,7 @@ impl Shared {
         let end = {
             let mut pending = self.pending.lock();
             pending.poisoned = true;
-            pending.buf = Vec::new();
-            pending.in_flight = 0;
+            pending.drop_all();
             pending.next
         };
         {

@@ -20,7 +20,7 @@ pub(crate) struct Group {
     pub(crate) end: u64,
     pub(crate) frames: Bytes,
     /// Memory it keeps alive.
-    cost: usize,
+    pub(crate) cost: usize,
 }
 
 pub(crate) enum Lookup<'a> {
@@ -43,7 +43,15 @@ impl Tail {
         }
     }
 
-    pub(crate) fn push(&mut self, first: u64, end: u64, frames: Bytes, cost: usize) {
+    /// Adds a group; what has to go for it is put into `dropped`.
+    pub(crate) fn push(
+        &mut self,
+        first: u64,
+        end: u64,
+        frames: Bytes,
+        cost: usize,
+        dropped: &mut Vec<Group>,
+    ) {
         self.groups.push_back(Group {
             first,
             end,
@@ -56,6 +64,7 @@ impl Tail {
         {
             self.bytes -= oldest.cost;
             self.from = oldest.end;
+            dropped.push(oldest);
         }
     }
 
@@ -82,13 +91,13 @@ mod tests {
     #[test]
     fn the_oldest_groups_go_when_the_limit_is_passed() {
         let mut tail = Tail::new(5, 100);
-        tail.push(5, 8, Bytes::new(), 60);
-        tail.push(10, 12, Bytes::new(), 40);
+        tail.push(5, 8, Bytes::new(), 60, &mut Vec::new());
+        tail.push(10, 12, Bytes::new(), 40, &mut Vec::new());
         assert_eq!(
             (found(&tail, 5), found(&tail, 8), found(&tail, 11)),
             (Some(5), Some(10), Some(10))
         );
-        tail.push(12, 13, Bytes::new(), 1);
+        tail.push(12, 13, Bytes::new(), 1, &mut Vec::new());
         assert!(matches!(tail.lookup(7), Lookup::Behind));
         assert_eq!(found(&tail, 8), Some(10));
         assert!(matches!(tail.lookup(13), Lookup::End));
@@ -97,7 +106,7 @@ mod tests {
     #[test]
     fn a_group_over_the_limit_is_not_kept() {
         let mut tail = Tail::new(0, 100);
-        tail.push(0, 3, Bytes::new(), 101);
+        tail.push(0, 3, Bytes::new(), 101, &mut Vec::new());
         assert!(matches!(tail.lookup(2), Lookup::Behind));
         assert!(matches!(tail.lookup(3), Lookup::End));
     }

@@ -1,6 +1,7 @@
-//! The writer thread: takes what is pending as one group, writes it with one call, syncs, publishes.
+//! The writer thread: takes what is pending as one group, writes it, syncs once, publishes.
 //! It alone writes segments; it also makes room for them.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,26 +12,21 @@ use crate::format::SEGMENT_HEADER;
 use crate::fs::write_all;
 use crate::index;
 use crate::log::Segment;
+use crate::pending::Block;
 use crate::records::{Prefix, prefix};
 use crate::recover::{Active, make_segment, write_index};
-use crate::shared::{Pending, Shared, Why};
+use crate::shared::{Part, Shared, Why};
 use crate::{Failure, OnFull};
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     active: Active,
-}
-
-/// What was pending when the disk became idle.
-struct Group {
-    buf: Vec<u8>,
-    first: u64,
-    end: u64,
-    max_time: u64,
+    /// Written to the active segment since the last sync.
+    unsynced: Vec<Part>,
 }
 
 enum Work {
-    Group(Group),
+    Group(Vec<Block>),
     /// Close the last segment if it is older than this, ns.
     Expire(u64),
     Close,
@@ -57,7 +53,11 @@ impl Drop for Unwinding {
 /// The thread's body; returns when the journal is closed.
 pub(crate) fn run(shared: Arc<Shared>, active: Active) {
     let _guard = Unwinding(shared.clone());
-    let mut writer = Writer { shared, active };
+    let mut writer = Writer {
+        shared,
+        active,
+        unsynced: Vec::new(),
+    };
     loop {
         match writer.next() {
             Work::Group(group) => writer.commit(group),
@@ -69,16 +69,15 @@ pub(crate) fn run(shared: Arc<Shared>, active: Active) {
 }
 
 impl Writer {
-    /// Waits for something to do. The buffer is swapped for a new one: the old one goes on living as
-    /// the group in memory.
     fn next(&self) -> Work {
         let mut pending = self.shared.pending.lock();
         loop {
             if let Some(before) = pending.expire.take() {
                 return Work::Expire(before);
             }
-            if !pending.buf.is_empty() {
-                return Work::Group(take_group(&mut pending));
+            let group = pending.take();
+            if !group.is_empty() {
+                return Work::Group(group);
             }
             if pending.closing {
                 return Work::Close;
@@ -87,77 +86,83 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, group: Group) {
-        let mut spare = group.buf.capacity();
-        let mut rest = Bytes::from(group.buf);
-        let mut first = group.first;
-        while !rest.is_empty() {
-            let part = self.part(&rest, first, group.end, group.max_time);
-            if let Err(fault) = self.store(&rest[..part.bytes], first) {
-                match fault {
-                    Fault::Failed(failure) => {
-                        self.shared.fail(first..group.end, failure, rest.len())
-                    }
-                    Fault::Poisoned(error) => self.poison(&error),
-                }
-                return;
-            }
-            let frames = rest.split_to(part.bytes);
-            let cost = if rest.is_empty() { spare } else { part.bytes };
-            spare = spare.saturating_sub(part.bytes);
-            self.shared.publish(first, part, frames, cost);
-            first = part.last + 1;
-        }
-    }
-
-    /// As much of a group as goes into one segment: nearly always all of it.
-    fn part(&self, rest: &Bytes, first: u64, end: u64, max_time: u64) -> Prefix {
-        let whole = rest.len() as u64 + SEGMENT_HEADER as u64 <= self.shared.limits.segment_bytes;
-        if whole {
-            return Prefix {
-                bytes: rest.len(),
-                records: end - first,
-                last: end - 1,
-                max_time,
-            };
-        }
+    /// Writes and syncs a group, and tells what became of it: all of it or, when something fails,
+    /// what was written before.
+    fn commit(&mut self, group: Vec<Block>) {
         let room = self
             .shared
             .limits
             .segment_bytes
             .saturating_sub(SEGMENT_HEADER as u64);
-        prefix(rest, usize::try_from(room).unwrap_or(usize::MAX))
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let mut parts: VecDeque<Part> = group
+            .into_iter()
+            .flat_map(|block| parts(block, room))
+            .collect();
+        let end = parts.back().map_or(0, |last| last.end);
+        let mut result = Ok(());
+        while let Some(part) = parts.pop_front() {
+            result = self.write(&part);
+            if result.is_err() {
+                parts.push_front(part);
+                break;
+            }
+            self.unsynced.push(part);
+        }
+        // After a failed sync there is no second try: it might well succeed, with the data lost.
+        if !matches!(result, Err(Fault::Poisoned(_))) {
+            result = self.sync().and(result);
+        }
+        match result {
+            Ok(()) => {}
+            Err(Fault::Poisoned(error)) => self.poison(&error),
+            Err(Fault::Failed(failure)) => {
+                let first = parts.front().map_or(end, |part| part.first);
+                let bytes = parts.iter().map(|part| part.frames.len()).sum();
+                self.shared.fail(first..end, failure, bytes);
+            }
+        }
     }
 
-    fn store(&mut self, frames: &[u8], first: u64) -> Result<(), Fault> {
-        let at = self.place(frames.len() as u64, first)?;
-        if let Err(error) = write_all(&*self.active.file, frames, at) {
-            tracing::warn!(dir = %self.shared.dir.display(), bytes = frames.len(), %error, "a group failed");
-            self.take_back(at)?;
+    fn write(&mut self, part: &Part) -> Result<(), Fault> {
+        let bytes = part.frames.len() as u64;
+        self.place(bytes, part.first)?;
+        let at = self.active.len;
+        if let Err(error) = write_all(&*self.active.file, &part.frames, at) {
+            tracing::warn!(dir = %self.shared.dir.display(), bytes, %error, "a group failed");
+            self.take_back()?;
             return Err(Fault::Failed(kind(&error)));
         }
-        let started = Instant::now();
-        self.active.file.sync().map_err(Fault::Poisoned)?;
-        let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let mut log = self.shared.log.write();
-        log.syncs += 1;
-        log.sync_ns = log.sync_ns.saturating_add(took);
+        self.active.len += bytes;
         Ok(())
     }
 
-    /// Removes a half-written group, durably: it will be called failed, so it must not come back.
-    fn take_back(&self, len: u64) -> Result<(), Fault> {
-        let file = &self.active.file;
-        file.truncate(len)
+    /// Makes durable and publishes what was written.
+    fn sync(&mut self) -> Result<(), Fault> {
+        if self.unsynced.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        self.active.file.sync().map_err(Fault::Poisoned)?;
+        self.shared
+            .publish(std::mem::take(&mut self.unsynced), started.elapsed());
+        Ok(())
+    }
+
+    /// Removes what was half written, durably: it will be called failed, so it must not come back.
+    fn take_back(&self) -> Result<(), Fault> {
+        let Active { file, len, .. } = &self.active;
+        file.truncate(*len)
             .and_then(|()| file.sync())
             .map_err(Fault::Poisoned)
     }
 
-    /// Makes room for `bytes` and returns where in the active segment they go.
-    fn place(&mut self, bytes: u64, first: u64) -> Result<u64, Fault> {
+    /// Makes room for `bytes` in the active segment, or in a new one that starts at `first`.
+    fn place(&mut self, bytes: u64, first: u64) -> Result<(), Fault> {
         let limits = &self.shared.limits;
-        let (used, empty) = self.used();
-        let mut roll = self.active.sealed || (!empty && used + bytes > limits.segment_bytes);
+        let empty = self.active.len <= SEGMENT_HEADER as u64;
+        let full = !empty && self.active.len + bytes > limits.segment_bytes;
+        let mut roll = self.active.sealed || full;
         while self.over(bytes) {
             if limits.on_full == OnFull::Refuse {
                 return Err(Fault::Failed(Failure::NoSpace));
@@ -169,16 +174,22 @@ impl Writer {
             }
         }
         if roll {
+            self.sync()?;
             self.roll(first)?;
             while self.over(bytes) && self.cut()? {}
         }
-        Ok(self.used().0)
+        Ok(())
     }
 
     /// Whether `bytes` more, and what it takes to close segments, would be too much.
     fn over(&self, bytes: u64) -> bool {
         let limits = &self.shared.limits;
-        self.shared.log.read().held() + bytes + limits.overhead > limits.max_bytes
+        let unsynced: u64 = self
+            .unsynced
+            .iter()
+            .map(|part| part.frames.len() as u64)
+            .sum();
+        self.shared.log.read().held() + unsynced + bytes + limits.overhead > limits.max_bytes
     }
 
     /// Deletes the oldest segment, if there is one besides the last.
@@ -187,14 +198,6 @@ impl Writer {
             tracing::warn!(dir = %self.shared.dir.display(), %error, "the oldest segment could not be deleted");
             Fault::Failed(kind(&error))
         })
-    }
-
-    /// Bytes in the active segment, and whether it has no record.
-    fn used(&self) -> (u64, bool) {
-        let log = self.shared.log.read();
-        log.segments
-            .back()
-            .map_or((0, true), |s| (s.bytes, s.bytes <= SEGMENT_HEADER as u64))
     }
 
     /// Closes the active segment and makes the one that starts at `first`.
@@ -212,6 +215,7 @@ impl Writer {
         drop(log);
         self.active = Active {
             file,
+            len: SEGMENT_HEADER as u64,
             sealed: false,
         };
         Ok(())
@@ -269,18 +273,46 @@ impl Writer {
     }
 }
 
-fn take_group(pending: &mut Pending) -> Group {
-    let spare = Vec::with_capacity(pending.buf.len().next_power_of_two().clamp(512, 1 << 20));
-    let buf = std::mem::replace(&mut pending.buf, spare);
-    pending.in_flight = buf.len();
-    let group = Group {
-        buf,
-        first: pending.first,
-        end: pending.next,
-        max_time: pending.max_time,
-    };
-    pending.max_time = 0;
-    group
+/// A block in pieces that fit in a segment: nearly always itself.
+fn parts(block: Block, room: usize) -> Vec<Part> {
+    let Block {
+        frames,
+        first,
+        end,
+        max_time,
+    } = block;
+    let cost = frames.capacity();
+    let mut rest = Bytes::from(frames);
+    if rest.len() <= room {
+        return vec![Part {
+            first,
+            end,
+            records: end - first,
+            max_time,
+            frames: rest,
+            cost,
+        }];
+    }
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let Prefix {
+            bytes,
+            records,
+            last,
+            max_time,
+        } = prefix(&rest, room);
+        let first = last + 1 - records;
+        let frames = rest.split_to(bytes);
+        parts.push(Part {
+            first,
+            end: last + 1,
+            records,
+            max_time,
+            frames,
+            cost: bytes,
+        });
+    }
+    parts
 }
 
 fn kind(error: &io::Error) -> Failure {

@@ -5,48 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::fs::RealFs;
-use crate::{AppendError, Journal, OnFull, OpenError, Options, Outcome, Reader, Records, Recovery};
-
-fn small() -> Options {
-    Options {
-        segment_bytes: 4 << 10,
-        max_bytes: 64 << 10,
-        ..Options::default()
-    }
-}
-
-fn open(dir: &Path, options: Options) -> (Journal, Recovery) {
-    Journal::open(Arc::new(RealFs), dir, options).unwrap()
-}
-
-/// Appends one record and waits for it.
-fn put(journal: &Journal, time: u64, payload: &[u8]) -> u64 {
-    let mut records = Records::new();
-    records.push(payload);
-    let offset = journal.append(time, &records).unwrap().start;
-    assert_eq!(journal.wait(offset), Outcome::Durable);
-    offset
-}
-
-fn drain(reader: &mut Reader) -> Vec<(u64, u64, Vec<u8>)> {
-    let mut all = Vec::new();
-    while let Some(chunk) = reader.read(1 << 20).unwrap() {
-        all.extend(
-            chunk
-                .records()
-                .map(|r| (r.offset, r.time, r.payload.to_vec())),
-        );
-    }
-    all
-}
-
-fn offsets(reader: &mut Reader) -> Vec<u64> {
-    drain(reader)
-        .into_iter()
-        .map(|(offset, ..)| offset)
-        .collect()
-}
+use super::*;
+use crate::{AppendError, OnFull, OpenError};
 
 #[test]
 fn what_is_durable_is_read_back_in_order() {

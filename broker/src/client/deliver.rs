@@ -1,0 +1,213 @@
+//! What goes out to a client: acknowledgements once the disk has what they stand for, retained and
+//! queued messages, records of the journal.
+
+use thinglog_journal::{AppendError, Outcome as JournalOutcome};
+
+use super::{Answer, Client, Waiting};
+use crate::{
+    clock,
+    codec::{self, Delivery, Reason, Version},
+    feed::{Fill, HIGH_WATER},
+    hub::Wait,
+    message::{Message, seconds_left},
+    session::Inner,
+    state::Outcome as StateOutcome,
+    window::Sent,
+};
+
+impl Client {
+    /// Hands the collected publishes to the journal; while it is busy they stay, and no input is
+    /// taken.
+    pub(crate) fn append(&mut self) {
+        if self.records.is_empty() {
+            return;
+        }
+        match self.hub.journal.append(clock::now(), &self.records) {
+            Ok(offsets) => {
+                for waiting in self.waiting.iter_mut().rev() {
+                    if let Some(index) = waiting.collected.take() {
+                        waiting.until = Wait::Journal(offsets.start + index as u64);
+                    } else if matches!(waiting.until, Wait::Journal(_)) {
+                        break;
+                    }
+                }
+                self.records.clear();
+            }
+            Err(AppendError::Busy) => {}
+            Err(error) => {
+                tracing::error!(client = &*self.session.client_id, %error, "publishes could not be stored");
+                self.records.clear();
+                self.drop_unstored();
+                self.close(Reason::QuotaExceeded, "the publish could not be stored");
+            }
+        }
+    }
+
+    /// Tells a version 5 client which publishes were not stored.
+    fn drop_unstored(&mut self) {
+        while let Some(waiting) = self.waiting.pop_front() {
+            if let (Some(_), Answer::PubAck(pkid)) = (waiting.collected, &waiting.answer)
+                && self.version() == Version::V5
+            {
+                codec::write_puback(*pkid, Reason::QuotaExceeded, &mut self.out);
+            }
+        }
+    }
+
+    /// Moves the acknowledgements whose wait is over into the output, in the order of their publishes
+    /// (MQTT 5.0 section 4.6).
+    pub(crate) fn settle(&mut self) {
+        let settled = self.hub.journal.settled();
+        while let Some(waiting) = self.waiting.front() {
+            let stored = match waiting.until {
+                _ if waiting.collected.is_some() => break,
+                Wait::Nothing => true,
+                Wait::Journal(offset) if offset >= settled => break,
+                Wait::Journal(offset) => match self.hub.journal.outcome(offset) {
+                    JournalOutcome::Pending => break,
+                    JournalOutcome::Durable => true,
+                    JournalOutcome::Failed(_) => false,
+                },
+                Wait::State(ticket) => match self.hub.state.outcome(ticket) {
+                    StateOutcome::Pending => break,
+                    StateOutcome::Stored => true,
+                    StateOutcome::Failed => false,
+                },
+            };
+            let Some(waiting) = self.waiting.pop_front() else {
+                break;
+            };
+            self.answer(waiting, stored);
+        }
+    }
+
+    fn answer(&mut self, waiting: Waiting, stored: bool) {
+        if let Some(since) = waiting.since {
+            self.hub
+                .telemetry
+                .acknowledge_seconds
+                .observe(since.elapsed().as_secs_f64());
+        }
+        match waiting.answer {
+            Answer::PubAck(pkid) => {
+                self.pubacks_waiting -= 1;
+                if stored {
+                    codec::write_puback(pkid, Reason::Success, &mut self.out);
+                } else if self.version() == Version::V5 && self.closing.is_none() {
+                    codec::write_puback(pkid, Reason::QuotaExceeded, &mut self.out);
+                }
+            }
+            Answer::Packet(packet) if stored => self.out.extend_from_slice(&packet),
+            Answer::Packet(_) => {}
+        }
+        if !stored {
+            self.hub
+                .telemetry
+                .refused(&self.session.client_id, "not stored");
+            self.close(
+                Reason::QuotaExceeded,
+                "what the client sent could not be stored",
+            );
+        }
+    }
+
+    /// Fills the output with deliveries. True when there is more to give as soon as there is time.
+    pub(crate) fn fill(&mut self) -> bool {
+        if self.closing.is_some() {
+            return false;
+        }
+        let session = self.session.clone();
+        let mut inner = session.inner.lock();
+        if inner.owner != self.connection {
+            drop(inner);
+            self.close(Reason::TakenOver, "another connection uses this client id");
+            return false;
+        }
+        let now = clock::now();
+        while let Some((pkid, message)) = self.resend.pop_front() {
+            self.write_queued(&message, 1, message.retain, &[], pkid, true, now);
+        }
+        let more_retained = self.hub.pump_retained(&mut inner, now);
+        self.fill_from_queue(&mut inner, now);
+        if let Some(feed) = &mut self.feed {
+            if feed.fill(&mut inner, &self.receiver, now, &mut self.out) == Fill::NeedsRead {
+                feed.start_read();
+            }
+            let skipped = std::mem::take(&mut feed.skipped);
+            drop(inner);
+            self.hub.telemetry.skipped(&session.client_id, skipped);
+        }
+        more_retained && self.out.len() < HIGH_WATER
+    }
+
+    fn fill_from_queue(&mut self, inner: &mut Inner, now: u64) {
+        while self.out.len() < HIGH_WATER {
+            let Some(front) = inner.queue.front() else {
+                return;
+            };
+            if front.qos > 0 && !inner.window.has_room(self.receiver.receive_maximum) {
+                return;
+            }
+            let Some(queued) = inner.queue.pop() else {
+                return;
+            };
+            if queued.message.is_expired(now) {
+                self.hub
+                    .telemetry
+                    .dropped(&self.session.client_id, "expired");
+                continue;
+            }
+            let pkid = if queued.qos > 0 {
+                inner.window.push(Sent::Queued(queued.message.clone()))
+            } else {
+                0
+            };
+            if !self.write_queued(
+                &queued.message,
+                queued.qos,
+                queued.retain,
+                &queued.ids,
+                pkid,
+                false,
+                now,
+            ) && pkid > 0
+            {
+                inner.acknowledge(pkid);
+            }
+        }
+    }
+
+    /// Writes one message; false when it is larger than the client takes.
+    #[allow(clippy::too_many_arguments)]
+    fn write_queued(
+        &mut self,
+        message: &Message,
+        qos: u8,
+        retain: bool,
+        ids: &[u32],
+        pkid: u16,
+        dup: bool,
+        now: u64,
+    ) -> bool {
+        let delivery = Delivery {
+            dup,
+            qos,
+            retain,
+            pkid,
+            topic: message.topic.as_bytes(),
+            expiry: message.expires.map(|expires| seconds_left(expires, now)),
+            subscription_ids: ids,
+            properties: &message.properties,
+            stamp: &[],
+            payload: &message.payload,
+        };
+        if delivery.size(self.receiver.version) > self.receiver.max_packet {
+            self.hub
+                .telemetry
+                .dropped(&self.session.client_id, "over the client's packet size");
+            return false;
+        }
+        delivery.write(self.receiver.version, &mut self.out);
+        true
+    }
+}

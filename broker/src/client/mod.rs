@@ -1,0 +1,207 @@
+//! What each packet of a client does: bytes in, bytes out, acknowledgements that wait for the disk.
+//! No sockets and no waiting here; [`crate::connection`] drives it.
+
+mod deliver;
+mod packets;
+
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Instant};
+
+use bytes::{Buf, BytesMut};
+use prometheus::IntCounter;
+use thinglog_journal::Records;
+
+use crate::{
+    codec::{self, CodecError, Connect, Reason, Version},
+    feed::{Feed, HIGH_WATER, Receiver},
+    hub::{Hub, Wait},
+    message::Message,
+    record::client_hash,
+    session::{ConnectionId, Session},
+    window::Sent,
+};
+
+/// Topic aliases a client may define.
+pub(crate) const TOPIC_ALIASES: u16 = 32;
+/// Acknowledgements that may wait for the disk before the client is read no further.
+const MAX_WAITING: usize = 8_192;
+/// Bytes of publishes collected before they go to the journal within one pass over the input.
+const MAX_COLLECTED: usize = 1 << 20;
+
+/// Why and how a connection ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Close {
+    pub(crate) reason: Reason,
+    pub(crate) text: &'static str,
+    /// The last will is not to be sent: the client said goodbye.
+    pub(crate) polite: bool,
+}
+
+/// An acknowledgement that waits for its turn and for the disk.
+struct Waiting {
+    until: Wait,
+    /// Index among the records not yet appended; its offset is known when they are.
+    collected: Option<usize>,
+    since: Option<Instant>,
+    answer: Answer,
+}
+
+enum Answer {
+    PubAck(u16),
+    /// A packet that is ready, in place of a longer list of its parts.
+    Packet(BytesMut),
+}
+
+/// One connected client.
+pub(crate) struct Client {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) session: Arc<Session>,
+    pub(crate) connection: ConnectionId,
+    pub(crate) out: BytesMut,
+    pub(crate) closing: Option<Close>,
+    pub(crate) feed: Option<Feed>,
+    receiver: Receiver,
+    address: IpAddr,
+    aliases: Vec<Option<Arc<str>>>,
+    records: Records,
+    waiting: VecDeque<Waiting>,
+    pubacks_waiting: usize,
+    /// Queued messages sent over an earlier connection and never acknowledged, with packet ids.
+    resend: VecDeque<(u16, Arc<Message>)>,
+    /// By QoS.
+    received: [IntCounter; 2],
+}
+
+impl Client {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        session: Arc<Session>,
+        connection: ConnectionId,
+        connect: &Connect,
+        address: IpAddr,
+    ) -> Client {
+        let inner = session.inner.lock();
+        let feed = Feed::new(hub.journal.clone(), &inner, &hub.durable_filters);
+        let resend = inner
+            .window
+            .outstanding()
+            .filter_map(|(pkid, sent)| match sent {
+                Sent::Queued(message) => Some((pkid, message.clone())),
+                Sent::Durable(_) => None,
+            });
+        let resend = resend.collect();
+        drop(inner);
+        Client {
+            receiver: Receiver {
+                version: connect.version,
+                receive_maximum: connect.receive_maximum,
+                max_packet: connect.max_packet,
+                client: client_hash(&session.client_id),
+            },
+            received: [hub.telemetry.received(0), hub.telemetry.received(1)],
+            out: BytesMut::new(),
+            closing: None,
+            feed,
+            address,
+            aliases: Vec::new(),
+            records: Records::new(),
+            waiting: VecDeque::new(),
+            pubacks_waiting: 0,
+            resend,
+            hub,
+            session,
+            connection,
+        }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.receiver.version
+    }
+
+    /// Whether more input may be taken.
+    pub(crate) fn takes_input(&self) -> bool {
+        self.closing.is_none()
+            && self.records.is_empty()
+            && self.waiting.len() < MAX_WAITING
+            && self.out.len() < 2 * HIGH_WATER
+    }
+
+    /// Whether a settled group of the journal may change something here.
+    pub(crate) fn awaits_journal(&self) -> bool {
+        !self.records.is_empty()
+            || self.feed.is_some()
+            || matches!(
+                self.waiting.front(),
+                Some(Waiting {
+                    until: Wait::Journal(_),
+                    ..
+                })
+            )
+    }
+
+    /// Whether a settled group of the state may.
+    pub(crate) fn awaits_state(&self) -> bool {
+        matches!(
+            self.waiting.front(),
+            Some(Waiting {
+                until: Wait::State(_),
+                ..
+            })
+        )
+    }
+
+    /// Begins to close; the reason is told to a version 5 client.
+    pub(crate) fn close(&mut self, reason: Reason, text: &'static str) {
+        if self.closing.is_some() {
+            return;
+        }
+        if self.version() == Version::V5 {
+            codec::write_disconnect(reason, text, &mut self.out);
+        }
+        self.closing = Some(Close {
+            reason,
+            text,
+            polite: false,
+        });
+    }
+
+    /// Takes the whole packets at the front of `input`, as long as what they ask for is taken.
+    pub(crate) fn take_input(&mut self, input: &mut BytesMut) {
+        while self.takes_input() {
+            let taken = self.take_some(input);
+            input.advance(taken);
+            self.append();
+            if taken == 0 {
+                return;
+            }
+        }
+    }
+
+    /// One pass: up to as many publishes as go to the journal together. Gives the bytes taken.
+    fn take_some(&mut self, input: &[u8]) -> usize {
+        let mut taken = 0;
+        while self.closing.is_none()
+            && self.waiting.len() < MAX_WAITING
+            && self.records.bytes() < MAX_COLLECTED
+        {
+            match codec::frame(&input[taken..], self.hub.config.limits.packet_bytes) {
+                Ok(Some(frame)) => {
+                    let packet = &input[taken..taken + frame.total];
+                    taken += frame.total;
+                    if let Err(error) = self.packet(&frame, packet) {
+                        self.refuse(error);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => self.refuse(error),
+            }
+        }
+        taken
+    }
+
+    fn refuse(&mut self, error: CodecError) {
+        self.hub
+            .telemetry
+            .refused(&self.session.client_id, error.text);
+        self.close(error.reason, error.text);
+    }
+}

@@ -1,0 +1,274 @@
+//! What each packet of a client does.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::BytesMut;
+
+use super::{Answer, Client, Close, TOPIC_ALIASES, Waiting};
+use crate::{
+    clock,
+    codec::{self, CodecError, Frame, Publish, Reason, Version, kind},
+    feed::Feed,
+    hub::Wait,
+    message::{Message, expiry_time},
+    record::Record,
+};
+
+impl Client {
+    pub(super) fn packet(&mut self, frame: &Frame, packet: &[u8]) -> Result<(), CodecError> {
+        let body = &packet[frame.header..];
+        let version = self.version();
+        match frame.kind {
+            kind::PUBLISH => self.publish(codec::parse_publish(version, frame.flags, body)?)?,
+            kind::PUBACK => {
+                let (pkid, _success) = codec::read_puback(body)?;
+                self.session.inner.lock().acknowledge(pkid);
+            }
+            kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, packet)?),
+            kind::UNSUBSCRIBE => self.unsubscribe(codec::read_unsubscribe(version, packet)?),
+            kind::PINGREQ => codec::write_pingresp(&mut self.out),
+            kind::DISCONNECT => self.disconnect(codec::read_disconnect(version, frame, packet)?)?,
+            kind::CONNECT => return Err(CodecError::protocol("a second CONNECT")),
+            kind::AUTH => {
+                return Err(CodecError::new(
+                    Reason::BadAuthenticationMethod,
+                    "enhanced authentication is not offered",
+                ));
+            }
+            _ => {
+                return Err(CodecError::protocol(
+                    "a packet that clients do not send here",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, publish: Publish<'_>) -> Result<(), CodecError> {
+        if publish.qos > 1 {
+            return Err(CodecError::new(
+                Reason::QosNotSupported,
+                "QoS 2 is not offered",
+            ));
+        }
+        if publish.qos > 0
+            && self.pubacks_waiting >= usize::from(self.hub.config.limits.receive_maximum)
+            && self.version() == Version::V5
+        {
+            return Err(CodecError::new(
+                Reason::ReceiveMaximumExceeded,
+                "more unacknowledged publishes than Receive Maximum",
+            ));
+        }
+        self.received[usize::from(publish.qos)].inc();
+        let mut forward = Vec::new();
+        let scanned = if publish.properties.is_empty() {
+            codec::Scanned::default()
+        } else {
+            codec::scan_properties(publish.properties, &mut forward)?
+        };
+        let aliased = self.resolve_alias(&publish, scanned.alias)?;
+        let topic = aliased.as_deref().unwrap_or(publish.topic);
+        if topic.starts_with("$SYS/") {
+            return self.reject(&publish, Reason::NotAuthorized, "$SYS is the broker's own");
+        }
+        let now = clock::now();
+        let expires = expiry_time(scanned.expiry, now);
+        if self.hub.durable.contains(topic) {
+            return self.collect(&publish, topic, expires, &forward);
+        }
+        let message = Message {
+            topic: aliased.clone().unwrap_or_else(|| topic.into()),
+            payload: bytes::Bytes::copy_from_slice(publish.payload),
+            qos: publish.qos,
+            retain: publish.retain,
+            expires,
+            client: self.receiver.client,
+            properties: forward.into(),
+        };
+        match self.hub.publish(message) {
+            Ok(until) => self.acknowledge(&publish, until, None),
+            Err(reason) => {
+                return self.reject(&publish, reason, "over the limit of retained messages");
+            }
+        }
+        Ok(())
+    }
+
+    /// The topic behind an alias; learns one that comes with its topic. (MQTT 5.0 section 3.3.2.3.4)
+    fn resolve_alias(
+        &mut self,
+        publish: &Publish<'_>,
+        alias: Option<u16>,
+    ) -> Result<Option<Arc<str>>, CodecError> {
+        let Some(alias) = alias else {
+            if publish.topic.is_empty() {
+                return Err(CodecError::protocol("PUBLISH with neither topic nor alias"));
+            }
+            return Ok(None);
+        };
+        let invalid = CodecError::new(
+            Reason::TopicAliasInvalid,
+            "topic alias is out of range or unknown",
+        );
+        if alias == 0 || alias > TOPIC_ALIASES {
+            return Err(invalid);
+        }
+        self.aliases.resize(usize::from(TOPIC_ALIASES), None);
+        let slot = &mut self.aliases[usize::from(alias) - 1];
+        if !publish.topic.is_empty() {
+            *slot = Some(publish.topic.into());
+        }
+        slot.clone().ok_or(invalid).map(Some)
+    }
+
+    /// Collects a durable publish for the journal.
+    fn collect(
+        &mut self,
+        publish: &Publish<'_>,
+        topic: &str,
+        expires: Option<u64>,
+        properties: &[u8],
+    ) -> Result<(), CodecError> {
+        if publish.retain {
+            return self.reject(publish, Reason::NotAuthorized, "RETAIN on a durable topic");
+        }
+        let record = Record {
+            qos: publish.qos,
+            client: self.receiver.client,
+            address: self.address,
+            expires,
+            principal: None,
+            topic,
+            properties,
+            payload: publish.payload,
+        };
+        let index = self.records.len();
+        self.records.push_with(|out| record.encode(out));
+        self.acknowledge(publish, Wait::Nothing, Some(index));
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, publish: &Publish<'_>, until: Wait, collected: Option<usize>) {
+        if publish.qos > 0 {
+            self.pubacks_waiting += 1;
+            let since = collected.is_some_and(|index| index == 0).then(Instant::now);
+            self.waiting.push_back(Waiting {
+                until,
+                collected,
+                since,
+                answer: Answer::PubAck(publish.pkid),
+            });
+        }
+    }
+
+    /// Refuses one publish: version 5 hears why, 3.1.1 has no way to be told but the end of the
+    /// connection.
+    fn reject(
+        &mut self,
+        publish: &Publish<'_>,
+        reason: Reason,
+        text: &'static str,
+    ) -> Result<(), CodecError> {
+        if self.version() == Version::V311 {
+            return Err(CodecError::new(reason, text));
+        }
+        self.hub.telemetry.refused(&self.session.client_id, text);
+        if publish.qos > 0 {
+            let mut packet = BytesMut::new();
+            codec::write_puback(publish.pkid, reason, &mut packet);
+            self.wait_with(packet, Wait::Nothing);
+        }
+        Ok(())
+    }
+
+    pub(super) fn wait_with(&mut self, packet: BytesMut, until: Wait) {
+        self.waiting.push_back(Waiting {
+            until,
+            collected: None,
+            since: None,
+            answer: Answer::Packet(packet),
+        });
+    }
+
+    fn subscribe(&mut self, subscribe: codec::Subscribe) {
+        let hub = self.hub.clone();
+        let mut codes: Vec<u8> = Vec::with_capacity(subscribe.filters.len());
+        for filter in &subscribe.filters {
+            let code = hub.subscribe(
+                &self.session,
+                filter,
+                subscribe.id,
+                subscribe.from.as_deref(),
+            );
+            if code >= 0x80 {
+                hub.telemetry
+                    .refused(&self.session.client_id, "subscription refused");
+            }
+            // 3.1.1 knows only one way to fail (section 3.9.3).
+            codes.push(if code >= 0x80 && self.version() == Version::V311 {
+                0x80
+            } else {
+                code
+            });
+        }
+        let mut packet = BytesMut::new();
+        codec::write_suback(self.version(), subscribe.pkid, &codes, &mut packet);
+        self.answer_subscription(packet);
+    }
+
+    fn unsubscribe(&mut self, unsubscribe: codec::Unsubscribe) {
+        let codes: Vec<u8> = unsubscribe
+            .filters
+            .iter()
+            .map(|filter| {
+                if self.hub.unsubscribe(&self.session, filter) {
+                    0
+                } else {
+                    0x11
+                }
+            })
+            .collect();
+        let mut packet = BytesMut::new();
+        codec::write_unsuback(self.version(), unsubscribe.pkid, &codes, &mut packet);
+        self.answer_subscription(packet);
+    }
+
+    /// Queues SUBACK or UNSUBACK behind the storing of the session and renews the feed's filters.
+    fn answer_subscription(&mut self, packet: BytesMut) {
+        let mut inner = self.session.inner.lock();
+        let until = if inner.is_persistent() {
+            Wait::State(self.hub.store(&self.session, &mut inner))
+        } else {
+            Wait::Nothing
+        };
+        match &mut self.feed {
+            Some(feed) if inner.cursor.is_some() => {
+                feed.set_filters(&inner, &self.hub.durable_filters)
+            }
+            _ => self.feed = Feed::new(self.hub.journal.clone(), &inner, &self.hub.durable_filters),
+        }
+        inner.cursor_moved = false;
+        drop(inner);
+        self.wait_with(packet, until);
+    }
+
+    fn disconnect(&mut self, disconnect: codec::Disconnect) -> Result<(), CodecError> {
+        let mut inner = self.session.inner.lock();
+        if let Some(expiry) = disconnect.expiry {
+            if expiry > 0 && inner.expiry == 0 {
+                return Err(CodecError::protocol(
+                    "DISCONNECT makes a session persistent that was not",
+                ));
+            }
+            inner.expiry = expiry.min(self.hub.config.limits.session_seconds);
+        }
+        drop(inner);
+        self.closing = Some(Close {
+            reason: Reason::Success,
+            text: "client disconnected",
+            polite: !disconnect.with_will,
+        });
+        Ok(())
+    }
+}

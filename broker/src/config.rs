@@ -1,0 +1,197 @@
+//! What an operator may set, with defaults that suit one machine on loopback.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use thinglog_schemas::Topics;
+
+/// Configuration of the broker.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where MQTT clients connect (default 127.0.0.1:1883).
+    pub listen: SocketAddr,
+    /// Serve an address beyond loopback although nothing asks clients for credentials.
+    pub insecure: bool,
+    /// Directory of the journal and the state database (default `thinglog-data/broker`).
+    pub data: PathBuf,
+    /// First levels of thinglog's own topics (default `thinglog`).
+    pub root: String,
+    /// Filters of durable topics; empty means `<root>/logs/#` and `<root>/out/#`.
+    pub durable: Vec<String>,
+    /// How long and how much the journal keeps.
+    pub retention: Retention,
+    /// What a client may grow.
+    pub limits: Limits,
+}
+
+/// Bounds of the journal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// All segments together, bytes (default 8 GiB).
+    pub bytes: u64,
+    /// Hours a record is kept (default 168); 0 keeps by size alone.
+    pub hours: u64,
+    /// `cut` drops the oldest records when full (default), `refuse` refuses new ones.
+    pub on_full: OnFull,
+}
+
+/// What a full journal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFull {
+    /// Drop the oldest segment; who had not read it is told how much it missed.
+    Cut,
+    /// Refuse publishes until there is room.
+    Refuse,
+}
+
+/// Limits on everything that a client can grow.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at once (default 20,000).
+    pub connections: usize,
+    /// Largest packet taken from a client, bytes (default 1 MiB and 64 KiB).
+    pub packet_bytes: usize,
+    /// Seconds a new connection has to send CONNECT (default 10).
+    pub connect_seconds: u64,
+    /// Unacknowledged QoS 1 publishes taken from one client (Receive Maximum, default 1,024).
+    pub receive_maximum: u16,
+    /// Messages queued for one session (default 10,000).
+    pub queue_messages: usize,
+    /// Bytes queued for one session (default 8 MiB).
+    pub queue_bytes: usize,
+    /// Subscriptions of one session (default 1,000).
+    pub subscriptions: usize,
+    /// Sessions kept, connected or not (default 100,000).
+    pub sessions: usize,
+    /// Seconds a session is kept at most after its client left (default 7 days).
+    pub session_seconds: u32,
+    /// Retained messages (default 200,000).
+    pub retained: usize,
+    /// Bytes of retained messages (default 64 MiB).
+    pub retained_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            insecure: false,
+            data: PathBuf::from("thinglog-data/broker"),
+            root: "thinglog".into(),
+            durable: Vec::new(),
+            retention: Retention::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention {
+            bytes: 8 << 30,
+            hours: 7 * 24,
+            on_full: OnFull::Cut,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 20_000,
+            packet_bytes: (1 << 20) + (64 << 10),
+            connect_seconds: 10,
+            receive_maximum: 1024,
+            queue_messages: 10_000,
+            queue_bytes: 8 << 20,
+            subscriptions: 1_000,
+            sessions: 100_000,
+            session_seconds: 7 * 24 * 3600,
+            retained: 200_000,
+            retained_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A setting that cannot stand, named as in the configuration file.
+#[derive(Debug, thiserror::Error)]
+#[error("broker.{key}: {reason}")]
+pub struct ConfigError {
+    /// Key below `[broker]`.
+    pub key: &'static str,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+impl Config {
+    /// Checks what types alone cannot, without touching a file or socket.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let fail = |key, reason: String| Err(ConfigError { key, reason });
+        if let Err(error) = Topics::new(&self.root) {
+            return fail("root", error.to_string());
+        }
+        if let Some(bad) = self
+            .durable
+            .iter()
+            .find(|f| !thinglog_schemas::topic::valid_filter(f))
+        {
+            return fail("durable", format!("{bad:?} is not a topic filter"));
+        }
+        if !self.listen.ip().is_loopback() && !self.insecure {
+            return fail(
+                "listen",
+                format!(
+                    "{} is reachable from other machines and nothing asks clients for credentials; \
+                     listen on 127.0.0.1, or accept the risk with --insecure (broker.insecure = true)",
+                    self.listen
+                ),
+            );
+        }
+        if self.retention.bytes < 1 << 20 {
+            return fail("retention.bytes", "must be at least 1048576 (1 MiB)".into());
+        }
+        if self.limits.packet_bytes < 1024 || self.limits.packet_bytes > 256 << 20 {
+            return fail(
+                "limits.packet_bytes",
+                "must lie between 1024 and 268435456".into(),
+            );
+        }
+        if self.limits.receive_maximum == 0 {
+            return fail("limits.receive_maximum", "must be at least 1".into());
+        }
+        Ok(())
+    }
+
+    /// The filters whose topics go through the journal.
+    pub(crate) fn durable_filters(&self) -> Vec<String> {
+        if self.durable.is_empty() {
+            vec![
+                format!("{}/logs/#", self.root),
+                format!("{}/out/#", self.root),
+            ]
+        } else {
+            self.durable.clone()
+        }
+    }
+
+    /// Options of the journal that hold these bounds.
+    pub(crate) fn journal_options(&self) -> thinglog_journal::Options {
+        let segment_bytes = (self.retention.bytes / 8).clamp(128 << 10, 64 << 20);
+        thinglog_journal::Options {
+            segment_bytes,
+            max_bytes: self.retention.bytes,
+            max_age: (self.retention.hours > 0)
+                .then(|| Duration::from_secs(self.retention.hours.saturating_mul(3600))),
+            on_full: match self.retention.on_full {
+                OnFull::Cut => thinglog_journal::OnFull::Cut,
+                OnFull::Refuse => thinglog_journal::OnFull::Refuse,
+            },
+            max_record: self.limits.packet_bytes + 4096,
+            ..thinglog_journal::Options::default()
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! One client's connection: reads and writes the socket, keeps time, and lets
+//! [`crate::client::Client`] decide.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use bytes::{Buf, BytesMut};
+use prometheus::IntCounter;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::{
+    client::{Client, Close, TOPIC_ALIASES},
+    codec::{self, CodecError, ConnAck, Connect, Reason, Version, Will, kind},
+    feed::Feed,
+    hub::Hub,
+    session::ConnectionId,
+};
+
+/// Input buffer of a quiet client, and of a busy one.
+const QUIET: usize = 4 << 10;
+const BUSY: usize = 64 << 10;
+/// How long a closing connection may take to read its last packets.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Serves one client from CONNECT to the end.
+pub(crate) async fn serve<S>(
+    hub: Arc<Hub>,
+    stream: S,
+    address: IpAddr,
+    connection: ConnectionId,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut input = BytesMut::with_capacity(QUIET);
+    let patience = Duration::from_secs(hub.config.limits.connect_seconds);
+    let connect = tokio::select! {
+        () = shutdown.cancelled() => return,
+        connect = timeout(patience, read_connect(&hub, &mut reader, &mut input)) => connect,
+    };
+    let connect = match connect {
+        Err(_elapsed) => {
+            return hub
+                .telemetry
+                .refused(&address.to_string(), "no CONNECT in time");
+        }
+        Ok(Err(None)) => return,
+        Ok(Err(Some((version, error)))) => {
+            hub.telemetry.refused(&address.to_string(), error.text);
+            return refuse(&mut writer, version, error.reason, error.text).await;
+        }
+        Ok(Ok(connect)) => connect,
+    };
+    let (client, ack) = match admit(&hub, &connect, address, connection) {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            hub.telemetry.refused(&connect.client_id, error.text);
+            return refuse(&mut writer, connect.version, error.reason, error.text).await;
+        }
+    };
+    let mut driver = Driver {
+        client,
+        reader,
+        writer,
+        input,
+        keep_alive: connect.keep_alive,
+        sent: hub.telemetry.sent_bytes(),
+        shutdown,
+    };
+    codec::write_connack(connect.version, &ack, &mut driver.client.out);
+    debug!(client = &*driver.client.session.client_id, %address, present = ack.session_present, "connected");
+    let close = driver.run().await;
+    finish(&driver.client, close);
+}
+
+/// Reads the first packet; `Err(None)` when the peer left without a word.
+async fn read_connect(
+    hub: &Hub,
+    reader: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+) -> Result<Connect, Option<(Version, CodecError)>> {
+    loop {
+        match codec::frame(input, hub.config.limits.packet_bytes) {
+            Ok(Some(frame)) if frame.kind == kind::CONNECT => {
+                let connect = codec::read_connect(&frame, input)
+                    .map_err(|error| Some((Version::V311, error)))?;
+                input.advance(frame.total);
+                return Ok(connect);
+            }
+            Ok(Some(_)) => {
+                return Err(Some((
+                    Version::V311,
+                    CodecError::protocol("the first packet is not CONNECT"),
+                )));
+            }
+            Err(error) => return Err(Some((Version::V311, error))),
+            Ok(None) => {}
+        }
+        if !input.is_empty() && input[0] >> 4 != kind::CONNECT {
+            return Err(Some((
+                Version::V311,
+                CodecError::protocol("the first packet is not CONNECT"),
+            )));
+        }
+        match reader.read_buf(input).await {
+            Ok(0) | Err(_) => return Err(None),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Refuses a connection. A peer whose CONNECT could not be read is told nothing in version 5 and
+/// only an unsupported version in 3.1.1 (MQTT 3.1.1 section 3.1.4).
+async fn refuse(
+    writer: &mut (impl AsyncWrite + Unpin),
+    version: Version,
+    reason: Reason,
+    text: &str,
+) {
+    let mut out = BytesMut::new();
+    let unreadable = matches!(
+        reason,
+        Reason::Malformed | Reason::Protocol | Reason::PacketTooLarge
+    );
+    if !unreadable {
+        codec::write_refusal(version, reason, text, &mut out);
+        let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
+    }
+    let _ = timeout(GOODBYE, writer.shutdown()).await;
+}
+
+/// Gives the client its session, or the reason why not.
+fn admit(
+    hub: &Arc<Hub>,
+    connect: &Connect,
+    address: IpAddr,
+    connection: ConnectionId,
+) -> Result<(Client, ConnAck), CodecError> {
+    if connect.enhanced_auth {
+        return Err(CodecError::new(
+            Reason::BadAuthenticationMethod,
+            "enhanced authentication is not offered",
+        ));
+    }
+    if connect.client_id.is_empty() && connect.version == Version::V311 && !connect.clean_start {
+        return Err(CodecError::new(
+            Reason::ClientIdInvalid,
+            "an empty client id needs a clean session",
+        ));
+    }
+    if connect.client_id.len() > 1024 || connect.client_id.chars().any(char::is_control) {
+        return Err(CodecError::new(
+            Reason::ClientIdInvalid,
+            "client id is longer than 1024 bytes or holds control characters",
+        ));
+    }
+    if let Some(will) = &connect.will {
+        check_will(hub, will)?;
+    }
+    let assigned: Option<Arc<str>> = connect.client_id.is_empty().then(|| random_id().into());
+    let client_id = assigned
+        .clone()
+        .unwrap_or_else(|| connect.client_id.as_str().into());
+    let attached = hub
+        .attach(connect, &client_id, connection)
+        .map_err(|reason| CodecError::new(reason, "too many sessions"))?;
+    let expiry = connect.expiry.min(hub.config.limits.session_seconds);
+    let ack = ConnAck {
+        session_present: attached.present,
+        assigned_client_id: assigned,
+        expiry: (expiry != connect.expiry).then_some(expiry),
+        receive_maximum: hub.config.limits.receive_maximum,
+        max_packet: hub.config.limits.packet_bytes,
+        topic_alias_max: TOPIC_ALIASES,
+    };
+    Ok((
+        Client::new(hub.clone(), attached.session, connection, connect, address),
+        ack,
+    ))
+}
+
+fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
+    if will.qos > 1 {
+        return Err(CodecError::new(
+            Reason::QosNotSupported,
+            "QoS 2 is not offered for wills",
+        ));
+    }
+    if will.topic.starts_with("$SYS/") {
+        return Err(CodecError::new(
+            Reason::NotAuthorized,
+            "$SYS is the broker's own",
+        ));
+    }
+    if will.retain && hub.durable.contains(&will.topic) {
+        return Err(CodecError::new(
+            Reason::RetainNotSupported,
+            "a retained will on a durable topic",
+        ));
+    }
+    Ok(())
+}
+
+fn random_id() -> String {
+    let mut bytes = [0u8; 12];
+    // Without randomness the id still only has to differ from those in use.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes[..8].copy_from_slice(&crate::clock::now().to_be_bytes());
+    }
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("auto-{hex}")
+}
+
+struct Driver<R, W> {
+    client: Client,
+    reader: R,
+    writer: W,
+    input: BytesMut,
+    keep_alive: u16,
+    sent: IntCounter,
+    shutdown: CancellationToken,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
+    /// Runs until the connection is to end; says why.
+    async fn run(&mut self) -> Close {
+        let hub = self.client.hub.clone();
+        let session = self.client.session.clone();
+        let mut journal = hub.journal_settled.clone();
+        let mut state = hub.state.settled();
+        let mut heard = Instant::now();
+        loop {
+            journal.mark_unchanged();
+            state.mark_unchanged();
+            self.client.append();
+            self.client.take_input(&mut self.input);
+            self.client.settle();
+            if self.client.fill() {
+                session.wake.notify_one();
+            }
+            if let Some(close) = self.client.closing {
+                self.say_goodbye().await;
+                return close;
+            }
+            self.trim();
+            let takes_input = self.client.takes_input();
+            let has_output = !self.client.out.is_empty();
+            let (awaits_journal, awaits_state) =
+                (self.client.awaits_journal(), self.client.awaits_state());
+            tokio::select! {
+                read = self.reader.read_buf(&mut self.input), if takes_input => match read {
+                    Ok(0) => return closed("the client closed the connection"),
+                    Ok(_) => heard = Instant::now(),
+                    Err(_) => return closed("the connection broke"),
+                },
+                written = self.writer.write_buf(&mut self.client.out), if has_output => {
+                    match written {
+                        Ok(bytes) => self.sent.inc_by(bytes as u64),
+                        Err(_) => return closed("the connection broke"),
+                    }
+                }
+                changed = journal.changed(), if awaits_journal => if changed.is_err() {
+                    self.client.close(Reason::ShuttingDown, "the broker is shutting down");
+                },
+                changed = state.changed(), if awaits_state => if changed.is_err() {
+                    self.client.close(Reason::ShuttingDown, "the broker is shutting down");
+                },
+                () = session.wake.notified() => {}
+                read = next_chunk(&mut self.client.feed) => match read {
+                    Ok(Some(chunk)) => if let Some(feed) = &mut self.client.feed { feed.resume(chunk) },
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(client = &*session.client_id, error, "the durable log cannot be read");
+                        self.client.close(Reason::Unspecified, "the durable log cannot be read");
+                    }
+                },
+                () = sleep_until(heard + patience(self.keep_alive)), if self.keep_alive > 0 => {
+                    self.client.close(Reason::KeepAliveTimeout, "nothing heard within one and a half keep alive intervals");
+                }
+                () = self.shutdown.cancelled() => self.client.close(Reason::ShuttingDown, "the broker is shutting down"),
+            }
+        }
+    }
+
+    /// Keeps buffers in proportion to what the client does.
+    fn trim(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > BUSY {
+            self.input = BytesMut::new();
+        }
+        if self.input.capacity() - self.input.len() < QUIET / 4 {
+            let more = if self.input.len() >= QUIET {
+                BUSY
+            } else {
+                QUIET
+            };
+            self.input.reserve(more);
+        }
+        if self.client.out.is_empty() && self.client.out.capacity() > 4 * BUSY {
+            self.client.out = BytesMut::new();
+        }
+    }
+
+    async fn say_goodbye(&mut self) {
+        let _ = timeout(GOODBYE, self.writer.write_all_buf(&mut self.client.out)).await;
+        let _ = timeout(GOODBYE, self.writer.shutdown()).await;
+    }
+}
+
+fn closed(text: &'static str) -> Close {
+    Close {
+        reason: Reason::Unspecified,
+        text,
+        polite: false,
+    }
+}
+
+/// One and a half times the keep alive (MQTT 5.0 section 3.1.2.10).
+fn patience(keep_alive: u16) -> Duration {
+    Duration::from_millis(u64::from(keep_alive) * 1_500)
+}
+
+async fn next_chunk(feed: &mut Option<Feed>) -> Result<Option<thinglog_journal::Chunk>, String> {
+    match feed {
+        Some(feed) if feed.is_reading() => feed.read_done().await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// Gives the session back and sees to the last will.
+fn finish(client: &Client, close: Close) {
+    let session = &client.session;
+    let hub = &client.hub;
+    match close.reason {
+        Reason::Success => debug!(
+            client = &*session.client_id,
+            reason = close.text,
+            "disconnected"
+        ),
+        _ => info!(
+            client = &*session.client_id,
+            reason = close.text,
+            "disconnected"
+        ),
+    }
+    let Some(will) = hub
+        .detach(session, client.connection)
+        .filter(|_| !close.polite)
+    else {
+        return;
+    };
+    if will.delay == 0 || !session.inner.lock().is_persistent() {
+        hub.publish_will(&session.client_id, will);
+        return;
+    }
+    let (hub, session) = (hub.clone(), session.clone());
+    tokio::spawn(async move {
+        let (since, expiry) = {
+            let inner = session.inner.lock();
+            (inner.disconnected_at, inner.expiry)
+        };
+        tokio::time::sleep(Duration::from_secs(u64::from(will.delay.min(expiry)))).await;
+        let still_away = session.inner.lock().disconnected_at == since;
+        if still_away {
+            hub.publish_will(&session.client_id, will);
+        }
+    });
+}

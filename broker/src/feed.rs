@@ -1,0 +1,438 @@
+//! The journal on its way to one connection: reads from the session's cursor on, matches topics,
+//! writes publishes. Knows nothing of sockets; [`crate::connection`] asks it to fill its buffer.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use bytes::BytesMut;
+use thinglog_journal::{Chunk, Journal, ReadError, Reader, Record as JournalRecord};
+use thinglog_schemas::topic::{matches, overlap};
+use tokio::task::JoinHandle;
+
+use crate::{
+    codec::{Delivery, Version, put_user_property},
+    message::seconds_left,
+    record::Record,
+    session::Inner,
+    trie::Subscription,
+    window::Sent,
+};
+
+/// Bytes asked for in one read from disk.
+const READ: usize = 512 << 10;
+/// Bytes of outgoing buffer beyond which a feed waits for the socket.
+pub(crate) const HIGH_WATER: usize = 256 << 10;
+
+/// A filter in the form that is quickest to test.
+#[derive(Debug)]
+enum Matcher {
+    /// `a/b/#` without other wildcards: the text before `#`.
+    Below(String),
+    General(String),
+}
+
+impl Matcher {
+    fn new(filter: &str) -> Matcher {
+        match filter.strip_suffix('#') {
+            Some(prefix) if !prefix.is_empty() && !prefix.contains('+') => {
+                Matcher::Below(prefix.into())
+            }
+            _ => Matcher::General(filter.into()),
+        }
+    }
+
+    fn matches(&self, topic: &str) -> bool {
+        match self {
+            Matcher::Below(prefix) => {
+                topic.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(topic)
+            }
+            Matcher::General(filter) => matches(filter, topic),
+        }
+    }
+}
+
+/// What a connection's client is, as far as deliveries depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Receiver {
+    pub(crate) version: Version,
+    pub(crate) receive_maximum: u16,
+    /// Largest packet the client takes, bytes.
+    pub(crate) max_packet: usize,
+    /// Hash of its client id, for No Local.
+    pub(crate) client: u64,
+}
+
+/// Why filling stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Everything durable has been given.
+    AtEnd,
+    /// The buffer or the client's receive maximum is used up.
+    Full,
+    /// The next records are on disk; `start_read` gets them.
+    NeedsRead,
+}
+
+/// Records that were not given to the client, for the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    /// Cut by retention before this session came to them.
+    pub(crate) cut: u64,
+    pub(crate) expired: u64,
+    /// Larger than the client's Maximum Packet Size.
+    pub(crate) too_large: u64,
+}
+
+/// A reader back from disk, with what it read.
+type Finished = (Box<Reader>, Result<Option<Chunk>, ReadError>);
+
+enum Source {
+    Ready(Box<Reader>),
+    Reading(JoinHandle<Finished>),
+    /// The read task is gone; the connection ends.
+    Gone,
+}
+
+/// A reader of the journal for one connection.
+pub(crate) struct Feed {
+    journal: Journal,
+    source: Source,
+    chunk: Option<Chunk>,
+    /// A record taken from the chunk that did not fit yet.
+    held: Option<JournalRecord>,
+    /// The offset that comes next unless the journal has a gap there.
+    expected: u64,
+    filters: Vec<(Matcher, Subscription)>,
+    /// Records sent over an earlier connection and never acknowledged, with their packet ids.
+    resend: BTreeMap<u64, u16>,
+    /// `<journal id>/`, the beginning of every `thinglog-offset`.
+    journal_prefix: String,
+    stamp: Vec<u8>,
+    /// The publisher's address of the last stamp, encoded.
+    address: (IpAddr, Vec<u8>),
+    pub(crate) skipped: Skipped,
+}
+
+impl Feed {
+    /// A feed for a session that has a cursor; resumes behind what is done.
+    pub(crate) fn new(journal: Journal, inner: &Inner, durable: &[String]) -> Option<Feed> {
+        let cursor = inner.cursor.as_ref()?;
+        let resend = inner
+            .window
+            .outstanding()
+            .filter_map(|(pkid, sent)| match sent {
+                Sent::Durable(offset) => Some((*offset, pkid)),
+                Sent::Queued(_) => None,
+            });
+        let mut feed = Feed {
+            source: Source::Ready(Box::new(journal.reader(cursor.position()))),
+            chunk: None,
+            held: None,
+            expected: cursor.position(),
+            filters: Vec::new(),
+            resend: resend.collect(),
+            journal_prefix: format!("{:016x}/", journal.id()),
+            stamp: Vec::new(),
+            address: (IpAddr::from([0, 0, 0, 0]), Vec::new()),
+            skipped: Skipped::default(),
+            journal,
+        };
+        feed.set_filters(inner, durable);
+        Some(feed)
+    }
+
+    /// Takes the session's filters that may match durable topics.
+    pub(crate) fn set_filters(&mut self, inner: &Inner, durable: &[String]) {
+        self.filters = inner
+            .subscriptions
+            .iter()
+            .filter(|(filter, _)| may_be_durable(filter, durable))
+            .map(|(filter, subscription)| (Matcher::new(filter), subscription.clone()))
+            .collect();
+    }
+
+    /// Writes as many publishes as there is room for.
+    pub(crate) fn fill(
+        &mut self,
+        inner: &mut Inner,
+        to: &Receiver,
+        now: u64,
+        out: &mut BytesMut,
+    ) -> Fill {
+        loop {
+            if out.len() >= HIGH_WATER {
+                return Fill::Full;
+            }
+            let Some(record) = self
+                .held
+                .take()
+                .or_else(|| self.chunk.as_mut().and_then(Chunk::next_record))
+            else {
+                match self.next_chunk() {
+                    Some(chunk) => self.resume(chunk),
+                    None => return self.at_end(),
+                }
+                continue;
+            };
+            if !self.deliver(inner, to, now, &record, out) {
+                self.held = Some(record);
+                return Fill::Full;
+            }
+        }
+    }
+
+    fn at_end(&self) -> Fill {
+        match &self.source {
+            Source::Ready(reader) if reader.offset() >= self.journal.settled() => Fill::AtEnd,
+            Source::Ready(_) => Fill::NeedsRead,
+            Source::Reading(_) | Source::Gone => Fill::NeedsRead,
+        }
+    }
+
+    fn next_chunk(&mut self) -> Option<Chunk> {
+        match &mut self.source {
+            Source::Ready(reader) => reader.poll_memory(),
+            Source::Reading(_) | Source::Gone => None,
+        }
+    }
+
+    /// Goes on with a chunk that `read_done` gave.
+    pub(crate) fn resume(&mut self, chunk: Chunk) {
+        self.skipped.cut += chunk.missed;
+        self.chunk = Some(chunk);
+    }
+
+    /// Offsets between two records were cut, or never stored: they are done.
+    fn close_gap(&mut self, inner: &mut Inner, offset: u64) {
+        if offset > self.expected {
+            let kept = self.resend.split_off(&offset);
+            for (_, pkid) in std::mem::replace(&mut self.resend, kept) {
+                inner.window.acknowledge(pkid);
+            }
+            if let Some(cursor) = &mut inner.cursor {
+                cursor.done(self.expected..offset);
+                inner.cursor_moved = true;
+            }
+        }
+        self.expected = self.expected.max(offset + 1);
+    }
+
+    /// Nobody here wants the record at `offset`: it is done.
+    fn pass_over(&mut self, inner: &mut Inner, offset: u64) -> bool {
+        if let Some(pkid) = self.resend.remove(&offset) {
+            inner.window.acknowledge(pkid);
+        }
+        if let Some(cursor) = &mut inner.cursor {
+            cursor.done(offset..offset + 1);
+            inner.cursor_moved = true;
+        }
+        true
+    }
+
+    /// Gives one record, or passes over one that nobody here wants; false when the client takes no
+    /// more for now.
+    fn deliver(
+        &mut self,
+        inner: &mut Inner,
+        to: &Receiver,
+        now: u64,
+        at: &JournalRecord,
+        out: &mut BytesMut,
+    ) -> bool {
+        let offset = at.offset;
+        self.close_gap(inner, offset);
+        let done = inner
+            .cursor
+            .as_ref()
+            .is_none_or(|cursor| cursor.is_done(offset));
+        let resent = self.resend.get(&offset).copied();
+        if done {
+            return true;
+        }
+        let Some(record) = Record::decode(&at.payload) else {
+            return self.pass_over(inner, offset);
+        };
+        let mut ids = [0u32; 8];
+        let Some((qos, ids)) = self.wanted(&record, to, &mut ids) else {
+            return self.pass_over(inner, offset);
+        };
+        if record.expires.is_some_and(|expires| expires <= now) && resent.is_none() {
+            self.skipped.expired += 1;
+            return self.pass_over(inner, offset);
+        }
+        self.write_stamp(at, &record, to.version);
+        let mut delivery = Delivery {
+            dup: resent.is_some(),
+            qos,
+            retain: false,
+            pkid: resent.unwrap_or(0),
+            topic: record.topic.as_bytes(),
+            expiry: record.expires.map(|expires| seconds_left(expires, now)),
+            subscription_ids: ids,
+            properties: record.properties,
+            stamp: &self.stamp,
+            payload: record.payload,
+        };
+        if delivery.size(to.version) > to.max_packet {
+            self.skipped.too_large += 1;
+            return self.pass_over(inner, offset);
+        }
+        if qos == 0 {
+            delivery.write(to.version, out);
+            return self.pass_over(inner, offset);
+        }
+        if resent.is_none() {
+            if !inner.window.has_room(to.receive_maximum) {
+                return false;
+            }
+            delivery.pkid = inner.window.push(Sent::Durable(offset));
+        }
+        delivery.write(to.version, out);
+        if resent.is_some() {
+            self.resend.remove(&offset);
+        }
+        true
+    }
+
+    /// Highest QoS and all identifiers of the subscriptions that match.
+    fn wanted<'i>(
+        &self,
+        record: &Record<'_>,
+        to: &Receiver,
+        ids: &'i mut [u32; 8],
+    ) -> Option<(u8, &'i [u32])> {
+        let (mut qos, mut count) = (None, 0);
+        for (filter, subscription) in &self.filters {
+            let own = subscription.no_local && record.client == to.client;
+            if own || !filter.matches(record.topic) {
+                continue;
+            }
+            let granted = subscription.qos.min(record.qos).min(1);
+            qos = Some(qos.map_or(granted, |qos: u8| qos.max(granted)));
+            if let Some(id) = subscription.id
+                && count < ids.len()
+                && !ids[..count].contains(&id)
+            {
+                ids[count] = id;
+                count += 1;
+            }
+        }
+        qos.map(|qos| (qos, &ids[..count]))
+    }
+
+    fn write_stamp(&mut self, at: &JournalRecord, record: &Record<'_>, version: Version) {
+        self.stamp.clear();
+        if version == Version::V311 {
+            return;
+        }
+        let mut digits = [0u8; 20];
+        let mut place = [0u8; 40];
+        let prefix = self.journal_prefix.len();
+        place[..prefix].copy_from_slice(self.journal_prefix.as_bytes());
+        let offset = decimal(at.offset, &mut digits);
+        place[prefix..prefix + offset.len()].copy_from_slice(offset);
+        let place = &place[..prefix + offset.len()];
+        put_user_property(&mut self.stamp, "thinglog-offset", place);
+        let received = decimal(at.time, &mut digits);
+        put_user_property(&mut self.stamp, "thinglog-received", received);
+        if self.address.0 != record.address || self.address.1.is_empty() {
+            self.address = (record.address, Vec::new());
+            let text = record.address.to_string();
+            put_user_property(&mut self.address.1, "thinglog-address", text.as_bytes());
+        }
+        self.stamp.extend_from_slice(&self.address.1);
+        if let Some(principal) = record.principal {
+            put_user_property(&mut self.stamp, "thinglog-principal", principal.as_bytes());
+        }
+    }
+
+    /// Begins to read from disk, unless a read is under way.
+    pub(crate) fn start_read(&mut self) {
+        self.source = match std::mem::replace(&mut self.source, Source::Gone) {
+            Source::Ready(mut reader) => Source::Reading(tokio::task::spawn_blocking(move || {
+                let result = reader.read(READ);
+                (reader, result)
+            })),
+            other => other,
+        };
+    }
+
+    /// Whether a read is under way.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.source, Source::Reading(_))
+    }
+
+    /// Waits for the read that is under way. Cancel-safe: a dropped wait loses nothing.
+    pub(crate) async fn read_done(&mut self) -> Result<Option<Chunk>, String> {
+        let Source::Reading(task) = &mut self.source else {
+            return std::future::pending().await;
+        };
+        let finished = task.await;
+        match finished {
+            Ok((reader, result)) => {
+                self.source = Source::Ready(reader);
+                result.map_err(|error| error.to_string())
+            }
+            Err(error) => {
+                self.source = Source::Gone;
+                Err(error.to_string())
+            }
+        }
+    }
+}
+
+/// Whether some topic could match both the filter and a durable one.
+pub(crate) fn may_be_durable(filter: &str, durable: &[String]) -> bool {
+    durable.iter().any(|other| overlap(filter, other))
+}
+
+/// Whether a topic is durable, by the compiled filters.
+#[derive(Debug, Clone)]
+pub(crate) struct DurableTopics(Arc<[Matcher]>);
+
+impl DurableTopics {
+    pub(crate) fn new(filters: &[String]) -> DurableTopics {
+        DurableTopics(filters.iter().map(|filter| Matcher::new(filter)).collect())
+    }
+
+    pub(crate) fn contains(&self, topic: &str) -> bool {
+        self.0.iter().any(|filter| filter.matches(topic))
+    }
+}
+
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matcher_agrees_with_the_filter_rules() {
+        for filter in ["a/#", "a/+/#", "#", "a/b", "+/b"] {
+            let matcher = Matcher::new(filter);
+            for topic in ["a", "a/b", "ab", "ab/c", "a/b/c", "b", "$SYS/b"] {
+                assert_eq!(
+                    matcher.matches(topic),
+                    matches(filter, topic),
+                    "{filter} {topic}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        let mut digits = [0; 20];
+        assert_eq!(decimal(0, &mut digits), b"0");
+        assert_eq!(decimal(u64::MAX, &mut digits), b"18446744073709551615");
+    }
+}

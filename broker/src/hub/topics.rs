@@ -1,0 +1,300 @@
+//! Subscriptions, and messages on topics that are not durable.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thinglog_journal::{Records, cursor::Cursor};
+use thinglog_schemas::topic::{INTEREST, valid_filter};
+use tracing::warn;
+
+use super::{Hub, Wait};
+use crate::{
+    clock,
+    codec::{Filter, Reason, Will},
+    feed::may_be_durable,
+    message::{Message, expiry_time},
+    record::{Record, client_hash},
+    retained::{Scan, Step},
+    session::{Inner, Queued, Session},
+    state::Kind,
+    trie::{SessionKey, Subscription},
+};
+
+/// Most levels of a filter: walks over the subscriptions recurse once a level.
+const MAX_LEVELS: usize = 128;
+/// Retained messages looked at for one connection before others get their turn.
+const SCAN_BUDGET: usize = 2_000;
+
+impl Hub {
+    /// Subscribes; gives the code for SUBACK.
+    pub(crate) fn subscribe(
+        &self,
+        session: &Session,
+        filter: &Filter,
+        id: Option<u32>,
+        from: Option<&str>,
+    ) -> u8 {
+        if filter.path.starts_with("$share/") {
+            return Reason::SharedNotSupported as u8;
+        }
+        if !valid_filter(&filter.path) || filter.path.split('/').count() > MAX_LEVELS {
+            return Reason::TopicFilterInvalid as u8;
+        }
+        let subscription = Subscription {
+            qos: filter.qos.min(1),
+            no_local: filter.no_local,
+            retain_as_published: filter.retain_as_published,
+            id,
+        };
+        let mut inner = session.inner.lock();
+        let is_new = !inner.subscriptions.contains_key(&filter.path);
+        if is_new && inner.subscriptions.len() >= self.config.limits.subscriptions {
+            return Reason::QuotaExceeded as u8;
+        }
+        if inner.cursor.is_none() && may_be_durable(&filter.path, &self.durable_filters) {
+            let Some(start) = self.start_offset(from) else {
+                return Reason::Unspecified as u8;
+            };
+            inner.cursor = Some(Cursor::at(start));
+            inner.cursor_moved = true;
+        }
+        inner
+            .subscriptions
+            .insert(filter.path.clone(), subscription.clone());
+        if filter.retain_handling == 0 || (filter.retain_handling == 1 && is_new) {
+            inner
+                .scans
+                .push_back((Scan::new(&filter.path), subscription.clone()));
+        }
+        drop(inner);
+        self.trie
+            .write()
+            .insert(&filter.path, session.key, subscription);
+        if is_new {
+            self.interest.add(&filter.path);
+        }
+        filter.qos.min(1)
+    }
+
+    /// Where a new durable subscription starts: `earliest`, `tail`, `@<offset>` or ns since the
+    /// epoch; the tail unless said otherwise, and the oldest record after a loss of cursors.
+    fn start_offset(&self, from: Option<&str>) -> Option<u64> {
+        let first = self.journal.first();
+        match from {
+            None if first < self.lost_below => Some(first),
+            None | Some("tail") => Some(self.journal.settled()),
+            Some("earliest") => Some(first),
+            Some(text) => match text.strip_prefix('@') {
+                Some(offset) => Some(
+                    offset
+                        .parse::<u64>()
+                        .ok()?
+                        .clamp(first, self.journal.settled()),
+                ),
+                None => self.journal.offset_at(text.parse().ok()?).ok(),
+            },
+        }
+    }
+
+    /// Unsubscribes; false when there was no such subscription.
+    pub(crate) fn unsubscribe(&self, session: &Session, filter: &str) -> bool {
+        let mut inner = session.inner.lock();
+        if inner.subscriptions.remove(filter).is_none() {
+            return false;
+        }
+        inner.scans.retain(|(scan, _)| scan.filter != filter);
+        if !inner
+            .subscriptions
+            .keys()
+            .any(|filter| may_be_durable(filter, &self.durable_filters))
+        {
+            inner.cursor = None;
+            if inner.is_persistent() {
+                self.state.change(Kind::Cursor, &session.client_id, None);
+            }
+        }
+        drop(inner);
+        self.trie.write().remove(filter, session.key);
+        self.interest.remove(filter);
+        true
+    }
+
+    /// Publishes on a topic that is not durable. Gives what the acknowledgement waits for.
+    pub(crate) fn publish(&self, message: Message) -> Result<Wait, Reason> {
+        let message = Arc::new(message);
+        let mut wait = Wait::Nothing;
+        if message.retain {
+            let mut retained = self.retained.lock();
+            if !message.payload.is_empty() && !retained.has_room(&message, &self.config.limits) {
+                return Err(Reason::QuotaExceeded);
+            }
+            retained.set(message.clone());
+            self.telemetry.retained.set(retained.len() as i64);
+            // Queued while the lock is held, so that the disk sees changes in their order.
+            wait = Wait::State(self.store_retained(&message));
+        }
+        self.route(&message);
+        Ok(wait)
+    }
+
+    fn store_retained(&self, message: &Message) -> u64 {
+        let value = (!message.payload.is_empty()).then(|| {
+            let mut bytes = Vec::new();
+            Record {
+                qos: message.qos,
+                client: message.client,
+                address: std::net::IpAddr::from([0, 0, 0, 0]),
+                expires: message.expires,
+                principal: None,
+                topic: &message.topic,
+                properties: &message.properties,
+                payload: &message.payload,
+            }
+            .encode(&mut bytes);
+            bytes
+        });
+        self.state.change(Kind::Retained, &message.topic, value)
+    }
+
+    /// Puts a message into the queue of every session that wants it, once each.
+    fn route(&self, message: &Arc<Message>) {
+        let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
+        self.trie
+            .read()
+            .matching(&message.topic, &mut |key, subscription| {
+                let qos = subscription.qos.min(message.qos);
+                let retain = subscription.retain_as_published && message.retain;
+                // Of a filter with No Local nothing else about the session is known here: ask it below.
+                let ids = subscription.id.into_iter();
+                if subscription.no_local && self.is_client(key, message.client) {
+                    return;
+                }
+                match wanted.iter_mut().find(|(other, _)| *other == key) {
+                    Some((_, queued)) => {
+                        queued.qos = queued.qos.max(qos);
+                        queued.retain |= retain;
+                        queued.ids.extend(ids);
+                    }
+                    None => wanted.push((
+                        key,
+                        Queued {
+                            message: message.clone(),
+                            qos,
+                            retain,
+                            ids: ids.collect(),
+                        },
+                    )),
+                }
+            });
+        if wanted.is_empty() {
+            return;
+        }
+        let by_key = self.by_key.read();
+        for (key, queued) in wanted {
+            if let Some(session) = by_key.get(&key) {
+                self.enqueue(session, queued);
+            }
+        }
+    }
+
+    fn is_client(&self, key: SessionKey, client: u64) -> bool {
+        self.by_key
+            .read()
+            .get(&key)
+            .is_some_and(|session| client_hash(&session.client_id) == client)
+    }
+
+    fn enqueue(&self, session: &Session, queued: Queued) {
+        let mut inner = session.inner.lock();
+        if inner.owner == 0 && queued.qos == 0 {
+            return;
+        }
+        let fits = inner.queue.push(queued, &self.config.limits);
+        drop(inner);
+        if fits {
+            session.wake.notify_one();
+        } else {
+            self.telemetry
+                .dropped(&session.client_id, "session queue full");
+        }
+    }
+
+    /// Moves retained messages for new subscriptions into the session's queue while it is short.
+    /// True when some are left.
+    pub(crate) fn pump_retained(&self, inner: &mut Inner, now: u64) -> bool {
+        let mut budget = SCAN_BUDGET;
+        while inner.queue.is_short() {
+            let Some((mut scan, subscription)) = inner.scans.pop_front() else {
+                return false;
+            };
+            let step = self.retained.lock().next(&mut scan, now, &mut budget);
+            if let Step::Found(message) = &step {
+                inner.queue.push_retained(Queued {
+                    qos: subscription.qos.min(message.qos),
+                    retain: true,
+                    ids: subscription.id.into_iter().collect(),
+                    message: message.clone(),
+                });
+            }
+            if !matches!(step, Step::End) {
+                inner.scans.push_front((scan, subscription));
+            }
+            if matches!(step, Step::Later) {
+                return true;
+            }
+        }
+        !inner.scans.is_empty()
+    }
+
+    /// Publishes a will, whatever its topic.
+    pub(crate) fn publish_will(&self, client_id: &str, will: Will) {
+        let now = clock::now();
+        let expires = expiry_time(will.expiry, now);
+        if !self.durable.contains(&will.topic) {
+            let message = Message {
+                topic: will.topic.into(),
+                payload: will.payload,
+                qos: will.qos.min(1),
+                retain: will.retain,
+                expires,
+                client: client_hash(client_id),
+                properties: will.properties.into(),
+            };
+            if self.publish(message).is_err() {
+                self.telemetry
+                    .dropped(client_id, "will over the retained limit");
+            }
+            return;
+        }
+        let mut records = Records::new();
+        let record = Record {
+            qos: will.qos.min(1),
+            client: client_hash(client_id),
+            address: std::net::IpAddr::from([0, 0, 0, 0]),
+            expires,
+            principal: None,
+            topic: &will.topic,
+            properties: &will.properties,
+            payload: &will.payload,
+        };
+        records.push_with(|out| record.encode(out));
+        if let Err(error) = self.journal.append(now, &records) {
+            warn!(client = client_id, %error, "a will could not be stored");
+        }
+    }
+
+    /// Publishes the interest topic; kept in memory only, it is made anew at every start.
+    pub(crate) fn publish_interest(&self) {
+        let message = Arc::new(Message {
+            topic: INTEREST.into(),
+            payload: Bytes::from(self.interest.payload()),
+            qos: 1,
+            retain: true,
+            expires: None,
+            client: 0,
+            properties: Bytes::new(),
+        });
+        self.retained.lock().set(message.clone());
+        self.route(&message);
+    }
+}

@@ -1,0 +1,46 @@
+//! A message on a topic that is not durable: encoded once, shared by every session it goes to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// An application message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) topic: Arc<str>,
+    pub(crate) payload: Bytes,
+    /// QoS it was published with.
+    pub(crate) qos: u8,
+    /// Whether it was published with RETAIN.
+    pub(crate) retain: bool,
+    /// ns since the epoch after which nobody wants it.
+    pub(crate) expires: Option<u64>,
+    /// Hash of the publishing client id, for No Local; 0 for the broker itself.
+    pub(crate) client: u64,
+    /// Encoded MQTT 5 properties to forward.
+    pub(crate) properties: Bytes,
+}
+
+impl Message {
+    /// What it weighs in a queue, bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.len() + 128
+    }
+
+    pub(crate) fn is_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+}
+
+/// Seconds that are left of an expiry time, rounded up; at least one while it has not passed.
+pub(crate) fn seconds_left(expires: u64, now: u64) -> u32 {
+    expires
+        .saturating_sub(now)
+        .div_ceil(1_000_000_000)
+        .clamp(1, u64::from(u32::MAX)) as u32
+}
+
+/// The expiry time of a message that may live `seconds` from `now`.
+pub(crate) fn expiry_time(seconds: Option<u32>, now: u64) -> Option<u64> {
+    seconds.map(|seconds| now.saturating_add(u64::from(seconds) * 1_000_000_000))
+}

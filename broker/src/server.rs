@@ -1,0 +1,256 @@
+//! Puts the broker together: opens what is on disk, binds, accepts, keeps house, shuts down.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use prometheus::Registry;
+use thinglog_journal::{Journal, fs::RealFs};
+use thinglog_schemas::Topics;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock,
+    config::{Config, ConfigError},
+    connection,
+    hub::Hub,
+    state::State,
+    telemetry::Telemetry,
+};
+
+/// How often cursors go to disk; what was acknowledged since is sent again after a crash.
+const CHECKPOINT: Duration = Duration::from_millis(250);
+/// The interest topic changes at most this often.
+const INTEREST: Duration = Duration::from_millis(100);
+/// Retention by age is applied this often.
+const RETENTION: Duration = Duration::from_secs(60);
+/// Connections get this long to take their last packets.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The broker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting cannot stand.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source} (broker.listen says where)")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The journal cannot be opened.
+    #[error("cannot open the durable log: {0}")]
+    Journal(#[from] thinglog_journal::OpenError),
+    /// The state cannot be opened.
+    #[error("cannot open the broker's state in {path}: {reason}")]
+    State {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The metrics collide with others in the registry.
+    #[error("cannot register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A broker that listens but does not serve yet.
+pub struct Broker {
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    address: SocketAddr,
+    notifier: watch::Receiver<u64>,
+}
+
+impl Broker {
+    /// Opens the data directory (blocking) and binds the address, so that whatever is wrong shows at
+    /// the start. Metrics go to `registry`.
+    pub async fn bind(config: Config, registry: &Registry) -> Result<Broker, StartError> {
+        config.validate()?;
+        let topics = Topics::new(&config.root).map_err(|error| ConfigError {
+            key: "root",
+            reason: error.to_string(),
+        })?;
+        let listener =
+            TcpListener::bind(config.listen)
+                .await
+                .map_err(|source| StartError::Bind {
+                    address: config.listen,
+                    source,
+                })?;
+        let address = listener.local_addr().map_err(|source| StartError::Bind {
+            address: config.listen,
+            source,
+        })?;
+        let (journal, recovery) = Journal::open(
+            Arc::new(RealFs),
+            &config.data.join("log"),
+            config.journal_options(),
+        )?;
+        info!(
+            first = recovery.first,
+            next = recovery.next,
+            "durable log open"
+        );
+        let state_dir = config.data.join("state");
+        let (state, loaded) =
+            State::open(&state_dir, journal.next()).map_err(|error| StartError::State {
+                path: state_dir,
+                reason: error.to_string(),
+            })?;
+        let (settled, notifier) = watch::channel(journal.settled());
+        journal.on_settled(move |offset| {
+            settled.send_replace(offset);
+        });
+        let telemetry = Telemetry::new(registry)?;
+        let hub = Arc::new(Hub::new(
+            config,
+            &topics,
+            journal,
+            notifier.clone(),
+            state,
+            loaded,
+            telemetry,
+        ));
+        Ok(Broker {
+            hub,
+            listener,
+            address,
+            notifier,
+        })
+    }
+
+    /// Where it listens; the port is the real one when 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`, then lets clients go and writes everything down.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Broker {
+            hub,
+            listener,
+            address,
+            notifier,
+        } = self;
+        info!(%address, "broker listening");
+        hub.publish_interest();
+        let tasks = TaskTracker::new();
+        tasks.spawn(keep_house(hub.clone(), shutdown.clone()));
+        tasks.spawn(publish_interest(hub.clone(), shutdown.clone()));
+        tokio::select! {
+            () = accept(&hub, &listener, &tasks, &shutdown) => {}
+            () = shutdown.cancelled() => {}
+        }
+        drop(listener);
+        tasks.close();
+        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+            warn!("some clients did not take their last packets in time");
+        }
+        drop(notifier);
+        hub.checkpoint();
+        let closing = hub.clone();
+        if tokio::task::spawn_blocking(move || closing.state.close())
+            .await
+            .is_err()
+        {
+            error!("the broker's state could not be closed");
+        }
+        info!("broker stopped");
+    }
+}
+
+async fn accept(
+    hub: &Arc<Hub>,
+    listener: &TcpListener,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(hub.config.limits.connections));
+    let next = AtomicU64::new(1);
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: the next attempt may do better.
+                warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            hub.telemetry
+                .refused(&peer.ip().to_string(), "too many connections");
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let (hub, shutdown) = (hub.clone(), shutdown.clone());
+        let connection = next.fetch_add(1, Ordering::Relaxed);
+        tasks.spawn(async move {
+            hub.telemetry.connections.inc();
+            serve(&hub, stream, peer, connection, shutdown).await;
+            hub.telemetry.connections.dec();
+            drop(place);
+        });
+    }
+}
+
+async fn serve(
+    hub: &Arc<Hub>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    connection: u64,
+    shutdown: CancellationToken,
+) {
+    connection::serve(hub.clone(), stream, peer.ip(), connection, shutdown).await;
+}
+
+async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
+    let mut checkpoint = interval(CHECKPOINT);
+    let mut retention = interval(RETENTION);
+    checkpoint.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = checkpoint.tick() => {
+                hub.checkpoint();
+                hub.telemetry.journal_bytes.set(hub.journal.stats().bytes as i64);
+            }
+            _ = retention.tick() => retain(&hub).await,
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+async fn retain(hub: &Arc<Hub>) {
+    let journal = hub.journal.clone();
+    match tokio::task::spawn_blocking(move || journal.retain(clock::now())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "retention could not be applied to the durable log"),
+        Err(error) => warn!(%error, "retention did not finish"),
+    }
+}
+
+async fn publish_interest(hub: Arc<Hub>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = hub.interest.changed.notified() => hub.publish_interest(),
+            () = shutdown.cancelled() => return,
+        }
+        sleep(INTEREST).await;
+    }
+}

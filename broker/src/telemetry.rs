@@ -1,0 +1,132 @@
+//! What the broker counts, and the log lines that belong to the counts.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tracing::{debug, warn};
+
+use crate::feed::Skipped;
+
+/// Metrics of a broker, registered once.
+#[derive(Debug, Clone)]
+pub(crate) struct Telemetry {
+    pub(crate) connections: IntGauge,
+    pub(crate) sessions: IntGauge,
+    pub(crate) retained: IntGauge,
+    pub(crate) journal_bytes: IntGauge,
+    received: IntCounterVec,
+    sent: IntCounter,
+    refused: IntCounterVec,
+    dropped: IntCounterVec,
+    pub(crate) acknowledge_seconds: Histogram,
+}
+
+impl Telemetry {
+    pub(crate) fn new(registry: &Registry) -> Result<Telemetry, prometheus::Error> {
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counters =
+            |name: &str, help: &str, label: &str| -> Result<IntCounterVec, prometheus::Error> {
+                let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+                registry.register(Box::new(counters.clone()))?;
+                Ok(counters)
+            };
+        let acknowledge_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "thinglog_broker_acknowledge_seconds",
+                "From reading a durable publish to its PUBACK",
+            )
+            .buckets(vec![
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
+            ]),
+        )?;
+        registry.register(Box::new(acknowledge_seconds.clone()))?;
+        let sent_bytes = IntCounter::new(
+            "thinglog_broker_sent_bytes_total",
+            "Bytes written to clients",
+        )?;
+        registry.register(Box::new(sent_bytes.clone()))?;
+        Ok(Telemetry {
+            connections: gauge("thinglog_broker_connections", "Clients connected")?,
+            sessions: gauge(
+                "thinglog_broker_sessions",
+                "Sessions kept, connected or not",
+            )?,
+            retained: gauge(
+                "thinglog_broker_retained_messages",
+                "Retained messages kept",
+            )?,
+            journal_bytes: gauge(
+                "thinglog_broker_journal_bytes",
+                "Bytes of the durable log on disk",
+            )?,
+            received: counters(
+                "thinglog_broker_received_messages_total",
+                "Publishes taken from clients",
+                "qos",
+            )?,
+            sent: sent_bytes,
+            refused: counters(
+                "thinglog_broker_refused_total",
+                "Connections and packets refused",
+                "reason",
+            )?,
+            dropped: counters(
+                "thinglog_broker_dropped_messages_total",
+                "Messages not delivered to a subscriber",
+                "reason",
+            )?,
+            acknowledge_seconds,
+        })
+    }
+
+    /// The counter of received publishes of a QoS, to be kept by a connection.
+    pub(crate) fn received(&self, qos: u8) -> IntCounter {
+        self.received
+            .with_label_values(&[if qos == 0 { "0" } else { "1" }])
+    }
+
+    pub(crate) fn sent_bytes(&self) -> IntCounter {
+        self.sent.clone()
+    }
+
+    /// A client or its packet was refused.
+    pub(crate) fn refused(&self, client: &str, reason: &'static str) {
+        self.refused.with_label_values(&[reason]).inc();
+        warn!(client, reason, "refused");
+    }
+
+    /// A session had no room for a message, or it was too late.
+    pub(crate) fn dropped(&self, client: &str, reason: &'static str) {
+        self.dropped.with_label_values(&[reason]).inc();
+        debug!(client, reason, "message dropped");
+    }
+
+    /// Records that a durable subscription passed over.
+    pub(crate) fn skipped(&self, client: &str, skipped: Skipped) {
+        if skipped.cut > 0 {
+            self.dropped
+                .with_label_values(&["cut by retention"])
+                .inc_by(skipped.cut);
+            warn!(
+                client,
+                records = skipped.cut,
+                "a durable subscription lost records to retention before it read them"
+            );
+        }
+        self.dropped
+            .with_label_values(&["expired"])
+            .inc_by(skipped.expired);
+        if skipped.too_large > 0 {
+            self.dropped
+                .with_label_values(&["over the client's packet size"])
+                .inc_by(skipped.too_large);
+            warn!(
+                client,
+                records = skipped.too_large,
+                "records larger than the client takes were passed over"
+            );
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! `thinglog bench`: publishers through a real broker and router into a file, and what it cost.
+//!
+//! Every run starts `thinglog up` as a process of its own on a fresh data directory, so that CPU time
+//! and memory are those of broker and router alone; the clock stops when every event is synced in
+//! the file. Afterwards the file is read and every event counted.
+
+mod input;
+mod load;
+mod peer;
+mod process;
+mod report;
+mod verify;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use thinglog_edge::{Publisher, Record};
+use thinglog_schemas::Severity;
+
+use self::{
+    input::Input,
+    load::{Plan, Published},
+    process::{Process, free_address},
+    report::{Report, Run},
+};
+
+/// Longest a run may take without a further event arriving.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Options of `thinglog bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// How events are published.
+    #[arg(long, value_enum, default_value = "both")]
+    mode: Mode,
+    /// Events of one run.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    events: u64,
+    /// Publishers: devices of the embedded publisher, or MQTT connections of single events
+    /// [default: 4 and 50].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    publishers: Option<u64>,
+    /// Unacknowledged publishes of one MQTT connection, for single events.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    inflight: u16,
+    /// Bytes of a made-up event.
+    #[arg(long, default_value_t = 140)]
+    size: usize,
+    /// A text file whose lines are the messages, in place of made-up ones.
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Runs; the median is printed as well when there are several.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    runs: u64,
+    /// Run mosquitto and mosquitto_sub > file on the same input, in turns.
+    #[arg(long)]
+    peer: bool,
+    /// Where data goes during a run (a temporary directory on the disk to be measured).
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one PUBLISH holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Batches of the embedded publisher.
+    Batches,
+    /// One JSON event a PUBLISH at QoS 1.
+    Single,
+    /// First batches, then single events.
+    Both,
+}
+
+/// Runs the benchmark and prints its figures.
+pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    let input = match &args.input {
+        Some(path) => Input::from_file(path)?,
+        None => Input::synthetic(args.size),
+    };
+    let modes: &[Mode] = match args.mode {
+        Mode::Both => &[Mode::Batches, Mode::Single],
+        Mode::Batches => &[Mode::Batches],
+        Mode::Single => &[Mode::Single],
+    };
+    let mut report = Report::new(args);
+    for mode in modes {
+        for number in 1..=args.runs {
+            report.progress(&format!("{} {number}/{}", name(*mode), args.runs));
+            report.add(measure(args, *mode, &input)?);
+            if args.peer && *mode == Mode::Single {
+                report.progress(&format!("mosquitto {number}/{}", args.runs));
+                report.add(peer::measure(args, &plan(args, *mode, &input, free_address()?))?);
+            }
+        }
+    }
+    report.print();
+    Ok(())
+}
+
+fn name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Batches => "batches",
+        Mode::Single | Mode::Both => "single events",
+    }
+}
+
+fn plan(args: &BenchArgs, mode: Mode, input: &Input, broker: std::net::SocketAddr) -> Plan {
+    let publishers = if mode == Mode::Batches { 4 } else { 50 };
+    Plan {
+        broker,
+        connections: args.publishers.unwrap_or(publishers),
+        inflight: args.inflight,
+        events: args.events,
+        input: input.clone(),
+    }
+}
+
+fn scratch(args: &BenchArgs) -> anyhow::Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("thinglog-bench-")
+        .tempdir_in(&args.dir)
+        .with_context(|| format!("cannot write in {} (--dir says where)", args.dir.display()))
+}
+
+/// One run of broker and router.
+fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
+    let dir = scratch(args)?;
+    let (mqtt, http) = (free_address()?, free_address()?);
+    let config = dir.path().join("thinglog.toml");
+    let data = dir.path().join("data");
+    std::fs::write(&config, config_text(&data, mqtt, http))?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut command = Command::new(program);
+    command.arg("up").arg("--config").arg(&config).stdout(Stdio::null());
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("THINGLOG_")) {
+        command.env_remove(key);
+    }
+    let mut process = Process::start("thinglog up", &mut command, &dir.path().join("log"))?;
+    process.wait_for(mqtt)?;
+    process.wait_for(http)?;
+    wait_until_ready(http)?;
+    let idle = process.usage()?;
+    let plan = plan(args, mode, input, mqtt);
+    let start = Instant::now();
+    let published = runtime()?.block_on(async {
+        match mode {
+            Mode::Batches => publish_batches(&plan).await,
+            Mode::Single | Mode::Both => load::publish(&plan).await,
+        }
+    })?;
+    let acknowledged = start.elapsed();
+    wait_for_delivery(http, plan.events)?;
+    let elapsed = start.elapsed();
+    let usage = process.usage()?;
+    drop(process);
+    let verdict = verify::verify(&verify::output_files(&data)?, plan.events)?;
+    let floor = bare_write(&dir.path().join("floor"), verdict.bytes)?;
+    Ok(Run {
+        subject: format!("thinglog, {}", name(mode)),
+        events: plan.events,
+        seconds: elapsed.as_secs_f64(),
+        acknowledged_seconds: acknowledged.as_secs_f64(),
+        cpu_seconds: usage.cpu_seconds - idle.cpu_seconds,
+        peak_bytes: usage.peak,
+        idle_bytes: idle.resident,
+        wire_bytes: published.wire_bytes,
+        output_bytes: verdict.bytes,
+        lost: verdict.lost,
+        duplicated: verdict.duplicated,
+        floor_seconds: Some(floor.as_secs_f64()),
+    })
+}
+
+fn config_text(data: &Path, mqtt: std::net::SocketAddr, http: std::net::SocketAddr) -> String {
+    format!(
+        "data = {data:?}\n\n[broker]\nlisten = \"{mqtt}\"\n\n[router.http]\naddress = \"{http}\"\n",
+        data = data.display().to_string(),
+    )
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
+}
+
+/// Publishes through the embedded publisher, one for each device; returns when all is acknowledged.
+async fn publish_batches(plan: &Plan) -> anyhow::Result<Published> {
+    let mut threads = Vec::new();
+    for device in 0..plan.connections {
+        let plan = plan.clone();
+        threads.push(std::thread::spawn(move || publish_device(&plan, device)));
+    }
+    let mut published = Published { events: plan.events, wire_bytes: 0 };
+    for thread in threads {
+        let bytes = thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
+        published.wire_bytes += bytes;
+    }
+    Ok(published)
+}
+
+fn publish_device(plan: &Plan, device: u64) -> anyhow::Result<u64> {
+    let publisher = Publisher::builder(&format!("bench-{device:03}"))
+        .broker(plan.broker.ip().to_string(), plan.broker.port())
+        .start()?;
+    let source: std::sync::Arc<str> = "app".into();
+    for index in 0..plan.share(device) {
+        let line = plan.input.line(device * 7919 + index);
+        if !publisher.emit_blocking(Record::new(source.clone(), Severity::INFO, line)) {
+            bail!("a publisher has ended");
+        }
+    }
+    if !publisher.close_blocking(PATIENCE) {
+        bail!("not everything was acknowledged: {:?}", publisher.counters());
+    }
+    Ok(publisher.counters().payload_bytes)
+}
+
+/// Asks an HTTP endpoint; the body when the status is 200.
+fn get(address: std::net::SocketAddr, path: &str) -> anyhow::Result<Option<String>> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
+    Ok(head.contains(" 200 ").then(|| body.to_owned()))
+}
+
+fn wait_until_ready(http: std::net::SocketAddr) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while get(http, "/readyz")?.is_none() {
+        if Instant::now() > deadline {
+            bail!("not ready in time: http://{http}/readyz says why");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Waits until the file destination has committed `events` events.
+fn wait_for_delivery(http: std::net::SocketAddr, events: u64) -> anyhow::Result<()> {
+    let (mut last, mut moved) = (0, Instant::now());
+    loop {
+        let metrics = get(http, "/metrics")?.context("no metrics")?;
+        let delivered = delivered(&metrics);
+        if delivered >= events {
+            return Ok(());
+        }
+        if delivered > last {
+            (last, moved) = (delivered, Instant::now());
+        }
+        if moved.elapsed() > PATIENCE {
+            bail!("only {delivered} of {events} events arrived");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn delivered(metrics: &str) -> u64 {
+    let line = metrics.lines().find(|line| {
+        line.starts_with("thinglog_router_events_total{")
+            && line.contains("destination=\"file\"")
+            && line.contains("outcome=\"delivered\"")
+    });
+    line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0) as u64
+}
+
+/// The floor: writing the same number of bytes and syncing them, 1 MiB at a time, and nothing else.
+fn bare_write(path: &Path, bytes: u64) -> anyhow::Result<Duration> {
+    use std::io::Write;
+    let block = vec![b'x'; 1 << 20];
+    let mut file = std::fs::File::create(path)?;
+    let start = Instant::now();
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(block.len() as u64);
+        file.write_all(&block[..now as usize])?;
+        file.sync_data()?;
+        left -= now;
+    }
+    let elapsed = start.elapsed();
+    std::fs::remove_file(path)?;
+    Ok(elapsed)
+}

@@ -1,0 +1,360 @@
+//! The stage of `audit`: looks at every delivery once, keeps the unreadable ones, follows the
+//! numbering of every lane, notes devices, and declares gaps as events of the device.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thinglog_schemas::batch;
+use thinglog_schemas::json;
+use thinglog_schemas::payload::{OWN_SOURCE, PayloadError};
+use thinglog_schemas::{Topic, Topics};
+use tokio::sync::oneshot;
+
+use super::gaps::{Gap, Gaps, LaneState};
+use super::quarantine::Quarantine;
+use crate::clock;
+use crate::config::AuditConfig;
+use crate::dedup::table::{Key, Mark, Table};
+use crate::deliver::commit::Write;
+use crate::deliver::judge::Reader;
+use crate::deliver::share::DecodeCache;
+use crate::deliver::stage::{Closing, Pushed, Stage, Tick};
+use crate::deliver::supervise::{Open, OpenError};
+use crate::folder::Folder;
+use crate::levels::Levels;
+use crate::mqtt::Delivery;
+use crate::mqtt::names::Names;
+use crate::mqtt::publisher::{Message, Publisher, Refused};
+use crate::state::{self, Growth, StateError, StateLog};
+use crate::telemetry::{Books, Tally, Telemetry};
+
+/// Gap events published and unacknowledged at a time.
+const REPORTS: usize = 64;
+/// How often answers to gap events are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Devices remembered as noted.
+const NOTED: usize = 100_000;
+/// Lanes of one record of a snapshot.
+const SNAPSHOT_LANES: usize = 4096;
+const FORGET_EVERY_S: u64 = 3600;
+
+/// What audit's state log holds, one per commit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Record {
+    lanes: Vec<LaneState>,
+    /// Journal offsets.
+    marks: Vec<Mark>,
+}
+
+/// Makes the stage from `<data>/router/audit` and `<data>/router/quarantine`.
+pub(crate) struct AuditOpener {
+    pub(crate) folder: Folder,
+    pub(crate) quarantine: PathBuf,
+    pub(crate) config: AuditConfig,
+    pub(crate) topics: Topics,
+    pub(crate) levels: Arc<Levels>,
+    pub(crate) shared: Arc<DecodeCache>,
+    pub(crate) publisher: Publisher,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) books: Books,
+}
+
+impl Open for AuditOpener {
+    type Stage = Audit;
+
+    fn open(&self) -> Result<(Audit, StateLog), OpenError> {
+        let path = self.folder.path().join("state");
+        let (log, records) = StateLog::open::<Record>(&path)?;
+        let mut gaps = Gaps::new(self.config.gap_grace_s);
+        let mut offsets = Table::default();
+        for record in &records {
+            record.lanes.iter().for_each(|lane| gaps.replay(lane));
+            record.marks.iter().for_each(|mark| offsets.replay(mark));
+        }
+        gaps.replayed();
+        let deleted = self
+            .telemetry
+            .deleted_files
+            .with_label_values(&["quarantine"]);
+        let quarantine = Quarantine::open(&self.quarantine, self.config.quarantine_bytes, deleted);
+        let quarantine = quarantine.map_err(|source| OpenError::Io {
+            path: self.quarantine.clone(),
+            source,
+        })?;
+        let audit = Audit {
+            topics: self.topics.clone(),
+            levels: Arc::clone(&self.levels),
+            reader: Reader::new(Arc::clone(&self.shared)),
+            publisher: self.publisher.clone(),
+            telemetry: self.telemetry.clone(),
+            books: self.books.clone(),
+            gaps,
+            offsets,
+            quarantine,
+            noted: HashSet::new(),
+            reports: Vec::new(),
+            growth: Growth::default(),
+            tally: Tally::default(),
+            forget_at: clock::now_s() + FORGET_EVERY_S,
+        };
+        Ok((audit, log))
+    }
+}
+
+/// The stage.
+pub(crate) struct Audit {
+    topics: Topics,
+    levels: Arc<Levels>,
+    reader: Reader,
+    publisher: Publisher,
+    telemetry: Telemetry,
+    books: Books,
+    gaps: Gaps,
+    /// Offsets had before, so that a redelivery is not put into quarantine twice.
+    offsets: Table,
+    quarantine: Quarantine,
+    noted: HashSet<Arc<str>>,
+    reports: Vec<Report>,
+    growth: Growth,
+    tally: Tally,
+    forget_at: u64,
+}
+
+/// A gap event on its way.
+struct Report {
+    gap: Gap,
+    answer: oneshot::Receiver<Result<(), Refused>>,
+}
+
+impl Audit {
+    fn look_at(&mut self, delivery: &Delivery, now: u64) {
+        let names = match &delivery.topic.logs {
+            Ok(names) => names,
+            Err(error) => return self.keep(delivery, "topic", &error.to_string()),
+        };
+        self.note(&names.device);
+        match self.read(delivery, names, now) {
+            Ok(()) => {}
+            Err(error) => self.keep(delivery, "payload", &error.to_string()),
+        }
+    }
+
+    fn read(&mut self, delivery: &Delivery, names: &Names, now: u64) -> Result<(), PayloadError> {
+        let payload = &delivery.payload[..];
+        if is_plainly_text(payload) {
+            return Ok(());
+        }
+        let decoded = self.reader.read(delivery, names)?;
+        self.gaps
+            .observe(&names.device, &names.source, &decoded, now);
+        Ok(())
+    }
+
+    fn keep(&mut self, delivery: &Delivery, kind: &str, reason: &str) {
+        tracing::warn!(topic = %delivery.topic.text, reason, "put into quarantine");
+        self.telemetry.quarantined.with_label_values(&[kind]).inc();
+        self.books.unreadable.inc();
+        self.quarantine.add(delivery, reason, clock::now_ns());
+    }
+
+    fn note(&mut self, device: &Arc<str>) {
+        if self.noted.contains(device) {
+            return;
+        }
+        if self.noted.len() >= NOTED {
+            self.noted.clear();
+        }
+        if self.levels.saw(device) {
+            self.noted.insert(Arc::clone(device));
+        }
+    }
+
+    /// Publishes gaps whose grace is over.
+    fn declare(&mut self, now: u64) {
+        let room = REPORTS.saturating_sub(self.reports.len());
+        for gap in self.gaps.due(now, room) {
+            let (done, answer) = oneshot::channel();
+            let message = gap_message(&self.topics, &gap, done);
+            if self.publisher.try_publish(message).is_err() {
+                self.gaps.failed(&gap);
+                return;
+            }
+            self.books.take(0, 1);
+            self.reports.push(Report { gap, answer });
+        }
+    }
+
+    /// Takes answers to gap events; says whether a hole was closed.
+    fn answers(&mut self) -> bool {
+        let mut changed = false;
+        let mut waiting = Vec::new();
+        for mut report in std::mem::take(&mut self.reports) {
+            match report.answer.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => waiting.push(report),
+                Ok(Ok(())) => {
+                    changed = true;
+                    self.declared(&report.gap);
+                }
+                Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => {
+                    self.tally.rejected += 1;
+                    self.gaps.failed(&report.gap);
+                }
+            }
+        }
+        self.reports = waiting;
+        changed
+    }
+
+    fn declared(&mut self, gap: &Gap) {
+        tracing::warn!(
+            device = %gap.lane.device,
+            source = %gap.source,
+            from = gap.from,
+            to = gap.to,
+            "events are lost"
+        );
+        self.telemetry.gaps.inc();
+        // A device may claim any number; one claim cannot overflow the counter.
+        self.telemetry
+            .gap_events
+            .inc_by(gap.count().min(u64::from(u32::MAX)));
+        self.tally.delivered += 1;
+        self.gaps.declared(gap);
+    }
+
+    fn framed(&mut self) -> Result<Write, StateError> {
+        let record = Record {
+            lanes: self.gaps.take_changes(),
+            marks: self.offsets.take_marks(),
+        };
+        let mut framed = Vec::new();
+        if self.growth.wants_rewrite() {
+            let mut lanes = self.gaps.snapshot();
+            loop {
+                let lanes: Vec<LaneState> = lanes.by_ref().take(SNAPSHOT_LANES).collect();
+                if lanes.is_empty() {
+                    break;
+                }
+                let marks = Vec::new();
+                state::frame(&Record { lanes, marks }, &mut framed)?;
+            }
+            let marks = self.offsets.snapshot().collect();
+            let lanes = Vec::new();
+            state::frame(&Record { lanes, marks }, &mut framed)?;
+            self.growth.rewritten(framed.len());
+            return Ok(Write::Rewrite(framed));
+        }
+        if record == Record::default() {
+            return Ok(Write::Nothing);
+        }
+        state::frame(&record, &mut framed)?;
+        self.growth.appended(framed.len());
+        Ok(Write::Append(framed))
+    }
+}
+
+/// Text that is too short to be over any limit decodes for sure; it has no numbering to follow.
+fn is_plainly_text(payload: &[u8]) -> bool {
+    payload.len() < batch::MAX_EVENTS
+        && !batch::is_batch(payload)
+        && std::str::from_utf8(payload).is_ok()
+}
+
+fn gap_message(topics: &Topics, gap: &Gap, done: oneshot::Sender<Result<(), Refused>>) -> Message {
+    let mut time = Vec::new();
+    json::write_time(clock::now_ns(), &mut time);
+    let (device, source) = (&gap.lane.device, &gap.source);
+    let (from, to, count) = (gap.from, gap.to, gap.count());
+    let event = serde_json::json!({
+        "id": gap.id().text(device),
+        "time": String::from_utf8_lossy(&time),
+        "level": "WARN",
+        "message": format!("{count} events of {device}/{source} are lost: {from} to {to}"),
+        "lost_device": device,
+        "lost_source": source,
+        "lost_from": from,
+        "lost_to": to,
+        "lost_count": count,
+    });
+    Message {
+        topic: topics.format(Topic::Logs {
+            device,
+            source: OWN_SOURCE,
+        }),
+        payload: Bytes::from(event.to_string()),
+        retain: false,
+        done: Some(done),
+    }
+}
+
+impl Stage for Audit {
+    fn take(&mut self, delivery: &Delivery, now: u64) {
+        if let Some((journal, offset)) = delivery.stamp.stored {
+            let key = Key::Journal(journal);
+            if self.offsets.contains(&key, offset) {
+                return self.books.redelivered.inc();
+            }
+            self.offsets.insert(&key, offset, offset, now);
+        }
+        self.look_at(delivery, now);
+        if now >= self.forget_at {
+            self.forget_at = now + FORGET_EVERY_S;
+            self.gaps.forget_idle(now);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.quarantine.is_full()
+    }
+
+    fn push(&mut self) -> Pushed {
+        match self.quarantine.write() {
+            Ok(()) => Pushed::Done,
+            Err(error) => Pushed::Retry {
+                after: None,
+                reason: format!("quarantine: {error}"),
+            },
+        }
+    }
+
+    fn commit(&mut self) -> Result<Closing, StateError> {
+        let state = self.framed()?;
+        let file = self.quarantine.take_unsynced();
+        Ok(Closing {
+            sync: file.map(|file| Box::new(move || file.sync_data()) as _),
+            state,
+            tally: std::mem::take(&mut self.tally),
+            barrier: false,
+        })
+    }
+
+    fn committed(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Instant) -> Tick {
+        let now_s = clock::now_s();
+        let changed = self.answers();
+        self.declare(now_s);
+        let forgotten = self.gaps.take_forgotten();
+        if forgotten > 0 {
+            tracing::warn!(
+                events = forgotten,
+                "holes were forgotten undeclared: too many in one lane"
+            );
+        }
+        let again = if self.reports.is_empty() {
+            self.gaps
+                .next_due()
+                .map(|due| now + Duration::from_secs(due.saturating_sub(now_s).max(1)))
+        } else {
+            Some(now + LOOK_EVERY)
+        };
+        Tick { again, changed }
+    }
+}

@@ -1,0 +1,479 @@
+//! What an operator may set of the router, and the checks that need no file and no socket.
+//!
+//! Every structure refuses unknown keys, has a default for each key it can do without, and
+//! serialises back to what it was read from, so that the same types serve TOML files and tools.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thinglog_schemas::{Topics, json, name};
+
+/// The router's configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The broker to consume from and to publish to.
+    pub broker: Endpoint,
+    /// The data directory; the router keeps everything below `<data>/router/`.
+    pub data: PathBuf,
+    /// First level(s) of every topic.
+    pub root: String,
+    /// `/metrics`, `/healthz` and `/readyz`; absent: no HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpConfig>,
+    /// Where events go, by name. Each is a subscription of its own.
+    pub destinations: BTreeMap<String, DestinationConfig>,
+    /// Quarantine and gap detection.
+    pub audit: AuditConfig,
+    /// Live topics for operators.
+    pub live: LiveConfig,
+    /// Most publishes a consumer holds unacknowledged (MQTT 5 receive maximum).
+    pub window_packets: u16,
+    /// Most payload bytes a consumer holds unacknowledged before it stops reading its socket.
+    pub window_bytes: usize,
+    /// Most bytes of decoded batches that destinations share.
+    pub cache_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            broker: Endpoint::default(),
+            data: PathBuf::from("thinglog-data"),
+            root: "thinglog".into(),
+            http: None,
+            destinations: BTreeMap::new(),
+            audit: AuditConfig::default(),
+            live: LiveConfig::default(),
+            window_packets: u16::MAX,
+            window_bytes: 16 << 20,
+            cache_bytes: 32 << 20,
+        }
+    }
+}
+
+/// An MQTT 5 broker.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Endpoint {
+    /// `host:port`.
+    pub address: String,
+    /// User name to log in with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password to log in with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Believe the `thinglog-*` user properties of deliveries. The bundled broker removes what a
+    /// client sends under these names; behind a broker that does not, a device could forge its
+    /// principal and address, so set this to false there.
+    pub stamps: bool,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Endpoint {
+            address: "127.0.0.1:1883".into(),
+            username: None,
+            password: None,
+            stamps: true,
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("address", &self.address)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("stamps", &self.stamps)
+            .finish()
+    }
+}
+
+/// The HTTP listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address to bind; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Host names (without port) that requests may carry besides the loopback ones.
+    pub hosts: Vec<String>,
+    /// Serve on an address other than loopback although nobody has to log in.
+    pub insecure: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            hosts: Vec::new(),
+            insecure: false,
+        }
+    }
+}
+
+/// One destination, told apart by `type`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum DestinationConfig {
+    /// Rotating NDJSON files that hold every event exactly once.
+    File(FileConfig),
+    /// Lines on standard output.
+    Stdout(StdoutConfig),
+}
+
+impl DestinationConfig {
+    /// Where a subscription that the broker does not know yet starts.
+    pub fn start(&self) -> &StartFrom {
+        match self {
+            DestinationConfig::File(file) => &file.from,
+            DestinationConfig::Stdout(stdout) => &stdout.from,
+        }
+    }
+}
+
+/// NDJSON files under `<data>/router/<name>/`: `events.ndjson`, rotated to `events-<n>.ndjson`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileConfig {
+    /// Where a new subscription starts.
+    pub from: StartFrom,
+    /// Size in bytes from which the file is rotated, at the end of a line.
+    pub rotate_bytes: u64,
+    /// Most bytes of rotated files; beyond it the oldest is deleted, logged and counted.
+    pub keep_bytes: u64,
+    /// Most rotated files, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_files: Option<u32>,
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        FileConfig {
+            from: StartFrom::Earliest,
+            rotate_bytes: 256 << 20,
+            keep_bytes: 16 << 30,
+            keep_files: None,
+        }
+    }
+}
+
+/// Events as lines on standard output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StdoutConfig {
+    /// Where a new subscription starts.
+    pub from: StartFrom,
+    /// How a line looks.
+    pub format: LineFormat,
+}
+
+impl Default for StdoutConfig {
+    fn default() -> Self {
+        StdoutConfig {
+            from: StartFrom::Tail,
+            format: LineFormat::Text,
+        }
+    }
+}
+
+/// The form of a line on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineFormat {
+    /// Time, device, source, level and message for people; control characters are escaped.
+    #[default]
+    Text,
+    /// The JSON object of the file destination.
+    Json,
+}
+
+/// Where a durable subscription that the broker does not know yet starts reading. Brokers other
+/// than the bundled one keep no past, so there every subscription starts at the tail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum StartFrom {
+    /// With the first publish after the subscription.
+    Tail,
+    /// With the oldest publish the broker still has.
+    #[default]
+    Earliest,
+    /// With the first publish received at or after this time, ns since the Unix epoch.
+    Time(u64),
+}
+
+impl StartFrom {
+    /// The value of the `thinglog-from` user property.
+    pub(crate) fn property(&self) -> String {
+        match self {
+            StartFrom::Tail => "tail".into(),
+            StartFrom::Earliest => "earliest".into(),
+            StartFrom::Time(ns) => ns.to_string(),
+        }
+    }
+}
+
+impl TryFrom<String> for StartFrom {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "tail" => Ok(StartFrom::Tail),
+            "earliest" => Ok(StartFrom::Earliest),
+            time => json::parse_time(time).map(StartFrom::Time).ok_or_else(|| {
+                format!("{text:?} is neither \"tail\", \"earliest\" nor an RFC 3339 time")
+            }),
+        }
+    }
+}
+
+impl From<StartFrom> for String {
+    fn from(from: StartFrom) -> String {
+        match from {
+            StartFrom::Tail => "tail".into(),
+            StartFrom::Earliest => "earliest".into(),
+            StartFrom::Time(ns) => {
+                let mut out = Vec::new();
+                json::write_time(ns, &mut out);
+                String::from_utf8_lossy(&out).into_owned()
+            }
+        }
+    }
+}
+
+/// Quarantine of unreadable payloads and detection of lost events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// Where a new audit subscription starts.
+    pub from: StartFrom,
+    /// Most bytes of quarantine files; beyond it the oldest is deleted, logged and counted.
+    pub quarantine_bytes: u64,
+    /// Seconds a hole in a device's numbering may stay open before it is declared a loss.
+    pub gap_grace_s: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        AuditConfig {
+            from: StartFrom::Earliest,
+            quarantine_bytes: 64 << 20,
+            gap_grace_s: 5,
+        }
+    }
+}
+
+/// Live topics for operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LiveConfig {
+    /// Publish live topics at all.
+    pub enabled: bool,
+    /// Seconds behind the device's publish from which a slow watch skips to the newest events.
+    pub skip_behind_s: u64,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        LiveConfig {
+            enabled: true,
+            skip_behind_s: 2,
+        }
+    }
+}
+
+/// A key of the configuration that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct ConfigError {
+    /// The key, dotted as in the file.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+impl ConfigError {
+    fn new(key: impl Into<String>, reason: impl Into<String>) -> ConfigError {
+        ConfigError {
+            key: key.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Folders below `<data>/router/` that are the router's own.
+const RESERVED: [&str; 5] = ["audit", "quarantine", "live", "levels", "publisher"];
+/// Smallest window in bytes: one payload of the largest size must always fit.
+const SMALLEST_WINDOW: usize = 2 << 20;
+
+impl Config {
+    /// Checks everything that can be checked without touching the system.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        Topics::new(&self.root).map_err(|error| ConfigError::new("root", error.to_string()))?;
+        self.broker.validate()?;
+        if let Some(http) = &self.http {
+            http.validate()?;
+        }
+        for (name, destination) in &self.destinations {
+            validate_destination(name, destination)?;
+        }
+        if self.window_packets == 0 {
+            return Err(ConfigError::new("window_packets", "must be at least 1"));
+        }
+        if self.window_bytes < SMALLEST_WINDOW {
+            let reason = format!("must be at least {SMALLEST_WINDOW}, so that any payload fits");
+            return Err(ConfigError::new("window_bytes", reason));
+        }
+        Ok(())
+    }
+
+    /// The router's own folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.data.join("router")
+    }
+
+    /// The folder of a destination or of one of the router's own parts.
+    pub(crate) fn folder_of(&self, part: &str) -> PathBuf {
+        self.folder().join(Path::new(part))
+    }
+}
+
+impl Endpoint {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let key = "broker.address";
+        let Some((host, port)) = self.address.rsplit_once(':') else {
+            let reason = format!("{:?} has no port; write host:port", self.address);
+            return Err(ConfigError::new(key, reason));
+        };
+        if host.is_empty() || port.parse::<u16>().map_or(true, |port| port == 0) {
+            let reason = format!("{:?} is not host:port", self.address);
+            return Err(ConfigError::new(key, reason));
+        }
+        if self.password.is_some() && self.username.is_none() {
+            let reason = "a password needs broker.username as well";
+            return Err(ConfigError::new("broker.password", reason));
+        }
+        Ok(())
+    }
+}
+
+impl HttpConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        if is_loopback(self.address.ip()) || self.insecure {
+            return Ok(());
+        }
+        let reason = format!(
+            "{} can be reached from other machines and HTTP has no login; bind 127.0.0.1, or set \
+             http.insecure = true to accept that",
+            self.address
+        );
+        Err(ConfigError::new("http.address", reason))
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+fn validate_destination(name: &str, config: &DestinationConfig) -> Result<(), ConfigError> {
+    let key = format!("destinations.{name}");
+    if !name::is_valid(name) || name.contains('%') || name.starts_with('.') {
+        let reason = "a name is 1-128 characters of A-Z a-z 0-9 . _ : - and opens with no dot";
+        return Err(ConfigError::new(key, reason));
+    }
+    if RESERVED.contains(&name) {
+        let reason = "this name belongs to the router itself; choose another";
+        return Err(ConfigError::new(key, reason));
+    }
+    match config {
+        DestinationConfig::File(file) if file.rotate_bytes < 1 << 20 => Err(ConfigError::new(
+            format!("{key}.rotate_bytes"),
+            "must be at least 1048576 (1 MiB)",
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_http(address: &str, insecure: bool) -> Config {
+        let http = HttpConfig {
+            address: address.parse().unwrap(),
+            insecure,
+            ..HttpConfig::default()
+        };
+        Config {
+            http: Some(http),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn destinations_are_told_apart_by_type() {
+        let text = r#"{"destinations": {"out": {"type": "stdout", "format": "json"},
+                       "files": {"type": "file", "from": "tail"}}}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.destinations["files"].start(), &StartFrom::Tail);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        for text in [
+            r#"{"brocker": {}}"#,
+            r#"{"destinations": {"out": {"type": "file", "brocker": 1}}}"#,
+        ] {
+            let error = serde_json::from_str::<Config>(text).unwrap_err();
+            assert!(error.to_string().contains("brocker"), "{error}");
+        }
+    }
+
+    #[test]
+    fn http_beyond_loopback_needs_the_word_insecure() {
+        assert!(with_http("127.0.0.1:0", false).validate().is_ok());
+        assert!(with_http("[::1]:0", false).validate().is_ok());
+        let error = with_http("0.0.0.0:8080", false).validate().unwrap_err();
+        assert!(error.reason.contains("http.insecure"), "{error}");
+        assert!(with_http("0.0.0.0:8080", true).validate().is_ok());
+    }
+
+    #[test]
+    fn a_destination_name_must_be_a_folder_of_its_own() {
+        for bad in ["", "a/b", "..", "audit", "quarantine"] {
+            let mut config = Config::default();
+            let stdout = DestinationConfig::Stdout(StdoutConfig::default());
+            config.destinations.insert(bad.into(), stdout);
+            assert!(config.validate().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let endpoint = Endpoint {
+            password: Some("hunter2".into()),
+            ..Endpoint::default()
+        };
+        assert!(!format!("{endpoint:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn start_times_round_trip() {
+        for text in ["tail", "earliest", "2026-01-02T03:04:05.000000006Z"] {
+            let from = StartFrom::try_from(text.to_owned()).unwrap();
+            assert_eq!(String::from(from), text);
+        }
+        assert!(StartFrom::try_from("yesterday".to_owned()).is_err());
+    }
+}

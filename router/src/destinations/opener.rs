@@ -1,0 +1,106 @@
+//! Makes a destination's stage from its configuration and what is in its folder.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::file::FileDestination;
+use super::stdout::Stdout;
+use crate::config::DestinationConfig;
+use crate::deliver::batch::Batch;
+use crate::deliver::judge::{Judge, Reader};
+use crate::deliver::share::DecodeCache;
+use crate::deliver::stage::{Deliver, Record, replay};
+use crate::deliver::supervise::{Open, OpenError};
+use crate::deliver::{Destination, Outcome, Position, Promise};
+use crate::folder::Folder;
+use crate::levels::{LevelCache, Levels};
+use crate::state::{self, StateLog};
+use crate::telemetry::{Books, Telemetry};
+
+/// Opens one destination, again after each failure.
+pub(crate) struct DestinationOpener {
+    pub(crate) name: String,
+    pub(crate) config: DestinationConfig,
+    pub(crate) folder: Folder,
+    pub(crate) levels: Arc<Levels>,
+    pub(crate) shared: Arc<DecodeCache>,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) books: Books,
+}
+
+impl DestinationOpener {
+    fn destination(&self, committed: Option<Position>) -> Result<Box<dyn Destination>, OpenError> {
+        match &self.config {
+            DestinationConfig::Stdout(config) => Ok(Box::new(Stdout::of_process(config.format))),
+            DestinationConfig::File(config) => {
+                let folder = self.folder.path();
+                let deleted = self
+                    .telemetry
+                    .deleted_files
+                    .with_label_values(&[self.name.as_str()]);
+                let bytes = self.books.bytes.clone();
+                FileDestination::open(folder, config.clone(), committed, bytes, deleted)
+                    .map(|file| Box::new(file) as Box<dyn Destination>)
+                    .map_err(|source| OpenError::Io {
+                        path: PathBuf::from(folder),
+                        source,
+                    })
+            }
+        }
+    }
+
+    fn record_beginning(
+        &self,
+        destination: &mut Box<dyn Destination>,
+        log: &mut StateLog,
+    ) -> std::io::Result<()> {
+        let promise = destination.commit();
+        let Some(position) = promise.position else {
+            return Ok(());
+        };
+        if let Some(sync) = promise.sync {
+            sync()?;
+        }
+        let record = Record {
+            position: Some(position),
+            marks: Vec::new(),
+        };
+        let mut framed = Vec::new();
+        state::frame(&record, &mut framed).map_err(std::io::Error::other)?;
+        log.append(&framed)
+    }
+}
+
+impl Open for DestinationOpener {
+    type Stage = Deliver<Box<dyn Destination>>;
+
+    fn open(&self) -> Result<(Self::Stage, StateLog), OpenError> {
+        let path = self.folder.path().join("state");
+        let (mut log, records) = StateLog::open::<Record>(&path)?;
+        let (table, committed) = replay(&records);
+        let mut destination = self.destination(committed)?;
+        if committed.is_none() {
+            // Where the data ends before the first event, or what is written before the first commit
+            // would be taken for somebody's earlier data after a crash.
+            self.record_beginning(&mut destination, &mut log)
+                .map_err(|source| OpenError::Io { path, source })?;
+        }
+        let reader = Reader::new(Arc::clone(&self.shared));
+        let judge = Judge::new(reader, LevelCache::new(Arc::clone(&self.levels)), table);
+        Ok((Deliver::new(judge, destination, self.books.clone()), log))
+    }
+}
+
+impl Destination for Box<dyn Destination> {
+    fn deliver(&mut self, batch: &Batch) -> Outcome {
+        (**self).deliver(batch)
+    }
+
+    fn commit(&mut self) -> Promise {
+        (**self).commit()
+    }
+
+    fn committed(&mut self) -> std::io::Result<()> {
+        (**self).committed()
+    }
+}

@@ -1,0 +1,61 @@
+//! A part's folder on disk, held by one process at a time.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::deliver::supervise::OpenError;
+
+/// A folder with a lock on it; the lock ends with the value or with the process.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Creates the folder if need be and locks it.
+    pub(crate) fn lock(path: &Path) -> Result<Folder, OpenError> {
+        let io = |source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(path).map_err(io)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path.join("lock"))
+            .map_err(io)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Folder {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked {
+                path: path.to_owned(),
+            }),
+            Err(errno) => Err(io(errno.into())),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_held_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let held = Folder::lock(&path).unwrap();
+        assert!(matches!(Folder::lock(&path), Err(OpenError::Locked { .. })));
+        drop(held);
+        assert!(Folder::lock(&path).is_ok());
+    }
+}

@@ -1,0 +1,158 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+//!
+//! Requests must name a host that is meant: an IP address, `localhost`, or one of the allow-list. A
+//! web page elsewhere whose name is made to point here (DNS rebinding) therefore reads nothing.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::{Encoder, Registry, TextEncoder};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::HttpConfig;
+use crate::health::Health;
+
+/// The bound listener, not yet serving.
+#[derive(Debug)]
+pub(crate) struct Http {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    registry: Registry,
+    health: Health,
+    hosts: Vec<String>,
+}
+
+impl Http {
+    /// Binds, so that a taken port fails at the start.
+    pub(crate) fn bind(
+        config: &HttpConfig,
+        registry: Registry,
+        health: Health,
+    ) -> std::io::Result<Http> {
+        let listener = TcpListener::bind(config.address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Http {
+            listener,
+            shared: Arc::new(Shared {
+                registry,
+                health,
+                hosts: config.hosts.clone(),
+            }),
+        })
+    }
+
+    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) -> std::io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let app = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readiness))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&self.shared),
+                check_host,
+            ))
+            .with_state(self.shared);
+        axum::serve(listener, app)
+            .with_graceful_shutdown(async move { stop.cancelled().await })
+            .await
+    }
+}
+
+async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if is_meant(request.headers(), &shared.hosts) {
+        return next.run(request).await;
+    }
+    let reason = "this host name is not served here; add it to http.hosts\n";
+    (StatusCode::MISDIRECTED_REQUEST, reason).into_response()
+}
+
+fn is_meant(headers: &HeaderMap, hosts: &[String]) -> bool {
+    let Some(host) = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+    else {
+        return false;
+    };
+    let name = without_port(host);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok()
+        || hosts
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
+/// `example.org:80` and `[::1]:80` without port and brackets.
+fn without_port(host: &str) -> &str {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address;
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&shared.registry.gather(), &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// 200 when every part is ready, else 503; the body says which is not and why.
+async fn readiness(State(shared): State<Arc<Shared>>) -> Response {
+    let parts = shared.health.parts();
+    let ready = parts.values().all(Option::is_none);
+    let part = |(name, reason): (String, Option<String>)| {
+        (name, reason.map_or("ready".into(), serde_json::Value::from))
+    };
+    let parts: serde_json::Map<String, serde_json::Value> = parts.into_iter().map(part).collect();
+    let body = serde_json::json!({ "ready": ready, "parts": parts }).to_string();
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(host: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        is_meant(&headers, &["logs.example".into()])
+    }
+
+    #[test]
+    fn only_meant_hosts_are_served() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "logs.example",
+            "Logs.Example:80",
+        ] {
+            assert!(meant(host), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example:8080", "", ":80"] {
+            assert!(!meant(host), "{host}");
+        }
+        assert!(!is_meant(&HeaderMap::new(), &[]));
+    }
+}

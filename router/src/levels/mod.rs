@@ -1,0 +1,217 @@
+//! Levels of the fleet: what events pass, and what devices are told.
+//!
+//! [`task`] keeps the retained configuration documents in [`Levels`], which every destination reads
+//! through a [`LevelCache`] of its own; [`desired`] is the pure part that decides which
+//! `desired/<device>` documents have to be written. No event is judged before the first complete set
+//! of documents is there.
+
+pub(crate) mod desired;
+pub(crate) mod task;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use thinglog_schemas::payload::Stamp;
+use thinglog_schemas::resolve::{Fleet, Resolved, Who};
+use tokio::sync::{mpsc, watch};
+
+use crate::mqtt::names::Names;
+
+/// Devices that wait to be told to the task.
+const SEEN_QUEUE: usize = 4096;
+/// Devices whose rules a cache keeps.
+const CACHED: usize = 65_536;
+
+/// The fleet's documents, shared by every part of the router.
+#[derive(Debug)]
+pub(crate) struct Levels {
+    fleet: RwLock<Fleet>,
+    /// Moves with every change.
+    version: AtomicU64,
+    complete: watch::Sender<bool>,
+    seen: mpsc::Sender<Arc<str>>,
+}
+
+impl Levels {
+    /// Levels without documents, and where its task hears of devices.
+    pub(crate) fn new() -> (Arc<Levels>, mpsc::Receiver<Arc<str>>) {
+        let (seen, receiver) = mpsc::channel(SEEN_QUEUE);
+        let levels = Levels {
+            fleet: RwLock::default(),
+            version: AtomicU64::new(0),
+            complete: watch::Sender::new(false),
+            seen,
+        };
+        (Arc::new(levels), receiver)
+    }
+
+    /// Waits for the first complete set of documents. Cancel-safe.
+    pub(crate) async fn complete(&self) {
+        let mut complete = self.complete.subscribe();
+        // The sender lives as long as `self`, so this ends with the value being true.
+        let _ = complete.wait_for(|complete| *complete).await;
+    }
+
+    /// A device has published. False: try again later, too many are waiting to be noted.
+    pub(crate) fn saw(&self, device: &Arc<str>) -> bool {
+        self.seen.try_send(Arc::clone(device)).is_ok()
+    }
+
+    /// A complete set of documents takes the place of the one before.
+    pub(crate) fn replace(&self, fleet: Fleet) {
+        let mut current = self.fleet.write();
+        *current = fleet;
+        self.version.fetch_add(1, Ordering::Release);
+        drop(current);
+        self.complete.send_replace(true);
+    }
+
+    /// Changes documents in place; `change` says whether it did.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Fleet) -> T) -> T {
+        let mut fleet = self.fleet.write();
+        let before = fleet.generation();
+        let result = change(&mut fleet);
+        if fleet.generation() != before {
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        result
+    }
+
+    /// Looks something up.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Fleet) -> T) -> T {
+        read(&self.fleet.read())
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn resolve(&self, who: &Who<'_>) -> (u64, Resolved) {
+        let fleet = self.fleet.read();
+        (self.version(), fleet.resolve(who))
+    }
+}
+
+/// The rules of the devices one destination meets, each until the fleet's documents change.
+#[derive(Debug)]
+pub(crate) struct LevelCache {
+    levels: Arc<Levels>,
+    known: HashMap<Arc<str>, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    version: u64,
+    principal: Option<Arc<str>>,
+    address: Option<Arc<str>>,
+    resolved: Resolved,
+}
+
+impl LevelCache {
+    pub(crate) fn new(levels: Arc<Levels>) -> LevelCache {
+        LevelCache {
+            levels,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The groups of a device, ancestors included.
+    pub(crate) fn groups_of(&self, device: &str) -> Vec<String> {
+        self.levels.read(|fleet| fleet.groups_of(device))
+    }
+
+    /// The rules for what `names` published under `stamp`.
+    pub(crate) fn of(&mut self, names: &Names, stamp: &Stamp) -> &Resolved {
+        let version = self.levels.version();
+        if self.known.len() >= CACHED && !self.known.contains_key(&names.device) {
+            self.known.clear();
+        }
+        let levels = &self.levels;
+        let known = self
+            .known
+            .entry(Arc::clone(&names.device))
+            .or_insert_with(|| Known::resolve(levels, &names.device, stamp));
+        if known.version != version || !known.is_for(stamp) {
+            *known = Known::resolve(levels, &names.device, stamp);
+        }
+        &known.resolved
+    }
+}
+
+impl Known {
+    fn resolve(levels: &Levels, device: &str, stamp: &Stamp) -> Known {
+        let (version, resolved) = levels.resolve(&Who {
+            device,
+            principal: stamp.principal.as_deref(),
+            address: stamp.address.as_deref(),
+        });
+        Known {
+            version,
+            principal: stamp.principal.clone(),
+            address: stamp.address.clone(),
+            resolved,
+        }
+    }
+
+    fn is_for(&self, stamp: &Stamp) -> bool {
+        self.principal == stamp.principal && self.address == stamp.address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thinglog_schemas::Severity;
+    use thinglog_schemas::topic::ConfigTopic;
+
+    use super::*;
+
+    fn names() -> Names {
+        Names {
+            device: Arc::from("lamp-7"),
+            source: Arc::from("app"),
+        }
+    }
+
+    fn passes(cache: &mut LevelCache, stamp: &Stamp) -> bool {
+        cache.of(&names(), stamp).passes("app", 0, Severity::INFO)
+    }
+
+    fn apply(levels: &Levels, topic: ConfigTopic<'_>, payload: &[u8]) {
+        levels.change(|fleet| fleet.apply(topic, payload)).unwrap();
+    }
+
+    #[test]
+    fn a_change_reaches_a_cached_device_at_once() {
+        let (levels, _seen) = Levels::new();
+        let mut cache = LevelCache::new(Arc::clone(&levels));
+        assert!(passes(&mut cache, &Stamp::default()));
+        apply(
+            &levels,
+            ConfigTopic::Device("lamp-7"),
+            br#"{"level":"ERROR"}"#,
+        );
+        assert!(!passes(&mut cache, &Stamp::default()));
+        levels.replace(Fleet::new());
+        assert!(passes(&mut cache, &Stamp::default()));
+    }
+
+    #[test]
+    fn a_device_is_judged_by_who_published() {
+        let (levels, _seen) = Levels::new();
+        let mut cache = LevelCache::new(Arc::clone(&levels));
+        apply(
+            &levels,
+            ConfigTopic::Principal("eve"),
+            br#"{"level":"DISABLED"}"#,
+        );
+        let eve = Stamp {
+            principal: Some(Arc::from("eve")),
+            ..Stamp::default()
+        };
+        assert!(passes(&mut cache, &Stamp::default()));
+        assert!(!passes(&mut cache, &eve));
+        assert!(passes(&mut cache, &Stamp::default()));
+    }
+}

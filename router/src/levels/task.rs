@@ -1,0 +1,259 @@
+//! Follows the fleet's retained documents and writes `desired/<device>`.
+//!
+//! A probe says when a connection's set of documents is complete. Each connection builds its set from nothing,
+//! because a document that was deleted meanwhile is not announced; until it is complete the set of
+//! the connection before stays in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thinglog_schemas::config::ConfigError;
+use thinglog_schemas::resolve::{Affected, Fleet};
+use thinglog_schemas::{Topic, Topics};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Levels;
+use super::desired::Documents;
+use crate::clock;
+use crate::health::Part;
+use crate::mqtt::consumer::reconnect_backoff;
+use crate::mqtt::link::{Arrived, Link, LinkError, LinkOptions};
+use crate::mqtt::probe::Probe;
+use crate::mqtt::publisher::{Message, Publisher};
+use crate::mqtt::{Delivery, Settled};
+use crate::telemetry::Telemetry;
+
+/// How often documents of other writers and ended overrides are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How soon documents the publisher had no room for are offered again.
+const OFFER_AGAIN: Duration = Duration::from_millis(50);
+
+/// The task's own data.
+pub(crate) struct LevelsTask {
+    pub(crate) link: LinkOptions,
+    pub(crate) levels: Arc<Levels>,
+    pub(crate) seen: mpsc::Receiver<Arc<str>>,
+    pub(crate) publisher: Publisher,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) health: Part,
+    pub(crate) documents: Documents,
+}
+
+/// A connection's set as it arrives.
+struct Setup {
+    probe: Probe,
+    /// `None` once it is complete.
+    incoming: Option<Fleet>,
+}
+
+impl LevelsTask {
+    /// Runs until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = reconnect_backoff();
+        loop {
+            let error = tokio::select! {
+                () = stop.cancelled() => return,
+                error = self.connection() => error,
+            };
+            if self.health.is_ready() {
+                backoff.succeeded();
+            }
+            self.health.not_ready(error.to_string());
+            tracing::warn!(client = %self.link.client_id, %error, "no connection to the broker");
+            tokio::select! {
+                () = tokio::time::sleep(backoff.failed(None)) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// One connection; ends with an error only.
+    async fn connection(&mut self) -> LinkError {
+        let mut setup;
+        let mut link = match self.connect().await {
+            Ok((link, begun)) => {
+                setup = begun;
+                link
+            }
+            Err(error) => return error,
+        };
+        let mut arrived = Arrived::default();
+        let mut look = Instant::now() + LOOK_EVERY;
+        loop {
+            let wake = if self.documents.has_work() && setup.incoming.is_none() {
+                Instant::now() + OFFER_AGAIN
+            } else {
+                look
+            };
+            tokio::select! {
+                turned = link.turn(true, &mut arrived) => {
+                    if let Err(error) = turned.and_then(|()| self.arrived(&mut link, &mut arrived, &mut setup)) {
+                        return error;
+                    }
+                }
+                Some(device) = self.seen.recv() => self.documents.saw(&device),
+                () = sleep_until(wake) => {}
+            }
+            if Instant::now() >= look {
+                look = Instant::now() + LOOK_EVERY;
+                self.look();
+            }
+            if setup.incoming.is_none() {
+                self.write_documents();
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(Link, Setup), LinkError> {
+        let mut link = Link::connect(&self.link, 0).await?;
+        let topics = &self.link.topics;
+        let filters = [topics.all_config(), topics.all_desired()];
+        let probe = Probe::begin(&mut link, &self.link, &filters)?;
+        self.documents.forget_retained();
+        let setup = Setup {
+            probe,
+            incoming: Some(Fleet::new()),
+        };
+        Ok((link, setup))
+    }
+
+    fn arrived(
+        &mut self,
+        link: &mut Link,
+        arrived: &mut Arrived,
+        setup: &mut Setup,
+    ) -> Result<(), LinkError> {
+        for control in arrived.controls.drain(..) {
+            setup.probe.granted(&control, link)?;
+        }
+        for delivery in arrived.deliveries.drain(..) {
+            if setup.probe.is_back(&delivery) {
+                self.complete(setup.incoming.take());
+            } else {
+                self.take(&delivery, setup);
+            }
+            link.settle(Settled {
+                generation: link.generation(),
+                number: delivery.number,
+            });
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, delivery: &Delivery, setup: &mut Setup) {
+        let topics: &Topics = &self.link.topics;
+        match topics.parse(&delivery.topic.text) {
+            Ok(Topic::Desired { device }) => self.documents.retained(device, &delivery.payload),
+            Ok(Topic::Config(topic)) => {
+                let payload = &delivery.payload[..];
+                let result = match &mut setup.incoming {
+                    Some(fleet) => fleet.apply(topic, payload),
+                    None => self.levels.change(|fleet| fleet.apply(topic, payload)),
+                };
+                match result {
+                    Ok(affected) if setup.incoming.is_none() => self.affected(&affected),
+                    Ok(_) => {}
+                    Err(error) => self.refuse(&error),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.refuse(&ConfigError {
+                topic: delivery.topic.text.to_string(),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn affected(&mut self, affected: &Affected) {
+        let documents = &mut self.documents;
+        self.levels
+            .read(|fleet| documents.affected(affected, fleet));
+    }
+
+    /// The probe is back: the set is complete.
+    fn complete(&mut self, fleet: Option<Fleet>) {
+        let Some(fleet) = fleet else { return };
+        self.documents.everybody(&fleet);
+        self.levels.replace(fleet);
+        self.health.ready();
+        tracing::info!("the fleet's configuration is complete");
+    }
+
+    /// Ended overrides and documents of other writers.
+    fn look(&mut self) {
+        let now = clock::now_ns();
+        self.documents.recheck();
+        let documents = &mut self.documents;
+        self.levels.change(|fleet| {
+            fleet.forget_ended(now);
+            // An override that ends in the meantime changes documents without any message.
+            let ends_soon = fleet
+                .next_end(now.saturating_sub(LOOK_EVERY.as_nanos() as u64))
+                .is_some_and(|end| end <= now);
+            if ends_soon {
+                documents.everybody(fleet);
+            }
+        });
+    }
+
+    fn write_documents(&mut self) {
+        while self.documents.has_work() {
+            let documents = &mut self.documents;
+            let next = self
+                .levels
+                .read(|fleet| documents.next(fleet, clock::now_ns()));
+            let Some((device, desired)) = next else {
+                return;
+            };
+            let payload = match serde_json::to_vec(&desired) {
+                Ok(payload) => payload,
+                Err(error) => {
+                    tracing::error!(device, %error, "a desired document cannot be written");
+                    continue;
+                }
+            };
+            let topic = self.link.topics.format(Topic::Desired { device: &device });
+            if self.publish(topic, payload, true) {
+                self.telemetry.desired_written.inc();
+            } else {
+                self.documents.not_written(device);
+                return;
+            }
+        }
+    }
+
+    /// A document is bad: the last good one stays, and whoever watches hears why.
+    fn refuse(&self, error: &ConfigError) {
+        self.telemetry.config_refused.inc();
+        tracing::warn!(
+            topic = error.topic,
+            reason = error.reason,
+            "a configuration document is refused"
+        );
+        let mut time = Vec::new();
+        thinglog_schemas::json::write_time(clock::now_ns(), &mut time);
+        let alert = serde_json::json!({
+            "rule": "config",
+            "time": String::from_utf8_lossy(&time),
+            "topic": error.topic,
+            "reason": error.reason,
+        });
+        let topic = self.link.topics.format(Topic::Alerts { rule: "config" });
+        if !self.publish(topic, alert.to_string().into_bytes(), false) {
+            tracing::warn!("no room to publish that on alerts/config");
+        }
+    }
+
+    fn publish(&self, topic: String, payload: Vec<u8>, retain: bool) -> bool {
+        let message = Message {
+            topic,
+            payload: Bytes::from(payload),
+            retain,
+            done: None,
+        };
+        self.publisher.try_publish(message).is_ok()
+    }
+}

@@ -1,0 +1,508 @@
+//! One MQTT 5 connection: connects, reads in bulk, writes in bulk, pings.
+//!
+//! [`Link::turn`] moves bytes in whichever direction the socket is ready for, so a peer that does not
+//! read can never keep us from reading, nor the other way round. It is cancel-safe: all state lives
+//! in the link.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rumqttc::v5::mqttbytes::v5::{
+    Connect, ConnectProperties, ConnectReturnCode, Filter, Login, Packet, Publish,
+    RetainForwardRule, Subscribe, SubscribeProperties, SubscribeReasonCode,
+};
+use rumqttc::v5::mqttbytes::{Error as CodecError, QoS};
+use thinglog_schemas::{Topics, payload::Stamp};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::frame::{self, FrameError, Header};
+use super::names::TopicTable;
+use super::window::Window;
+use super::{Delivery, Settled};
+use crate::clock;
+use crate::config::Endpoint;
+
+/// Bytes asked of the socket at once.
+const READ: usize = 128 << 10;
+/// Largest packet accepted, bytes; more than a log payload may have, so that one which is too large
+/// arrives and is quarantined with its reason.
+const MAX_PACKET: usize = 4 << 20;
+/// Seconds without traffic after which a ping is due.
+const KEEP_ALIVE_S: u16 = 30;
+/// Longest a broker may take to accept a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Session expiry: "never" (section 3.1.2.11.2).
+const SESSION_FOR_EVER: u32 = u32::MAX;
+
+/// Who connects, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkOptions {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) client_id: String,
+    /// Keep the session at the broker while away; else start clean and leave nothing.
+    pub(crate) persistent: bool,
+    pub(crate) window_packets: u16,
+    pub(crate) window_bytes: usize,
+    pub(crate) topics: Topics,
+}
+
+/// A subscription.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    pub(crate) filter: String,
+    /// Value of `thinglog-from`, for durable topics.
+    pub(crate) from: Option<String>,
+    /// Whether retained messages are wanted.
+    pub(crate) retained: bool,
+}
+
+/// Why a connection ended or never was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("cannot reach {address}: {source}")]
+    Connect { address: String, source: io::Error },
+    #[error("{0} did not accept the connection within {within} s", within = CONNECT_WITHIN.as_secs())]
+    ConnectTimeout(String),
+    #[error("the broker refused the connection: {0:?}")]
+    Refused(ConnectReturnCode),
+    #[error("the broker refused the subscription to {filter:?}: {code:?}")]
+    SubscribeRefused {
+        filter: String,
+        code: SubscribeReasonCode,
+    },
+    #[error("the broker closed the connection")]
+    Closed,
+    #[error("the broker closed the connection with reason 0x{0:02x}")]
+    Disconnected(u8),
+    #[error("the broker is silent for {0} s")]
+    Silent(u64),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("the broker broke the protocol: {0}")]
+    Protocol(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<CodecError> for LinkError {
+    fn from(error: CodecError) -> LinkError {
+        LinkError::Protocol(error.to_string())
+    }
+}
+
+/// What arrived besides deliveries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    Subscribed {
+        packet_id: u16,
+        codes: Vec<SubscribeReasonCode>,
+    },
+    /// A QoS 1 publish of ours is settled; reasons from 0x80 up are refusals.
+    Published { packet_id: u16, reason: u8 },
+}
+
+/// What a turn brought in.
+#[derive(Debug, Default)]
+pub(crate) struct Arrived {
+    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) controls: Vec<Control>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    stream: TcpStream,
+    generation: u64,
+    stamps: bool,
+    input: BytesMut,
+    output: BytesMut,
+    topics: TopicTable,
+    window: Window,
+    /// What the broker takes of ours.
+    pub(crate) peer: Peer,
+    last_read: Instant,
+    last_write: Instant,
+    next_packet_id: u16,
+}
+
+/// The broker's limits, from CONNACK.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) session_present: bool,
+    /// QoS 1 publishes it accepts unacknowledged.
+    pub(crate) receive_max: u16,
+    /// Largest packet it accepts, bytes.
+    pub(crate) max_packet: usize,
+    keep_alive: Duration,
+}
+
+impl Link {
+    /// Connects and waits for CONNACK. `generation` marks everything received on it.
+    pub(crate) async fn connect(options: &LinkOptions, generation: u64) -> Result<Link, LinkError> {
+        let address = &options.endpoint.address;
+        match timeout(CONNECT_WITHIN, Link::try_connect(options, generation)).await {
+            Ok(result) => result,
+            Err(_) => Err(LinkError::ConnectTimeout(address.clone())),
+        }
+    }
+
+    async fn try_connect(options: &LinkOptions, generation: u64) -> Result<Link, LinkError> {
+        let address = &options.endpoint.address;
+        let unreachable = |source| LinkError::Connect {
+            address: address.clone(),
+            source,
+        };
+        let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+        stream.set_nodelay(true)?;
+        let now = Instant::now();
+        let mut link = Link {
+            stream,
+            generation,
+            stamps: options.endpoint.stamps,
+            input: BytesMut::with_capacity(READ),
+            output: BytesMut::new(),
+            topics: TopicTable::new(options.topics.clone()),
+            window: Window::new(options.window_packets, options.window_bytes),
+            peer: Peer::default(),
+            last_read: now,
+            last_write: now,
+            next_packet_id: 1,
+        };
+        write_connect(options, &mut link.output)?;
+        link.peer = link.connack().await?;
+        Ok(link)
+    }
+
+    /// The first packet must be CONNACK (section 3.2).
+    async fn connack(&mut self) -> Result<Peer, LinkError> {
+        loop {
+            self.move_bytes(true).await?;
+            let Some(header) = frame::header(&self.input, MAX_PACKET)? else {
+                continue;
+            };
+            if self.input.len() < header.total {
+                continue;
+            }
+            let packet = Packet::read(&mut self.input, None)?;
+            let Packet::ConnAck(ack) = packet else {
+                let reason = format!("expected CONNACK, got packet type {}", header.kind);
+                return Err(LinkError::Protocol(reason));
+            };
+            if ack.code != ConnectReturnCode::Success {
+                return Err(LinkError::Refused(ack.code));
+            }
+            return Ok(Peer::from_connack(ack));
+        }
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// Queues a SUBSCRIBE; the answer comes as [`Control::Subscribed`].
+    pub(crate) fn subscribe(&mut self, subscription: &Subscription) -> Result<u16, LinkError> {
+        let mut filter = Filter::new(subscription.filter.as_str(), QoS::AtLeastOnce);
+        filter.preserve_retain = true;
+        if !subscription.retained {
+            filter.retain_forward_rule = RetainForwardRule::Never;
+        }
+        let properties = subscription.from.as_ref().map(|from| SubscribeProperties {
+            id: None,
+            user_properties: vec![("thinglog-from".into(), from.clone())],
+        });
+        let mut packet = Subscribe::new(filter, properties);
+        packet.pkid = self.take_packet_id();
+        packet.write(&mut self.output)?;
+        Ok(packet.pkid)
+    }
+
+    /// Queues a publish; at QoS 1 the answer comes as [`Control::Published`]. The caller keeps within
+    /// `peer.receive_max` and `peer.max_packet`.
+    pub(crate) fn publish(
+        &mut self,
+        topic: &str,
+        payload: Bytes,
+        retain: bool,
+    ) -> Result<u16, LinkError> {
+        let mut packet = Publish::new(topic, QoS::AtLeastOnce, payload, None);
+        packet.retain = retain;
+        packet.pkid = self.take_packet_id();
+        packet.write(&mut self.output)?;
+        Ok(packet.pkid)
+    }
+
+    /// Queues encoded packets.
+    pub(crate) fn send(&mut self, frames: &[u8]) {
+        self.output.extend_from_slice(frames);
+    }
+
+    /// Bytes that wait for the socket.
+    pub(crate) fn unsent(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Queues the PUBACKs that `settled` stands for; of another connection it stands for none.
+    pub(crate) fn settle(&mut self, settled: Settled) {
+        if settled.generation != self.generation {
+            return;
+        }
+        let output = &mut self.output;
+        self.window.settle(settled.number, |id| {
+            // PUBACK with reason 0 is four bytes (section 3.4.2.1).
+            let [high, low] = id.to_be_bytes();
+            output.extend_from_slice(&[0x40, 2, high, low]);
+        });
+    }
+
+    /// Waits until the socket moves something and hands out what has arrived. `reading` false
+    /// leaves the receive direction alone. Cancel-safe.
+    pub(crate) async fn turn(
+        &mut self,
+        reading: bool,
+        arrived: &mut Arrived,
+    ) -> Result<(), LinkError> {
+        let reading = reading && !self.window.is_full();
+        let due = self.last_write + self.peer.keep_alive / 2;
+        tokio::select! {
+            moved = self.move_bytes(reading) => moved?,
+            () = tokio::time::sleep_until(due) => self.ping(reading)?,
+        }
+        if self.input.is_empty() {
+            return Ok(());
+        }
+        self.parse(arrived)
+    }
+
+    /// Writes what is queued and DISCONNECT, within a moment: courtesy, not duty.
+    pub(crate) async fn disconnect(mut self) {
+        self.output.extend_from_slice(&[0xE0, 0]);
+        let flush = async {
+            while !self.output.is_empty() {
+                if self.move_bytes(false).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(Duration::from_secs(2), flush).await;
+    }
+
+    fn ping(&mut self, reading: bool) -> Result<(), LinkError> {
+        let silence = self.last_read.elapsed();
+        // While the window is full nothing is read, so silence says nothing then.
+        if reading && silence > self.peer.keep_alive * 3 / 2 {
+            return Err(LinkError::Silent(silence.as_secs()));
+        }
+        if !reading {
+            self.last_read = Instant::now();
+        }
+        self.output.extend_from_slice(&[0xC0, 0]);
+        self.last_write = Instant::now();
+        Ok(())
+    }
+
+    /// One read or write, whichever the socket is ready for.
+    async fn move_bytes(&mut self, reading: bool) -> Result<(), LinkError> {
+        let writing = !self.output.is_empty();
+        let interest = match (reading, writing) {
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (true, false) => Interest::READABLE,
+            (false, true) => Interest::WRITABLE,
+            (false, false) => return std::future::pending().await,
+        };
+        let ready = self.stream.ready(interest).await?;
+        if writing && ready.is_writable() {
+            match self.stream.try_write(&self.output) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(written) => {
+                    self.output.advance(written);
+                    self.last_write = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if reading && ready.is_readable() {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), LinkError> {
+        if self.input.capacity() - self.input.len() < READ / 4 {
+            self.input.reserve(READ);
+        }
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Err(LinkError::Closed),
+            Ok(_) => {
+                self.last_read = Instant::now();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes every complete packet off the input.
+    fn parse(&mut self, arrived: &mut Arrived) -> Result<(), LinkError> {
+        let now = clock::now_ns();
+        while let Some(header) = frame::header(&self.input, MAX_PACKET)? {
+            if self.input.len() < header.total {
+                // The rest of a large packet arrives in one piece of memory.
+                self.input.reserve(header.total - self.input.len());
+                break;
+            }
+            let bytes = self.input.split_to(header.total).freeze();
+            if header.kind == frame::PUBLISH {
+                let delivery = self.delivery(bytes, header, now)?;
+                arrived.deliveries.push(delivery);
+            } else if let Some(control) = control(&bytes, header)? {
+                arrived.controls.push(control);
+            }
+        }
+        Ok(())
+    }
+
+    fn delivery(&mut self, bytes: Bytes, header: Header, now: u64) -> Result<Delivery, LinkError> {
+        let publish = frame::publish(&bytes, header)?;
+        if publish.qos > 1 {
+            return Err(LinkError::Protocol(
+                "a publish above QoS 1 was never granted".into(),
+            ));
+        }
+        let topic = self.topics.get(publish.topic);
+        let stamp = if self.stamps {
+            let (principal, address) = topic.share(publish.stamp.principal, publish.stamp.address);
+            Stamp {
+                stored: publish.stamp.stored,
+                received: publish.stamp.received.unwrap_or(now),
+                principal,
+                address,
+            }
+        } else {
+            Stamp {
+                received: now,
+                ..Stamp::default()
+            }
+        };
+        let number = self.window.admit(publish.packet_id, header.total);
+        let payload = publish.payload;
+        Ok(Delivery {
+            topic,
+            payload: bytes.slice(payload..),
+            stamp,
+            number,
+        })
+    }
+
+    fn take_packet_id(&mut self) -> u16 {
+        let id = self.next_packet_id;
+        self.next_packet_id = id.checked_add(1).unwrap_or(1);
+        id
+    }
+}
+
+impl Default for Peer {
+    fn default() -> Peer {
+        Peer {
+            session_present: false,
+            receive_max: u16::MAX,
+            max_packet: MAX_PACKET,
+            keep_alive: Duration::from_secs(u64::from(KEEP_ALIVE_S)),
+        }
+    }
+}
+
+impl Peer {
+    fn from_connack(ack: rumqttc::v5::mqttbytes::v5::ConnAck) -> Peer {
+        let mut peer = Peer {
+            session_present: ack.session_present,
+            ..Peer::default()
+        };
+        if let Some(properties) = ack.properties {
+            if let Some(max) = properties.receive_max {
+                peer.receive_max = max.max(1);
+            }
+            if let Some(max) = properties.max_packet_size {
+                peer.max_packet = usize::try_from(max).unwrap_or(usize::MAX);
+            }
+            match properties.server_keep_alive {
+                // 0 turns the mechanism off; we still want to notice a dead peer.
+                None | Some(0) => {}
+                Some(seconds) => peer.keep_alive = Duration::from_secs(u64::from(seconds)),
+            }
+        }
+        peer
+    }
+}
+
+fn write_connect(options: &LinkOptions, output: &mut BytesMut) -> Result<(), LinkError> {
+    let mut properties = ConnectProperties::new();
+    properties.receive_maximum = Some(options.window_packets);
+    properties.max_packet_size = Some(MAX_PACKET as u32);
+    properties.session_expiry_interval = options.persistent.then_some(SESSION_FOR_EVER);
+    let connect = Connect {
+        keep_alive: KEEP_ALIVE_S,
+        client_id: options.client_id.clone(),
+        clean_start: !options.persistent,
+        properties: Some(properties),
+    };
+    let login = options.endpoint.username.as_ref().map(|username| Login {
+        username: username.clone(),
+        password: options.endpoint.password.clone().unwrap_or_default(),
+    });
+    connect.write(&None, &login, output)?;
+    Ok(())
+}
+
+/// A packet other than PUBLISH; `None` when it needs no attention.
+fn control(bytes: &Bytes, header: Header) -> Result<Option<Control>, LinkError> {
+    const PUBACK: u8 = 4;
+    const SUBACK: u8 = 9;
+    const PINGRESP: u8 = 13;
+    const DISCONNECT: u8 = 14;
+    let body = &bytes[header.length..];
+    match header.kind {
+        PINGRESP => Ok(None),
+        DISCONNECT => Err(LinkError::Disconnected(body.first().copied().unwrap_or(0))),
+        PUBACK => {
+            let Some((id, rest)) = body.split_first_chunk::<2>() else {
+                return Err(LinkError::Protocol(
+                    "PUBACK without a packet identifier".into(),
+                ));
+            };
+            Ok(Some(Control::Published {
+                packet_id: u16::from_be_bytes(*id),
+                reason: rest.first().copied().unwrap_or(0),
+            }))
+        }
+        SUBACK => match Packet::read(&mut BytesMut::from(&bytes[..]), None)? {
+            Packet::SubAck(ack) => Ok(Some(Control::Subscribed {
+                packet_id: ack.pkid,
+                codes: ack.return_codes,
+            })),
+            _ => Err(LinkError::Protocol("a SUBACK that is none".into())),
+        },
+        kind => Err(LinkError::Protocol(format!(
+            "unexpected packet type {kind}"
+        ))),
+    }
+}
+
+/// Checks the answer to one SUBSCRIBE of one filter.
+pub(crate) fn granted(filter: &str, codes: &[SubscribeReasonCode]) -> Result<(), LinkError> {
+    match codes.first() {
+        Some(SubscribeReasonCode::Success(_)) => Ok(()),
+        Some(code) => Err(LinkError::SubscribeRefused {
+            filter: filter.to_owned(),
+            code: *code,
+        }),
+        None => Err(LinkError::Protocol("SUBACK without reason codes".into())),
+    }
+}

@@ -1,0 +1,173 @@
+//! Publishes the router's own messages at QoS 1 until the broker has acknowledged them, across
+//! connections and in the order given: desired documents, alerts, gap events.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::consumer::reconnect_backoff;
+use super::link::{Arrived, Control, Link, LinkError, LinkOptions};
+use crate::health::Part;
+use crate::telemetry::Telemetry;
+
+/// Messages that may wait for the connection.
+const QUEUE: usize = 1024;
+/// Unacknowledged publishes.
+const IN_FLIGHT: usize = 256;
+/// Bytes of a PUBLISH besides topic and payload, at most.
+const OVERHEAD: usize = 16;
+
+/// A message to publish.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) payload: Bytes,
+    pub(crate) retain: bool,
+    /// Hears what became of it; dropped unanswered when the router stops first.
+    pub(crate) done: Option<oneshot::Sender<Result<(), Refused>>>,
+}
+
+/// The broker will not have the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("the broker refused the publish with reason 0x{0:02x}")]
+    Reason(u8),
+    #[error("the message is larger than the broker takes ({0} bytes)")]
+    TooLarge(usize),
+}
+
+/// Where messages are handed in.
+#[derive(Clone, Debug)]
+pub(crate) struct Publisher {
+    queue: mpsc::Sender<Message>,
+}
+
+/// The publisher is gone because the router stops, or its queue is full.
+#[derive(Debug)]
+pub(crate) struct NotTaken;
+
+impl Publisher {
+    /// Hands in a message if there is room.
+    pub(crate) fn try_publish(&self, message: Message) -> Result<(), NotTaken> {
+        self.queue.try_send(message).map_err(|_| NotTaken)
+    }
+}
+
+/// The task behind [`Publisher`].
+pub(crate) struct PublisherTask {
+    link: LinkOptions,
+    queue: mpsc::Receiver<Message>,
+    /// Sent and unacknowledged, oldest first; sent again on a new connection.
+    flying: VecDeque<(u16, Message)>,
+    telemetry: Telemetry,
+    health: Part,
+}
+
+/// A publisher and its task.
+pub(crate) fn new(
+    link: LinkOptions,
+    telemetry: Telemetry,
+    health: Part,
+) -> (Publisher, PublisherTask) {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let task = PublisherTask {
+        link,
+        queue,
+        flying: VecDeque::new(),
+        telemetry,
+        health,
+    };
+    (Publisher { queue: sender }, task)
+}
+
+impl PublisherTask {
+    /// Runs until `stop`, or until every handle is gone and all is acknowledged.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = reconnect_backoff();
+        loop {
+            let result = tokio::select! {
+                () = stop.cancelled() => return,
+                result = self.connection() => result,
+            };
+            let Err(error) = result else { return };
+            if self.health.is_ready() {
+                backoff.succeeded();
+            }
+            self.health.not_ready(error.to_string());
+            tracing::warn!(client = %self.link.client_id, %error, "no connection to the broker");
+            tokio::select! {
+                () = tokio::time::sleep(backoff.failed(None)) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn connection(&mut self) -> Result<(), LinkError> {
+        let mut link = Link::connect(&self.link, 0).await?;
+        self.health.ready();
+        for (packet_id, message) in &mut self.flying {
+            *packet_id = link.publish(&message.topic, message.payload.clone(), message.retain)?;
+        }
+        let mut arrived = Arrived::default();
+        let mut open = true;
+        while open || !self.flying.is_empty() {
+            let room = self.flying.len() < IN_FLIGHT.min(usize::from(link.peer.receive_max));
+            tokio::select! {
+                message = self.queue.recv(), if open && room => match message {
+                    Some(message) => self.send(&mut link, message)?,
+                    None => open = false,
+                },
+                turned = link.turn(true, &mut arrived) => {
+                    turned?;
+                    for control in arrived.controls.drain(..) {
+                        self.settle(&control);
+                    }
+                }
+            }
+        }
+        link.disconnect().await;
+        Ok(())
+    }
+
+    fn send(&mut self, link: &mut Link, message: Message) -> Result<(), LinkError> {
+        let size = message.topic.len() + message.payload.len() + OVERHEAD;
+        if size > link.peer.max_packet {
+            self.finish(message, Err(Refused::TooLarge(size)));
+            return Ok(());
+        }
+        let packet_id = link.publish(&message.topic, message.payload.clone(), message.retain)?;
+        self.flying.push_back((packet_id, message));
+        Ok(())
+    }
+
+    fn settle(&mut self, control: &Control) {
+        let Control::Published { packet_id, reason } = *control else {
+            return;
+        };
+        let Some(at) = self.flying.iter().position(|(id, _)| *id == packet_id) else {
+            return;
+        };
+        if let Some((_, message)) = self.flying.remove(at) {
+            let refused = (reason >= 0x80).then_some(Refused::Reason(reason));
+            self.finish(message, refused.map_or(Ok(()), Err));
+        }
+    }
+
+    fn finish(&self, message: Message, result: Result<(), Refused>) {
+        let outcome = if result.is_ok() {
+            "acknowledged"
+        } else {
+            "refused"
+        };
+        self.telemetry.publishes.with_label_values(&[outcome]).inc();
+        if let Err(refused) = result {
+            tracing::warn!(topic = %message.topic, %refused, "a message of the router is lost");
+        }
+        if let Some(done) = message.done {
+            // Nobody waits any more: fine.
+            let _ = done.send(result);
+        }
+    }
+}

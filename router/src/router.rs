@@ -1,0 +1,384 @@
+//! Puts the parts together: `Config` -> [`Router::build`] -> [`Router::run`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use thinglog_schemas::Topics;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::stage::AuditOpener;
+use crate::backoff::Jitter;
+use crate::config::{Config, ConfigError, StartFrom};
+use crate::deliver::share::DecodeCache;
+use crate::deliver::supervise::{Open, OpenError, Supervised};
+use crate::destinations::opener::DestinationOpener;
+use crate::folder::Folder;
+use crate::health::Health;
+use crate::http::Http;
+use crate::levels::Levels;
+use crate::levels::desired::Documents;
+use crate::levels::task::LevelsTask;
+use crate::live::interest::{Interest, InterestTask};
+use crate::live::{self, Live};
+use crate::mqtt::link::{LinkOptions, Subscription};
+use crate::mqtt::publisher::{self, Publisher, PublisherTask};
+use crate::telemetry::Telemetry;
+
+/// Why a router cannot be built. Nothing has been started.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A key of the configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The files of a part cannot be used.
+    #[error("{part}: {reason}")]
+    Open {
+        /// A destination's name, or `audit`.
+        part: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The HTTP address cannot be bound.
+    #[error("http.address {address}: {source}")]
+    Http {
+        /// The configured address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The registry has metrics of these names already.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Why a router stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// HTTP failed.
+    #[error("http: {0}")]
+    Http(std::io::Error),
+    /// A task panicked.
+    #[error("a part of the router ended unexpectedly: {0}")]
+    Task(String),
+}
+
+/// A router, built and not yet running: files are open and locked, HTTP is bound.
+pub struct Router {
+    health: Health,
+    http: Option<Http>,
+    destinations: Vec<(Supervised, Arc<DestinationOpener>)>,
+    audit: (Supervised, Arc<AuditOpener>),
+    levels: Arc<Levels>,
+    levels_task: LevelsTask,
+    publisher: PublisherTask,
+    live: Option<(Live, InterestTask)>,
+}
+
+impl Router {
+    /// Validates the configuration, opens and locks every part's files, binds HTTP. Metrics go to
+    /// `registry`, which `/metrics` shows whole, so other parts of a process may share it.
+    pub fn build(config: Config, registry: &Registry) -> Result<Router, BuildError> {
+        Router::build_with_health(config, registry, Health::new())
+    }
+
+    /// Like [`Router::build`], with a health that other parts of the process share.
+    pub fn build_with_health(
+        config: Config,
+        registry: &Registry,
+        health: Health,
+    ) -> Result<Router, BuildError> {
+        config.validate()?;
+        let topics = Topics::new(&config.root).map_err(|error| ConfigError {
+            key: "root".into(),
+            reason: error.to_string(),
+        })?;
+        Builder::new(config, topics, registry, health)?.build(registry)
+    }
+
+    /// Where HTTP listens, if it does; tells the port when the configuration says 0.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|http| http.address().ok())
+    }
+
+    /// The readiness of the parts, as `/readyz` shows it.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Runs until `shutdown`: then no more is taken, what is in hand is brought in, committed and
+    /// acknowledged, and the connections are closed. Must be called on a tokio runtime.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        // The publisher outlives the parts that publish.
+        let last = CancellationToken::new();
+        let stop = shutdown.child_token();
+        let publisher = tokio::spawn(self.publisher.run(last.clone()));
+        let mut parts = JoinSet::new();
+        if let Some(http) = self.http {
+            parts.spawn(wrap(http.run(stop.clone())));
+        }
+        parts.spawn(infallible(self.levels_task.run(stop.clone())));
+        let (audit, opener) = self.audit;
+        parts.spawn(infallible(audit.run(opener, stop.clone())));
+        for (destination, opener) in self.destinations {
+            let (levels, stop) = (Arc::clone(&self.levels), stop.clone());
+            parts.spawn(infallible(when_complete(
+                levels,
+                stop.clone(),
+                async move {
+                    destination.run(opener, stop).await;
+                },
+            )));
+        }
+        if let Some((live, interest)) = self.live {
+            parts.spawn(infallible(interest.run(stop.clone())));
+            let levels = Arc::clone(&self.levels);
+            let running = live.run(stop.clone());
+            parts.spawn(infallible(when_complete(levels, stop.clone(), running)));
+        }
+        let result = join(&mut parts, &stop).await;
+        last.cancel();
+        let _ = tokio::time::timeout(Duration::from_secs(2), publisher).await;
+        result
+    }
+}
+
+/// No event is judged before the fleet's configuration is complete.
+async fn when_complete(
+    levels: Arc<Levels>,
+    stop: CancellationToken,
+    run: impl Future<Output = ()>,
+) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = levels.complete() => {}
+    }
+    run.await;
+}
+
+async fn infallible(part: impl Future<Output = ()>) -> Result<(), RunError> {
+    part.await;
+    Ok(())
+}
+
+async fn wrap(part: impl Future<Output = std::io::Result<()>>) -> Result<(), RunError> {
+    part.await.map_err(RunError::Http)
+}
+
+/// Waits for every part; the first failure stops the others and is the result.
+async fn join(
+    parts: &mut JoinSet<Result<(), RunError>>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let mut result = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        let ended = ended.unwrap_or_else(|error| Err(RunError::Task(error.to_string())));
+        if ended.is_err() && result.is_ok() {
+            stop.cancel();
+            result = ended;
+        }
+    }
+    result
+}
+
+/// What the parts are made from.
+struct Builder {
+    config: Config,
+    topics: Topics,
+    telemetry: Telemetry,
+    health: Health,
+    shared: Arc<DecodeCache>,
+    jitter: Jitter,
+}
+
+impl Builder {
+    fn new(
+        config: Config,
+        topics: Topics,
+        registry: &Registry,
+        health: Health,
+    ) -> Result<Builder, BuildError> {
+        let telemetry = Telemetry::new(registry)?;
+        // Every destination and audit read each batch; live reads only while somebody watches.
+        let readers = u32::try_from(config.destinations.len() + 1).unwrap_or(u32::MAX);
+        let (hits, misses) = (telemetry.cache_hits.clone(), telemetry.cache_misses.clone());
+        let shared = Arc::new(DecodeCache::new(readers, config.cache_bytes, hits, misses));
+        Ok(Builder {
+            config,
+            topics,
+            telemetry,
+            health,
+            shared,
+            jitter: Jitter::from_system(),
+        })
+    }
+
+    fn build(mut self, registry: &Registry) -> Result<Router, BuildError> {
+        let http = match &self.config.http {
+            Some(config) => Some(
+                Http::bind(config, registry.clone(), self.health.clone()).map_err(|source| {
+                    BuildError::Http {
+                        address: config.address,
+                        source,
+                    }
+                })?,
+            ),
+            None => None,
+        };
+        let (levels, seen) = Levels::new();
+        let (publisher, publisher_task) = publisher::new(
+            self.passing("publisher"),
+            self.telemetry.clone(),
+            self.health.part("publisher"),
+        );
+        let destinations = self.destinations(&levels)?;
+        let audit = self.audit(&levels, &publisher)?;
+        let levels_task = LevelsTask {
+            link: self.passing("levels"),
+            levels: Arc::clone(&levels),
+            seen,
+            publisher,
+            telemetry: self.telemetry.clone(),
+            health: self.health.part("levels"),
+            documents: Documents::default(),
+        };
+        let live = self.config.live.enabled.then(|| self.live(&levels));
+        Ok(Router {
+            health: self.health,
+            http,
+            destinations,
+            audit,
+            levels,
+            levels_task,
+            publisher: publisher_task,
+            live,
+        })
+    }
+
+    fn destinations(
+        &self,
+        levels: &Arc<Levels>,
+    ) -> Result<Vec<(Supervised, Arc<DestinationOpener>)>, BuildError> {
+        let mut destinations = Vec::new();
+        for (name, config) in &self.config.destinations {
+            let opener = DestinationOpener {
+                name: name.clone(),
+                config: config.clone(),
+                folder: self.lock(name)?,
+                levels: Arc::clone(levels),
+                shared: Arc::clone(&self.shared),
+                telemetry: self.telemetry.clone(),
+                books: self.telemetry.books(name),
+            };
+            try_open(name, &opener)?;
+            destinations.push((self.supervised(name, config.start()), Arc::new(opener)));
+        }
+        Ok(destinations)
+    }
+
+    fn audit(
+        &self,
+        levels: &Arc<Levels>,
+        publisher: &Publisher,
+    ) -> Result<(Supervised, Arc<AuditOpener>), BuildError> {
+        let opener = AuditOpener {
+            folder: self.lock("audit")?,
+            quarantine: self.config.folder_of("quarantine"),
+            config: self.config.audit.clone(),
+            topics: self.topics.clone(),
+            levels: Arc::clone(levels),
+            shared: Arc::clone(&self.shared),
+            publisher: publisher.clone(),
+            telemetry: self.telemetry.clone(),
+            books: self.telemetry.books("audit"),
+        };
+        try_open("audit", &opener)?;
+        Ok((
+            self.supervised("audit", &self.config.audit.from),
+            Arc::new(opener),
+        ))
+    }
+
+    fn live(&mut self, levels: &Arc<Levels>) -> (Live, InterestTask) {
+        let (sender, interest) = watch::channel(Arc::new(Interest::default()));
+        let mut link = self.passing("live");
+        link.window_bytes = link.window_bytes.min(live::WINDOW);
+        let live = Live {
+            link,
+            topics: self.topics.clone(),
+            levels: Arc::clone(levels),
+            shared: Arc::clone(&self.shared),
+            telemetry: self.telemetry.clone(),
+            skip_behind: Duration::from_secs(self.config.live.skip_behind_s),
+            health: self.health.part("live"),
+            interest,
+        };
+        // Nobody watching is a fine state to be in.
+        live.health.ready();
+        let task = InterestTask {
+            link: self.passing("interest"),
+            interest: sender,
+            health: self.health.part("interest"),
+        };
+        (live, task)
+    }
+
+    fn lock(&self, part: &str) -> Result<Folder, BuildError> {
+        let path: PathBuf = self.config.folder_of(part);
+        Folder::lock(&path).map_err(|error| open_error(part, &error))
+    }
+
+    fn supervised(&self, name: &str, from: &StartFrom) -> Supervised {
+        let client_id = format!("thinglog-router/{name}");
+        Supervised {
+            name: name.to_owned(),
+            link: self.link(client_id, true),
+            subscription: Subscription {
+                filter: self.topics.all_logs(),
+                from: Some(from.property()),
+                retained: false,
+            },
+            books: self.telemetry.books(name),
+            metrics: self.telemetry.consumer(name),
+            connected: self.health.part(&format!("{name} subscription")),
+            working: self.health.part(name),
+        }
+    }
+
+    /// A session that leaves nothing behind. Its client id is random, so that any number of routers
+    /// can serve one broker.
+    fn passing(&mut self, what: &str) -> LinkOptions {
+        let client_id = format!("thinglog-router/{what}-{:016x}", self.jitter.next());
+        self.link(client_id, false)
+    }
+
+    fn link(&self, client_id: String, persistent: bool) -> LinkOptions {
+        LinkOptions {
+            endpoint: self.config.broker.clone(),
+            client_id,
+            persistent,
+            window_packets: self.config.window_packets,
+            window_bytes: self.config.window_bytes,
+            topics: self.topics.clone(),
+        }
+    }
+}
+
+/// Recovers a part's files once before anything runs, so that damage is an error of the start.
+fn try_open<O: Open>(part: &str, opener: &O) -> Result<(), BuildError> {
+    opener
+        .open()
+        .map(drop)
+        .map_err(|error| open_error(part, &error))
+}
+
+fn open_error(part: &str, error: &OpenError) -> BuildError {
+    BuildError::Open {
+        part: part.to_owned(),
+        reason: error.to_string(),
+    }
+}
