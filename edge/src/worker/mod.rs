@@ -104,8 +104,14 @@ impl Worker {
     }
 
     /// Runs until it is asked to stop.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         let _ending = Ending(self.shared.clone());
+        // Declared after it, so gone before it: whoever waited finds the spool unlocked.
+        let mut worker = self;
+        worker.work().await;
+    }
+
+    async fn work(&mut self) {
         self.restore();
         loop {
             let now = clock::now();
