@@ -9,6 +9,8 @@
 
 pub(crate) mod dir;
 pub(crate) mod record;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -9,7 +9,10 @@ use std::{
 use thinglog_schemas::config::{Desired, Limits, Reported, Upload};
 
 use super::Worker;
-use crate::levels::{Levels, Now};
+use crate::{
+    clock,
+    levels::{Levels, Now},
+};
 
 /// After connecting nothing is sent until the configuration came, or the subscription is answered
 /// and this has passed, or [`CONFIGURE_WITHIN`]: a level that was set while the device was away holds
@@ -97,7 +100,7 @@ impl Worker {
             return;
         };
         if let Some((desired, received)) = spool.dir().desired() {
-            let now = super::now();
+            let now = clock::now();
             self.apply_settings(&desired.upload, &desired.limits);
             self.change_levels(|levels| levels.restore(desired, received, now), false);
         }
