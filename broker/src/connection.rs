@@ -75,7 +75,8 @@ pub(crate) async fn serve<S>(
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     debug!(client = &*driver.client.session.client_id, %address, present = ack.session_present, "connected");
     let close = driver.run().await;
-    finish(&driver.client, close);
+    log_end(&driver.client, close);
+    hub.detach(&driver.client.session, connection, close.polite);
 }
 
 /// Reads the first packet; `Err(None)` when the peer left without a word.
@@ -178,10 +179,8 @@ fn admit(
         max_packet: hub.config.limits.packet_bytes,
         topic_alias_max: TOPIC_ALIASES,
     };
-    Ok((
-        Client::new(hub.clone(), attached.session, connection, connect, address),
-        ack,
-    ))
+    let client = Client::new(hub.clone(), attached, connection, connect, address);
+    Ok((client, ack))
 }
 
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
@@ -230,7 +229,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
     /// Runs until the connection is to end; says why.
     async fn run(&mut self) -> Close {
         let hub = self.client.hub.clone();
-        let session = self.client.session.clone();
+        let (session, wake) = (self.client.session.clone(), self.client.wake.clone());
         let mut journal = hub.journal_settled.clone();
         let mut state = hub.state.settled();
         let mut heard = Instant::now();
@@ -241,10 +240,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
             self.client.take_input(&mut self.input);
             self.client.settle();
             if self.client.fill() {
-                session.wake.notify_one();
+                wake.notify_one();
             }
             if let Some(close) = self.client.closing {
-                self.say_goodbye().await;
+                self.say_goodbye(close).await;
                 return close;
             }
             self.trim();
@@ -270,7 +269,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 changed = state.changed(), if awaits_state => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");
                 },
-                () = session.wake.notified() => {}
+                () = wake.notified() => {}
                 read = next_chunk(&mut self.client.feed) => match read {
                     Ok(Some(chunk)) => if let Some(feed) = &mut self.client.feed { feed.resume(chunk) },
                     Ok(None) => {}
@@ -305,7 +304,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         }
     }
 
-    async fn say_goodbye(&mut self) {
+    /// Sends what is ready; after DISCONNECT nothing may follow (MQTT 5.0 section 3.14.4).
+    async fn say_goodbye(&mut self, close: Close) {
+        if close.reason != Reason::Success && self.client.version() == Version::V5 {
+            codec::write_disconnect(close.reason, close.text, &mut self.client.out);
+        }
         let _ = timeout(GOODBYE, self.writer.write_all_buf(&mut self.client.out)).await;
         let _ = timeout(GOODBYE, self.writer.shutdown()).await;
     }
@@ -331,42 +334,10 @@ async fn next_chunk(feed: &mut Option<Feed>) -> Result<Option<thinglog_journal::
     }
 }
 
-/// Gives the session back and sees to the last will.
-fn finish(client: &Client, close: Close) {
-    let session = &client.session;
-    let hub = &client.hub;
+fn log_end(client: &Client, close: Close) {
+    let client = &*client.session.client_id;
     match close.reason {
-        Reason::Success => debug!(
-            client = &*session.client_id,
-            reason = close.text,
-            "disconnected"
-        ),
-        _ => info!(
-            client = &*session.client_id,
-            reason = close.text,
-            "disconnected"
-        ),
+        Reason::Success => debug!(client, reason = close.text, "disconnected"),
+        _ => info!(client, reason = close.text, "disconnected"),
     }
-    let Some(will) = hub
-        .detach(session, client.connection)
-        .filter(|_| !close.polite)
-    else {
-        return;
-    };
-    if will.delay == 0 || !session.inner.lock().is_persistent() {
-        hub.publish_will(&session.client_id, will);
-        return;
-    }
-    let (hub, session) = (hub.clone(), session.clone());
-    tokio::spawn(async move {
-        let (since, expiry) = {
-            let inner = session.inner.lock();
-            (inner.disconnected_at, inner.expiry)
-        };
-        tokio::time::sleep(Duration::from_secs(u64::from(will.delay.min(expiry)))).await;
-        let still_away = session.inner.lock().disconnected_at == since;
-        if still_away {
-            hub.publish_will(&session.client_id, will);
-        }
-    });
 }

@@ -15,7 +15,7 @@ use crate::{
     message::{Message, expiry_time},
     record::{Record, client_hash},
     retained::{Scan, Step},
-    session::{Inner, Queued, Session},
+    session::{ConnectionId, Inner, Queued, Session},
     state::Kind,
     trie::{SessionKey, Subscription},
 };
@@ -26,10 +26,10 @@ const MAX_LEVELS: usize = 128;
 const SCAN_BUDGET: usize = 2_000;
 
 impl Hub {
-    /// Subscribes; gives the code for SUBACK.
+    /// Subscribes for the connection that owns the session; gives the code for SUBACK.
     pub(crate) fn subscribe(
         &self,
-        session: &Session,
+        (session, connection): (&Session, ConnectionId),
         filter: &Filter,
         id: Option<u32>,
         from: Option<&str>,
@@ -46,13 +46,22 @@ impl Hub {
             retain_as_published: filter.retain_as_published,
             id,
         };
+        // Looked up before the locks: it may read a file.
+        let starts = may_be_durable(&filter.path, &self.durable_filters)
+            && session.inner.lock().cursor.is_none();
+        let start = starts.then(|| self.start_offset(from));
+        // A session that ends meanwhile would leave the subscription behind.
+        let _handover = self.handover.lock();
         let mut inner = session.inner.lock();
+        if inner.owner != connection {
+            return Reason::Unspecified as u8;
+        }
         let is_new = !inner.subscriptions.contains_key(&filter.path);
         if is_new && inner.subscriptions.len() >= self.config.limits.subscriptions {
             return Reason::QuotaExceeded as u8;
         }
-        if inner.cursor.is_none() && may_be_durable(&filter.path, &self.durable_filters) {
-            let Some(start) = self.start_offset(from) else {
+        if let Some(start) = start {
+            let Some(start) = start else {
                 return Reason::Unspecified as u8;
             };
             inner.cursor = Some(Cursor::at(start));
@@ -62,6 +71,8 @@ impl Hub {
             .subscriptions
             .insert(filter.path.clone(), subscription.clone());
         if filter.retain_handling == 0 || (filter.retain_handling == 1 && is_new) {
+            // A walk that is under way starts again, so that there is one at most for a subscription.
+            inner.scans.retain(|(scan, _)| scan.filter != filter.path);
             inner
                 .scans
                 .push_back((Scan::new(&filter.path), subscription.clone()));
@@ -97,9 +108,14 @@ impl Hub {
     }
 
     /// Unsubscribes; false when there was no such subscription.
-    pub(crate) fn unsubscribe(&self, session: &Session, filter: &str) -> bool {
+    pub(crate) fn unsubscribe(
+        &self,
+        (session, connection): (&Session, ConnectionId),
+        filter: &str,
+    ) -> bool {
+        let _handover = self.handover.lock();
         let mut inner = session.inner.lock();
-        if inner.subscriptions.remove(filter).is_none() {
+        if inner.owner != connection || inner.subscriptions.remove(filter).is_none() {
             return false;
         }
         inner.scans.retain(|(scan, _)| scan.filter != filter);
@@ -210,22 +226,22 @@ impl Hub {
             return;
         }
         let fits = inner.queue.push(queued, &self.config.limits);
-        drop(inner);
         if fits {
-            session.wake.notify_one();
-        } else {
+            inner.wake.notify_one();
+        }
+        drop(inner);
+        if !fits {
             self.telemetry
                 .dropped(&session.client_id, "session queue full");
         }
     }
 
     /// Moves retained messages for new subscriptions into the session's queue while it is short.
-    /// True when some are left.
-    pub(crate) fn pump_retained(&self, inner: &mut Inner, now: u64) -> bool {
+    pub(crate) fn pump_retained(&self, inner: &mut Inner, now: u64) {
         let mut budget = SCAN_BUDGET;
         while inner.queue.is_short() {
             let Some((mut scan, subscription)) = inner.scans.pop_front() else {
-                return false;
+                return;
             };
             let step = self.retained.lock().next(&mut scan, now, &mut budget);
             if let Step::Found(message) = &step {
@@ -240,10 +256,9 @@ impl Hub {
                 inner.scans.push_front((scan, subscription));
             }
             if matches!(step, Step::Later) {
-                return true;
+                return;
             }
         }
-        !inner.scans.is_empty()
     }
 
     /// Publishes a will, whatever its topic.
