@@ -135,6 +135,12 @@ impl Broker {
         })
     }
 
+    /// What its connections share, for tests that need no socket.
+    #[cfg(test)]
+    pub(crate) fn hub(self) -> Arc<Hub> {
+        self.hub
+    }
+
     /// Where it listens; the port is the real one when 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address

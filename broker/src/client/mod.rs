@@ -202,3 +202,6 @@ impl Client {
         self.close(error.reason, error.text);
     }
 }
+
+#[cfg(test)]
+mod tests;
