@@ -23,6 +23,8 @@ use crate::{
 /// Input buffer of a quiet client, and of a busy one.
 const QUIET: usize = 4 << 10;
 const BUSY: usize = 64 << 10;
+/// So many small reads in a row make a busy client quiet.
+const QUIET_READS: u32 = 64;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -68,6 +70,8 @@ pub(crate) async fn serve<S>(
         reader,
         writer,
         input,
+        is_busy: false,
+        small_reads: 0,
         keep_alive: connect.keep_alive,
         sent: hub.telemetry.sent_bytes(),
         shutdown,
@@ -220,6 +224,10 @@ struct Driver<R, W> {
     reader: R,
     writer: W,
     input: BytesMut,
+    /// A read filled the buffer: the next one is to be larger.
+    is_busy: bool,
+    /// Reads in a row that a quiet client's buffer would have held.
+    small_reads: u32,
     keep_alive: u16,
     sent: IntCounter,
     shutdown: CancellationToken,
@@ -247,14 +255,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 return close;
             }
             self.trim();
-            let takes_input = self.client.takes_input();
+            // A client whose packets have to wait is heard all the same, as far as the buffer goes.
+            let hears = self.client.takes_input() || self.input.len() < BUSY;
+            if !hears {
+                heard = Instant::now();
+            }
             let has_output = !self.client.out.is_empty();
             let (awaits_journal, awaits_state) =
                 (self.client.awaits_journal(), self.client.awaits_state());
             tokio::select! {
-                read = self.reader.read_buf(&mut self.input), if takes_input => match read {
+                read = self.reader.read_buf(&mut self.input), if hears => match read {
                     Ok(0) => return closed("the client closed the connection"),
-                    Ok(_) => heard = Instant::now(),
+                    Ok(bytes) => {
+                        heard = Instant::now();
+                        self.measure(bytes);
+                    }
                     Err(_) => return closed("the connection broke"),
                 },
                 written = self.writer.write_buf(&mut self.client.out), if has_output => {
@@ -286,18 +301,28 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         }
     }
 
+    /// Learns from a read how much the client sends at once.
+    fn measure(&mut self, bytes: usize) {
+        if self.input.len() == self.input.capacity() {
+            self.is_busy = true;
+        }
+        self.small_reads = match bytes {
+            0..QUIET if self.is_busy => self.small_reads + 1,
+            _ => 0,
+        };
+    }
+
     /// Keeps buffers in proportion to what the client does.
     fn trim(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > BUSY {
+        let is_quiet = self.small_reads >= QUIET_READS;
+        if self.input.is_empty() && (is_quiet || self.input.capacity() > 2 * BUSY) {
             self.input = BytesMut::new();
+            self.small_reads = 0;
+            self.is_busy &= !is_quiet;
         }
         if self.input.capacity() - self.input.len() < QUIET / 4 {
-            let more = if self.input.len() >= QUIET {
-                BUSY
-            } else {
-                QUIET
-            };
-            self.input.reserve(more);
+            let is_busy = self.is_busy || self.input.len() >= QUIET;
+            self.input.reserve(if is_busy { BUSY } else { QUIET });
         }
         if self.client.out.is_empty() && self.client.out.capacity() > 4 * BUSY {
             self.client.out = BytesMut::new();

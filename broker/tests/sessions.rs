@@ -211,3 +211,31 @@ async fn a_delayed_will_does_not_keep_a_stopped_broker_open() {
     let broker = Running::start(dir.path()).await;
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_but_speaks_is_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Running::start(dir.path()).await;
+    let mut reader = Raw::open(broker.address).await;
+    // MQTT 3.1.1, clean session, keep alive 2 s: silence ends the connection after 3.
+    reader
+        .send(0x10, b"\0\x04MQTT\x04\x02\0\x02\0\x06reader")
+        .await;
+    reader.packet().await;
+    reader.subscribe("thinglog/logs/#").await;
+    // More than the sockets' buffers and the broker's hold.
+    let payload = "x".repeat(1_000_000);
+    for _ in 0..12 {
+        publish(&broker, LOG, &payload).await;
+    }
+    let mut pings = tokio::time::interval(std::time::Duration::from_millis(250));
+    for _ in 0..15 {
+        pings.tick().await;
+        reader.send(0xC0, &[]).await;
+    }
+    let mut answers = 0;
+    while answers < 15 {
+        answers += usize::from(reader.packet().await[0] == 0xD0);
+    }
+    broker.stop().await;
+}

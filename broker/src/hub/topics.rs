@@ -185,26 +185,27 @@ impl Hub {
                 if subscription.no_local && self.is_client(key, message.client) {
                     return;
                 }
-                match wanted.iter_mut().find(|(other, _)| *other == key) {
-                    Some((_, queued)) => {
-                        queued.qos = queued.qos.max(qos);
-                        queued.retain |= retain;
-                        queued.ids.extend(ids);
-                    }
-                    None => wanted.push((
-                        key,
-                        Queued {
-                            message: message.clone(),
-                            qos,
-                            retain,
-                            ids: ids.collect(),
-                        },
-                    )),
-                }
+                let queued = Queued {
+                    message: message.clone(),
+                    qos,
+                    retain,
+                    ids: ids.collect(),
+                };
+                wanted.push((key, queued));
             });
         if wanted.is_empty() {
             return;
         }
+        wanted.sort_by_key(|(key, _)| *key);
+        wanted.dedup_by(|(key, more), (before, queued)| {
+            let is_same = key == before;
+            if is_same {
+                queued.qos = queued.qos.max(more.qos);
+                queued.retain |= more.retain;
+                queued.ids.append(&mut more.ids);
+            }
+            is_same
+        });
         let by_key = self.by_key.read();
         for (key, queued) in wanted {
             if let Some(session) = by_key.get(&key) {
