@@ -31,5 +31,5 @@ mod telemetry;
 mod trie;
 mod window;
 
-pub use config::{Config, ConfigError, Limits, Retention};
+pub use config::{Config, ConfigError, Limits, OnFull, Retention};
 pub use server::{Broker, StartError};

@@ -5,6 +5,7 @@
 mod harness;
 
 use harness::{Raw, Running, put_text};
+use thinglog_broker::{Config, OnFull};
 
 const LOG: &str = "thinglog/logs/lamp/app";
 const REQUEST: &str = "thinglog/request/lamp";
@@ -34,10 +35,14 @@ async fn publish(broker: &Running, topic: &str, payload: &str) {
     writer.publish(topic, payload, false).await;
 }
 
-/// Packet id of a QoS 1 PUBLISH of less than 16 KiB.
+/// Packet id of a QoS 1 PUBLISH over 3.1.1, or over 5.0.
 fn pkid(packet: &[u8]) -> u16 {
     assert_eq!(packet[0] & 0xF6, 0x32, "not a QoS 1 PUBLISH: {packet:02x?}");
-    let topic = if packet[1] & 0x80 == 0 { 2 } else { 3 };
+    let lengths = packet[1..]
+        .iter()
+        .position(|byte| byte & 0x80 == 0)
+        .unwrap();
+    let topic = 2 + lengths;
     let length = usize::from(u16::from_be_bytes([packet[topic], packet[topic + 1]]));
     u16::from_be_bytes([packet[topic + 2 + length], packet[topic + 3 + length]])
 }
@@ -236,6 +241,39 @@ async fn a_client_that_reads_nothing_but_speaks_is_alive() {
     let mut answers = 0;
     while answers < 15 {
         answers += usize::from(reader.packet().await[0] == 0xD0);
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_refuses_when_full_takes_more_once_all_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: dir.path().to_owned(),
+        ..Config::default()
+    };
+    config.retention.bytes = 1 << 20;
+    config.retention.on_full = OnFull::Refuse;
+    config.limits.packet_bytes = 200 << 10;
+    let broker = Running::start_with(config).await;
+    let (mut reader, _) = Raw::connect(broker.address, 4, "reader", false).await;
+    reader.subscribe("thinglog/logs/#").await;
+    let payload = "x".repeat(100_000);
+    let mut body = Vec::new();
+    put_text(&mut body, LOG);
+    body.extend([0, 9]);
+    body.extend_from_slice(payload.as_bytes());
+    let mut stored = 0;
+    // Refused publishes end their connection and are tried again, as a publisher would.
+    while stored < 30 {
+        let (mut writer, _) = Raw::connect(broker.address, 4, "writer", true).await;
+        writer.send(0x32, &body).await;
+        if writer.answer().await == Some(vec![0x40, 2, 0, 9]) {
+            let delivery = reader.packet().await;
+            reader.acknowledge(pkid(&delivery)).await;
+            stored += 1;
+        }
     }
     broker.stop().await;
 }

@@ -138,3 +138,45 @@ async fn unacknowledged_messages_are_bounded_by_the_bytes_of_a_session() {
     }
     assert!(client.session.inner.lock().window.bytes() < 5_000);
 }
+
+#[tokio::test]
+async fn overlapping_subscriptions_make_one_delivery_of_the_highest_qos() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), Limits::default()).await;
+    let clients: Vec<Client> = (1..4)
+        .map(|n| connect(&hub, &format!("reader {n}"), n, true))
+        .collect();
+    for filter in ["request/#", "request/a", "+/a"] {
+        for client in &clients {
+            subscribe(client, filter);
+        }
+    }
+    hub.publish(message("request/a", 1, false)).unwrap();
+    for client in &clients {
+        let mut inner = client.session.inner.lock();
+        assert_eq!(inner.queue.pop().map(|queued| queued.qos), Some(1));
+        assert!(inner.queue.pop().is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_is_unread_is_known_by_the_slowest_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), Limits::default()).await;
+    assert_eq!(hub.unread_from(), None);
+    let fast = connect(&hub, "fast", 1, true);
+    let slow = connect(&hub, "slow", 2, true);
+    for client in [&fast, &slow] {
+        subscribe(client, "thinglog/logs/#");
+    }
+    if let Some(cursor) = &mut fast.session.inner.lock().cursor {
+        cursor.done(0..7);
+    }
+    assert_eq!(hub.unread_from(), Some(0));
+    hub.detach(&slow.session, 2, true);
+    assert_eq!(
+        hub.unread_from(),
+        Some(0),
+        "a session that is away still counts"
+    );
+}

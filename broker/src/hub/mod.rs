@@ -49,6 +49,9 @@ pub(crate) struct Hub {
     by_key: RwLock<HashMap<SessionKey, Arc<Session>>>,
     trie: RwLock<Trie>,
     retained: Mutex<Retained>,
+    /// Held while a retained message is set and routed, so that subscribers see the values of a topic
+    /// in the order in which they replaced each other. Taken before all locks but `handover`.
+    retaining: Mutex<()>,
     /// Journal offsets below this may have been unread by sessions that were lost.
     lost_below: u64,
     next_key: AtomicU64,
@@ -95,6 +98,7 @@ impl Hub {
             by_key: RwLock::default(),
             trie: RwLock::default(),
             retained: Mutex::default(),
+            retaining: Mutex::default(),
             lost_below: loaded.lost_below,
             next_key: AtomicU64::new(1),
             config,

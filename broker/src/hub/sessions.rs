@@ -173,6 +173,15 @@ impl Hub {
         }
     }
 
+    /// The oldest offset that some session has still to read; `None` when no session reads the log.
+    pub(crate) fn unread_from(&self) -> Option<u64> {
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        let positions = sessions
+            .iter()
+            .filter_map(|session| Some(session.inner.lock().cursor.as_ref()?.position()));
+        positions.min()
+    }
+
     /// Sends the will of a disconnected client that is due, forgets the session when its time is over.
     fn see_to_absent(&self, session: &Arc<Session>, now: u64) {
         let longest = self.config.limits.session_seconds;

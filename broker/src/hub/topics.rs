@@ -139,7 +139,9 @@ impl Hub {
     pub(crate) fn publish(&self, message: Message) -> Result<Wait, Reason> {
         let message = Arc::new(message);
         let mut wait = Wait::Nothing;
+        let mut _in_order = None;
         if message.retain {
+            _in_order = Some(self.retaining.lock());
             let mut retained = self.retained.lock();
             if !message.payload.is_empty() && !retained.has_room(&message, &self.config.limits) {
                 return Err(Reason::QuotaExceeded);
@@ -151,6 +153,15 @@ impl Hub {
         }
         self.route(&message);
         Ok(wait)
+    }
+
+    /// Removes retained messages whose time is over, from memory and disk.
+    pub(crate) fn remove_expired(&self, now: u64) {
+        let mut retained = self.retained.lock();
+        for topic in retained.remove_expired(now) {
+            self.state.change(Kind::Retained, &topic, None);
+        }
+        self.telemetry.retained.set(retained.len() as i64);
     }
 
     fn store_retained(&self, message: &Message) -> u64 {
@@ -310,6 +321,7 @@ impl Hub {
             client: 0,
             properties: Bytes::new(),
         });
+        let _in_order = self.retaining.lock();
         self.retained.lock().set(message.clone());
         self.route(&message);
     }

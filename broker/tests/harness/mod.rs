@@ -128,7 +128,14 @@ impl Raw {
             .expect("connection closed")
     }
 
-    pub(crate) async fn read(&mut self) -> Option<Vec<u8>> {
+    /// The next packet, or `None` when the connection ends instead.
+    pub(crate) async fn answer(&mut self) -> Option<Vec<u8>> {
+        timeout(Duration::from_secs(10), self.read())
+            .await
+            .expect("neither a packet nor an end in time")
+    }
+
+    async fn read(&mut self) -> Option<Vec<u8>> {
         let mut packet = vec![self.0.read_u8().await.ok()?];
         let (mut length, mut shift) = (0usize, 0);
         loop {
