@@ -273,3 +273,28 @@ async fn an_address_beyond_loopback_needs_to_be_asked_for() {
     let error = config.validate().unwrap_err().to_string();
     assert!(error.contains("--insecure"), "{error}");
 }
+
+#[tokio::test]
+async fn nothing_follows_the_disconnect_of_the_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Running::start(dir.path()).await;
+    let (mut raw, _) = Raw::connect(broker.address, 5, "raw", true).await;
+    // A publish at QoS 1 and, behind it, a packet that only servers send.
+    raw.send_bytes(b"\x32\x06\0\x01a\0\x09\0\x20\x02\0\0").await;
+    assert_eq!(raw.packet().await, [0x40, 2, 0, 9]);
+    let disconnect = raw.packet().await;
+    assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x82));
+    assert_eq!(raw.answer().await, None);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscription_identifier_of_0_is_a_protocol_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Running::start(dir.path()).await;
+    let (mut raw, _) = Raw::connect(broker.address, 5, "raw", true).await;
+    raw.send(0x82, b"\0\x05\x02\x0B\0\0\x01a\x01").await;
+    let disconnect = raw.packet().await;
+    assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x82));
+    broker.stop().await;
+}

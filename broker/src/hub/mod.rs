@@ -1,5 +1,6 @@
 //! What connections share: sessions, subscriptions, retained messages, the journal and the state on
-//! disk. Every method is quick and none blocks on the disk.
+//! disk. Every method is quick and none waits for the disk, but for a subscription that starts at a
+//! point in time: finding that reads a few blocks of the journal, under no lock.
 
 mod sessions;
 mod topics;
