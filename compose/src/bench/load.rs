@@ -23,7 +23,6 @@ use super::input::Input;
 /// What the publishers did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Published {
-    pub(super) events: u64,
     pub(super) wire_bytes: u64,
 }
 
@@ -62,7 +61,6 @@ pub(super) async fn publish(plan: &Plan) -> anyhow::Result<Published> {
         done??;
     }
     Ok(Published {
-        events: plan.events,
         wire_bytes: wire.load(Ordering::Relaxed),
     })
 }

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Options of `thinglog bench`.
 #[derive(Args, Clone, Debug)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// How events are published.
     #[arg(long, value_enum, default_value = "both")]
     mode: Mode,
@@ -80,7 +80,7 @@ enum Mode {
 }
 
 /// Runs the benchmark and prints its figures.
-pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let input = match &args.input {
         Some(path) => Input::from_file(path)?,
         None => Input::synthetic(args.size),
@@ -209,10 +209,7 @@ async fn publish_batches(plan: &Plan) -> anyhow::Result<Published> {
         let plan = plan.clone();
         threads.push(std::thread::spawn(move || publish_device(&plan, device)));
     }
-    let mut published = Published {
-        events: plan.events,
-        wire_bytes: 0,
-    };
+    let mut published = Published { wire_bytes: 0 };
     for thread in threads {
         let bytes = thread
             .join()
