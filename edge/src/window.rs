@@ -32,6 +32,7 @@ enum State {
 pub(crate) struct Window {
     slots: VecDeque<Slot>,
     limit: usize,
+    max_bytes: usize,
     /// Payload bytes of all slots.
     bytes: usize,
     /// Batches ever handed to a connection.
@@ -39,11 +40,12 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// At most `limit` batches (at least one).
-    pub(crate) fn new(limit: usize) -> Window {
+    /// At most `limit` batches and about `max_bytes` of payload (always one batch).
+    pub(crate) fn new(limit: usize, max_bytes: usize) -> Window {
         Window {
             slots: VecDeque::new(),
             limit: limit.max(1),
+            max_bytes,
             bytes: 0,
             handed: 0,
         }
@@ -51,7 +53,8 @@ impl Window {
 
     /// Whether another batch may enter.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() < self.limit
+        let full = self.slots.len() >= self.limit || self.bytes >= self.max_bytes;
+        !full || self.slots.is_empty()
     }
 
     /// Nothing is unacknowledged.
@@ -213,7 +216,7 @@ mod tests {
     }
 
     fn window(count: u64) -> Window {
-        let mut window = Window::new(16);
+        let mut window = Window::new(16, 1 << 20);
         for number in 0..count {
             window.push(sealed(number), Some(number + 1));
         }
@@ -340,7 +343,7 @@ mod tests {
         fn only_what_was_acknowledged_is_released_and_in_order(
             steps in proptest::collection::vec(step(), 1..300)
         ) {
-            let mut window = Window::new(8);
+            let mut window = Window::new(8, 1 << 20);
             let (mut pushed, mut next_released, mut pkid) = (0u64, 0u64, 0u16);
             let mut on_the_wire: Vec<(u16, u64)> = Vec::new();
             let mut acknowledged = std::collections::HashSet::new();

@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use support::{Answer, Broker, LIMIT};
 use thinglog_edge::{BuildError, Builder, Publisher, Record, SpoolError};
@@ -73,6 +77,8 @@ fn what_was_sent_and_not_acknowledged_is_repeated_by_the_next_process_with_the_s
     let publisher = builder(broker.address, dir.path()).start().unwrap();
     let again = broker.wait(|state| state.acknowledged().first().cloned());
     assert_eq!(sent, again);
+    // On its way to the publisher; closing does not wait for what is safe on disk.
+    until(|| publisher.counters().acknowledged == 10);
     publisher.close_blocking(LIMIT);
     drop(publisher);
 
@@ -111,7 +117,11 @@ fn a_full_spool_keeps_its_cap_and_what_is_grave_and_declares_the_rest() {
     }
     publisher.emit(Record::new("app", Severity::ERROR, "grave at last"));
     assert!(publisher.flush_blocking(LIMIT));
-    assert!(publisher.counters().spool_bytes > CAP / 2);
+    assert!(
+        publisher.counters().spool_bytes > CAP / 2,
+        "{:?}",
+        publisher.counters()
+    );
     let broker = Broker::at(address);
     broker.wait(|state| {
         let events = state.events();
@@ -130,6 +140,14 @@ fn a_full_spool_keeps_its_cap_and_what_is_grave_and_declares_the_rest() {
     });
     assert_eq!(grave, 11);
     assert!(publisher.counters().dropped > 0);
+}
+
+fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain");
+        std::thread::yield_now();
+    }
 }
 
 fn letter(seed: &mut u64) -> char {

@@ -82,10 +82,10 @@ impl Worker {
         boot: u64,
     ) -> Worker {
         let now = clock::mono();
-        let kept = spool.as_ref().is_some_and(|s| s.dir().desired().is_some());
-        Worker {
-            remote: Remote::new(kept, now),
-            outbox: Outbox::new(spool, INFLIGHT, boot),
+        let kept = spool.as_ref().and_then(|spool| spool.dir().desired());
+        let mut worker = Worker {
+            remote: Remote::new(kept.is_some(), now),
+            outbox: Outbox::new(spool, INFLIGHT, settings.batching.memory_bytes, boot),
             shared,
             topics,
             link: None,
@@ -100,7 +100,11 @@ impl Worker {
             last_progress: now,
             farewell_until: None,
             complained: false,
+        };
+        if let Some((desired, received)) = kept {
+            worker.restore(desired, received);
         }
+        worker
     }
 
     /// Runs until it is asked to stop.
@@ -112,7 +116,6 @@ impl Worker {
     }
 
     async fn work(&mut self) {
-        self.restore();
         loop {
             let now = clock::now();
             let more = self.pass(now);

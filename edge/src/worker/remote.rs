@@ -95,15 +95,10 @@ impl Remote {
 
 impl Worker {
     /// Puts the configuration of the last run in force, before there is any network.
-    pub(super) fn restore(&mut self) {
-        let Some(spool) = &self.outbox.spool else {
-            return;
-        };
-        if let Some((desired, received)) = spool.dir().desired() {
-            let now = clock::now();
-            self.apply_settings(&desired.upload, &desired.limits);
-            self.change_levels(|levels| levels.restore(desired, received, now), false);
-        }
+    pub(super) fn restore(&mut self, desired: Desired, received: u64) {
+        let now = clock::now();
+        self.apply_settings(&desired.upload, &desired.limits);
+        self.change_levels(|levels| levels.restore(desired, received, now), false);
     }
 
     /// A document arrived. An empty one means there is none; one that cannot be read changes nothing.
