@@ -36,7 +36,11 @@ struct Plain {
 impl Plain {
     fn start(n: usize, broker: SocketAddr, stop: &Arc<AtomicBool>) -> Plain {
         let device = format!("plain-{n}");
-        let version = if n % 2 == 0 { Version::V4 } else { Version::V5 };
+        let version = if n.is_multiple_of(2) {
+            Version::V4
+        } else {
+            Version::V5
+        };
         let (name, stop) = (device.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
             let mut acknowledged = BTreeSet::new();

@@ -29,7 +29,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut number = 0u64;
     loop {
         for _ in 0..BURST {
-            let source = if number % 3 == 0 { "main" } else { "sensor" };
+            let source = if number.is_multiple_of(3) {
+                "main"
+            } else {
+                "sensor"
+            };
             let message = format!("{device}/{generation}/{number}");
             if !publisher.emit_blocking(Record::new(source, Severity::INFO, message)) {
                 return Err("the publisher ended".into());
