@@ -336,8 +336,16 @@ fn finish(client: &Client, close: Close) {
     let session = &client.session;
     let hub = &client.hub;
     match close.reason {
-        Reason::Success => debug!(client = &*session.client_id, close.text, "disconnected"),
-        _ => info!(client = &*session.client_id, close.text, "disconnected"),
+        Reason::Success => debug!(
+            client = &*session.client_id,
+            reason = close.text,
+            "disconnected"
+        ),
+        _ => info!(
+            client = &*session.client_id,
+            reason = close.text,
+            "disconnected"
+        ),
     }
     let Some(will) = hub
         .detach(session, client.connection)

@@ -1,1 +1,103 @@
-fn main() {}
+//! `thinglog`: broker, router and command line in one binary. This crate reads the configuration,
+//! puts the parts together and watches over them; it decides nothing about events.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod banner;
+mod bench;
+mod check;
+mod cli;
+mod config;
+mod demo;
+mod line;
+mod logging;
+mod serve;
+mod supervise;
+mod tail;
+
+use std::{
+    io::{Write, stdout},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command};
+use config::Loaded;
+use thinglog_schemas::Topics;
+use tokio::sync::watch;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let file = cli.config.as_deref();
+    let done = match cli.command {
+        Command::Up(up) => serve::up(file, &up),
+        Command::Broker(run) => serve::broker(file, &run),
+        Command::Router(run) => serve::router(file, &run),
+        Command::Tail(tail) => run_tail(file, &tail),
+        Command::Check(check) => run_check(check.file.as_deref().or(file), check.insecure),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Completions { shell } => print_completions(shell),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("thinglog: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration, or an error that lists all that is wrong with it.
+fn load(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
+    config::load(file, insecure).map_err(|errors| {
+        let complaint = check::complaint(&errors);
+        anyhow::anyhow!(
+            "the configuration cannot be used:\n{}",
+            complaint.trim_end()
+        )
+    })
+}
+
+fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
+    match config::load(file, insecure) {
+        Ok(loaded) => {
+            say(&check::summary(&loaded));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(errors) => {
+            eprint!("{}", check::complaint(&errors));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn run_tail(file: Option<&Path>, args: &cli::Tail) -> anyhow::Result<ExitCode> {
+    let loaded = load(file, true)?;
+    let topics = Topics::new(&loaded.config.router.root)?;
+    let address = loaded.broker_address();
+    let options = tail::options(args, &topics, &address)?;
+    let (subscribed, _) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = tail::run(options, subscribed) => done,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "thinglog", &mut script);
+    say(&String::from_utf8_lossy(&script));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints for people. Whoever reads may be gone, as with `| head`: that is no failure of ours.
+fn say(text: &str) {
+    let _ = stdout().write_all(text.as_bytes());
+}

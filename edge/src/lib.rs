@@ -1,1 +1,50 @@
-//! Placeholder head, replaced by the room.
+//! The embedded log publisher, and the building blocks of the device agent `thinglog-edge`.
+//!
+//! An application makes a [`Publisher`] and emits [`Record`]s, directly or through
+//! [`PublisherLayer`]; emitting never waits and never panics. Events below the level of their source
+//! are forgotten at once; the others are numbered, batched, kept in memory or in a spool on disk,
+//! and sent over MQTT 5 until the broker has acknowledged them: after a lost connection or a restart
+//! what was not is sent again, in order, with the same ids. Memory and disk are capped; at a cap the
+//! least grave events go first, counted and declared to the receiver.
+//!
+//! The way inside: `emit -> queue (lanes, levels, cap) -> sealed batch -> spool -> window ->
+//! connection`. Queue, levels, window, backoff and the spool's record format are pure; the worker is
+//! the one place with clock, disk and network. Nothing here knows routers or destinations.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod agent;
+mod backoff;
+mod config;
+mod layer;
+mod levels;
+mod park;
+mod publisher;
+mod queue;
+mod record;
+mod sealed;
+mod shared;
+mod spool;
+mod window;
+mod worker;
+
+pub use config::{BuildError, Builder};
+pub use layer::PublisherLayer;
+pub use publisher::{Counters, Publisher};
+pub use record::{MAX_ATTRIBUTE_BYTES, Record};
+pub use spool::dir::SpoolError;
+
+/// Nanoseconds since the Unix epoch by the system clock; 0 before it.
+pub(crate) fn wall_clock() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Evenly spread over all of `u64`. Should the system have no randomness to give, clock and address
+/// space layout stand in.
+pub(crate) fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(wall_clock())
+    })
+}

@@ -39,6 +39,8 @@ mod mqtt;
 mod router;
 mod state;
 mod telemetry;
+#[cfg(test)]
+mod throughput;
 
 pub use config::Config;
 pub use router::{BuildError, Router, RunError};

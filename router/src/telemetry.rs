@@ -237,6 +237,12 @@ impl Books {
         self.in_flight.sub(tally.total() as i64);
     }
 
+    /// Events delivered.
+    #[cfg(test)]
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered.get()
+    }
+
     /// Everything in hand goes back to the broker.
     pub(crate) fn give_back(&self) {
         let held = self.in_flight.get();

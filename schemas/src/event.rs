@@ -93,25 +93,27 @@ impl EventId {
         if let Some(gap) = parse_gap(head, last) {
             return Some(("", gap));
         }
+        // The longer form first: an offset of 16 digits would also do for an epoch.
         let (head, middle) = head.rsplit_once('/')?;
-        if let Some(epoch) = text::parse_hex(middle) {
+        if let Some((device, journal)) = head.rsplit_once("/@") {
+            let journal = text::parse_hex(journal)?;
+            let index = u32::try_from(text::parse_number(last)?).ok()?;
+            let offset = text::parse_number(middle)?;
             return Some((
-                head,
-                EventId::Spooled {
-                    epoch,
-                    seq: text::parse_number(last)?,
+                device,
+                EventId::Stored {
+                    journal,
+                    offset,
+                    index,
                 },
             ));
         }
-        let (device, journal) = head.rsplit_once('/')?;
-        let journal = text::parse_hex(journal.strip_prefix('@')?)?;
-        let index = u32::try_from(text::parse_number(last)?).ok()?;
+        let epoch = text::parse_hex(middle)?;
         Some((
-            device,
-            EventId::Stored {
-                journal,
-                offset: text::parse_number(middle)?,
-                index,
+            head,
+            EventId::Spooled {
+                epoch,
+                seq: text::parse_number(last)?,
             },
         ))
     }
@@ -204,6 +206,15 @@ mod tests {
         };
         assert_eq!(gap.text("lamp-7").unwrap(), "gap/00000000000000ab/5-9");
         assert_eq!(EventId::None.text("lamp-7"), None);
+        let long = EventId::Stored {
+            journal: 1,
+            offset: 1_000_000_000_000_000,
+            index: 0,
+        };
+        assert_eq!(
+            EventId::parse(&long.text("lamp-7").unwrap()),
+            Some(("lamp-7", long))
+        );
     }
 
     #[test]

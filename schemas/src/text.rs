@@ -81,26 +81,55 @@ const ESCAPES: [u8; 256] = {
 
 /// Appends a JSON string with its quotes.
 pub(crate) fn push_json_string(text: &str, out: &mut Vec<u8>) {
-    let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
+    let mut rest = text.as_bytes();
+    out.reserve(rest.len() + 2);
     out.push(b'"');
-    let mut written = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let escape = ESCAPES[usize::from(byte)];
-        if escape == 0 {
-            continue;
-        }
-        out.extend_from_slice(&bytes[written..at]);
-        written = at + 1;
-        if escape == b'u' {
-            let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
-            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
-        } else {
-            out.extend_from_slice(&[b'\\', escape]);
-        }
+    loop {
+        let (plain, tail) = rest.split_at(plain_length(rest));
+        out.extend_from_slice(plain);
+        let [byte, after @ ..] = tail else { break };
+        push_escape(*byte, out);
+        rest = after;
     }
-    out.extend_from_slice(&bytes[written..]);
     out.push(b'"');
+}
+
+fn push_escape(byte: u8, out: &mut Vec<u8>) {
+    match ESCAPES[usize::from(byte)] {
+        b'u' => {
+            let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+            let digits = [digit(byte >> 4), digit(byte & 15)];
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&digits);
+        }
+        letter => out.extend_from_slice(&[b'\\', letter]),
+    }
+}
+
+/// How many bytes from the start on stand for themselves. Eight at a time: almost every message
+/// does so from beginning to end.
+fn plain_length(bytes: &[u8]) -> usize {
+    let (words, _) = bytes.as_chunks::<8>();
+    let plain = words
+        .iter()
+        .take_while(|word| is_plain(u64::from_le_bytes(**word)))
+        .count()
+        * 8;
+    let escape = |byte: &u8| ESCAPES[usize::from(*byte)] != 0;
+    bytes[plain..]
+        .iter()
+        .position(escape)
+        .map_or(bytes.len(), |at| plain + at)
+}
+
+/// Whether none of the eight bytes is a control character, a quote or a backslash. A byte's high bit
+/// in `below(n)` is set if the byte is less than n, and in the lowest such byte for sure.
+fn is_plain(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word & HIGH;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    below(word, 0x20) | equal(b'"') | equal(b'\\') == 0
 }
 
 #[cfg(test)]
@@ -130,6 +159,19 @@ mod tests {
                 push_json_string(&text, &mut out);
                 prop_assert!(!out.contains(&b'\n'));
                 prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_is_escaped_wherever_it_stands() {
+        for byte in 0..128u8 {
+            for at in 0..20 {
+                let mut text = String::from("é0123456789abcdefghij");
+                text.insert(at + 2, char::from(byte));
+                let mut out = Vec::new();
+                push_json_string(&text, &mut out);
+                assert_eq!(out, serde_json::to_vec(&text).unwrap(), "{byte} at {at}");
             }
         }
     }

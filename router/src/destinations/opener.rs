@@ -14,7 +14,7 @@ use crate::deliver::supervise::{Open, OpenError};
 use crate::deliver::{Destination, Outcome, Position, Promise};
 use crate::folder::Folder;
 use crate::levels::{LevelCache, Levels};
-use crate::state::StateLog;
+use crate::state::{self, StateLog};
 use crate::telemetry::{Books, Telemetry};
 
 /// Opens one destination, again after each failure.
@@ -48,6 +48,27 @@ impl DestinationOpener {
             }
         }
     }
+
+    fn record_beginning(
+        &self,
+        destination: &mut Box<dyn Destination>,
+        log: &mut StateLog,
+    ) -> std::io::Result<()> {
+        let promise = destination.commit();
+        let Some(position) = promise.position else {
+            return Ok(());
+        };
+        if let Some(sync) = promise.sync {
+            sync()?;
+        }
+        let record = Record {
+            position: Some(position),
+            marks: Vec::new(),
+        };
+        let mut framed = Vec::new();
+        state::frame(&record, &mut framed).map_err(std::io::Error::other)?;
+        log.append(&framed)
+    }
 }
 
 impl Open for DestinationOpener {
@@ -55,9 +76,15 @@ impl Open for DestinationOpener {
 
     fn open(&self) -> Result<(Self::Stage, StateLog), OpenError> {
         let path = self.folder.path().join("state");
-        let (log, records) = StateLog::open::<Record>(&path)?;
+        let (mut log, records) = StateLog::open::<Record>(&path)?;
         let (table, committed) = replay(&records);
-        let destination = self.destination(committed)?;
+        let mut destination = self.destination(committed)?;
+        if committed.is_none() {
+            // Where the data ends before the first event, or what is written before the first commit
+            // would be taken for somebody's earlier data after a crash.
+            self.record_beginning(&mut destination, &mut log)
+                .map_err(|source| OpenError::Io { path, source })?;
+        }
         let reader = Reader::new(Arc::clone(&self.shared));
         let judge = Judge::new(reader, LevelCache::new(Arc::clone(&self.levels)), table);
         Ok((Deliver::new(judge, destination, self.books.clone()), log))

@@ -1,0 +1,112 @@
+//! What a person sees who starts thinglog in a terminal: where everything is and what to try.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal, stdout},
+    net::SocketAddr,
+    path::Path,
+};
+
+/// What runs where.
+pub(crate) struct Banner<'a> {
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) data: &'a Path,
+    pub(crate) root: &'a str,
+    pub(crate) demo: bool,
+}
+
+impl Banner<'_> {
+    /// Prints it if standard output is a terminal.
+    pub(crate) fn print(&self) {
+        if stdout().is_terminal() {
+            crate::say(&self.text());
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut out = format!("\nthinglog {}\n\n", env!("CARGO_PKG_VERSION"));
+        let mut say = |what: &str, is: &dyn std::fmt::Display| {
+            let _ = writeln!(out, "  {what:<9}{is}");
+        };
+        say("MQTT", &self.mqtt);
+        if let Some(http) = self.http {
+            say(
+                "HTTP",
+                &format_args!("http://{http}/metrics, /healthz, /readyz"),
+            );
+        }
+        say("data", &self.data.display());
+        out.push('\n');
+        out.push_str(&self.hints());
+        if self.demo {
+            out.push_str("\nThree demo devices now carry this machine's own logs. Ctrl-C ends.\n");
+        } else {
+            out.push_str("\nCtrl-C ends.\n");
+        }
+        out
+    }
+
+    /// What to try next.
+    pub(crate) fn hints(&self) -> String {
+        let (root, port) = (self.root, self.mqtt.port());
+        let with_port = if port == 1883 {
+            String::new()
+        } else {
+            format!(" -p {port}")
+        };
+        let at = if port == 1883 {
+            String::new()
+        } else {
+            format!(" --broker {}", self.mqtt)
+        };
+        let device = if self.demo { "demo-1" } else { "lamp-7" };
+        format!(
+            "In another terminal:\n\n\
+             \x20 thinglog tail{at} --level warn\n\
+             \x20 mosquitto_pub{with_port} -t {root}/logs/lamp-7/app -q 1 -m 'hello'\n\
+             \x20 mosquitto_pub{with_port} -r -q 1 -t {root}/config/device/{device} -m '{{\"level\":\"ERROR\"}}'\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn banner(mqtt: &str, demo: bool) -> String {
+        let banner = Banner {
+            mqtt: mqtt.parse().unwrap(),
+            http: Some("127.0.0.1:8080".parse().unwrap()),
+            data: Path::new("thinglog-data"),
+            root: "thinglog",
+            demo,
+        };
+        banner.text()
+    }
+
+    #[test]
+    fn it_says_where_everything_is_and_what_to_try() {
+        let text = banner("127.0.0.1:1883", false);
+        for part in [
+            "127.0.0.1:1883",
+            "http://127.0.0.1:8080/metrics",
+            "thinglog-data",
+            "-t thinglog/logs/lamp-7/app",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("demo"), "{text}");
+    }
+
+    #[test]
+    fn commands_name_the_port_when_it_is_not_the_usual_one() {
+        let text = banner("127.0.0.1:2883", true);
+        assert!(text.contains("mosquitto_pub -p 2883 "), "{text}");
+        assert!(
+            text.contains("thinglog tail --broker 127.0.0.1:2883"),
+            "{text}"
+        );
+        assert!(text.contains("config/device/demo-1"), "{text}");
+    }
+}

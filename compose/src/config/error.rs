@@ -1,0 +1,103 @@
+//! Why a configuration cannot be used: where, which key, what is wrong, what was probably meant.
+
+use std::{fmt, path::PathBuf};
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file, and its line where that is known.
+    File(PathBuf, Option<usize>),
+    /// An environment variable.
+    Variable(String),
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File(path, Some(line)) => write!(f, "{}:{line}", path.display()),
+            Origin::File(path, None) => write!(f, "{}", path.display()),
+            Origin::Variable(name) => f.write_str(name),
+            Origin::Default => f.write_str("defaults"),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConfigError {
+    pub(crate) origin: Origin,
+    /// Dotted; empty where the whole file is wrong.
+    pub(crate) key: String,
+    pub(crate) reason: String,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.origin, self.reason),
+            key => write!(f, "{}: {key}: {}", self.origin, self.reason),
+        }
+    }
+}
+
+impl ConfigError {
+    /// `reason` may be serde's, which is put in the operator's words.
+    pub(crate) fn new(
+        origin: Origin,
+        key: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> ConfigError {
+        let (mut key, reason) = (key.into(), reason.into());
+        // The path of an error at the top is a dot.
+        if key == "." {
+            key.clear();
+        }
+        match unknown_field(&reason) {
+            None => ConfigError {
+                origin,
+                key,
+                reason,
+            },
+            Some((field, expected)) => {
+                if key != field && !key.ends_with(&format!(".{field}")) {
+                    key = if key.is_empty() {
+                        field.to_owned()
+                    } else {
+                        format!("{key}.{field}")
+                    };
+                }
+                let reason = match nearest(field, &expected) {
+                    Some(near) => format!("unknown key; did you mean `{near}`?"),
+                    None => format!("unknown key; known here: {}", expected.join(", ")),
+                };
+                ConfigError {
+                    origin,
+                    key,
+                    reason,
+                }
+            }
+        }
+    }
+}
+
+/// The field and the known ones of serde's "unknown field `a`, expected one of `b`, `c`".
+fn unknown_field(reason: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = reason.strip_prefix("unknown field `")?;
+    let (field, rest) = rest.split_once('`')?;
+    let expected = rest.split('`').skip(1).step_by(2).collect();
+    Some((field, expected))
+}
+
+/// The known key that was probably meant.
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |known: &&&str| strsim::osa_distance(word, known);
+    known
+        .iter()
+        .min_by_key(distance)
+        .filter(|known| distance(known) <= 1 + word.len() / 4)
+        .copied()
+}

@@ -1,0 +1,244 @@
+//! The configuration of everything: one TOML file, every key of it also as an environment variable.
+//!
+//! `broker.listen` is `THINGLOG_BROKER_LISTEN`, `router.destinations.file.rotate_bytes` is
+//! `THINGLOG_ROUTER_DESTINATIONS_FILE_ROTATE_BYTES`; the environment comes before the file, the file
+//! before the defaults. A secret (a key named `password`) can stand in a file of its own, named by
+//! the variable with `_FILE` at its end. `data` and `root` at the top hold for broker and router
+//! alike unless they say otherwise. Nothing is read here but these files, and nothing is guessed: an
+//! unknown key or a bad value stops the start, with the place, the key and the reason.
+
+mod environment;
+mod error;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+pub(crate) use error::ConfigError;
+use error::Origin;
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// Looked for in the working directory when no file is named.
+pub(crate) const DEFAULT_FILE: &str = "thinglog.toml";
+/// The destination of those who configure none.
+const DEFAULT_DESTINATION: &str = "file";
+
+/// Everything an operator may set.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Where broker and router keep their data.
+    pub(crate) data: Option<PathBuf>,
+    /// First levels of every topic, for broker and router.
+    pub(crate) root: Option<String>,
+    /// The broker.
+    pub(crate) broker: thinglog_broker::Config,
+    /// The router.
+    pub(crate) router: thinglog_router::Config,
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// The file it comes from, if any.
+    pub(crate) file: Option<PathBuf>,
+    /// The router's broker was named by the operator; otherwise it is the one in this process.
+    pub(crate) router_broker_given: bool,
+    /// What was ignored, and why.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Loaded {
+    /// Where commands reach the broker: the one the router was told, else the bundled one.
+    pub(crate) fn broker_address(&self) -> String {
+        if self.router_broker_given {
+            return self.config.router.broker.address.clone();
+        }
+        crate::serve::reachable(self.config.broker.listen).to_string()
+    }
+}
+
+/// Where the parts come from; tests have their own.
+pub(crate) struct Sources<'a> {
+    /// The file and its text.
+    pub(crate) file: Option<(&'a Path, &'a str)>,
+    /// Environment variables.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// Reads the file of a `…_FILE` variable.
+    pub(crate) read: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// `--insecure`.
+    pub(crate) insecure: bool,
+}
+
+/// Reads file and environment of this process. All that is wrong is reported, as far as it can be
+/// told apart.
+pub(crate) fn load(file: Option<&Path>, insecure: bool) -> Result<Loaded, Vec<ConfigError>> {
+    let default = Path::new(DEFAULT_FILE);
+    let read = |path: &Path| fs::read_to_string(path);
+    let path = file.or_else(|| default.exists().then_some(default));
+    let text = path.map(|path| {
+        read(path).map_err(|error| {
+            vec![ConfigError::new(
+                Origin::File(path.into(), None),
+                "",
+                error.to_string(),
+            )]
+        })
+    });
+    let text = text.transpose()?;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    assemble(&Sources {
+        file: path.zip(text.as_deref()),
+        variables: variables.collect(),
+        read: &read,
+        insecure,
+    })
+}
+
+/// Puts the configuration together.
+pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>> {
+    let mut table = match sources.file {
+        Some((path, text)) => parse(path, text).map_err(|error| vec![error])?,
+        None => Table::new(),
+    };
+    let router_broker = |table: &Table| look_up(table, "router.broker.address").is_some();
+    add_defaults(&mut table);
+    let overlay = environment::overlay(&mut table, sources)?;
+    let router_broker_given = router_broker(&table);
+    inherit(&mut table);
+    if sources.insecure {
+        set(&mut table, "broker.insecure", Value::Boolean(true));
+        set(&mut table, "router.http.insecure", Value::Boolean(true));
+    }
+    let file = sources.file.map(|(path, _)| path.to_owned());
+    let origin = |key: &str| match (overlay.origins.get(key), &file) {
+        (Some(variable), _) => Origin::Variable(variable.clone()),
+        (None, Some(file)) => Origin::File(file.clone(), None),
+        (None, None) => Origin::Default,
+    };
+    let config: Config =
+        typed(table).map_err(|(key, reason)| vec![ConfigError::new(origin(&key), key, reason)])?;
+    let errors = validate(&config, origin);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(Loaded {
+        config,
+        file,
+        router_broker_given,
+        warnings: overlay.warnings,
+    })
+}
+
+/// The file as a table, its types checked while line numbers are known.
+fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
+    let at = |span: Option<std::ops::Range<usize>>| {
+        let line = span.map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        Origin::File(path.to_owned(), line)
+    };
+    let wrong = |error: toml::de::Error| ConfigError::new(at(error.span()), "", error.message());
+    let table: Table = text.parse().map_err(wrong)?;
+    let deserializer = toml::Deserializer::parse(text).map_err(wrong)?;
+    serde_path_to_error::deserialize::<_, Config>(deserializer).map_err(|error| {
+        let key = error.path().to_string();
+        let error = error.into_inner();
+        ConfigError::new(at(error.span()), key, error.message())
+    })?;
+    Ok(table)
+}
+
+/// The table as what it means; else the key and the reason.
+fn typed(table: Table) -> Result<Config, (String, String)> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let key = error.path().to_string();
+        (key, error.into_inner().message().to_owned())
+    })
+}
+
+/// HTTP and one file destination, for whoever does not configure theirs.
+fn add_defaults(table: &mut Table) {
+    if look_up(table, "router.http").is_none() {
+        set(table, "router.http", Value::Table(Table::new()));
+    }
+    if look_up(table, "router.destinations").is_none() {
+        let destination = Table::from_iter([("type".to_owned(), Value::from("file"))]);
+        let key = format!("router.destinations.{DEFAULT_DESTINATION}");
+        set(table, &key, Value::Table(destination));
+    }
+}
+
+/// `data` and `root` at the top, for the parts that do not say otherwise.
+fn inherit(table: &mut Table) {
+    let data = look_up(table, "data")
+        .and_then(Value::as_str)
+        .map(PathBuf::from);
+    let root = look_up(table, "root").cloned();
+    let data_of = |part: &str| {
+        let path = data.as_ref()?.join(part);
+        Some(Value::from(path.to_string_lossy().into_owned()))
+    };
+    let inherited = [
+        ("broker.data", data_of("broker")),
+        ("router.data", data_of("")),
+        ("broker.root", root.clone()),
+        ("router.root", root),
+    ];
+    for (key, value) in inherited {
+        if let (None, Some(value)) = (look_up(table, key), value) {
+            set(table, key, value);
+        }
+    }
+}
+
+/// What types cannot check.
+fn validate(config: &Config, origin: impl Fn(&str) -> Origin) -> Vec<ConfigError> {
+    let broker = config
+        .broker
+        .validate()
+        .err()
+        .map(|error| (format!("broker.{}", error.key), error.reason));
+    let router = config
+        .router
+        .validate()
+        .err()
+        .map(|error| (format!("router.{}", error.key), error.reason));
+    let wrong = broker.into_iter().chain(router);
+    wrong
+        .map(|(key, reason)| ConfigError::new(origin(&key), key, reason))
+        .collect()
+}
+
+/// The value at a dotted key.
+fn look_up<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let mut table = table;
+    for part in tables.split('.').filter(|part| !part.is_empty()) {
+        table = table.get(part)?.as_table()?;
+    }
+    table.get(last)
+}
+
+/// Sets the value at a dotted key, makes the tables on the way. A value in the place of a table
+/// stays: its type is an error that is reported with its key later.
+fn set(table: &mut Table, key: &str, value: Value) {
+    let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let mut table = table;
+    for part in tables.split('.').filter(|part| !part.is_empty()) {
+        let below = table
+            .entry(part)
+            .or_insert_with(|| Value::Table(Table::new()));
+        match below {
+            Value::Table(below) => table = below,
+            _ => return,
+        }
+    }
+    table.insert(last.to_owned(), value);
+}
+
+#[cfg(test)]
+mod tests;

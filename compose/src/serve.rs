@@ -1,0 +1,194 @@
+//! `up`, `broker` and `router`: puts the parts together and runs them.
+
+use std::{
+    io::IsTerminal,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::{Context, anyhow};
+use prometheus::Registry;
+use thinglog_broker::{Broker, StartError};
+use thinglog_router::{BuildError, Router};
+use tracing::{error, info, warn};
+
+use crate::{
+    banner::Banner,
+    cli,
+    config::Loaded,
+    demo::{self, OwnLog},
+    load, logging, say,
+    supervise::{BROKER, Outcome, ROUTER, Stage, Supervisor},
+};
+
+/// Broker and router in one process.
+pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode> {
+    let loaded = load(file, args.run.insecure)?;
+    let own = OwnLog::default();
+    logging::init(args.demo.then(|| own.clone()))?;
+    run(
+        async |supervisor, registry| {
+            let listens = start_broker(supervisor, &loaded, registry).await?;
+            let mqtt = reachable(listens);
+            let mut router = loaded.config.router.clone();
+            if !loaded.router_broker_given {
+                router.broker.address = mqtt.to_string();
+            }
+            let http = start_router(supervisor, router, registry)?;
+            let config = &loaded.config.broker;
+            let data = loaded.config.router.data.as_path();
+            let root = &config.root;
+            let banner = Banner {
+                mqtt,
+                http,
+                data,
+                root,
+                demo: args.demo,
+            };
+            banner.print();
+            if args.demo {
+                demo::start(supervisor, mqtt, root, own, banner.hints())?;
+            }
+            Ok(())
+        },
+        &loaded,
+    )
+}
+
+/// The broker alone.
+pub(crate) fn broker(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<ExitCode> {
+    let loaded = load(file, args.insecure)?;
+    logging::init(None::<OwnLog>)?;
+    run(
+        async |supervisor, registry| start_broker(supervisor, &loaded, registry).await.map(drop),
+        &loaded,
+    )
+}
+
+/// The router alone.
+pub(crate) fn router(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<ExitCode> {
+    let loaded = load(file, args.insecure)?;
+    logging::init(None::<OwnLog>)?;
+    run(
+        async |supervisor, registry| {
+            start_router(supervisor, loaded.config.router.clone(), registry).map(drop)
+        },
+        &loaded,
+    )
+}
+
+/// Runs what `start` starts until it is over.
+fn run(
+    start: impl AsyncFnOnce(&mut Supervisor, &Registry) -> anyhow::Result<()>,
+    loaded: &Loaded,
+) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    match &loaded.file {
+        Some(file) => info!(file = %file.display(), "configuration read"),
+        None => info!("no configuration file; defaults and environment"),
+    }
+    loaded
+        .warnings
+        .iter()
+        .for_each(|warning| warn!("{warning}"));
+    let outcome = runtime.block_on(async {
+        let mut supervisor = Supervisor::new().context("cannot watch for signals")?;
+        if let Err(error) = start(&mut supervisor, &Registry::new()).await {
+            // What did start is stopped as ever: it may have taken events already.
+            supervisor.stop().await;
+            return Err(error);
+        }
+        Ok(supervisor.run().await)
+    })?;
+    // What was left behind must not hold up the end.
+    runtime.shutdown_background();
+    if std::io::stdout().is_terminal() && outcome == Outcome::Clean {
+        say("thinglog: everything is written down; good bye\n");
+    }
+    Ok(if outcome == Outcome::Clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn start_broker(
+    supervisor: &mut Supervisor,
+    loaded: &Loaded,
+    registry: &Registry,
+) -> anyhow::Result<SocketAddr> {
+    let bound = Broker::bind(loaded.config.broker.clone(), registry).await;
+    let broker = bound.map_err(|error| match &error {
+        StartError::Bind { address, .. } => {
+            anyhow!("{error}; {}", elsewhere(*address, "THINGLOG_BROKER_LISTEN"))
+        }
+        // These errors tell their causes themselves.
+        _ => anyhow!("{error}"),
+    })?;
+    let address = broker.address();
+    supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
+    Ok(address)
+}
+
+/// Where its HTTP listens, if it has any.
+fn start_router(
+    supervisor: &mut Supervisor,
+    config: thinglog_router::Config,
+    registry: &Registry,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let router = Router::build(config, registry).map_err(|error| match &error {
+        BuildError::Http { address, .. } => {
+            let variable = "THINGLOG_ROUTER_HTTP_ADDRESS";
+            anyhow!("{error}; {}", elsewhere(*address, variable))
+        }
+        _ => anyhow!("{error}"),
+    })?;
+    let address = router.http_address();
+    let running = router.run(supervisor.token(Stage::Router));
+    supervisor.spawn(ROUTER, async move {
+        if let Err(error) = running.await {
+            error!("the router failed: {error}");
+        }
+    });
+    Ok(address)
+}
+
+/// What to do when an address cannot be had; taken by another program, mostly.
+fn elsewhere(address: SocketAddr, variable: &str) -> String {
+    let other = SocketAddr::new(address.ip(), address.port().wrapping_add(1).max(1024));
+    format!("is another program listening there? To use another address: {variable}={other}")
+}
+
+/// Where this machine reaches what listens there.
+pub(crate) fn reachable(listens: SocketAddr) -> SocketAddr {
+    let ip = match listens.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listens.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_reached_somewhere() {
+        let cases = [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:2", "[::1]:2"),
+            ("192.0.2.1:3", "192.0.2.1:3"),
+        ];
+        for (listens, expected) in cases {
+            assert_eq!(
+                reachable(listens.parse().unwrap()),
+                expected.parse().unwrap()
+            );
+        }
+    }
+}

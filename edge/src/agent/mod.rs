@@ -1,0 +1,44 @@
+//! The agent's building blocks: each carries one kind of source into a [`Publisher`](crate::Publisher)
+//! until it is cancelled. `thinglog-edge` puts them behind its command line; other programs may run
+//! as many of them as they like.
+
+mod command;
+mod file;
+mod journald;
+mod keeper;
+mod lines;
+mod pipe;
+mod recognise;
+mod state;
+
+use std::io;
+
+pub use command::{CommandOptions, run_command};
+pub use file::{FileOptions, StartAt, run_file_source};
+pub use journald::{JournalOptions, run_journal_source};
+pub use pipe::{StreamOptions, run_stream_source};
+pub use state::StateDir;
+
+/// Why a source ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Reading or starting something failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was read or started.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// This machine has no systemd journal to ask.
+    #[error(
+        "{program} was not found: this machine seems to have no systemd journal; follow its log files instead (thinglog-edge file PATH)"
+    )]
+    NoJournal {
+        /// What was looked for.
+        program: String,
+    },
+    /// A part of the source broke down.
+    #[error("the source ended unexpectedly: {0}")]
+    Ended(String),
+}

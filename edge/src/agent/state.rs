@@ -1,0 +1,72 @@
+//! What sources remember between runs: small JSON documents in a directory, each replaced as a whole.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::spool::dir::replace;
+
+/// A directory of remembered places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Creates the directory where needed.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<StateDir> {
+        let path = path.into();
+        fs::create_dir_all(&path)?;
+        Ok(StateDir { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was remembered under `name`. A document that cannot be read counts as none: the source
+    /// then starts as if it were new.
+    pub(crate) fn load<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let path = self.file(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(path = %path.display(), %error, "a remembered place cannot be read");
+                }
+                return None;
+            }
+        };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed
+            .inspect_err(|error| {
+                tracing::warn!(path = %path.display(), %error, "a remembered place is damaged");
+            })
+            .ok()
+    }
+
+    /// Remembers `value` under `name`.
+    pub(crate) fn store<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        replace(&self.file(name), &serde_json::to_vec(value)?, true)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.json"))
+    }
+}
+
+/// A file name for whatever text, the same for the same text.
+pub(crate) fn key(prefix: &str, text: &[u8]) -> String {
+    format!("{prefix}-{:016x}", fnv(text))
+}
+
+/// FNV-1a, 64 bits.
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

@@ -1,0 +1,255 @@
+//! The device agent: one source after the other behind a command line, into one publisher.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cli;
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use thinglog_edge::{
+    Publisher,
+    agent::{
+        CommandOptions, FileOptions, JournalOptions, StartAt, StateDir, StreamOptions, run_command,
+        run_file_source, run_journal_source, run_stream_source,
+    },
+};
+use thinglog_schemas::Severity;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Action, Cli, From, Options};
+
+/// Events were left undelivered.
+const UNDELIVERED: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Action::Completions { shell } = cli.action {
+        let mut command = Cli::command();
+        clap_complete::generate(shell, &mut command, "thinglog-edge", &mut io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    log_to_stderr();
+    let ended = start(cli);
+    ended.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let publisher = publisher(&cli.options)?;
+    let ended = runtime.block_on(run(cli, publisher));
+    // A blocked read of stdin must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+fn publisher(options: &Options) -> anyhow::Result<Publisher> {
+    let device = options.device.clone().unwrap_or_else(host_name);
+    let memory = usize::try_from(options.memory_bytes).unwrap_or(usize::MAX);
+    let mut builder = Publisher::builder(&device)
+        .broker(&options.broker.host, options.broker.port)
+        .root(&options.root)
+        .level(options.level)
+        .memory_bytes(memory)
+        .flush_age(options.flush)
+        .backoff(options.reconnect, options.reconnect_max)
+        .attribute(
+            "agent",
+            concat!("thinglog-edge ", env!("CARGO_PKG_VERSION")),
+        );
+    if let Some(spool) = &options.spool {
+        builder = builder.spool(spool, options.spool_bytes);
+    }
+    Ok(builder.start()?)
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy();
+    if name.is_empty() {
+        "device".to_owned()
+    } else {
+        name.into_owned()
+    }
+}
+
+async fn run(cli: Cli, publisher: Publisher) -> anyhow::Result<ExitCode> {
+    let Cli { options, action } = cli;
+    let worked = match action {
+        // It passes signals on and ends when its command does.
+        Action::Run { command } => command_source(&publisher, &options, command)
+            .await
+            .map(Some),
+        other => sources(&publisher, &options, other).await.map(|()| None),
+    };
+    let durable = publisher.close(options.flush_timeout).await;
+    let lost = undelivered(&publisher, options.spool.is_some());
+    match worked? {
+        Some(code) => Ok(ExitCode::from(code)),
+        None if durable && !lost => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::from(UNDELIVERED)),
+    }
+}
+
+/// Says how many events did not get where they should; true when there were any.
+fn undelivered(publisher: &Publisher, spooled: bool) -> bool {
+    let left = publisher.undelivered();
+    let dropped = publisher.counters().dropped;
+    if left > 0 {
+        let place = if spooled {
+            "stored or delivered"
+        } else {
+            "delivered"
+        };
+        complain(&format!("{left} events were not {place}"));
+    }
+    if dropped > 0 {
+        complain(&format!("{dropped} events were dropped for want of room"));
+    }
+    left + dropped > 0
+}
+
+async fn command_source(
+    publisher: &Publisher,
+    options: &Options,
+    command: Vec<std::ffi::OsString>,
+) -> anyhow::Result<u8> {
+    let stem = command.first().map(Path::new).and_then(Path::file_stem);
+    let name = stem.map(|stem| stem.to_string_lossy().into_owned());
+    let options = CommandOptions {
+        source: options.source.clone().or(name).unwrap_or_default(),
+        at_a_terminal: io::stdin().is_terminal(),
+        command,
+    };
+    Ok(run_command(publisher, options).await?)
+}
+
+/// Runs the sources to their end or to a signal.
+async fn sources(publisher: &Publisher, options: &Options, action: Action) -> anyhow::Result<()> {
+    let cancel = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let working = source(publisher, options, action, cancel.clone());
+    tokio::pin!(working);
+    loop {
+        tokio::select! {
+            ended = &mut working => return ended,
+            _ = terminate.recv() => cancel.cancel(),
+            _ = interrupt.recv() => cancel.cancel(),
+        }
+    }
+}
+
+async fn source(
+    publisher: &Publisher,
+    options: &Options,
+    action: Action,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    let state = state_dir(options)?;
+    match action {
+        Action::Pipe { echo } => {
+            let stream = StreamOptions {
+                source: options.source.clone().unwrap_or_else(|| "stdin".to_owned()),
+                severity: Severity::INFO,
+                wait: true,
+            };
+            let echo = echo.then(tokio::io::stdout);
+            run_stream_source(publisher, stream, tokio::io::stdin(), echo, cancel).await?;
+        }
+        Action::File { paths, from } => {
+            let start = match from {
+                From::Beginning => StartAt::Beginning,
+                From::End => StartAt::End,
+            };
+            let files = paths.into_iter().map(|path| FileOptions {
+                source: options.source.clone(),
+                start,
+                state: state.clone(),
+                drain: options.flush_timeout,
+                ..FileOptions::new(path)
+            });
+            follow_files(publisher, files, &cancel).await?;
+        }
+        Action::Journal { lines } => {
+            let journal = JournalOptions {
+                source: options.source.clone(),
+                lines,
+                state,
+                drain: options.flush_timeout,
+                ..JournalOptions::default()
+            };
+            run_journal_source(publisher, journal, cancel).await?;
+        }
+        Action::Run { .. } | Action::Completions { .. } => {}
+    }
+    Ok(())
+}
+
+/// Follows every file in a task of its own; when one fails, all end.
+async fn follow_files(
+    publisher: &Publisher,
+    files: impl Iterator<Item = FileOptions>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut tasks = JoinSet::new();
+    for file in files {
+        let (publisher, cancel) = (publisher.clone(), cancel.clone());
+        tasks.spawn(async move { run_file_source(&publisher, file, cancel).await });
+    }
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended
+            .map_err(anyhow::Error::from)
+            .and_then(|ended| Ok(ended?))
+        {
+            cancel.cancel();
+            result = Err(error);
+        }
+    }
+    result
+}
+
+fn state_dir(options: &Options) -> anyhow::Result<Option<StateDir>> {
+    let in_spool = options.spool.as_ref().map(|spool| spool.join("positions"));
+    let Some(path) = options.state.clone().or(in_spool) else {
+        return Ok(None);
+    };
+    let state = StateDir::open(&path);
+    let state = state.with_context(|| format!("--state {}", path.display()))?;
+    Ok(Some(state))
+}
+
+/// What goes wrong with the agent itself: text for people, JSON for collectors.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("THINGLOG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    if io::stderr().is_terminal() {
+        subscriber.init();
+    } else {
+        subscriber.json().init();
+    }
+}
+
+#[allow(clippy::print_stderr)]
+fn complain(text: &str) {
+    eprintln!("thinglog-edge: {text}");
+}

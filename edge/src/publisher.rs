@@ -1,0 +1,232 @@
+//! The handle an application holds: emit, flush, figures.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use thinglog_schemas::Severity;
+
+use crate::{config::Builder, park, queue::Pushed, record::Record, shared::Shared};
+
+/// Carries a device's log events to its broker. Clones share everything; when the last one is gone,
+/// what is still queued gets a few seconds ([`Builder::linger`]) to leave.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use thinglog_edge::{Publisher, Record};
+/// use thinglog_schemas::Severity;
+///
+/// let publisher = Publisher::builder("lamp-7").start()?;
+/// publisher.emit(Record::new("app", Severity::WARN, "bulb is hot").with("celsius", 91));
+/// assert!(publisher.flush_blocking(Duration::from_secs(5)));
+/// # Ok::<(), thinglog_edge::BuildError>(())
+/// ```
+#[derive(Clone)]
+pub struct Publisher {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    linger: Duration,
+    spooled: bool,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.request_stop(Instant::now() + self.linger);
+    }
+}
+
+/// What a publisher has done and holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events that passed their level.
+    pub accepted: u64,
+    /// Events below their level.
+    pub filtered: u64,
+    /// Events given up for want of room or because no broker could take them. Each is declared to
+    /// the broker, by count, severity and reason.
+    pub dropped: u64,
+    /// Events the broker acknowledged (those of an earlier process included).
+    pub acknowledged: u64,
+    /// Batches the broker acknowledged, and their payload bytes.
+    pub batches: u64,
+    /// See `batches`.
+    pub payload_bytes: u64,
+    /// Events queued in memory.
+    pub queued_events: u64,
+    /// Events in batches that are on their way to the broker.
+    pub in_flight_events: u64,
+    /// Memory held for queued events and batches, bytes.
+    pub memory_bytes: u64,
+    /// Bytes of the spool on disk.
+    pub spool_bytes: u64,
+    /// Damaged records of the spool that were skipped.
+    pub unreadable_records: u64,
+    /// Times a connection was made.
+    pub connects: u64,
+    /// Whether there is one now.
+    pub connected: bool,
+}
+
+impl Publisher {
+    /// A publisher for `device`; characters that cannot stand in a topic are percent-encoded.
+    pub fn builder(device: &str) -> Builder {
+        Builder::new(device)
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, linger: Duration, spooled: bool) -> Publisher {
+        Publisher {
+            handle: Arc::new(Handle {
+                shared,
+                linger,
+                spooled,
+            }),
+        }
+    }
+
+    /// Whether an event of this severity could pass the level of any source: ask before building an
+    /// expensive message.
+    pub fn enabled(&self, severity: Severity) -> bool {
+        self.shared().may_pass(severity)
+    }
+
+    /// Queues an event. Never waits and never fails: below its level it is forgotten, and when
+    /// memory is full the least grave events are dropped, counted and declared.
+    pub fn emit(&self, mut record: Record) {
+        let shared = self.shared();
+        if !shared.may_pass(record.severity) {
+            shared.figures.filtered.fetch_add(1, Relaxed);
+            return;
+        }
+        record.time.get_or_insert_with(crate::wall_clock);
+        let pushed = shared.queue.lock().push(record);
+        self.after(&pushed);
+    }
+
+    /// Queues an event, waiting for room instead of dropping anything: for sources that can be read
+    /// later (files, pipes, a benchmark). Nothing of a source that is fed this way is ever dropped
+    /// for want of room. Returns false when the publisher has ended.
+    pub async fn emit_waiting(&self, mut record: Record) -> bool {
+        let shared = self.shared();
+        if !shared.may_pass(record.severity) {
+            shared.figures.filtered.fetch_add(1, Relaxed);
+            return true;
+        }
+        record.time.get_or_insert_with(crate::wall_clock);
+        loop {
+            let room = shared.room.notified();
+            tokio::pin!(room);
+            // Registered before the attempt, so that room made right after it is not missed.
+            room.as_mut().enable();
+            if *shared.ended.borrow() {
+                return false;
+            }
+            let pushed = shared.queue.lock().push_patient(record);
+            self.after(&pushed);
+            match pushed {
+                Pushed::Full(back) => record = back,
+                _ => return true,
+            }
+            shared.wake.notify_one();
+            room.await;
+        }
+    }
+
+    /// [`emit_waiting`](Publisher::emit_waiting) for threads without a runtime.
+    pub fn emit_blocking(&self, record: Record) -> bool {
+        park::block_on(self.emit_waiting(record))
+    }
+
+    fn after(&self, pushed: &Pushed) {
+        let shared = self.shared();
+        match pushed {
+            Pushed::Queued { wake: true } | Pushed::Dropped { wake: true } => {
+                shared.wake.notify_one();
+            }
+            Pushed::Filtered => {
+                shared.figures.filtered.fetch_add(1, Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends what is queued without waiting for more to come, and returns whether everything emitted
+    /// before is durable: on disk (synced) when there is a spool, else acknowledged by the broker.
+    /// False after `deadline`, or when something had to be dropped meanwhile.
+    pub async fn flush(&self, deadline: Duration) -> bool {
+        let durable = self.shared().wait_durable(true, Some(deadline));
+        durable.await.unwrap_or(false)
+    }
+
+    /// [`flush`](Publisher::flush) for threads without a runtime.
+    pub fn flush_blocking(&self, deadline: Duration) -> bool {
+        park::block_on(self.flush(deadline))
+    }
+
+    /// Waits without hurrying anything, for as long as it takes, until everything emitted before is
+    /// durable; false when something of it was dropped or the publisher ended. Whoever reads from
+    /// something that can be read again (a file, a journal) notes its position after this.
+    pub fn settled(&self) -> impl Future<Output = bool> + Send + use<> {
+        let durable = self.shared().wait_durable(false, None);
+        async move { durable.await.unwrap_or(false) }
+    }
+
+    /// Flushes, says goodbye to the broker and ends the worker. Returns what
+    /// [`flush`](Publisher::flush) returns. Events emitted afterwards go nowhere.
+    pub async fn close(&self, deadline: Duration) -> bool {
+        let durable = self.flush(deadline).await;
+        let mut ended = self.shared().ended.subscribe();
+        self.shared().request_stop(Instant::now());
+        // Fails only when the worker is gone already.
+        let _ = ended.wait_for(|ended| *ended).await;
+        durable
+    }
+
+    /// [`close`](Publisher::close) for threads without a runtime.
+    pub fn close_blocking(&self, deadline: Duration) -> bool {
+        park::block_on(self.close(deadline))
+    }
+
+    /// Events that are neither acknowledged nor, with a spool, on disk: what would be lost now.
+    pub fn undelivered(&self) -> u64 {
+        let counters = self.counters();
+        if self.handle.spooled {
+            counters.queued_events
+        } else {
+            counters.queued_events + counters.in_flight_events
+        }
+    }
+
+    /// The figures.
+    pub fn counters(&self) -> Counters {
+        let shared = self.shared();
+        let figures = &shared.figures;
+        let (queued_events, queued_bytes, counted) = {
+            let queue = shared.queue.lock();
+            let (events, bytes) = queue.depth();
+            (events, bytes, queue.counters())
+        };
+        Counters {
+            accepted: counted.accepted - counted.purged,
+            filtered: figures.filtered.load(Relaxed) + counted.purged,
+            dropped: counted.dropped,
+            acknowledged: figures.acknowledged.load(Relaxed),
+            batches: figures.batches.load(Relaxed),
+            payload_bytes: figures.payload_bytes.load(Relaxed),
+            queued_events,
+            in_flight_events: figures.in_flight.load(Relaxed),
+            memory_bytes: queued_bytes as u64 + figures.held_bytes.load(Relaxed),
+            spool_bytes: figures.spool_bytes.load(Relaxed),
+            unreadable_records: figures.unreadable.load(Relaxed),
+            connects: figures.connects.load(Relaxed),
+            connected: figures.connected.load(Relaxed),
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+}

@@ -1,0 +1,548 @@
+//! What waits in memory: one lane for each source, capped in bytes together, lowest severity given
+//! up first, cut into batches by count, bytes and age. Pure: no I/O, no clock, no randomness.
+//!
+//! Numbers: every lane has an epoch, derived from the random seed of this process and a counter, and
+//! numbers its events when they are sealed into a batch, in the order they came. What was given up
+//! before is numbered and declared in that same batch, so a lane's batches follow on each other
+//! without a hole: each starts where the last one ended. A new process has new epochs, so nothing
+//! about numbers needs to be kept, and what an ended process never sealed is no hole either: it
+//! never had a number.
+
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use thinglog_schemas::{
+    Level,
+    batch::{Batch, ClockInfo, Entry},
+    name,
+};
+
+use crate::{levels::Levels, record::Record};
+use lane::{CLASSES, Lane, State};
+
+/// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
+pub(crate) const MAX_LANES: usize = 1024;
+/// The lane of sources beyond [`MAX_LANES`]; such events carry their source as an attribute.
+pub(crate) const OVERFLOW: &str = "other";
+
+/// How the queue behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueOptions {
+    /// Bytes that queued events and unacknowledged batches may take together.
+    pub(crate) memory_bytes: usize,
+    /// A lane is due at this many events; a batch holds no more.
+    pub(crate) batch_events: usize,
+    /// A lane is due at this many bytes; a batch holds about as much (uncompressed).
+    pub(crate) batch_bytes: usize,
+    /// A lane is due this long after its first event.
+    pub(crate) flush_age: Duration,
+}
+
+/// What became of an event.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Pushed {
+    /// Taken; `wake` when the worker has something new to do.
+    Queued {
+        /// A lane began to age or became due.
+        wake: bool,
+    },
+    /// Below the level of its source.
+    Filtered,
+    /// No room, and nothing less grave to give up for it: counted and to be declared.
+    Dropped {
+        /// A lane began to age or became due.
+        wake: bool,
+    },
+    /// No room now; only for those who wait.
+    Full(Record),
+}
+
+/// Names a lane as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LaneKey {
+    index: usize,
+    epoch: u64,
+}
+
+/// A batch on its way out, with what to tell the queue once it is durable.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    /// Topic level.
+    pub(crate) source: Arc<str>,
+    /// The numbered events.
+    pub(crate) batch: Batch,
+    /// Whose it is, and how far it gets the lane.
+    pub(crate) lane: LaneKey,
+    /// Arrivals of the lane that are accounted for once this batch is.
+    pub(crate) through: u64,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueueCounters {
+    /// Taken or turned away, levels passed.
+    pub(crate) accepted: u64,
+    /// Below the level after they had been queued (a document arrived before the first batch left).
+    pub(crate) purged: u64,
+    /// Given up for want of room, or because they could not be sent at all.
+    pub(crate) dropped: u64,
+}
+
+/// The lanes and their common limits.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    options: QueueOptions,
+    levels: Levels,
+    seed: u64,
+    generation: u64,
+    names: HashMap<Arc<str>, usize>,
+    lanes: Vec<Option<Lane>>,
+    fresh: Vec<usize>,
+    aging: VecDeque<(usize, Instant)>,
+    due: VecDeque<usize>,
+    /// Queued here; held elsewhere on behalf of events that left.
+    bytes: usize,
+    outside: usize,
+    /// The spool on disk is nearly full: who can wait, waits.
+    hold_patient: bool,
+    events: u64,
+    /// For each class, the lane that gives up next, and for how many events.
+    victims: [Option<(usize, u32)>; CLASSES],
+    /// Lost although a flush waited for them.
+    flush_losses: u64,
+    counters: QueueCounters,
+}
+
+impl Queue {
+    /// An empty queue. `seed` is random and new for every process.
+    pub(crate) fn new(options: QueueOptions, levels: Levels, seed: u64) -> Queue {
+        Queue {
+            options,
+            levels,
+            seed,
+            generation: 0,
+            names: HashMap::new(),
+            lanes: Vec::new(),
+            fresh: Vec::new(),
+            aging: VecDeque::new(),
+            due: VecDeque::new(),
+            bytes: 0,
+            outside: 0,
+            hold_patient: false,
+            events: 0,
+            victims: [None; CLASSES],
+            flush_losses: 0,
+            counters: QueueCounters::default(),
+        }
+    }
+
+    /// Takes an event that its source will not repeat: when there is no room, the least grave goes.
+    pub(crate) fn push(&mut self, record: Record) -> Pushed {
+        self.enter(record, false)
+    }
+
+    /// Takes an event of a source that can wait. Such a source gets three quarters of the memory and
+    /// nothing of it is ever given up.
+    pub(crate) fn push_patient(&mut self, record: Record) -> Pushed {
+        self.enter(record, true)
+    }
+
+    fn enter(&mut self, mut record: Record, patient: bool) -> Pushed {
+        let index = self.lane_of(&mut record);
+        let Some(lane) = self.lanes[index].as_mut() else {
+            return Pushed::Filtered;
+        };
+        if !lane.level.passes(record.severity) {
+            return Pushed::Filtered;
+        }
+        let cost = record.cut_to_limits();
+        if patient {
+            let limit = self.options.memory_bytes / 4 * 3;
+            let used = self.bytes + self.outside;
+            if self.hold_patient || (used > 0 && used + cost > limit) {
+                return Pushed::Full(record);
+            }
+            lane.patient = true;
+        } else if self.bytes + self.outside + cost > self.options.memory_bytes
+            && !self.make_room(cost, lane::class(record.severity))
+        {
+            return self.turn_away(index, &record);
+        }
+        self.counters.accepted += 1;
+        self.bytes += cost;
+        self.events += 1;
+        let wake = match self.lanes[index].as_mut() {
+            Some(lane) => {
+                lane.push(entry(record), cost);
+                self.arm(index)
+            }
+            None => false,
+        };
+        Pushed::Queued { wake }
+    }
+
+    fn turn_away(&mut self, index: usize, record: &Record) -> Pushed {
+        self.counters.accepted += 1;
+        self.counters.dropped += 1;
+        if let Some(lane) = self.lanes[index].as_mut() {
+            lane.turn_away(record.severity);
+        }
+        Pushed::Dropped {
+            wake: self.arm(index),
+        }
+    }
+
+    /// Notes that a lane has something; true when the worker should look.
+    fn arm(&mut self, index: usize) -> bool {
+        let (events, bytes) = (self.options.batch_events, self.options.batch_bytes);
+        let Some(lane) = self.lanes[index].as_mut() else {
+            return false;
+        };
+        if lane.state == State::Due {
+            return false;
+        }
+        if lane.events() >= events || lane.bytes() >= bytes {
+            lane.state = State::Due;
+            self.due.push_back(index);
+            return true;
+        }
+        if lane.state == State::Idle {
+            lane.state = State::Fresh;
+            self.fresh.push(index);
+            return true;
+        }
+        false
+    }
+
+    /// Gives up the oldest events of the least grave classes, up to `class`, until `cost` fits.
+    /// False when what remains is graver (or belongs to sources that wait).
+    fn make_room(&mut self, cost: usize, class: usize) -> bool {
+        if self.outside + cost > self.options.memory_bytes {
+            return false;
+        }
+        for class in 0..=class.min(CLASSES - 1) {
+            while self.bytes + self.outside + cost > self.options.memory_bytes {
+                let Some(victim) = self.victim(class) else {
+                    break;
+                };
+                self.give_up_from(victim, class);
+            }
+        }
+        self.bytes + self.outside + cost <= self.options.memory_bytes
+    }
+
+    /// The impatient lane that holds most of a class. Looked for anew only now and then: a full
+    /// queue gives something up for every event.
+    fn victim(&mut self, class: usize) -> Option<usize> {
+        const KEEP: u32 = 64;
+        let has_some = |lane: &Lane| !lane.patient && lane.class_bytes(class) > 0;
+        if let Some((index, uses)) = &mut self.victims[class]
+            && *uses > 0
+            && self.lanes[*index].as_ref().is_some_and(has_some)
+        {
+            *uses -= 1;
+            return Some(*index);
+        }
+        let lanes = self.lanes.iter().enumerate();
+        let largest = lanes
+            .filter_map(|(index, lane)| Some((lane.as_ref().filter(|l| has_some(l))?, index)))
+            .max_by_key(|(lane, _)| lane.class_bytes(class))
+            .map(|(_, index)| index);
+        self.victims[class] = largest.map(|index| (index, KEEP));
+        largest
+    }
+
+    fn give_up_from(&mut self, index: usize, class: usize) {
+        let Some(lane) = self.lanes[index].as_mut() else {
+            return;
+        };
+        if let Some((cost, awaited)) = lane.give_up(class) {
+            self.bytes -= cost;
+            self.events -= 1;
+            self.counters.dropped += 1;
+            self.flush_losses += u64::from(awaited);
+        }
+    }
+
+    /// The lane of a record's source, made when it is new.
+    fn lane_of(&mut self, record: &mut Record) -> usize {
+        if let Some(index) = self.names.get(&record.source) {
+            return *index;
+        }
+        if self.names.len() >= MAX_LANES && !self.forget_a_settled_lane() {
+            let original = std::mem::replace(&mut record.source, OVERFLOW.into());
+            record
+                .attributes
+                .insert("source".into(), original.as_ref().into());
+            if let Some(index) = self.names.get(OVERFLOW) {
+                return *index;
+            }
+        }
+        self.add_lane(record.source.clone())
+    }
+
+    fn add_lane(&mut self, name: Arc<str>) -> usize {
+        self.generation += 1;
+        let source: Arc<str> = name::encode(&name).into();
+        let level = self.levels.level(&source);
+        let epoch = epoch(self.seed, self.generation);
+        let lane = Lane::new(name.clone(), source, epoch, level);
+        let index = match self.lanes.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.lanes.push(None);
+                self.lanes.len() - 1
+            }
+        };
+        self.lanes[index] = Some(lane);
+        self.names.insert(name, index);
+        index
+    }
+
+    /// Sources come and go (units, containers): a lane that owes nothing makes place for a new one.
+    /// Should its source return, it gets a lane with another epoch.
+    fn forget_a_settled_lane(&mut self) -> bool {
+        let settled = |lane: &Option<Lane>| lane.as_ref().is_some_and(Lane::is_settled);
+        let Some(index) = self.lanes.iter().position(settled) else {
+            return false;
+        };
+        if let Some(lane) = self.lanes[index].take() {
+            self.names.remove(&lane.name);
+        }
+        true
+    }
+
+    /// Looks at the clock: new lanes begin to age, aged ones become due, temporary levels end.
+    /// True when levels changed.
+    pub(crate) fn tick(&mut self, now: Instant) -> bool {
+        for index in self.fresh.drain(..) {
+            if let Some(lane) = self.lanes[index].as_mut()
+                && lane.state == State::Fresh
+            {
+                lane.state = State::Aging(now);
+                self.aging.push_back((index, now));
+            }
+        }
+        while let Some(&(index, since)) = self.aging.front() {
+            let lane = self.lanes[index].as_mut();
+            match lane.filter(|lane| lane.state == State::Aging(since)) {
+                Some(_) if since + self.options.flush_age > now => break,
+                Some(lane) => {
+                    lane.state = State::Due;
+                    self.due.push_back(index);
+                }
+                None => {}
+            }
+            self.aging.pop_front();
+        }
+        let changed = self.levels.tick(now);
+        if changed {
+            self.refresh_levels();
+        }
+        changed
+    }
+
+    /// When [`tick`](Queue::tick) has something to do next.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let age = self
+            .aging
+            .front()
+            .map(|(_, since)| *since + self.options.flush_age);
+        age.into_iter().chain(self.levels.next_change()).min()
+    }
+
+    /// Cuts the next batch off a due lane; lanes take turns. What is less grave than `least` is
+    /// given up instead (a spool that keeps its last room for what matters).
+    pub(crate) fn cut(&mut self, least: Option<Level>, clock: ClockInfo) -> Option<Cut> {
+        let least = match least {
+            Some(Level::Error) => 3,
+            Some(Level::Warn) => 2,
+            Some(Level::Info) => 1,
+            _ => 0,
+        };
+        while let Some(index) = self.due.pop_front() {
+            let Some(lane) = self.lanes[index].as_mut() else {
+                continue;
+            };
+            lane.state = State::Idle;
+            if lane.is_empty() {
+                continue;
+            }
+            let least = if lane.patient { 0 } else { least };
+            let before = lane.events() as u64;
+            let (events, bytes) = (self.options.batch_events, self.options.batch_bytes);
+            let (batch, cost, through) = lane.seal(events.max(1), bytes, least, clock);
+            let taken = before - lane.events() as u64;
+            self.counters.dropped += taken - batch.entries.len() as u64;
+            self.bytes -= cost;
+            self.events -= taken;
+            if !lane.is_empty() {
+                lane.state = State::Due;
+                self.due.push_back(index);
+            }
+            let cut = Cut {
+                source: lane.source.clone(),
+                lane: LaneKey {
+                    index,
+                    epoch: lane.epoch,
+                },
+                batch,
+                through,
+            };
+            return Some(cut);
+        }
+        None
+    }
+
+    /// A batch is durable: its lane is accounted for up to `through`.
+    pub(crate) fn settle(&mut self, key: LaneKey, through: u64) {
+        if let Some(lane) = self.lane_mut(key) {
+            lane.settle(through);
+        }
+    }
+
+    /// Events that were cut but can never be sent; the worker declared them in their place.
+    pub(crate) fn count_undeliverable(&mut self, events: u64) {
+        self.counters.dropped += events;
+        self.flush_losses += events;
+    }
+
+    /// Makes everything queued due and says what to wait for until all of it is accounted for.
+    pub(crate) fn start_flush(&mut self) -> FlushTarget {
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            if let Some(lane) = lane
+                && !lane.is_empty()
+                && lane.state != State::Due
+            {
+                lane.state = State::Due;
+                self.due.push_back(index);
+            }
+        }
+        self.mark()
+    }
+
+    /// What to wait for until all that is here is accounted for, without hurrying anything.
+    pub(crate) fn mark(&mut self) -> FlushTarget {
+        let mut lanes = Vec::new();
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let Some(lane) = lane else { continue };
+            if lane.settled() < lane.arrivals() {
+                let epoch = lane.epoch;
+                lanes.push((LaneKey { index, epoch }, lane.mark()));
+            }
+        }
+        FlushTarget {
+            lanes,
+            losses: self.flush_losses,
+        }
+    }
+
+    /// How a flush stands: `None` while it waits, else whether everything became durable.
+    pub(crate) fn poll_flush(&self, target: &mut FlushTarget) -> Option<bool> {
+        target.lanes.retain(|(key, through)| {
+            let lane = self.lanes.get(key.index).and_then(Option::as_ref);
+            lane.is_some_and(|lane| lane.epoch == key.epoch && lane.settled() < *through)
+        });
+        let done = target.lanes.is_empty();
+        done.then_some(self.flush_losses == target.losses)
+    }
+
+    fn lane_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
+        let lane = self.lanes.get_mut(key.index)?.as_mut()?;
+        (lane.epoch == key.epoch).then_some(lane)
+    }
+
+    /// Changes the levels. With `purge`, queued events that no longer pass are forgotten as if they
+    /// had never been emitted: right before the first batch has left, when a level that was set long
+    /// ago has only just become known.
+    pub(crate) fn change_levels(&mut self, change: impl FnOnce(&mut Levels), purge: bool) {
+        change(&mut self.levels);
+        self.refresh_levels();
+        if !purge {
+            return;
+        }
+        for lane in self.lanes.iter_mut().flatten() {
+            let (events, bytes) = lane.purge();
+            self.bytes -= bytes;
+            self.events -= events;
+            self.counters.purged += events;
+        }
+    }
+
+    fn refresh_levels(&mut self) {
+        for lane in self.lanes.iter_mut().flatten() {
+            lane.level = self.levels.level(&lane.source);
+        }
+    }
+
+    /// The levels in force.
+    pub(crate) fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// Changes batch sizes and age; zero is raised to one.
+    pub(crate) fn set_batching(&mut self, change: impl FnOnce(&mut QueueOptions)) {
+        change(&mut self.options);
+        self.options.batch_events = self.options.batch_events.max(1);
+        self.options.batch_bytes = self.options.batch_bytes.max(1);
+    }
+
+    /// Bytes held elsewhere for events that left the queue; they count against the same cap.
+    pub(crate) fn set_outside(&mut self, bytes: usize) {
+        self.outside = bytes;
+    }
+
+    /// Makes sources that can wait do so, whatever room there is in memory.
+    pub(crate) fn set_hold_patient(&mut self, hold: bool) {
+        self.hold_patient = hold;
+    }
+
+    /// Whether one who waits for room should try again.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.hold_patient && self.bytes + self.outside <= self.options.memory_bytes / 2
+    }
+
+    /// Events and bytes queued here.
+    pub(crate) fn depth(&self) -> (u64, usize) {
+        (self.events, self.bytes)
+    }
+
+    /// Counts since the start.
+    pub(crate) fn counters(&self) -> QueueCounters {
+        self.counters
+    }
+}
+
+/// What a flush waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FlushTarget {
+    lanes: Vec<(LaneKey, u64)>,
+    losses: u64,
+}
+
+fn entry(record: Record) -> Entry {
+    Entry {
+        seq: 0,
+        time: record.time.unwrap_or_default(),
+        severity: record.severity,
+        message: record.message,
+        truncated: record.truncated,
+        attributes: record.attributes,
+    }
+}
+
+/// The epoch of the `generation`th lane of a process: distinct for distinct generations (the mixer
+/// of splitmix64 is a bijection), and unlike any other process's by the random seed.
+fn epoch(seed: u64, generation: u64) -> u64 {
+    let mut x = seed.wrapping_add(generation.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,164 @@
+//! One event as an application hands it over, and the limits it is cut to before it is queued.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use thinglog_schemas::{
+    Attributes, Severity,
+    batch::{MAX_ATTRIBUTES, MAX_MESSAGE},
+};
+
+/// Attributes of one event together, bytes (keys and values, estimated). What does not fit is left
+/// out and the event is flagged as truncated.
+pub const MAX_ATTRIBUTE_BYTES: usize = 64 << 10;
+
+/// What a queued event costs beside its text: the entry itself, its place in a queue, allocator slack.
+const FIXED_COST: usize = 128;
+
+/// One event on its way into a [`Publisher`](crate::Publisher).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Which log of the device this is: `app`, `nginx`, a unit's name. Becomes a topic level;
+    /// characters that cannot stand there are percent-encoded.
+    pub source: Arc<str>,
+    /// How grave it is.
+    pub severity: Severity,
+    /// The text; cut at 256 KiB and flagged.
+    pub message: String,
+    /// Key–value pairs, at most 128 and 64 KiB.
+    pub attributes: Attributes,
+    /// Nanoseconds since the Unix epoch; `None` means now.
+    pub time: Option<u64>,
+    /// The text was already cut by whoever read it.
+    pub truncated: bool,
+}
+
+impl Record {
+    /// An event of `source` that happens now and has no attributes.
+    pub fn new(
+        source: impl Into<Arc<str>>,
+        severity: Severity,
+        message: impl Into<String>,
+    ) -> Record {
+        Record {
+            source: source.into(),
+            severity,
+            message: message.into(),
+            attributes: Attributes::new(),
+            time: None,
+            truncated: false,
+        }
+    }
+
+    /// The same event with one attribute more.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Record {
+        self.attributes.insert(key.into(), value.into());
+        self
+    }
+
+    /// The same event at `time` (ns since the Unix epoch).
+    #[must_use]
+    pub fn at(mut self, time: u64) -> Record {
+        self.time = Some(time);
+        self
+    }
+
+    /// Cuts what is over a limit and returns what the event costs in memory, bytes.
+    pub(crate) fn cut_to_limits(&mut self) -> usize {
+        if self.message.len() > MAX_MESSAGE {
+            let end = floor_char_boundary(&self.message, MAX_MESSAGE);
+            self.message.truncate(end);
+            self.message.shrink_to_fit();
+            self.truncated = true;
+        }
+        FIXED_COST + self.message.len() + self.cut_attributes()
+    }
+
+    fn cut_attributes(&mut self) -> usize {
+        if self.attributes.is_empty() {
+            return 0;
+        }
+        let mut bytes = 0;
+        let mut kept = 0;
+        let before = self.attributes.len();
+        self.attributes.retain(|key, value| {
+            let cost = key.len() + value_cost(value);
+            let keep = kept < MAX_ATTRIBUTES && bytes + cost <= MAX_ATTRIBUTE_BYTES;
+            if keep {
+                bytes += cost;
+                kept += 1;
+            }
+            keep
+        });
+        self.truncated |= self.attributes.len() < before;
+        bytes
+    }
+}
+
+/// About what a JSON value takes in memory, bytes.
+fn value_cost(value: &Value) -> usize {
+    const NODE: usize = 48;
+    NODE + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(value_cost).sum(),
+        Value::Object(map) => map.iter().map(|(k, v)| k.len() + value_cost(v)).sum(),
+    }
+}
+
+/// The last character boundary at or before `at`.
+pub(crate) fn floor_char_boundary(text: &str, at: usize) -> usize {
+    let mut end = at.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_on_a_character_boundary_and_flagged() {
+        let mut record = Record::new("app", Severity::INFO, "é".repeat(MAX_MESSAGE));
+        record.cut_to_limits();
+        assert_eq!(record.message.len(), MAX_MESSAGE);
+        assert!(record.truncated);
+        let mut odd = Record::new(
+            "app",
+            Severity::INFO,
+            format!("x{}", "é".repeat(MAX_MESSAGE)),
+        );
+        odd.cut_to_limits();
+        assert_eq!(odd.message.len(), MAX_MESSAGE - 1);
+    }
+
+    #[test]
+    fn attributes_beyond_the_limits_are_left_out_and_flagged() {
+        let mut many = Record::new("app", Severity::INFO, "m");
+        for i in 0..200 {
+            many = many.with(format!("k{i:03}"), i);
+        }
+        many.cut_to_limits();
+        assert_eq!(many.attributes.len(), MAX_ATTRIBUTES);
+        assert!(many.truncated);
+
+        let mut large = Record::new("app", Severity::INFO, "m")
+            .with("small", 1)
+            .with("large", "x".repeat(MAX_ATTRIBUTE_BYTES));
+        large.cut_to_limits();
+        assert!(large.attributes.contains_key("small"));
+        assert!(!large.attributes.contains_key("large"));
+    }
+
+    #[test]
+    fn an_event_within_the_limits_is_left_alone() {
+        let mut record = Record::new("app", Severity::WARN, "hello").with("k", "v");
+        let before = record.clone();
+        let cost = record.cut_to_limits();
+        assert_eq!(record, before);
+        assert!(cost > 5);
+    }
+}

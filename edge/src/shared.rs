@@ -1,0 +1,157 @@
+//! What the handles and the worker share: the queue behind a short lock, what passes at all, who
+//! waits for a flush or for room, and the figures.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use thinglog_schemas::{Level, Severity};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::queue::{FlushTarget, Queue};
+
+pub(crate) struct Shared {
+    pub(crate) queue: Mutex<Queue>,
+    /// Least severity number that passes for any source: most of what is filtered never takes the lock.
+    gate: AtomicU8,
+    /// The worker has something to do.
+    pub(crate) wake: Notify,
+    /// Those who wait for room may try again.
+    pub(crate) room: Notify,
+    waiters: Mutex<Vec<Waiter>>,
+    stop: Mutex<Option<Instant>>,
+    stopping: AtomicBool,
+    /// True once the worker is gone.
+    pub(crate) ended: watch::Sender<bool>,
+    pub(crate) figures: Figures,
+}
+
+/// What the worker counts.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) filtered: AtomicU64,
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) payload_bytes: AtomicU64,
+    pub(crate) in_flight: AtomicU64,
+    pub(crate) held_bytes: AtomicU64,
+    pub(crate) spool_bytes: AtomicU64,
+    pub(crate) unreadable: AtomicU64,
+    pub(crate) connects: AtomicU64,
+    pub(crate) connected: AtomicBool,
+}
+
+/// One who waits until what was emitted is durable.
+struct Waiter {
+    target: FlushTarget,
+    deadline: Option<Instant>,
+    reply: oneshot::Sender<bool>,
+}
+
+impl Shared {
+    pub(crate) fn new(queue: Queue) -> Shared {
+        let shared = Shared {
+            gate: AtomicU8::new(0),
+            queue: Mutex::new(queue),
+            wake: Notify::new(),
+            room: Notify::new(),
+            waiters: Mutex::new(Vec::new()),
+            stop: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+            figures: Figures::default(),
+        };
+        shared.set_gate(shared.queue.lock().levels().most_verbose());
+        shared
+    }
+
+    /// Whether an event of this severity could pass for some source.
+    pub(crate) fn may_pass(&self, severity: Severity) -> bool {
+        severity.number() >= self.gate.load(Relaxed)
+    }
+
+    /// The most verbose level of any source has changed.
+    pub(crate) fn set_gate(&self, level: Level) {
+        let least = match level {
+            Level::Disabled => u8::MAX,
+            Level::Error => Severity::ERROR.number(),
+            Level::Warn => Severity::WARN.number(),
+            Level::Info => Severity::INFO.number(),
+            Level::Debug => 0,
+        };
+        self.gate.store(least, Relaxed);
+    }
+
+    /// Starts a flush, or with `hurry` false only waits for one to happen by itself.
+    pub(crate) fn wait_durable(
+        &self,
+        hurry: bool,
+        deadline: Option<Duration>,
+    ) -> oneshot::Receiver<bool> {
+        let (reply, answer) = oneshot::channel();
+        let target = {
+            let mut queue = self.queue.lock();
+            if hurry {
+                queue.start_flush()
+            } else {
+                queue.mark()
+            }
+        };
+        let mut waiters = self.waiters.lock();
+        if *self.ended.borrow() {
+            let _ = reply.send(self.queue.lock().poll_flush(&mut target.clone()) == Some(true));
+            return answer;
+        }
+        waiters.push(Waiter {
+            target,
+            deadline: deadline.map(|deadline| Instant::now() + deadline),
+            reply,
+        });
+        drop(waiters);
+        self.wake.notify_one();
+        answer
+    }
+
+    /// Answers who waits no longer; returns the next deadline.
+    pub(crate) fn poll_waiters(&self, now: Instant) -> Option<Instant> {
+        let mut waiters = self.waiters.lock();
+        if waiters.is_empty() {
+            return None;
+        }
+        let queue = self.queue.lock();
+        let mut waiting = Vec::with_capacity(waiters.len());
+        for mut waiter in waiters.drain(..) {
+            let overdue = waiter.deadline.is_some_and(|deadline| deadline <= now);
+            match queue.poll_flush(&mut waiter.target) {
+                Some(durable) => drop(waiter.reply.send(durable)),
+                None if overdue => drop(waiter.reply.send(false)),
+                None if waiter.reply.is_closed() => {}
+                None => waiting.push(waiter),
+            }
+        }
+        *waiters = waiting;
+        waiters.iter().filter_map(|waiter| waiter.deadline).min()
+    }
+
+    /// Asks the worker to end: at once when everything is durable, else at `deadline`.
+    pub(crate) fn request_stop(&self, deadline: Instant) {
+        let mut stop = self.stop.lock();
+        *stop = Some(stop.map_or(deadline, |earlier| earlier.min(deadline)));
+        self.stopping.store(true, Relaxed);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
+        self.stopping.load(Relaxed).then(|| *self.stop.lock())?
+    }
+
+    /// The worker is gone, however it ended: nobody may wait for it any more.
+    pub(crate) fn end(&self) {
+        self.ended.send_replace(true);
+        self.waiters.lock().clear();
+        self.figures.connected.store(false, Relaxed);
+        self.room.notify_waiters();
+    }
+}

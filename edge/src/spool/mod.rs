@@ -1,0 +1,342 @@
+//! The spool on disk: batches go into a journal before they go anywhere else, and stay there until
+//! the broker has acknowledged them. One group of batches is written at a time; the next one gathers
+//! meanwhile, so the disk sets the size of the groups and the order is never in doubt.
+//!
+//! The journal is opened so that it refuses what goes over its cap. From three quarters of the cap
+//! on, sources that can wait do, and of the others only WARN and above is still taken
+//! ([`Spool::pressure`]); the rest is declared dropped. A journal that takes nothing at all (full,
+//! failed) is gone around once everything in it has been sent: then batches go out of memory.
+
+pub(crate) mod dir;
+pub(crate) mod record;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use thinglog_journal::{
+    AppendError, Journal, OnFull, Options, Outcome, Reader, Records, fs::RealFs,
+};
+use thinglog_schemas::batch::MAX_PAYLOAD;
+
+use crate::sealed::{Sealed, Sealer};
+use dir::{SpoolDir, SpoolError};
+
+/// The smallest cap of a spool, bytes: a few segments that each hold the largest record.
+pub(crate) const MIN_BYTES: u64 = 4 << 20;
+/// What a record has beside its payload at most, the journal's frame included.
+const RECORD_ROOM: usize = 1 << 10;
+/// Kept free of the cap for the small files beside the journal.
+const SIDE_FILES: u64 = 64 << 10;
+/// Bytes read from the journal at a time.
+const READ_BYTES: usize = 512 << 10;
+/// Lanes whose last seq is remembered to name what a damaged record held.
+const REMEMBERED_LANES: usize = 4096;
+/// After a refused append, unless something was released before.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often the released offset is noted.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
+
+/// Where a spool is and how large it may grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpoolOptions {
+    /// The directory; created when missing.
+    pub(crate) path: PathBuf,
+    /// Never exceeded; at least [`MIN_BYTES`].
+    pub(crate) bytes: u64,
+}
+
+/// How much room is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    /// Take everything.
+    None,
+    /// The reserve has begun: WARN and above only.
+    Reserve,
+}
+
+/// What became of the group that was being written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// On disk.
+    Durable(Vec<Sealed>),
+    /// Not on disk, or not all of it; to be written again.
+    Failed(Vec<Sealed>),
+}
+
+/// An open spool.
+pub(crate) struct Spool {
+    dir: SpoolDir,
+    journal: Journal,
+    reader: Reader,
+    cap: u64,
+    /// Read, not yet in the window, with the offset to release once acknowledged.
+    backlog: VecDeque<(Sealed, Option<u64>)>,
+    writing: Option<(Vec<Sealed>, Range<u64>)>,
+    records: Records,
+    /// No append before this.
+    retry_at: Option<Instant>,
+    /// The next seq of each lane as read so far.
+    expected: HashMap<u64, u64>,
+    damaged: bool,
+    unreadable: u64,
+    released: u64,
+    noted: (u64, Option<Instant>),
+    complained: bool,
+}
+
+impl Spool {
+    /// Opens the spool of `device` and finds what an earlier process left. `instance` names a new
+    /// one. `notify` is called from the journal's thread whenever a group is decided.
+    pub(crate) fn open(
+        options: &SpoolOptions,
+        device: &str,
+        instance: &str,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Spool, SpoolError> {
+        let dir = SpoolDir::open(&options.path, device, instance)?;
+        let cap = options.bytes.max(MIN_BYTES) - SIDE_FILES;
+        let journal_options = Options {
+            segment_bytes: (cap / 8).clamp(256 << 10, 8 << 20),
+            max_bytes: cap,
+            max_age: None,
+            on_full: OnFull::Refuse,
+            tail_bytes: 1 << 20,
+            pending_bytes: 4 << 20,
+            max_record: MAX_PAYLOAD + RECORD_ROOM,
+        };
+        let (journal, recovery) = Journal::open(Arc::new(RealFs), &dir.journal(), journal_options)?;
+        if recovery.torn_bytes > 0 {
+            tracing::info!(bytes = recovery.torn_bytes, "cut a torn tail off the spool");
+        }
+        let damaged = recovery.quarantined_records;
+        if damaged > 0 {
+            tracing::warn!(
+                places = damaged,
+                "the spool is damaged; what can be read is sent"
+            );
+        }
+        journal.on_settled(move |_| notify());
+        let released = dir
+            .released(journal.id())
+            .filter(|released| *released <= journal.next())
+            .unwrap_or(0)
+            .max(journal.first());
+        let reader = journal.reader(released);
+        Ok(Spool {
+            dir,
+            reader,
+            cap,
+            backlog: VecDeque::new(),
+            writing: None,
+            records: Records::new(),
+            retry_at: None,
+            expected: HashMap::new(),
+            damaged: damaged > 0,
+            unreadable: damaged,
+            released,
+            noted: (released, None),
+            complained: false,
+            journal,
+        })
+    }
+
+    /// The directory and the files beside the journal.
+    pub(crate) fn dir(&self) -> &SpoolDir {
+        &self.dir
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.journal.stats().bytes
+    }
+
+    /// The largest payload a record can hold.
+    pub(crate) fn max_payload(&self) -> usize {
+        let frame = usize::try_from(self.cap / 4).unwrap_or(usize::MAX);
+        MAX_PAYLOAD.min(frame - RECORD_ROOM)
+    }
+
+    /// How much room is left below the cap, or below a smaller one that was configured since.
+    pub(crate) fn pressure(&self, configured: Option<u64>) -> Pressure {
+        let cap = configured.map_or(self.cap, |bytes| bytes.min(self.cap));
+        if self.bytes() >= cap / 4 * 3 {
+            Pressure::Reserve
+        } else {
+            Pressure::None
+        }
+    }
+
+    /// Whether a group may be appended now.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        self.writing.is_none() && self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// When [`is_ready`](Spool::is_ready) changes without anything else happening.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at.filter(|_| self.writing.is_none())
+    }
+
+    /// The last append was refused and nothing is being written.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.retry_at.is_some() && self.writing.is_none()
+    }
+
+    /// Payload bytes of the group that is being written.
+    pub(crate) fn writing_bytes(&self) -> usize {
+        let group = self.writing.iter().flat_map(|(group, _)| group);
+        group.map(|sealed| sealed.payload.len()).sum()
+    }
+
+    /// Hands a group to the journal, stamped `wall` (ns since the epoch). A group that it refuses
+    /// stays in `group`.
+    pub(crate) fn append(&mut self, group: &mut VecDeque<Sealed>, wall: u64, now: Instant) {
+        self.records.clear();
+        for sealed in group.iter() {
+            self.records.push_with(|out| record::write(sealed, out));
+        }
+        match self.journal.append(wall, &self.records) {
+            Ok(offsets) => {
+                self.retry_at = None;
+                self.writing = Some((group.drain(..).collect(), offsets));
+            }
+            Err(error) => {
+                self.retry_at = Some(now + RETRY);
+                self.complain(&error);
+            }
+        }
+        self.records.clear();
+    }
+
+    fn complain(&mut self, error: &AppendError) {
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(%error, "the spool takes no events for now; they wait in memory");
+        }
+    }
+
+    /// The group that was being written, once it is decided.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Group> {
+        let (_, offsets) = self.writing.as_ref()?;
+        if self.journal.settled() < offsets.end {
+            return None;
+        }
+        // A group that spans segments may be stored in part: then all of it is written again, and
+        // what was there already goes out twice under the same ids.
+        let failure = offsets
+            .clone()
+            .find_map(|offset| match self.journal.outcome(offset) {
+                Outcome::Failed(failure) => Some(failure),
+                Outcome::Durable | Outcome::Pending => None,
+            });
+        let (group, _) = self.writing.take()?;
+        let Some(failure) = failure else {
+            self.complained = false;
+            return Some(Group::Durable(group));
+        };
+        self.retry_at = Some(now + RETRY);
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(?failure, "writing the spool failed; events wait in memory");
+        }
+        Some(Group::Failed(group))
+    }
+
+    /// Everything that is on disk has been read.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.backlog.is_empty() && self.reader.offset() >= self.journal.settled()
+    }
+
+    /// The next batch to send and the offset to release once it is acknowledged.
+    pub(crate) fn next(&mut self, sealer: &mut Sealer) -> Option<(Sealed, Option<u64>)> {
+        if self.backlog.is_empty() {
+            self.read(sealer);
+        }
+        self.backlog.pop_front()
+    }
+
+    fn read(&mut self, sealer: &mut Sealer) {
+        if self.reader.offset() >= self.journal.settled() {
+            return;
+        }
+        let chunk = match self.reader.poll_memory() {
+            Some(chunk) => chunk,
+            None => match self.reader.read(READ_BYTES) {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the spool cannot be read");
+                    return;
+                }
+            },
+        };
+        self.note_damage(chunk.quarantined);
+        for record in chunk.records() {
+            match record::read(record.payload) {
+                Ok(sealed) => self.take(sealed, record.offset + 1, sealer),
+                Err(error) => {
+                    tracing::warn!(%error, offset = record.offset, "skipped a record of the spool");
+                    self.note_damage(1);
+                }
+            }
+        }
+    }
+
+    fn note_damage(&mut self, places: u64) {
+        self.damaged |= places > 0;
+        self.unreadable += places;
+    }
+
+    /// Queues a record; when the spool has damaged places, what is missing of its lane is declared
+    /// first. (Of a lane whose first or last records are damaged nothing is left to tell it by; the
+    /// places are counted in [`unreadable`](Spool::unreadable). Without damage a lane may have holes
+    /// here: batches that went around a full spool.)
+    fn take(&mut self, sealed: Sealed, next: u64, sealer: &mut Sealer) {
+        let expected = self.expected.get(&sealed.epoch).copied();
+        if self.damaged
+            && let Some(expected) = expected.filter(|expected| *expected < sealed.first_seq)
+        {
+            let (from, to) = (expected, sealed.first_seq - 1);
+            let missing = sealer.unreadable(&sealed.source, sealed.epoch, from, to);
+            self.backlog.extend(missing.map(|missing| (missing, None)));
+        }
+        if expected.is_some() || self.expected.len() < REMEMBERED_LANES {
+            self.expected.insert(sealed.epoch, sealed.last_seq + 1);
+        }
+        self.backlog.push_back((sealed, Some(next)));
+    }
+
+    /// Damaged places met since opening, and records of newer versions.
+    pub(crate) fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Everything below `offset` is acknowledged.
+    pub(crate) fn release(&mut self, offset: u64) {
+        self.released = self.released.max(offset);
+        let first = self.journal.first();
+        if let Err(error) = self.journal.release(self.released) {
+            tracing::warn!(%error, "acknowledged segments of the spool stay on disk");
+        }
+        if self.journal.first() > first {
+            // There is room again.
+            self.retry_at = None;
+        }
+    }
+
+    /// Notes the released offset now and then, so that a restart repeats little; `last` on the way
+    /// out.
+    pub(crate) fn note_released(&mut self, now: Instant, last: bool) {
+        let (noted, when) = self.noted;
+        let early = when.is_some_and(|when| now < when + NOTE_EVERY);
+        if noted == self.released || (early && !last) {
+            return;
+        }
+        self.noted = (self.released, Some(now));
+        if let Err(error) = self.dir.note_released(self.journal.id(), self.released) {
+            tracing::warn!(%error, "the acknowledged offset could not be noted");
+        }
+    }
+}

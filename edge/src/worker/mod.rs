@@ -1,0 +1,403 @@
+//! The worker behind the handles: one task that moves batches from the queue through the spool to
+//! the broker, keeps the connection, and applies the configuration that comes back over it. All
+//! decisions are in the pure modules; here is what touches clock, disk and network.
+
+pub(crate) mod link;
+mod outbox;
+mod remote;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use thinglog_schemas::{Topic, Topics};
+use tokio::time::sleep_until;
+
+use crate::{backoff::Backoff, config::Settings, levels::Now, shared::Shared, spool::Spool};
+use link::{Endpoint, INFLIGHT, Link, LinkEvent, Refusal};
+use outbox::Outbox;
+use remote::Remote;
+
+/// How long a connection without any acknowledgement for what was sent is believed in.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(60);
+/// How long the farewell may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// The longest sleep: clocks that jump and timers that were missed cost no more than this.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// MQTT's own bytes around a payload: fixed header, topic, packet id, properties.
+const PACKET_OVERHEAD: usize = 1 + 4 + 2 + 600 + 2 + 1;
+
+/// What was handed to the connection, in order, and has no packet id yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handed {
+    Batch,
+    Report,
+}
+
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    settings: Settings,
+    topics: Topics,
+    outbox: Outbox,
+    remote: Remote,
+    link: Option<Link>,
+    /// Limits of the connection; `None` before CONNACK.
+    limits: Option<Limits>,
+    connect_at: Instant,
+    backoff: Backoff,
+    /// Waiting after the broker refused a publish.
+    refused: Backoff,
+    paused_until: Option<Instant>,
+    handed: VecDeque<Handed>,
+    report_pkid: Option<u16>,
+    last_progress: Instant,
+    /// Set while saying goodbye.
+    farewell_until: Option<Instant>,
+    complained: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    window: usize,
+    max_payload: usize,
+}
+
+/// Tells whoever waits that the worker is gone, even when it panicked.
+struct Ending(Arc<Shared>);
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        settings: Settings,
+        topics: Topics,
+        spool: Option<Spool>,
+        boot: u64,
+    ) -> Worker {
+        let now = Instant::now();
+        let kept = spool.as_ref().is_some_and(|s| s.dir().desired().is_some());
+        Worker {
+            remote: Remote::new(kept, now),
+            outbox: Outbox::new(spool, INFLIGHT, boot),
+            shared,
+            topics,
+            link: None,
+            limits: None,
+            connect_at: now,
+            backoff: Backoff::new(settings.backoff_base, settings.backoff_cap),
+            refused: Backoff::new(settings.backoff_base, settings.backoff_cap),
+            settings,
+            paused_until: None,
+            handed: VecDeque::new(),
+            report_pkid: None,
+            last_progress: now,
+            farewell_until: None,
+            complained: false,
+        }
+    }
+
+    /// Runs until it is asked to stop.
+    pub(crate) async fn run(mut self) {
+        let _ending = Ending(self.shared.clone());
+        self.restore();
+        loop {
+            let now = now();
+            let more = self.pass(now);
+            if self.is_over(now.mono) {
+                break;
+            }
+            let deadline = self.deadline(now.mono);
+            let event = tokio::select! {
+                biased;
+                event = next_event(&mut self.link) => Some(event),
+                () = self.shared.wake.notified() => None,
+                () = tokio::task::yield_now(), if more => None,
+                () = sleep_until(deadline.into()), if !more => None,
+            };
+            if let Some(event) = event {
+                self.on_events(event);
+            }
+        }
+        if let Some(spool) = &mut self.outbox.spool {
+            spool.note_released(Instant::now(), true);
+        }
+    }
+
+    /// Everything that can be done now without waiting. True when there is more.
+    fn pass(&mut self, now: Now) -> bool {
+        self.tick(now);
+        let hold = self.remote.holds_back(now.mono);
+        let mut more = self.outbox.fill(&self.shared, now, hold);
+        self.send(now.mono);
+        if self.outbox.release(&self.shared, now.mono) {
+            self.last_progress = now.mono;
+            more |= self.outbox.fill(&self.shared, now, hold);
+            self.send(now.mono);
+        }
+        self.shared.poll_waiters(now.mono);
+        more
+    }
+
+    fn tick(&mut self, now: Now) {
+        let changed = {
+            let mut queue = self.shared.queue.lock();
+            queue.tick(now.mono).then(|| queue.levels().most_verbose())
+        };
+        if let Some(level) = changed {
+            self.shared.set_gate(level);
+        }
+        self.remote_tick(now);
+        if self.link.is_none() && self.farewell_until.is_none() && now.mono >= self.connect_at {
+            self.connect();
+        }
+        let stalled = !self.outbox.window.is_empty()
+            && self.limits.is_some()
+            && self.paused_until.is_none()
+            && now.mono >= self.last_progress + ACKNOWLEDGE_WITHIN;
+        if stalled {
+            self.down("no acknowledgement for a minute", now.mono);
+        }
+    }
+
+    fn connect(&mut self) {
+        let endpoint = self.endpoint();
+        self.link = Some(Link::connect(&endpoint));
+        self.limits = None;
+        self.handed.clear();
+        self.report_pkid = None;
+        self.outbox.window.reset();
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        let device = &self.settings.device;
+        Endpoint {
+            host: self.settings.host.clone(),
+            port: self.settings.port,
+            client_id: format!("{device}/{}", self.settings.instance),
+            credentials: self.settings.credentials.clone(),
+            will: (
+                self.topics.format(Topic::Reported { device }),
+                self.offline_report(),
+            ),
+        }
+    }
+
+    fn on_events(&mut self, first: LinkEvent) {
+        let mut event = Some(first);
+        while let Some(next) = event {
+            self.on_event(next, now());
+            event = self.link.as_mut().and_then(Link::try_next);
+        }
+    }
+
+    fn on_event(&mut self, event: LinkEvent, now: Now) {
+        match event {
+            LinkEvent::Connected {
+                receive_max,
+                max_packet,
+            } => self.connected(receive_max, max_packet, now.mono),
+            LinkEvent::Subscribed { granted } => self.remote.subscribed(granted, now.mono),
+            LinkEvent::Message { payload } => self.configure(&payload, now),
+            LinkEvent::Assigned(pkid) => match self.handed.pop_front() {
+                Some(Handed::Report) => self.report_pkid = Some(pkid),
+                Some(Handed::Batch) => self.outbox.window.assigned(pkid),
+                None => {}
+            },
+            LinkEvent::Acknowledged(pkid) => {
+                if self.outbox.window.acknowledged(pkid) {
+                    self.refused.reset();
+                } else if self.report_pkid == Some(pkid) {
+                    self.report_pkid = None;
+                }
+            }
+            LinkEvent::Refused(pkid, refusal) => self.refused(pkid, refusal, now.mono),
+            LinkEvent::Down(reason) => self.down(&reason, now.mono),
+        }
+    }
+
+    fn connected(&mut self, receive_max: u16, max_packet: u32, now: Instant) {
+        // A report and a subscription may need ids beside the batches.
+        let window = usize::from(receive_max)
+            .saturating_sub(2)
+            .clamp(1, INFLIGHT);
+        let max_payload = (max_packet as usize).saturating_sub(PACKET_OVERHEAD).max(1);
+        self.limits = Some(Limits {
+            window,
+            max_payload,
+        });
+        self.backoff.reset();
+        self.paused_until = None;
+        self.last_progress = now;
+        self.complained = false;
+        self.shared.figures.connects.fetch_add(1, Relaxed);
+        self.shared.figures.connected.store(true, Relaxed);
+        tracing::debug!(window, max_payload, "connected to the broker");
+        let desired = self.topics.format(Topic::Desired {
+            device: &self.settings.device,
+        });
+        if let Some(link) = &self.link {
+            link.subscribe(&desired);
+        }
+        self.remote.connected(now);
+    }
+
+    /// The connection is gone: plan the next one.
+    fn down(&mut self, reason: &str, now: Instant) {
+        self.link = None;
+        self.limits = None;
+        self.remote.disconnected();
+        self.outbox.window.reset();
+        self.shared.figures.connected.store(false, Relaxed);
+        if self.farewell_until.is_some() {
+            return;
+        }
+        let wait = self.backoff.next(crate::random());
+        self.connect_at = now + wait;
+        if !std::mem::replace(&mut self.complained, true) {
+            let broker = format_args!("{}:{}", self.settings.host, self.settings.port);
+            tracing::warn!(%broker, reason, "no connection to the broker; events are kept");
+        }
+    }
+
+    fn refused(&mut self, pkid: u16, refusal: Refusal, now: Instant) {
+        match refusal {
+            Refusal::Retry(reason) => {
+                let Some(sealed) = self.outbox.window.refused(pkid) else {
+                    if self.report_pkid == Some(pkid) {
+                        self.report_pkid = None;
+                    }
+                    return;
+                };
+                if self.refused.failures() == 0 {
+                    let source = &sealed.source;
+                    tracing::warn!(?reason, %source, "the broker did not store a batch; trying again");
+                }
+                self.paused_until = Some(now + self.refused.next(crate::random()));
+            }
+            Refusal::Permanent(reason) => {
+                tracing::warn!(
+                    ?reason,
+                    "the broker will never take a batch; it is declared dropped"
+                );
+                self.outbox.give_up(pkid, &self.shared);
+            }
+        }
+    }
+
+    /// Hands waiting batches to the connection, and a report when one is due.
+    fn send(&mut self, now: Instant) {
+        let Some(limits) = self.limits else { return };
+        if self.remote.is_configuring(now) {
+            return;
+        }
+        self.report(now);
+        if self.paused_until.is_some_and(|until| until > now) {
+            return;
+        }
+        self.paused_until = None;
+        if self.outbox.window.is_empty() {
+            self.last_progress = now;
+        }
+        let Some(link) = &self.link else { return };
+        let shared = &self.shared;
+        while let Some(sealed) = self.outbox.next(limits.window, limits.max_payload, shared) {
+            let topic = self.topics.format(Topic::Logs {
+                device: &self.settings.device,
+                source: &sealed.source,
+            });
+            if !link.publish(&topic, false, sealed.payload.clone()) {
+                break;
+            }
+            self.handed.push_back(Handed::Batch);
+            self.outbox.window.handed();
+        }
+    }
+
+    /// Publishes a retained document about this device; the connection may hold one at a time.
+    fn publish_report(&mut self, payload: Vec<u8>) -> bool {
+        let topic = self.topics.format(Topic::Reported {
+            device: &self.settings.device,
+        });
+        let Some(link) = &self.link else { return false };
+        let sent = link.publish(&topic, true, Bytes::from(payload));
+        if sent {
+            self.handed.push_back(Handed::Report);
+        }
+        sent
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
+        if let Some(until) = self.farewell_until {
+            return self.link.is_none() || now >= until;
+        }
+        let Some(deadline) = self.shared.stop_deadline() else {
+            return false;
+        };
+        if now < deadline && !self.is_all_safe() {
+            return false;
+        }
+        self.say_goodbye(now);
+        self.link.is_none()
+    }
+
+    /// On disk when there is a spool, else acknowledged.
+    fn is_all_safe(&mut self) -> bool {
+        let mut queue = self.shared.queue.lock();
+        let mut target = queue.start_flush();
+        queue.poll_flush(&mut target).is_some()
+            && (self.outbox.spool.is_some() || self.outbox.is_empty())
+    }
+
+    /// An ordered end says itself that the device is offline; a lost connection leaves it to the will.
+    fn say_goodbye(&mut self, now: Instant) {
+        self.farewell_until = Some(now + FAREWELL);
+        if self.limits.is_none() {
+            self.link = None;
+            return;
+        }
+        let offline = self.offline_report();
+        self.publish_report(offline);
+        let leaving = self.link.as_ref().is_some_and(Link::disconnect);
+        if !leaving {
+            self.link = None;
+        }
+    }
+
+    fn deadline(&mut self, now: Instant) -> Instant {
+        let connect = (self.link.is_none()).then_some(self.connect_at);
+        let candidates = [
+            self.shared.queue.lock().deadline(),
+            self.shared.poll_waiters(now),
+            self.outbox.deadline(),
+            self.remote.deadline(now),
+            self.paused_until,
+            connect,
+            self.farewell_until.or(self.shared.stop_deadline()),
+        ];
+        let longest = now + LONGEST_SLEEP;
+        candidates.into_iter().flatten().fold(longest, Instant::min)
+    }
+}
+
+async fn next_event(link: &mut Option<Link>) -> LinkEvent {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Both clocks. A system clock before 2024 is one that was never set.
+pub(crate) fn now() -> Now {
+    const YEAR_2024: u64 = 1_704_067_200_000_000_000;
+    Now {
+        mono: Instant::now(),
+        wall: Some(crate::wall_clock()).filter(|wall| *wall >= YEAR_2024),
+    }
+}

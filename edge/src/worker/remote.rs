@@ -1,0 +1,224 @@
+//! Remote configuration: waits for `desired/<device>` right after connecting, puts it in force, keeps
+//! it for the next start, and reports back what is in force.
+
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use thinglog_schemas::config::{Desired, Limits, Reported, Upload};
+
+use super::Worker;
+use crate::levels::{Levels, Now};
+
+/// After connecting nothing is sent until the configuration came, or the subscription is answered
+/// and this has passed, or [`CONFIGURE_WITHIN`]: a level that was set while the device was away holds
+/// from the first byte.
+const RETAINED_WITHIN: Duration = Duration::from_millis(300);
+const CONFIGURE_WITHIN: Duration = Duration::from_secs(1);
+/// A granted subscription that brought nothing for so long: there is no document.
+const ABSENT_AFTER: Duration = Duration::from_secs(2);
+/// While no configuration was ever seen, batches are not numbered before it came or this has
+/// passed since the start: what a level that was set long ago does not let pass then leaves no trace.
+const HOLD_AT_START: Duration = Duration::from_secs(1);
+/// What a configuration may ask of a batch at most; the format's own limits are a little above.
+const MAX_BATCH_EVENTS: usize = 20_000;
+const MAX_BATCH_BYTES: usize = 4 << 20;
+/// How often figures are reported when they changed.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Remote {
+    /// A configuration, or that there is none, is known.
+    known: bool,
+    hold_until: Instant,
+    configuring_until: Option<Instant>,
+    absent_at: Option<Instant>,
+    report_at: Option<Instant>,
+    last_report: Option<Reported>,
+}
+
+impl Remote {
+    pub(super) fn new(known: bool, now: Instant) -> Remote {
+        Remote {
+            known,
+            hold_until: now + HOLD_AT_START,
+            configuring_until: None,
+            absent_at: None,
+            report_at: None,
+            last_report: None,
+        }
+    }
+
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.configuring_until = Some(now + CONFIGURE_WITHIN);
+        self.report_at = Some(now);
+        self.last_report = None;
+    }
+
+    pub(super) fn subscribed(&mut self, granted: bool, now: Instant) {
+        if let Some(until) = &mut self.configuring_until {
+            *until = (*until).min(now + RETAINED_WITHIN);
+            self.absent_at = granted.then_some(now + ABSENT_AFTER);
+        }
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.configuring_until = None;
+        self.absent_at = None;
+        self.report_at = None;
+    }
+
+    /// Whether the connection still waits for the configuration.
+    pub(super) fn is_configuring(&self, now: Instant) -> bool {
+        self.configuring_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether batches must not be cut yet.
+    pub(super) fn holds_back(&self, now: Instant) -> bool {
+        !self.known && (now < self.hold_until || self.is_configuring(now))
+    }
+
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let hold = Some(self.hold_until).filter(|until| !self.known && *until > now);
+        let configuring = self.configuring_until.filter(|until| *until > now);
+        let report = self.report_at.map(|at| at.max(configuring.unwrap_or(at)));
+        [hold, configuring, self.absent_at, report]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+impl Worker {
+    /// Puts the configuration of the last run in force, before there is any network.
+    pub(super) fn restore(&mut self) {
+        let Some(spool) = &self.outbox.spool else {
+            return;
+        };
+        if let Some((desired, received)) = spool.dir().desired() {
+            let now = super::now();
+            self.apply_settings(&desired.upload, &desired.limits);
+            self.change_levels(|levels| levels.restore(desired, received, now), false);
+        }
+    }
+
+    /// A document arrived. An empty one means there is none; one that cannot be read changes nothing.
+    pub(super) fn configure(&mut self, payload: &[u8], now: Now) {
+        let desired = match payload {
+            [] => None,
+            payload => match serde_json::from_slice::<Desired>(payload) {
+                Ok(desired) => Some(desired),
+                Err(error) => {
+                    tracing::warn!(%error, "the configuration cannot be read; the last one stays");
+                    self.configured(now.mono);
+                    return;
+                }
+            },
+        };
+        let purge = !self.remote.known;
+        self.keep(desired.as_ref(), now);
+        match desired {
+            Some(desired) => {
+                self.apply_settings(&desired.upload, &desired.limits);
+                self.change_levels(|levels| levels.apply(desired, now), purge);
+            }
+            None => {
+                self.apply_settings(&Upload::default(), &Limits::default());
+                self.change_levels(|levels| levels.clear(), purge);
+            }
+        }
+        self.remote.report_at = Some(now.mono);
+        self.configured(now.mono);
+    }
+
+    fn configured(&mut self, now: Instant) {
+        self.remote.known = true;
+        self.remote.absent_at = None;
+        self.remote.configuring_until = self.remote.configuring_until.map(|until| until.min(now));
+    }
+
+    fn keep(&self, desired: Option<&Desired>, now: Now) {
+        let Some(spool) = &self.outbox.spool else {
+            return;
+        };
+        let received = now.wall.unwrap_or_default();
+        if let Err(error) = spool.dir().keep_desired(desired, received) {
+            tracing::warn!(%error, "the configuration is in force but could not be kept");
+        }
+    }
+
+    fn change_levels(&mut self, change: impl FnOnce(&mut Levels), purge: bool) {
+        let most_verbose = {
+            let mut queue = self.shared.queue.lock();
+            queue.change_levels(change, purge);
+            queue.levels().most_verbose()
+        };
+        self.shared.set_gate(most_verbose);
+    }
+
+    /// What the document leaves out is as the application configured it.
+    fn apply_settings(&mut self, upload: &Upload, limits: &Limits) {
+        let own = &self.settings.batching;
+        let events = upload.batch_events.map(|events| events as usize);
+        let bytes = upload.batch_bytes.map(|bytes| bytes as usize);
+        let age = upload.flush_ms.map(Duration::from_millis);
+        self.shared.queue.lock().set_batching(|options| {
+            options.batch_events = events.unwrap_or(own.batch_events).min(MAX_BATCH_EVENTS);
+            options.batch_bytes = bytes.unwrap_or(own.batch_bytes).min(MAX_BATCH_BYTES);
+            options.flush_age = age.unwrap_or(own.flush_age);
+        });
+        self.outbox.configured_bytes = limits.spool_bytes;
+    }
+
+    pub(super) fn remote_tick(&mut self, now: Now) {
+        if self.remote.absent_at.is_some_and(|at| at <= now.mono) {
+            self.remote.absent_at = None;
+            let had_one = self.shared.queue.lock().levels().desired().is_some();
+            if had_one {
+                self.configure(&[], now);
+            }
+        }
+        let waited = self.limits.is_some() && !self.remote.is_configuring(now.mono);
+        if waited || now.mono >= self.remote.hold_until {
+            // From here on what is queued keeps its numbers, whatever arrives.
+            self.remote.known = true;
+        }
+    }
+
+    /// Publishes `reported/<device>` when it is time and something changed.
+    pub(super) fn report(&mut self, now: Instant) {
+        let due = self.remote.report_at.is_some_and(|at| at <= now);
+        if !due || self.report_pkid.is_some() {
+            return;
+        }
+        let report = self.current_report(true);
+        self.remote.report_at = Some(now + REPORT_EVERY);
+        if self.remote.last_report.as_ref() == Some(&report) {
+            return;
+        }
+        let payload = serde_json::to_vec(&report).unwrap_or_default();
+        if self.publish_report(payload) {
+            self.remote.last_report = Some(report);
+        }
+    }
+
+    pub(super) fn offline_report(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.current_report(false)).unwrap_or_default()
+    }
+
+    fn current_report(&self, online: bool) -> Reported {
+        let figures = &self.shared.figures;
+        let queue = self.shared.queue.lock();
+        let revision = queue.levels().desired().map(|d| d.revision.clone());
+        Reported {
+            online,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision,
+            spool_events: queue.depth().0 + figures.in_flight.load(Relaxed),
+            spool_bytes: figures.spool_bytes.load(Relaxed),
+            dropped: queue.counters().dropped,
+            attributes: self.settings.attributes.clone(),
+        }
+    }
+}
