@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -361,4 +362,85 @@ fn metrics_and_health_are_served() {
     let _up = site.up();
     assert!(site.get("/metrics").contains("thinglog_"));
     site.get("/healthz");
+}
+
+#[test]
+fn the_demo_carries_this_machines_own_logs() {
+    let site = Site::new();
+    let mut demo = site.thinglog("demo", &["up", "--demo"]);
+    wait::until("events of three devices in the file", || {
+        demo.assert_running();
+        let events = site.events();
+        let devices: BTreeSet<&str> = events
+            .iter()
+            .filter_map(|event| event["device"].as_str())
+            .collect();
+        (devices.len() >= 3).then_some(())
+    });
+    wait::until("an event on the screen", || {
+        let shown = demo.output();
+        let events = site.events();
+        let mut messages = events.iter().filter_map(|event| event["message"].as_str());
+        messages
+            .any(|message| shown.contains(message))
+            .then_some(())
+    });
+    assert!(demo.terminate().success());
+}
+
+#[test]
+fn tail_shows_what_passes_and_nothing_below_its_level() {
+    if !mosquitto::installed("tail_shows_what_passes_and_nothing_below_its_level") {
+        return;
+    }
+    let site = Site::new();
+    let _up = site.up();
+    let tail = site.thinglog("tail", &["tail", "--level", "warn", "--device", "lamp-7"]);
+    let log = |device: &str, level: &str| {
+        let payload = format!(r#"{{"level":"{level}","message":"{device} says {level}"}}"#);
+        let topic = format!("thinglog/logs/{device}/app");
+        mosquitto::publish(site.mqtt, &topic, payload.as_bytes(), &[]);
+    };
+    wait::until("an event in the tail", || {
+        log("lamp-8", "error");
+        log("lamp-7", "info");
+        log("lamp-7", "error");
+        tail.output().contains("lamp-7 says error").then_some(())
+    });
+    let shown = tail.output();
+    assert!(
+        !shown.contains("lamp-7 says info") && !shown.contains("lamp-8"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn check_names_file_key_and_reason() {
+    let site = Site::new();
+    assert!(site.thinglog("check", &["check"]).wait().success());
+    std::fs::write(
+        site.path().join("bad.toml"),
+        "[broker]\nlisten = \"0.0.0.0:1883\"\n",
+    )
+    .unwrap();
+    let mut check = site.thinglog("check-bad", &["check", "bad.toml"]);
+    assert_eq!(check.wait().code(), Some(1));
+    let output = check.output();
+    assert!(
+        output.contains("bad.toml") && output.contains("broker.listen"),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_taken_port_is_said_and_ends_the_start() {
+    let site = Site::new();
+    let _taken = std::net::TcpListener::bind(site.mqtt).unwrap();
+    let mut up = site.thinglog("up", &["up"]);
+    assert_eq!(up.wait().code(), Some(1));
+    assert!(
+        up.output().contains(&site.mqtt.to_string()),
+        "{}",
+        up.output()
+    );
 }
