@@ -15,6 +15,7 @@
 
 pub mod agent;
 mod backoff;
+mod clock;
 mod config;
 mod layer;
 mod levels;
@@ -34,17 +35,11 @@ pub use publisher::{Counters, Publisher};
 pub use record::{MAX_ATTRIBUTE_BYTES, Record};
 pub use spool::dir::SpoolError;
 
-/// Nanoseconds since the Unix epoch by the system clock; 0 before it.
-pub(crate) fn wall_clock() -> u64 {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// Evenly spread over all of `u64`. Should the system have no randomness to give, clock and address
 /// space layout stand in.
 pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(wall_clock())
+        RandomState::new().hash_one(clock::wall())
     })
 }

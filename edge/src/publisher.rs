@@ -2,12 +2,12 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use thinglog_schemas::Severity;
 
-use crate::{config::Builder, park, queue::Pushed, record::Record, shared::Shared};
+use crate::{clock, config::Builder, park, queue::Pushed, record::Record, shared::Shared};
 
 /// Carries a device's log events to its broker. Clones share everything; when the last one is gone,
 /// what is still queued gets a few seconds ([`Builder::linger`]) to leave.
@@ -35,7 +35,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.request_stop(Instant::now() + self.linger);
+        self.shared.request_stop(clock::mono() + self.linger);
     }
 }
 
@@ -101,7 +101,7 @@ impl Publisher {
             shared.figures.filtered.fetch_add(1, Relaxed);
             return;
         }
-        record.time.get_or_insert_with(crate::wall_clock);
+        record.time.get_or_insert_with(clock::wall);
         let pushed = shared.queue.lock().push(record);
         self.after(&pushed);
     }
@@ -115,7 +115,7 @@ impl Publisher {
             shared.figures.filtered.fetch_add(1, Relaxed);
             return true;
         }
-        record.time.get_or_insert_with(crate::wall_clock);
+        record.time.get_or_insert_with(clock::wall);
         loop {
             let room = shared.room.notified();
             tokio::pin!(room);
@@ -179,7 +179,7 @@ impl Publisher {
     pub async fn close(&self, deadline: Duration) -> bool {
         let durable = self.flush(deadline).await;
         let mut ended = self.shared().ended.subscribe();
-        self.shared().request_stop(Instant::now());
+        self.shared().request_stop(clock::mono());
         // Fails only when the worker is gone already.
         let _ = ended.wait_for(|ended| *ended).await;
         durable

@@ -217,3 +217,120 @@ fn halve(mut batch: Batch) -> (Batch, Batch) {
     };
     (batch, second)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use thinglog_schemas::Level;
+
+    use super::*;
+    use crate::{
+        levels::Levels,
+        queue::{Queue, QueueOptions},
+        record::Record,
+    };
+
+    /// A batch of events with these messages.
+    fn cut(messages: &[String]) -> Cut {
+        let options = QueueOptions {
+            memory_bytes: 64 << 20,
+            batch_events: 60_000,
+            batch_bytes: 32 << 20,
+            flush_age: Duration::ZERO,
+        };
+        let mut queue = Queue::new(options, Levels::new(Level::Debug), 7);
+        for message in messages {
+            queue.push(Record::new("app", Severity::WARN, message.clone()));
+        }
+        queue.start_flush();
+        queue.cut(None, NO_CLOCK).unwrap()
+    }
+
+    /// Text that does not compress.
+    fn noise(bytes: usize, seed: u64) -> String {
+        let mut x = seed.wrapping_mul(2).wrapping_add(1);
+        let next = |_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            char::from(b'!' + (x >> 32) as u8 % 90)
+        };
+        (0..bytes).map(next).collect()
+    }
+
+    fn decode(sealed: &Sealed) -> Batch {
+        Decoder::new().decode(&sealed.payload).unwrap()
+    }
+
+    #[test]
+    fn an_ordinary_batch_is_one_payload() {
+        let mut out = VecDeque::new();
+        let cut = cut(&["one".into(), "two".into()]);
+        let batch = cut.batch.clone();
+        let lane = (cut.lane, cut.through);
+        assert_eq!(Sealer::new().seal(cut, MAX_PAYLOAD, &mut out), 0);
+        assert_eq!(out.len(), 1);
+        assert_eq!(
+            (out[0].first_seq, out[0].last_seq, out[0].events),
+            (0, 1, 2)
+        );
+        assert_eq!(out[0].settles, Some(lane));
+        assert_eq!(decode(&out[0]), batch);
+    }
+
+    #[test]
+    fn a_batch_over_the_limit_becomes_several_that_follow_on_each_other() {
+        let messages: Vec<String> = (0..40).map(|i| noise(100_000, i)).collect();
+        let cut = cut(&messages);
+        let whole = cut.batch.entries.clone();
+        let mut out = VecDeque::new();
+        assert_eq!(Sealer::new().seal(cut, MAX_PAYLOAD, &mut out), 0);
+        assert!(out.len() > 1);
+        let mut entries = Vec::new();
+        for sealed in &out {
+            assert!(sealed.payload.len() <= MAX_PAYLOAD);
+            assert_eq!(sealed.first_seq, entries.len() as u64);
+            entries.extend(decode(sealed).entries);
+            assert_eq!(sealed.last_seq + 1, entries.len() as u64);
+        }
+        assert_eq!(entries, whole);
+        let settling = out.iter().filter(|sealed| sealed.settles.is_some());
+        assert_eq!(settling.count(), 1);
+        assert!(out.back().unwrap().settles.is_some());
+    }
+
+    #[test]
+    fn an_event_that_alone_is_too_large_is_declared_and_the_rest_is_sent() {
+        let messages = ["small".into(), noise(50_000, 1), "last".into()];
+        let mut out = VecDeque::new();
+        let lost = Sealer::new().seal(cut(&messages), 10_000, &mut out);
+        assert_eq!(lost, 1);
+        let batches: Vec<Batch> = out.iter().map(decode).collect();
+        let kept: Vec<&str> = batches
+            .iter()
+            .flat_map(|batch| &batch.entries)
+            .map(|entry| &*entry.message)
+            .collect();
+        assert_eq!(kept, ["small", "last"]);
+        let drops: Vec<&Drop> = batches.iter().flat_map(|batch| &batch.drops).collect();
+        assert_eq!(drops.len(), 1);
+        assert_eq!((drops[0].from, drops[0].to, drops[0].count), (1, 1, 1));
+        assert_eq!(drops[0].reason, DropReason::TooLarge);
+        assert_eq!(drops[0].severity, Severity::WARN);
+    }
+
+    #[test]
+    fn giving_up_speaks_for_the_same_seqs() {
+        let mut out = VecDeque::new();
+        let mut sealer = Sealer::new();
+        sealer.seal(cut(&["one".into(), "two".into()]), MAX_PAYLOAD, &mut out);
+        let (declaration, lost) = sealer.give_up(&out[0], DropReason::TooLarge).unwrap();
+        assert_eq!(lost, 2);
+        assert_eq!(declaration.events, 0);
+        assert_eq!(declaration.first_seq, out[0].first_seq);
+        assert_eq!(declaration.last_seq, out[0].last_seq);
+        assert_eq!(declaration.settles, out[0].settles);
+        assert_eq!(decode(&declaration).drops[0].count, 2);
+    }
+}

@@ -10,7 +10,10 @@ use parking_lot::Mutex;
 use thinglog_schemas::{Level, Severity};
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::queue::{FlushTarget, Queue};
+use crate::{
+    clock,
+    queue::{FlushTarget, Queue},
+};
 
 pub(crate) struct Shared {
     pub(crate) queue: Mutex<Queue>,
@@ -106,7 +109,7 @@ impl Shared {
         }
         waiters.push(Waiter {
             target,
-            deadline: deadline.map(|deadline| Instant::now() + deadline),
+            deadline: deadline.map(|deadline| clock::mono() + deadline),
             reply,
         });
         drop(waiters);

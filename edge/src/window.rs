@@ -32,6 +32,7 @@ enum State {
 pub(crate) struct Window {
     slots: VecDeque<Slot>,
     limit: usize,
+    max_bytes: usize,
     /// Payload bytes of all slots.
     bytes: usize,
     /// Batches ever handed to a connection.
@@ -39,11 +40,12 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// At most `limit` batches (at least one).
-    pub(crate) fn new(limit: usize) -> Window {
+    /// At most `limit` batches and about `max_bytes` of payload (always one batch).
+    pub(crate) fn new(limit: usize, max_bytes: usize) -> Window {
         Window {
             slots: VecDeque::new(),
             limit: limit.max(1),
+            max_bytes,
             bytes: 0,
             handed: 0,
         }
@@ -51,7 +53,8 @@ impl Window {
 
     /// Whether another batch may enter.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() < self.limit
+        let full = self.slots.len() >= self.limit || self.bytes >= self.max_bytes;
+        !full || self.slots.is_empty()
     }
 
     /// Nothing is unacknowledged.
@@ -190,5 +193,208 @@ impl Window {
 
     fn find(&mut self, state: State) -> Option<&mut Slot> {
         self.slots.iter_mut().find(|slot| slot.state == state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sealed(number: u64) -> Sealed {
+        Sealed {
+            source: "app".into(),
+            epoch: 1,
+            first_seq: number,
+            last_seq: number,
+            events: 1,
+            payload: Bytes::from(number.to_string()),
+            settles: None,
+        }
+    }
+
+    fn window(count: u64) -> Window {
+        let mut window = Window::new(16, 1 << 20);
+        for number in 0..count {
+            window.push(sealed(number), Some(number + 1));
+        }
+        window
+    }
+
+    /// Hands everything that waits to a connection that numbers from `pkid`.
+    fn send_all(window: &mut Window, mut pkid: u16) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while let Some(sealed) = window.next_waiting(usize::MAX) {
+            sent.push(sealed.first_seq);
+            window.handed();
+            window.assigned(pkid);
+            pkid += 1;
+        }
+        sent
+    }
+
+    fn released(window: &mut Window) -> Vec<Option<u64>> {
+        std::iter::from_fn(|| window.pop_done())
+            .map(|slot| slot.release)
+            .collect()
+    }
+
+    #[test]
+    fn acknowledgements_in_any_order_release_in_order() {
+        let mut window = window(3);
+        assert_eq!(send_all(&mut window, 1), [0, 1, 2]);
+        assert!(window.acknowledged(2));
+        assert_eq!(released(&mut window), []);
+        assert!(window.acknowledged(1));
+        assert_eq!(released(&mut window), [Some(1), Some(2)]);
+        assert!(!window.acknowledged(1));
+        assert!(window.acknowledged(3));
+        assert_eq!(released(&mut window), [Some(3)]);
+        assert_eq!(window.depth(), (0, 0));
+    }
+
+    #[test]
+    fn the_limit_counts_from_the_oldest_unacknowledged() {
+        let mut window = window(4);
+        for pkid in 1..=2 {
+            assert!(window.next_waiting(2).is_some());
+            window.handed();
+            window.assigned(pkid);
+        }
+        assert!(window.next_waiting(2).is_none());
+        window.acknowledged(2);
+        assert!(window.next_waiting(2).is_none());
+        window.acknowledged(1);
+        released(&mut window);
+        assert_eq!(window.next_waiting(2).unwrap().first_seq, 2);
+    }
+
+    #[test]
+    fn after_a_reconnect_what_is_unacknowledged_waits_again_in_order() {
+        let mut window = window(4);
+        send_all(&mut window, 1);
+        window.acknowledged(2);
+        window.reset();
+        assert_eq!(send_all(&mut window, 1), [0, 2, 3]);
+    }
+
+    #[test]
+    fn a_refused_batch_goes_out_before_what_was_never_sent() {
+        let mut window = window(2);
+        send_all(&mut window, 1);
+        window.push(sealed(2), None);
+        assert_eq!(window.refused(1).unwrap().first_seq, 0);
+        assert_eq!(send_all(&mut window, 3), [0, 2]);
+    }
+
+    #[test]
+    fn packet_ids_go_to_batches_in_the_order_they_were_handed_over() {
+        let mut window = window(2);
+        send_all(&mut window, 1);
+        window.push(sealed(2), None);
+        window.handed();
+        window.refused(1);
+        window.handed();
+        window.assigned(3);
+        window.assigned(4);
+        assert_eq!(window.sent(3).unwrap().first_seq, 2);
+        assert_eq!(window.sent(4).unwrap().first_seq, 0);
+    }
+
+    #[test]
+    fn the_last_piece_of_a_split_batch_releases_its_record() {
+        let mut window = window(1);
+        let pieces = VecDeque::from([sealed(10), sealed(11), sealed(12)]);
+        window.replace_waiting(pieces);
+        assert_eq!(send_all(&mut window, 1), [10, 11, 12]);
+        for pkid in 1..=3 {
+            window.acknowledged(pkid);
+        }
+        assert_eq!(released(&mut window), [None, None, Some(1)]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push,
+        Send,
+        Acknowledge(usize),
+        Refuse(usize),
+        Reconnect,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Push),
+            4 => Just(Step::Send),
+            4 => (0usize..8).prop_map(Step::Acknowledge),
+            1 => (0usize..8).prop_map(Step::Refuse),
+            1 => Just(Step::Reconnect),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// Whatever acknowledgements, refusals and reconnects come: a batch is released only after
+        /// it was acknowledged, all are released in order, none is lost or changed.
+        #[test]
+        fn only_what_was_acknowledged_is_released_and_in_order(
+            steps in proptest::collection::vec(step(), 1..300)
+        ) {
+            let mut window = Window::new(8, 1 << 20);
+            let (mut pushed, mut next_released, mut pkid) = (0u64, 0u64, 0u16);
+            let mut on_the_wire: Vec<(u16, u64)> = Vec::new();
+            let mut acknowledged = std::collections::HashSet::new();
+            for step in steps {
+                match step {
+                    Step::Push if window.has_room() => {
+                        window.push(sealed(pushed), Some(pushed + 1));
+                        pushed += 1;
+                    }
+                    Step::Send => {
+                        if let Some(sealed) = window.next_waiting(8) {
+                            pkid += 1;
+                            on_the_wire.push((pkid, sealed.first_seq));
+                            window.handed();
+                            window.assigned(pkid);
+                        }
+                    }
+                    Step::Acknowledge(at) if at < on_the_wire.len() => {
+                        let (pkid, number) = on_the_wire.remove(at);
+                        prop_assert!(window.acknowledged(pkid));
+                        acknowledged.insert(number);
+                    }
+                    Step::Refuse(at) if at < on_the_wire.len() => {
+                        let (pkid, number) = on_the_wire.remove(at);
+                        prop_assert_eq!(window.refused(pkid).map(|s| s.first_seq), Some(number));
+                    }
+                    Step::Reconnect => {
+                        on_the_wire.clear();
+                        window.reset();
+                    }
+                    _ => {}
+                }
+                while let Some(slot) = window.pop_done() {
+                    prop_assert_eq!(slot.sealed.first_seq, next_released);
+                    prop_assert_eq!(slot.release, Some(next_released + 1));
+                    prop_assert!(acknowledged.contains(&next_released));
+                    next_released += 1;
+                }
+                prop_assert_eq!(window.bytes, window.slots.iter().map(|s| s.sealed.payload.len()).sum::<usize>());
+            }
+            window.reset();
+            while let Some(sealed) = window.next_waiting(8).cloned() {
+                window.handed();
+                window.assigned(1);
+                prop_assert!(!acknowledged.contains(&sealed.first_seq));
+                window.acknowledged(1);
+                while window.pop_done().is_some() {
+                    next_released += 1;
+                }
+            }
+            prop_assert_eq!(next_released, pushed);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     io,
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Map, Value};
@@ -22,7 +22,7 @@ use super::{
     lines::{Line, Lines},
     state::StateDir,
 };
-use crate::{Publisher, Record, backoff::Backoff};
+use crate::{Publisher, Record, backoff::Backoff, clock};
 
 /// What to carry of the journal.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub async fn run_journal_source(
     let mut cursor = keeper.load();
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     loop {
-        let started = Instant::now();
+        let started = clock::mono();
         let before = cursor.clone();
         let child = start(&options, cursor.as_deref())?;
         let ended = follow(

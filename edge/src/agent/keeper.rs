@@ -9,7 +9,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::state::StateDir;
-use crate::Publisher;
+use crate::{Publisher, clock};
 
 /// How often a place is written down, at most: it costs a sync.
 const EVERY: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
         self.poll();
         let early = self.last.is_some_and(|last| last.elapsed() < EVERY);
         if self.waiting.is_none() && !early && self.stored.as_ref() != Some(&place) {
-            self.last = Some(Instant::now());
+            self.last = Some(clock::mono());
             self.waiting = Some((place, Box::pin(publisher.settled())));
             self.poll();
         }

@@ -9,7 +9,7 @@ use thinglog_schemas::{
 };
 
 use super::lines::Line;
-use crate::Record;
+use crate::{Record, clock};
 
 /// Keys under which an object may name its severity.
 const LEVEL_KEYS: [&str; 3] = ["\"level\"", "\"severity\"", "\"lvl\""];
@@ -46,7 +46,7 @@ impl Recogniser {
         if !looks_like_one {
             return None;
         }
-        let now = crate::wall_clock();
+        let now = clock::wall();
         let stamp = Stamp {
             received: now,
             ..Stamp::default()

@@ -9,6 +9,8 @@
 
 pub(crate) mod dir;
 pub(crate) mod record;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -33,7 +35,7 @@ const RECORD_ROOM: usize = 1 << 10;
 /// Kept free of the cap for the small files beside the journal.
 const SIDE_FILES: u64 = 64 << 10;
 /// Bytes read from the journal at a time.
-const READ_BYTES: usize = 512 << 10;
+const READ_BYTES: usize = 256 << 10;
 /// Lanes whose last seq is remembered to name what a damaged record held.
 const REMEMBERED_LANES: usize = 4096;
 /// After a refused append, unless something was released before.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use thinglog_schemas::{Topic, Topics};
 use tokio::time::sleep_until;
 
-use crate::{backoff::Backoff, config::Settings, levels::Now, shared::Shared, spool::Spool};
+use crate::{backoff::Backoff, clock, config::Settings, levels::Now, shared::Shared, spool::Spool};
 use link::{Endpoint, INFLIGHT, Link, LinkEvent, Refusal};
 use outbox::Outbox;
 use remote::Remote;
@@ -81,11 +81,11 @@ impl Worker {
         spool: Option<Spool>,
         boot: u64,
     ) -> Worker {
-        let now = Instant::now();
-        let kept = spool.as_ref().is_some_and(|s| s.dir().desired().is_some());
-        Worker {
-            remote: Remote::new(kept, now),
-            outbox: Outbox::new(spool, INFLIGHT, boot),
+        let now = clock::mono();
+        let kept = spool.as_ref().and_then(|spool| spool.dir().desired());
+        let mut worker = Worker {
+            remote: Remote::new(kept.is_some(), now),
+            outbox: Outbox::new(spool, INFLIGHT, settings.batching.memory_bytes, boot),
             shared,
             topics,
             link: None,
@@ -100,15 +100,24 @@ impl Worker {
             last_progress: now,
             farewell_until: None,
             complained: false,
+        };
+        if let Some((desired, received)) = kept {
+            worker.restore(desired, received);
         }
+        worker
     }
 
     /// Runs until it is asked to stop.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         let _ending = Ending(self.shared.clone());
-        self.restore();
+        // Declared after it, so gone before it: whoever waited finds the spool unlocked.
+        let mut worker = self;
+        worker.work().await;
+    }
+
+    async fn work(&mut self) {
         loop {
-            let now = now();
+            let now = clock::now();
             let more = self.pass(now);
             if self.is_over(now.mono) {
                 break;
@@ -126,7 +135,7 @@ impl Worker {
             }
         }
         if let Some(spool) = &mut self.outbox.spool {
-            spool.note_released(Instant::now(), true);
+            spool.note_released(clock::mono(), true);
         }
     }
 
@@ -192,7 +201,7 @@ impl Worker {
     fn on_events(&mut self, first: LinkEvent) {
         let mut event = Some(first);
         while let Some(next) = event {
-            self.on_event(next, now());
+            self.on_event(next, clock::now());
             event = self.link.as_mut().and_then(Link::try_next);
         }
     }
@@ -372,8 +381,9 @@ impl Worker {
 
     fn deadline(&mut self, now: Instant) -> Instant {
         let connect = (self.link.is_none()).then_some(self.connect_at);
+        let queue = self.shared.queue.lock().deadline();
         let candidates = [
-            self.shared.queue.lock().deadline(),
+            queue,
             self.shared.poll_waiters(now),
             self.outbox.deadline(),
             self.remote.deadline(now),
@@ -390,14 +400,5 @@ async fn next_event(link: &mut Option<Link>) -> LinkEvent {
     match link {
         Some(link) => link.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Both clocks. A system clock before 2024 is one that was never set.
-pub(crate) fn now() -> Now {
-    const YEAR_2024: u64 = 1_704_067_200_000_000_000;
-    Now {
-        mono: Instant::now(),
-        wall: Some(crate::wall_clock()).filter(|wall| *wall >= YEAR_2024),
     }
 }

@@ -24,6 +24,7 @@ const STAGE: usize = 16;
 pub(super) struct Outbox {
     sealer: Sealer,
     staged: VecDeque<Sealed>,
+    stage_bytes: usize,
     pub(super) spool: Option<Spool>,
     pub(super) window: Window,
     /// A cap for the spool that came with the configuration.
@@ -32,12 +33,20 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(spool: Option<Spool>, window: usize, boot: u64) -> Outbox {
+    /// `window` batches in flight; `memory_bytes` are for everything, a share of it for what is
+    /// encoded.
+    pub(super) fn new(
+        spool: Option<Spool>,
+        window: usize,
+        memory_bytes: usize,
+        boot: u64,
+    ) -> Outbox {
         Outbox {
             sealer: Sealer::new(),
             staged: VecDeque::new(),
             spool,
-            window: Window::new(window),
+            window: Window::new(window, memory_bytes / 4),
+            stage_bytes: memory_bytes / 8,
             configured_bytes: None,
             // Times are the system clock's; `sent_mono` only means something to unsynced batches.
             clock: ClockInfo {
@@ -83,9 +92,14 @@ impl Outbox {
 
     fn may_stage(&self) -> bool {
         match &self.spool {
-            Some(_) => self.staged.len() < STAGE,
+            Some(_) => self.staged.len() < STAGE && self.staged_bytes() < self.stage_bytes,
             None => self.staged.is_empty() && self.window.has_room(),
         }
+    }
+
+    fn staged_bytes(&self) -> usize {
+        let staged = self.staged.iter().map(|sealed| sealed.payload.len());
+        staged.sum()
     }
 
     /// What a nearly full spool still takes.
@@ -134,8 +148,7 @@ impl Outbox {
 
     fn count(&self, shared: &Shared) {
         let (in_flight, window_bytes) = self.window.depth();
-        let staged = self.staged.iter().map(|sealed| sealed.payload.len());
-        let mut outside = window_bytes + staged.sum::<usize>();
+        let mut outside = window_bytes + self.staged_bytes();
         let mut hold_patient = false;
         if let Some(spool) = &self.spool {
             outside += spool.writing_bytes();

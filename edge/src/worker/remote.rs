@@ -9,7 +9,10 @@ use std::{
 use thinglog_schemas::config::{Desired, Limits, Reported, Upload};
 
 use super::Worker;
-use crate::levels::{Levels, Now};
+use crate::{
+    clock,
+    levels::{Levels, Now},
+};
 
 /// After connecting nothing is sent until the configuration came, or the subscription is answered
 /// and this has passed, or [`CONFIGURE_WITHIN`]: a level that was set while the device was away holds
@@ -92,15 +95,10 @@ impl Remote {
 
 impl Worker {
     /// Puts the configuration of the last run in force, before there is any network.
-    pub(super) fn restore(&mut self) {
-        let Some(spool) = &self.outbox.spool else {
-            return;
-        };
-        if let Some((desired, received)) = spool.dir().desired() {
-            let now = super::now();
-            self.apply_settings(&desired.upload, &desired.limits);
-            self.change_levels(|levels| levels.restore(desired, received, now), false);
-        }
+    pub(super) fn restore(&mut self, desired: Desired, received: u64) {
+        let now = clock::now();
+        self.apply_settings(&desired.upload, &desired.limits);
+        self.change_levels(|levels| levels.restore(desired, received, now), false);
     }
 
     /// A document arrived. An empty one means there is none; one that cannot be read changes nothing.

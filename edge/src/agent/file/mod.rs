@@ -9,7 +9,7 @@ mod tests;
 use std::{
     io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use thinglog_schemas::Severity;
@@ -21,7 +21,7 @@ use super::{
     recognise::Recogniser,
     state::{StateDir, key},
 };
-use crate::{Publisher, Record};
+use crate::{Publisher, Record, clock};
 pub use follow::StartAt;
 use follow::{Follower, Found};
 use open::Position;
@@ -78,7 +78,7 @@ pub async fn run_file_source(
     let name = key("file", path.as_os_str().as_encoded_bytes());
     let mut keeper: Keeper<Vec<Position>> = Keeper::new(options.state.clone(), name);
     let remembered = keeper.load().unwrap_or_default();
-    let follower = Follower::new(&path, options.start, remembered, Instant::now());
+    let follower = Follower::new(&path, options.start, remembered, clock::mono());
     let recogniser = Recogniser::new(&options.source(), Severity::INFO);
     let mut reading = Some(Reading {
         follower,
@@ -162,7 +162,7 @@ impl Reading {
             recogniser,
             records,
         } = &mut self;
-        let found = follower.read(Instant::now(), |line| {
+        let found = follower.read(clock::mono(), |line| {
             records.push(recogniser.record(line));
         });
         (self, found)

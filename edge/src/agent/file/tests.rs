@@ -1,1 +1,234 @@
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    time::Instant,
+};
 
+use super::*;
+
+/// A log file with a writer, and a follower whose clock is ours.
+struct Bench {
+    dir: tempfile::TempDir,
+    writer: File,
+    follower: Follower,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(start: StartAt) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        let writer = File::create(&path).unwrap();
+        let now = clock::mono();
+        Bench {
+            follower: Follower::new(&path, start, Vec::new(), now),
+            dir,
+            writer,
+            now,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&mut self, text: &str) {
+        self.writer.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// What logrotate does by default: rename, create anew.
+    fn rotate(&mut self, to: &str) {
+        fs::rename(self.path("app.log"), self.path(to)).unwrap();
+        self.writer = File::create(self.path("app.log")).unwrap();
+    }
+
+    /// Reads until there is nothing more.
+    fn read(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let found = self.follower.read(self.now, |line| lines.push(line.text()));
+            if found.unwrap() != Found::More {
+                return lines;
+            }
+        }
+    }
+
+    /// A new process that remembers what this one knew.
+    fn restart(&mut self) {
+        let json = serde_json::to_vec(&self.follower.positions()).unwrap();
+        self.follower = Follower::new(
+            &self.path("app.log"),
+            StartAt::Beginning,
+            serde_json::from_slice(&json).unwrap(),
+            self.now,
+        );
+    }
+}
+
+#[test]
+fn lines_come_as_they_are_written_and_whole() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\ntw");
+    assert_eq!(bench.read(), ["one"]);
+    bench.write("o\nthree\n");
+    assert_eq!(bench.read(), ["two", "three"]);
+    assert!(bench.read().is_empty());
+}
+
+#[test]
+fn rotation_by_rename_loses_nothing_even_of_a_writer_that_notices_late() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\n");
+    assert_eq!(bench.read(), ["one"]);
+    bench.write("two\n");
+    let mut late = bench.writer.try_clone().unwrap();
+    bench.rotate("app.log.1");
+    bench.write("three\n");
+    assert_eq!(bench.read(), ["two", "three"]);
+    late.write_all(b"late\n").unwrap();
+    assert_eq!(bench.read(), ["late"]);
+}
+
+#[test]
+fn an_old_file_is_closed_after_a_while_and_its_last_line_counts() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\nunfinished");
+    assert_eq!(bench.read(), ["one"]);
+    bench.rotate("app.log.1");
+    assert!(bench.read().is_empty());
+    assert_eq!(bench.follower.positions().len(), 2);
+    bench.now += Duration::from_secs(60);
+    assert_eq!(bench.read(), ["unfinished"]);
+    assert_eq!(bench.follower.positions().len(), 1);
+}
+
+#[test]
+fn rotation_by_copy_and_truncate_is_followed() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\ntwo\n");
+    assert_eq!(bench.read(), ["one", "two"]);
+    bench.writer.set_len(0).unwrap();
+    bench.writer = File::options()
+        .append(true)
+        .open(bench.path("app.log"))
+        .unwrap();
+    bench.write("3\n");
+    assert_eq!(bench.read(), ["3"]);
+}
+
+#[test]
+fn a_file_that_was_overwritten_with_more_than_before_is_read_from_its_start() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\n");
+    assert_eq!(bench.read(), ["one"]);
+    fs::write(bench.path("app.log"), "another file\nwith more lines\n").unwrap();
+    assert_eq!(bench.read(), ["another file", "with more lines"]);
+}
+
+#[test]
+fn a_restart_goes_on_where_the_last_one_stood() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\ntw");
+    assert_eq!(bench.read(), ["one"]);
+    bench.restart();
+    bench.write("o\nthree\n");
+    assert_eq!(bench.read(), ["two", "three"]);
+}
+
+#[test]
+fn a_restart_finds_the_rest_of_a_file_that_was_rotated_meanwhile() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\n");
+    bench.read();
+    bench.write("two\n");
+    bench.rotate("app.log.1");
+    bench.write("three\n");
+    bench.restart();
+    assert_eq!(bench.read(), ["two", "three"]);
+}
+
+#[test]
+fn a_restart_reads_files_that_came_and_went_meanwhile_in_order() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\n");
+    bench.read();
+    bench.write("two\n");
+    bench.rotate("app.log.2");
+    bench.write("three\n");
+    bench.rotate("app.log.1");
+    bench.write("four\n");
+    // Names that only look alike.
+    fs::write(bench.path("app.log.old"), "not ours\n").unwrap();
+    fs::write(bench.path("app-error.log"), "not ours\n").unwrap();
+    bench.restart();
+    assert_eq!(bench.read(), ["two", "three", "four"]);
+}
+
+#[test]
+fn another_file_with_a_remembered_inode_is_not_taken_for_it() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\ntwo\n");
+    bench.read();
+    // The same inode, other content, and long enough.
+    fs::write(bench.path("app.log"), "new1\nnew2\nnew3\n").unwrap();
+    bench.restart();
+    assert_eq!(bench.read(), ["new1", "new2", "new3"]);
+}
+
+#[test]
+fn a_file_may_appear_later_and_is_then_read_from_its_start() {
+    let mut bench = Bench::new(StartAt::End);
+    fs::remove_file(bench.path("app.log")).unwrap();
+    let found = bench.follower.read(bench.now, |_| {});
+    assert_eq!(found.unwrap(), Found::Missing);
+    fs::write(bench.path("app.log"), "one\n").unwrap();
+    assert_eq!(bench.read(), ["one"]);
+}
+
+#[test]
+fn reading_can_begin_at_the_end_or_near_it() {
+    let text = "first line\nsecond line\nthird line\n";
+    for (start, expected) in [
+        (
+            StartAt::Beginning,
+            &["first line", "second line", "third line"][..],
+        ),
+        (StartAt::End, &[]),
+        (StartAt::Last(11), &["third line"]),
+        (StartAt::Last(12), &["third line"]),
+        (StartAt::Last(23), &["second line", "third line"]),
+        (
+            StartAt::Last(1000),
+            &["first line", "second line", "third line"],
+        ),
+    ] {
+        let mut bench = Bench::new(start);
+        bench.write(text);
+        assert_eq!(bench.read(), expected, "{start:?}");
+        bench.write("next\n");
+        assert_eq!(bench.read(), ["next"]);
+    }
+}
+
+#[test]
+fn many_rotations_at_once_keep_the_order() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    let mut expected = Vec::new();
+    let mut got = Vec::new();
+    for round in 0..40 {
+        for line in 0..50 {
+            bench.write(&format!("{round}-{line}\n"));
+            expected.push(format!("{round}-{line}"));
+        }
+        if round % 3 == 0 {
+            got.extend(bench.read());
+        }
+        if round % 3 == 1 {
+            got.extend(bench.read());
+            bench.rotate(&format!("app.log.{}", 100 - round));
+        }
+    }
+    got.extend(bench.read());
+    assert_eq!(got, expected);
+}
