@@ -26,7 +26,8 @@ use crate::levels::desired::Documents;
 use crate::levels::task::LevelsTask;
 use crate::live::interest::{Interest, InterestTask};
 use crate::live::{self, Live};
-use crate::mqtt::link::{LinkOptions, Subscription};
+use crate::mqtt::connect::LinkOptions;
+use crate::mqtt::link::Subscription;
 use crate::mqtt::publisher::{self, Publisher, PublisherTask};
 use crate::telemetry::Telemetry;
 

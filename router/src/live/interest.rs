@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Part;
 use crate::mqtt::Settled;
-use crate::mqtt::consumer::reconnect_backoff;
-use crate::mqtt::link::{Arrived, Link, LinkError, LinkOptions};
+use crate::mqtt::connect::LinkOptions;
+use crate::mqtt::link::{Arrived, Link, LinkError};
 use crate::mqtt::probe::Probe;
+use crate::mqtt::reconnect::Reconnect;
 
 /// Filters that live topics could match. Pure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,25 +80,24 @@ pub(crate) struct InterestTask {
 impl InterestTask {
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut backoff = reconnect_backoff();
+        let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
         loop {
-            let Err(error) = self.follow(&stop).await else {
+            let Err(error) = self.follow(&stop, &mut reconnect).await else {
                 return;
             };
-            if self.health.is_ready() {
-                backoff.succeeded();
-            }
-            self.health.not_ready(error.to_string());
-            tracing::warn!(client = %self.link.client_id, %error, "no connection to the broker");
             tokio::select! {
-                () = tokio::time::sleep(backoff.failed(None)) => {}
+                () = tokio::time::sleep(reconnect.failed(&error)) => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
     /// One connection; ends without an error when `stop` is.
-    async fn follow(&self, stop: &CancellationToken) -> Result<(), LinkError> {
+    async fn follow(
+        &self,
+        stop: &CancellationToken,
+        reconnect: &mut Reconnect,
+    ) -> Result<(), LinkError> {
         let connected = tokio::select! {
             connected = Link::connect(&self.link, 0) => connected,
             () = stop.cancelled() => return Ok(()),
@@ -122,7 +122,7 @@ impl InterestTask {
                     heard = true;
                     self.set(Interest::parse(&self.link.topics, &delivery.payload));
                 } else if probe.is_back(&delivery) {
-                    self.health.ready();
+                    reconnect.succeeded();
                     if !heard {
                         self.set(Interest::everything(&self.link.topics));
                     }

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rumqttc::v5::mqttbytes::v5::Packet;
 use tokio::task::JoinHandle;

@@ -9,7 +9,7 @@ use thinglog_schemas::Topics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::link::LinkOptions;
+use super::connect::LinkOptions;
 use crate::config::Endpoint;
 
 pub(crate) struct FakeBroker {

@@ -6,6 +6,7 @@
 //! subscription alive across connections, and [`publisher`] the one that publishes at QoS 1 until
 //! acknowledged. Nothing here knows events.
 
+pub(crate) mod connect;
 pub(crate) mod consumer;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -16,6 +17,7 @@ pub(crate) mod names;
 pub(crate) mod outbox;
 pub(crate) mod probe;
 pub(crate) mod publisher;
+pub(crate) mod reconnect;
 pub(crate) mod window;
 
 use std::sync::Arc;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::consumer::reconnect_backoff;
-use super::link::{Arrived, Control, Link, LinkError, LinkOptions};
+use super::connect::LinkOptions;
+use super::link::{Arrived, Control, Link, LinkError};
+use super::reconnect::Reconnect;
 use crate::health::Part;
 use crate::telemetry::Telemetry;
 
@@ -85,31 +86,30 @@ pub(crate) fn new(
 impl PublisherTask {
     /// Runs until `stop`, or until every handle is gone and all is acknowledged.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut backoff = reconnect_backoff();
+        let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
         loop {
-            let Err(error) = self.connection(&stop).await else {
+            let Err(error) = self.connection(&stop, &mut reconnect).await else {
                 return;
             };
-            if self.health.is_ready() {
-                backoff.succeeded();
-            }
-            self.health.not_ready(error.to_string());
-            tracing::warn!(client = %self.link.client_id, %error, "no connection to the broker");
             tokio::select! {
-                () = tokio::time::sleep(backoff.failed(None)) => {}
+                () = tokio::time::sleep(reconnect.failed(&error)) => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
     /// One connection; ends without an error when `stop` is, or nobody has a handle any more.
-    async fn connection(&mut self, stop: &CancellationToken) -> Result<(), LinkError> {
+    async fn connection(
+        &mut self,
+        stop: &CancellationToken,
+        reconnect: &mut Reconnect,
+    ) -> Result<(), LinkError> {
         let connected = tokio::select! {
             connected = Link::connect(&self.link, 0) => connected,
             () = stop.cancelled() => return Ok(()),
         };
         let mut link = connected?;
-        self.health.ready();
+        reconnect.succeeded();
         for (packet_id, message) in &mut self.flying {
             *packet_id = link.publish(&message.topic, message.payload.clone(), message.retain)?;
         }
