@@ -185,7 +185,10 @@ impl<S: Stage> Worker<S> {
         }
         let now = Instant::now();
         match self.state.pace.advice(now, idle, self.committer.is_busy()) {
-            Advice::Rest => Ok(None),
+            Advice::Rest => {
+                self.books.lag_ms.set(0);
+                Ok(None)
+            }
             Advice::Wait(deadline) => Ok(deadline),
             Advice::Commit | Advice::CommitOrBlock => self.commit(now).map(|()| None),
         }

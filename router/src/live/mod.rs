@@ -99,6 +99,8 @@ impl Live {
         if tokio::time::timeout(STOP_WITHIN, consumer).await.is_err() {
             abandon.cancel();
         }
+        // Nobody watching is a fine state to be in, whatever the connection was like.
+        self.health.ready();
         Ok(())
     }
 

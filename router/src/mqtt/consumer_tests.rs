@@ -190,3 +190,13 @@ async fn a_finished_thread_ends_the_session_politely_with_its_last_acknowledgeme
     assert_eq!(timeout(SOON, peer.pubacks(1)).await.unwrap(), [1]);
     timeout(SOON, bench.task).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_silent_broker_is_asked_and_then_left() {
+    let bench = start().await;
+    let (mut peer, _) = bench.broker.accept_with(false, Some(1)).await;
+    peer.grant().await;
+    let ping = timeout(SOON, peer.receive()).await.unwrap();
+    assert!(matches!(ping, Packet::PingReq(_)), "{ping:?}");
+    let (_again, _) = timeout(SOON, bench.broker.accept(false)).await.unwrap();
+}

@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, Connect, ConnectReturnCode, Packet, Publish, SubAck, Subscribe, SubscribeReasonCode,
+    ConnAck, ConnAckProperties, Connect, ConnectReturnCode, Packet, Publish, SubAck, Subscribe,
+    SubscribeReasonCode,
 };
 use thinglog_schemas::Topics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,6 +45,15 @@ impl FakeBroker {
 
     /// Takes a connection and answers its CONNECT.
     pub(crate) async fn accept(&self, session_present: bool) -> (Peer, Connect) {
+        self.accept_with(session_present, None).await
+    }
+
+    /// The same with a keep alive of the broker's own, seconds.
+    pub(crate) async fn accept_with(
+        &self,
+        session_present: bool,
+        keep_alive: Option<u16>,
+    ) -> (Peer, Connect) {
         let (stream, _) = self.listener.accept().await.unwrap();
         let mut peer = Peer {
             stream,
@@ -55,7 +65,7 @@ impl FakeBroker {
         let ack = ConnAck {
             session_present,
             code: ConnectReturnCode::Success,
-            properties: None,
+            properties: keep_alive.map(with_keep_alive),
         };
         peer.send(&[Packet::ConnAck(ack)]).await;
         (peer, connect)
@@ -111,6 +121,28 @@ impl Peer {
             packet.write(&mut output, None).unwrap();
         }
         self.stream.write_all(&output).await.unwrap();
+    }
+}
+
+fn with_keep_alive(seconds: u16) -> ConnAckProperties {
+    ConnAckProperties {
+        session_expiry_interval: None,
+        receive_max: None,
+        max_qos: None,
+        retain_available: None,
+        max_packet_size: None,
+        assigned_client_identifier: None,
+        topic_alias_max: None,
+        reason_string: None,
+        user_properties: Vec::new(),
+        wildcard_subscription_available: None,
+        subscription_identifiers_available: None,
+        shared_subscription_available: None,
+        server_keep_alive: Some(seconds),
+        response_information: None,
+        server_reference: None,
+        authentication_method: None,
+        authentication_data: None,
     }
 }
 
