@@ -118,7 +118,7 @@ impl Feed {
         let cursor = inner.cursor.as_ref()?;
         let resend = inner
             .window
-            .outstanding()
+            .to_resend()
             .filter_map(|(pkid, sent)| match sent {
                 Sent::Durable(offset) => Some((*offset, pkid)),
                 Sent::Queued(_) => None,
@@ -261,7 +261,7 @@ impl Feed {
         }
         self.write_stamp(at, &record, to.version);
         let mut delivery = Delivery {
-            dup: resent.is_some(),
+            dup: resent.is_some() && qos > 0,
             qos,
             retain: false,
             pkid: resent.unwrap_or(0),
@@ -280,16 +280,16 @@ impl Feed {
             delivery.write(to.version, out);
             return self.pass_over(inner, offset);
         }
-        if resent.is_none() {
-            if !inner.window.has_room(to.receive_maximum) {
-                return false;
+        match resent {
+            Some(_) if !inner.window.may_resend(to.receive_maximum) => return false,
+            Some(pkid) => {
+                inner.window.resend(pkid);
+                self.resend.remove(&offset);
             }
-            delivery.pkid = inner.window.push(Sent::Durable(offset));
+            None if !inner.window.has_room(to.receive_maximum) => return false,
+            None => delivery.pkid = inner.window.push(Sent::Durable(offset)),
         }
         delivery.write(to.version, out);
-        if resent.is_some() {
-            self.resend.remove(&offset);
-        }
         true
     }
 

@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, OnFull},
     connection,
     hub::Hub,
     state::State,
@@ -135,6 +135,12 @@ impl Broker {
         })
     }
 
+    /// What its connections share, for tests that need no socket.
+    #[cfg(test)]
+    pub(crate) fn hub(self) -> Arc<Hub> {
+        self.hub
+    }
+
     /// Where it listens; the port is the real one when 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -228,11 +234,31 @@ async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
         tokio::select! {
             _ = checkpoint.tick() => {
                 hub.checkpoint();
+                if hub.config.retention.on_full == OnFull::Refuse {
+                    release(&hub).await;
+                }
                 hub.telemetry.journal_bytes.set(hub.journal.stats().bytes as i64);
             }
-            _ = retention.tick() => retain(&hub).await,
+            _ = retention.tick() => {
+                hub.remove_expired(clock::now());
+                retain(&hub).await;
+            }
             () = shutdown.cancelled() => return,
         }
+    }
+}
+
+/// Makes room in a log that refuses when full: what every session has read may go. While no session
+/// reads the log nothing goes.
+async fn release(hub: &Arc<Hub>) {
+    let Some(unread) = hub.unread_from() else {
+        return;
+    };
+    let journal = hub.journal.clone();
+    match tokio::task::spawn_blocking(move || journal.release(unread)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "segments that were read could not be released"),
+        Err(error) => warn!(%error, "the release of segments did not finish"),
     }
 }
 

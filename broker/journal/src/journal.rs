@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, Thread};
 
-use crate::fs::{Fs, Lock};
+use crate::fs::Fs;
 use crate::reader::{self, Reader};
 use crate::shared::{Shared, Why};
 use crate::{
@@ -24,8 +24,6 @@ pub struct Journal {
 struct Inner {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// Held until the writer thread is gone.
-    _lock: Lock,
 }
 
 impl Journal {
@@ -52,7 +50,7 @@ impl Journal {
             .name("journal".to_owned())
             .spawn({
                 let shared = shared.clone();
-                move || writer::run(shared, opened.active)
+                move || writer::run(shared, opened.active, opened.lock)
             });
         let thread = thread.map_err(|source| OpenError::Io {
             path: dir.to_owned(),
@@ -61,7 +59,6 @@ impl Journal {
         let inner = Inner {
             shared,
             thread: Some(thread),
-            _lock: opened.lock,
         };
         Ok((
             Journal {

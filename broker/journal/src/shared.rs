@@ -3,6 +3,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -184,7 +185,10 @@ impl Shared {
         // Called without the lock, so that a callback may register another.
         let listeners = self.listeners.read().clone();
         for notify in listeners {
-            notify(settled);
+            // One listener's bug must neither end the writer nor keep the news from the others.
+            if catch_unwind(AssertUnwindSafe(|| notify(settled))).is_err() {
+                tracing::error!(dir = %self.dir.display(), settled, "a callback panicked");
+            }
         }
     }
 

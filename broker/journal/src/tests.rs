@@ -3,6 +3,8 @@
 mod basics;
 mod damage;
 mod faults;
+mod fixture;
+mod load;
 mod model;
 
 use std::path::Path;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::format::SEGMENT_HEADER;
-use crate::fs::write_all;
+use crate::fs::{Lock, write_all};
 use crate::index;
 use crate::log::Segment;
 use crate::pending::Block;
@@ -50,8 +50,8 @@ impl Drop for Unwinding {
     }
 }
 
-/// The thread's body; returns when the journal is closed.
-pub(crate) fn run(shared: Arc<Shared>, active: Active) {
+/// The thread's body; returns when the journal is closed, and only then lets go of the directory.
+pub(crate) fn run(shared: Arc<Shared>, active: Active, _lock: Lock) {
     let _guard = Unwinding(shared.clone());
     let mut writer = Writer {
         shared,

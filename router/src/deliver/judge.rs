@@ -241,3 +241,7 @@ fn runs(decoded: &Decoded) -> impl Iterator<Item = (u64, u64)> + '_ {
     let pieces = pieces.filter_map(|run| Some((seq(run.first()?)?, seq(run.last()?)?)));
     whole.into_iter().chain(pieces)
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -49,6 +49,7 @@ enum Slot {
         weight: usize,
         /// Readers that have not asked yet.
         left: u32,
+        since: Instant,
     },
 }
 
@@ -125,6 +126,7 @@ impl DecodeCache {
                 decoded: Arc::clone(decoded),
                 weight,
                 left: self.readers - 1,
+                since: Instant::now(),
             };
             state.slots.insert(place, slot);
             state.order.push_back(place);
@@ -133,6 +135,22 @@ impl DecodeCache {
         }
         drop(state);
         self.decoded.notify_all();
+    }
+
+    /// Forgets what some reader has not asked for in this time: it is far behind, or had it before.
+    pub(crate) fn forget_older_than(&self, age: Duration) {
+        let mut state = self.state.lock();
+        while let Some(&oldest) = state.order.front() {
+            match state.slots.get(&oldest) {
+                Some(Slot::Done { since, .. }) if since.elapsed() < age => break,
+                _ => state.remove_done(oldest),
+            }
+            state.order.pop_front();
+        }
+        if state.slots.is_empty() {
+            state.slots.shrink_to(0);
+            state.order.shrink_to(0);
+        }
     }
 
     fn abandon(&self, place: Place) {
@@ -263,8 +281,8 @@ mod tests {
     fn a_second_reader_waits_for_the_first() {
         let cache = Arc::new(cache(2, 1 << 20));
         let other = Arc::clone(&cache);
-        let (claimed, wait) = std::sync::mpsc::channel();
-        let (go_on, release) = std::sync::mpsc::channel::<()>();
+        let (claimed, wait) = std::sync::mpsc::sync_channel(1);
+        let (go_on, release) = std::sync::mpsc::sync_channel::<()>(1);
         let first = std::thread::spawn(move || {
             other.get((1, 1), || {
                 claimed.send(()).unwrap();

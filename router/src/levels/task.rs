@@ -40,6 +40,8 @@ pub(crate) struct LevelsTask {
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Part,
     pub(crate) documents: Documents,
+    /// Until when ended overrides have been looked for, ns since the Unix epoch.
+    pub(crate) looked: u64,
 }
 
 /// A connection's set as it arrives.
@@ -185,15 +187,13 @@ impl LevelsTask {
     /// Ended overrides and documents of other writers.
     fn look(&mut self) {
         let now = clock::now_ns();
+        let looked = std::mem::replace(&mut self.looked, now);
         self.documents.recheck();
         let documents = &mut self.documents;
         self.levels.change(|fleet| {
             fleet.forget_ended(now);
             // An override that ends in the meantime changes documents without any message.
-            let ends_soon = fleet
-                .next_end(now.saturating_sub(LOOK_EVERY.as_nanos() as u64))
-                .is_some_and(|end| end <= now);
-            if ends_soon {
+            if fleet.next_end(looked).is_some_and(|end| end <= now) {
                 documents.everybody(fleet);
             }
         });

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::OpenError;
 use crate::format;
@@ -359,4 +361,73 @@ fn a_shortened_file_is_read_as_far_as_it_goes() {
     assert_eq!(got[..4], [0, 1, 2, 3]);
     assert_eq!(*got.last().unwrap(), 99);
     assert!(journal.stats().quarantined_records > 0);
+}
+
+#[derive(Clone, Debug)]
+enum Harm {
+    Flip(usize, u8),
+    Fill(usize, usize, u8),
+    Cut(usize),
+    Extend(usize, u8),
+    Copy(usize),
+}
+
+fn any_harm() -> impl Strategy<Value = Harm> {
+    let place = any::<usize>();
+    prop_oneof![
+        4 => (place, 0u8..8).prop_map(|(at, bit)| Harm::Flip(at, bit)),
+        2 => (place, 1usize..300, any::<u8>()).prop_map(|(at, len, byte)| Harm::Fill(at, len, byte)),
+        1 => place.prop_map(Harm::Cut),
+        1 => (1usize..300, any::<u8>()).prop_map(|(len, byte)| Harm::Extend(len, byte)),
+        1 => place.prop_map(Harm::Copy),
+    ]
+}
+
+fn harm(bytes: &mut Vec<u8>, harm: &Harm) {
+    let len = bytes.len().max(1);
+    match *harm {
+        Harm::Flip(at, bit) => {
+            if let Some(byte) = bytes.get_mut(at % len) {
+                *byte ^= 1 << bit;
+            }
+        }
+        Harm::Fill(at, count, byte) => {
+            let from = (at % len).min(bytes.len());
+            let to = (from + count).min(bytes.len());
+            bytes[from..to].fill(byte);
+        }
+        Harm::Cut(at) => bytes.truncate(at % len),
+        Harm::Extend(count, byte) => bytes.extend(std::iter::repeat_n(byte, count)),
+        Harm::Copy(at) => {
+            let tail = bytes[(at % len).min(bytes.len())..].to_vec();
+            bytes.extend(tail);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_to_the_files_only_what_was_appended_is_served(
+        orderly in any::<bool>(),
+        harms in prop::collection::vec((any::<prop::sample::Index>(), any_harm()), 1..6),
+    ) {
+        let fs = made(80, orderly);
+        let files = fs.files();
+        for (file, what) in &harms {
+            let path: &PathBuf = file.get(&files);
+            fs.tamper(path, |bytes| harm(bytes, what));
+        }
+        // A refusal is fine, inventing, repeating or panicking is not.
+        if let Ok((journal, _)) = Journal::open(fs.boot(), Path::new(DIR), uncached()) {
+            let got = drain(&mut journal.reader(0));
+            prop_assert!(got.is_sorted_by(|a, b| a.0 < b.0));
+            for (offset, time, payload) in got {
+                prop_assert_eq!((time, payload), (offset, vec![offset as u8; 76]));
+            }
+            let next = journal.next();
+            prop_assert_eq!(put(&journal, 1, b"goes on"), next);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Disks that are full, refuse, lie or lose power.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::sim::Faults;
 use crate::{AppendError, Failure};
@@ -234,5 +236,46 @@ fn killed_while_writing_what_was_acknowledged_is_there() {
         assert!(held.len() >= settled && settled > 10);
         assert_eq!(held, (0..held.len() as u64).collect::<Vec<_>>());
         assert!(recovery.next >= held.len() as u64);
+    }
+}
+
+#[test]
+fn a_callback_that_panics_harms_nobody_else() {
+    let (_fs, journal) = journal();
+    let seen = Arc::new(AtomicU64::new(0));
+    let other = seen.clone();
+    journal.on_settled(|_| panic!("expected by the test"));
+    journal.on_settled(move |settled| other.store(settled, Ordering::SeqCst));
+    put(&journal, 1, b"a");
+    put(&journal, 2, b"b");
+    drop(journal);
+    assert_eq!(seen.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_header_that_never_reached_the_disk_is_made_again() {
+    for seed in 0..30 {
+        let fs = SimFs::new(seed);
+        let (journal, _) = boot(&fs, small());
+        put(&journal, 1, &[1; 3000]);
+        // The index of the first segment is synced, the header of the second is not.
+        fs.faults(|faults| faults.fail_sync = Some(1));
+        assert_eq!(
+            try_put(&journal, 2, &[2; 2000]).1,
+            Outcome::Failed(Failure::Poisoned)
+        );
+        drop(journal);
+        let (journal, _) = boot(&fs, small());
+        let offset = put(&journal, 3, &[3; 2000]);
+        put(&journal, 4, &[4; 2000]);
+        fs.power_cut();
+        drop(journal);
+        let (journal, recovery) = boot(&fs, small());
+        assert_eq!(
+            (recovery.quarantined_segments, recovery.quarantined_records),
+            (0, 0)
+        );
+        let held = offsets(&mut journal.reader(offset));
+        assert_eq!(held, [offset, offset + 1], "seed {seed}");
     }
 }
