@@ -8,6 +8,7 @@
 //!               acknowledged. A hint, written now and then without a sync: when it is old or gone,
 //!               acknowledged events are sent once more under the same ids.
 //! journal/      the segments
+//! positions/    where the agent stands in files and in the system journal
 //! ```
 //!
 //! Each small file is replaced by rename, so a crash leaves the old one or the new one.
