@@ -33,6 +33,14 @@ pub enum SpoolError {
         /// What it said.
         source: io::Error,
     },
+    /// Too little for a few of the largest batches.
+    #[error("a spool of {bytes} bytes is too small; allow it at least {least}")]
+    TooSmall {
+        /// Configured.
+        bytes: u64,
+        /// The least that works.
+        least: u64,
+    },
     /// Two processes must not share a spool.
     #[error(
         "{path}: another process uses this spool; stop it or choose another directory",
