@@ -10,7 +10,7 @@ use thinglog_schemas::{Attributes, Severity, Topics};
 
 use crate::dedup::table::Table;
 use crate::deliver::judge::{Judge, Reader};
-use crate::deliver::share::DecodeCache;
+use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::levels::{LevelCache, Levels};
 use crate::mqtt::Delivery;
 use crate::mqtt::names::TopicInfo;
@@ -83,6 +83,10 @@ pub(crate) fn cache(readers: u32) -> Arc<DecodeCache> {
 pub(crate) fn judge(table: Table) -> (Judge, Arc<Levels>) {
     let (levels, _) = Levels::new();
     let cache = LevelCache::new(Arc::clone(&levels));
-    let judge = Judge::new(Reader::new(self::cache(1)), cache, table);
+    let judge = Judge::new(
+        Reader::new(Shared::new(self::cache(1), Seat::Front)),
+        cache,
+        table,
+    );
     (judge, levels)
 }

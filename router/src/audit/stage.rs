@@ -22,7 +22,7 @@ use crate::config::AuditConfig;
 use crate::dedup::table::{Key, Mark, Table};
 use crate::deliver::commit::Write;
 use crate::deliver::judge::Reader;
-use crate::deliver::share::DecodeCache;
+use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::deliver::stage::{Closing, Pushed, Stage, Tick};
 use crate::deliver::supervise::{Open, OpenError};
 use crate::folder::Folder;
@@ -91,7 +91,7 @@ impl Open for AuditOpener {
         let audit = Audit {
             topics: self.topics.clone(),
             levels: Arc::clone(&self.levels),
-            reader: Reader::new(Arc::clone(&self.shared)),
+            reader: Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Behind)),
             publisher: self.publisher.clone(),
             telemetry: self.telemetry.clone(),
             books: self.books.clone(),
