@@ -148,7 +148,11 @@ impl InterestTask {
 
 #[cfg(test)]
 mod tests {
+    use rumqttc::v5::mqttbytes::v5::Packet;
+
     use super::*;
+    use crate::health::Health;
+    use crate::mqtt::fake::{self, FakeBroker};
 
     fn parse(text: &str) -> Interest {
         Interest::parse(&Topics::default(), text.as_bytes())
@@ -185,5 +189,53 @@ mod tests {
     #[test]
     fn a_broker_that_says_nothing_sensible_gets_everything() {
         assert!(parse("what?").wants("thinglog/live/lamp-7/info/app"));
+    }
+
+    /// Runs the task against a broker that sends `document`, if any, before the probe comes back.
+    async fn followed(document: Option<&'static str>) -> Interest {
+        let broker = FakeBroker::start().await;
+        let (sender, mut interest) = watch::channel(Arc::new(Interest::default()));
+        let task = InterestTask {
+            link: broker.options(),
+            interest: sender,
+            health: Health::new().part("test"),
+        };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(task.run(stop.clone()));
+        let (mut peer, _) = broker.accept(false).await;
+        assert_eq!(peer.grant().await.filters[0].path, INTEREST);
+        if let Some(document) = document {
+            peer.send(&[fake::publish(INTEREST, 1, document)]).await;
+        }
+        let private = peer.grant().await.filters[0].path.clone();
+        let probe = loop {
+            if let Packet::Publish(probe) = peer.receive().await {
+                break probe;
+            }
+        };
+        assert_eq!(probe.topic, private);
+        peer.send(&[fake::publish(&private, 2, "probe")]).await;
+        let changed = interest.changed();
+        tokio::time::timeout(std::time::Duration::from_secs(10), changed)
+            .await
+            .unwrap()
+            .unwrap();
+        stop.cancel();
+        running.await.unwrap();
+        let interest = interest.borrow();
+        Interest::clone(&interest)
+    }
+
+    #[tokio::test]
+    async fn the_brokers_document_is_followed() {
+        let interest = followed(Some(r#"["thinglog/live/lamp-7/#"]"#)).await;
+        assert!(interest.wants("thinglog/live/lamp-7/info/app"));
+        assert!(!interest.wants("thinglog/live/lamp-8/info/app"));
+    }
+
+    #[tokio::test]
+    async fn without_a_document_everything_is_live() {
+        let interest = followed(None).await;
+        assert_eq!(interest, Interest::everything(&Topics::default()));
     }
 }

@@ -170,3 +170,7 @@ fn carry_out(requests: Requests, link: &mut Link) -> Option<End> {
     }
     requests.restart.then_some(End::Restart)
 }
+
+#[cfg(test)]
+#[path = "consumer_tests.rs"]
+mod tests;

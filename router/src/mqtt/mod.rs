@@ -7,6 +7,8 @@
 //! acknowledged. Nothing here knows events.
 
 pub(crate) mod consumer;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod frame;
 pub(crate) mod inbox;
 pub(crate) mod link;
