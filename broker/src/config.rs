@@ -43,7 +43,8 @@ pub struct Retention {
 pub enum OnFull {
     /// Drop the oldest segment; who had not read it is told how much it missed.
     Cut,
-    /// Refuse publishes until there is room.
+    /// Refuse publishes until every durable subscription has read the oldest segment, or its records
+    /// are too old.
     Refuse,
 }
 
@@ -158,6 +159,14 @@ impl Config {
             return fail(
                 "limits.packet_bytes",
                 "must lie between 1024 and 268435456".into(),
+            );
+        }
+        // The journal holds no record larger than a quarter of it.
+        let least = 4 * (self.limits.packet_bytes as u64 + (8 << 10));
+        if self.retention.bytes < least {
+            return fail(
+                "retention.bytes",
+                format!("must be at least {least}: four packets of limits.packet_bytes"),
             );
         }
         if self.limits.receive_maximum == 0 {

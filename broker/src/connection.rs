@@ -23,6 +23,8 @@ use crate::{
 /// Input buffer of a quiet client, and of a busy one.
 const QUIET: usize = 4 << 10;
 const BUSY: usize = 64 << 10;
+/// So many small reads in a row make a busy client quiet.
+const QUIET_READS: u32 = 64;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -68,6 +70,8 @@ pub(crate) async fn serve<S>(
         reader,
         writer,
         input,
+        is_busy: false,
+        small_reads: 0,
         keep_alive: connect.keep_alive,
         sent: hub.telemetry.sent_bytes(),
         shutdown,
@@ -75,7 +79,8 @@ pub(crate) async fn serve<S>(
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     debug!(client = &*driver.client.session.client_id, %address, present = ack.session_present, "connected");
     let close = driver.run().await;
-    finish(&driver.client, close);
+    log_end(&driver.client, close);
+    hub.detach(&driver.client.session, connection, close.polite);
 }
 
 /// Reads the first packet; `Err(None)` when the peer left without a word.
@@ -178,10 +183,8 @@ fn admit(
         max_packet: hub.config.limits.packet_bytes,
         topic_alias_max: TOPIC_ALIASES,
     };
-    Ok((
-        Client::new(hub.clone(), attached.session, connection, connect, address),
-        ack,
-    ))
+    let client = Client::new(hub.clone(), attached, connection, connect, address);
+    Ok((client, ack))
 }
 
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
@@ -221,6 +224,10 @@ struct Driver<R, W> {
     reader: R,
     writer: W,
     input: BytesMut,
+    /// A read filled the buffer: the next one is to be larger.
+    is_busy: bool,
+    /// Reads in a row that a quiet client's buffer would have held.
+    small_reads: u32,
     keep_alive: u16,
     sent: IntCounter,
     shutdown: CancellationToken,
@@ -230,7 +237,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
     /// Runs until the connection is to end; says why.
     async fn run(&mut self) -> Close {
         let hub = self.client.hub.clone();
-        let session = self.client.session.clone();
+        let (session, wake) = (self.client.session.clone(), self.client.wake.clone());
         let mut journal = hub.journal_settled.clone();
         let mut state = hub.state.settled();
         let mut heard = Instant::now();
@@ -241,21 +248,28 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
             self.client.take_input(&mut self.input);
             self.client.settle();
             if self.client.fill() {
-                session.wake.notify_one();
+                wake.notify_one();
             }
             if let Some(close) = self.client.closing {
-                self.say_goodbye().await;
+                self.say_goodbye(close).await;
                 return close;
             }
             self.trim();
-            let takes_input = self.client.takes_input();
+            // A client whose packets have to wait is heard all the same, as far as the buffer goes.
+            let hears = self.client.takes_input() || self.input.len() < BUSY;
+            if !hears {
+                heard = Instant::now();
+            }
             let has_output = !self.client.out.is_empty();
             let (awaits_journal, awaits_state) =
                 (self.client.awaits_journal(), self.client.awaits_state());
             tokio::select! {
-                read = self.reader.read_buf(&mut self.input), if takes_input => match read {
+                read = self.reader.read_buf(&mut self.input), if hears => match read {
                     Ok(0) => return closed("the client closed the connection"),
-                    Ok(_) => heard = Instant::now(),
+                    Ok(bytes) => {
+                        heard = Instant::now();
+                        self.measure(bytes);
+                    }
                     Err(_) => return closed("the connection broke"),
                 },
                 written = self.writer.write_buf(&mut self.client.out), if has_output => {
@@ -270,7 +284,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 changed = state.changed(), if awaits_state => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");
                 },
-                () = session.wake.notified() => {}
+                () = wake.notified() => {}
                 read = next_chunk(&mut self.client.feed) => match read {
                     Ok(Some(chunk)) => if let Some(feed) = &mut self.client.feed { feed.resume(chunk) },
                     Ok(None) => {}
@@ -287,25 +301,39 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         }
     }
 
+    /// Learns from a read how much the client sends at once.
+    fn measure(&mut self, bytes: usize) {
+        if self.input.len() == self.input.capacity() {
+            self.is_busy = true;
+        }
+        self.small_reads = match bytes {
+            0..QUIET if self.is_busy => self.small_reads + 1,
+            _ => 0,
+        };
+    }
+
     /// Keeps buffers in proportion to what the client does.
     fn trim(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > BUSY {
+        let is_quiet = self.small_reads >= QUIET_READS;
+        if self.input.is_empty() && (is_quiet || self.input.capacity() > 2 * BUSY) {
             self.input = BytesMut::new();
+            self.small_reads = 0;
+            self.is_busy &= !is_quiet;
         }
         if self.input.capacity() - self.input.len() < QUIET / 4 {
-            let more = if self.input.len() >= QUIET {
-                BUSY
-            } else {
-                QUIET
-            };
-            self.input.reserve(more);
+            let is_busy = self.is_busy || self.input.len() >= QUIET;
+            self.input.reserve(if is_busy { BUSY } else { QUIET });
         }
         if self.client.out.is_empty() && self.client.out.capacity() > 4 * BUSY {
             self.client.out = BytesMut::new();
         }
     }
 
-    async fn say_goodbye(&mut self) {
+    /// Sends what is ready; after DISCONNECT nothing may follow (MQTT 5.0 section 3.14.4).
+    async fn say_goodbye(&mut self, close: Close) {
+        if close.reason != Reason::Success && self.client.version() == Version::V5 {
+            codec::write_disconnect(close.reason, close.text, &mut self.client.out);
+        }
         let _ = timeout(GOODBYE, self.writer.write_all_buf(&mut self.client.out)).await;
         let _ = timeout(GOODBYE, self.writer.shutdown()).await;
     }
@@ -331,42 +359,10 @@ async fn next_chunk(feed: &mut Option<Feed>) -> Result<Option<thinglog_journal::
     }
 }
 
-/// Gives the session back and sees to the last will.
-fn finish(client: &Client, close: Close) {
-    let session = &client.session;
-    let hub = &client.hub;
+fn log_end(client: &Client, close: Close) {
+    let client = &*client.session.client_id;
     match close.reason {
-        Reason::Success => debug!(
-            client = &*session.client_id,
-            reason = close.text,
-            "disconnected"
-        ),
-        _ => info!(
-            client = &*session.client_id,
-            reason = close.text,
-            "disconnected"
-        ),
+        Reason::Success => debug!(client, reason = close.text, "disconnected"),
+        _ => info!(client, reason = close.text, "disconnected"),
     }
-    let Some(will) = hub
-        .detach(session, client.connection)
-        .filter(|_| !close.polite)
-    else {
-        return;
-    };
-    if will.delay == 0 || !session.inner.lock().is_persistent() {
-        hub.publish_will(&session.client_id, will);
-        return;
-    }
-    let (hub, session) = (hub.clone(), session.clone());
-    tokio::spawn(async move {
-        let (since, expiry) = {
-            let inner = session.inner.lock();
-            (inner.disconnected_at, inner.expiry)
-        };
-        tokio::time::sleep(Duration::from_secs(u64::from(will.delay.min(expiry)))).await;
-        let still_away = session.inner.lock().disconnected_at == since;
-        if still_away {
-            hub.publish_will(&session.client_id, will);
-        }
-    });
 }

@@ -9,6 +9,8 @@ use tokio::sync::Notify;
 
 /// Beyond this many different filters the interest is simply everything.
 const MAX_FILTERS: usize = 1_000;
+/// And beyond so many bytes of them.
+const MAX_BYTES: usize = 64 << 10;
 
 /// Counts the live filters of connected clients.
 #[derive(Debug)]
@@ -61,7 +63,8 @@ impl Interest {
     /// The message: a JSON array of filters.
     pub(crate) fn payload(&self) -> String {
         let filters = self.filters.lock();
-        if filters.len() > MAX_FILTERS {
+        let bytes: usize = filters.keys().map(|filter| filter.len() + 3).sum();
+        if filters.len() > MAX_FILTERS || bytes > MAX_BYTES {
             return r##"["#"]"##.into();
         }
         let quoted: Vec<String> = filters.keys().map(|filter| quote(filter)).collect();

@@ -3,8 +3,9 @@
 //! A publish to a durable topic (by default `<root>/logs/#` and `<root>/out/#`) is appended to a
 //! journal and acknowledged after the sync of its group. Subscribers of durable topics read that
 //! journal through cursors of their own; everything else is routed through a subscription trie into
-//! bounded per-session queues. Retained messages, sessions and cursors are kept in a small
-//! database that is synced before the acknowledgement it stands for.
+//! bounded per-session queues, in memory only: such a publish is acknowledged when it is queued and
+//! does not outlive the broker. Retained messages, sessions and cursors are kept in a small database
+//! that is synced before the acknowledgement it stands for.
 //!
 //! The broker never looks into a payload and knows nothing of events or levels.
 //!
@@ -31,5 +32,5 @@ mod telemetry;
 mod trie;
 mod window;
 
-pub use config::{Config, ConfigError, Limits, Retention};
+pub use config::{Config, ConfigError, Limits, OnFull, Retention};
 pub use server::{Broker, StartError};

@@ -65,6 +65,20 @@ impl Retained {
         }
     }
 
+    /// Removes the messages whose time is over; gives their topics.
+    pub(crate) fn remove_expired(&mut self, now: u64) -> Vec<Arc<str>> {
+        let expired: Vec<Arc<str>> = self
+            .messages
+            .values()
+            .filter(|message| message.is_expired(now))
+            .map(|message| message.topic.clone())
+            .collect();
+        for topic in &expired {
+            self.remove(topic);
+        }
+        expired
+    }
+
     /// The next message of a walk, `None` at its end. Looks at up to `budget` topics and takes
     /// from it; a walk that used it up goes on at the next call.
     pub(crate) fn next(&self, scan: &mut Scan, now: u64, budget: &mut usize) -> Step {
@@ -174,6 +188,20 @@ mod tests {
         retained.set(message("a", "22"));
         retained.set(message("a", ""));
         assert_eq!((retained.len(), retained.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_expired_takes_no_place() {
+        let mut retained = Retained::default();
+        let brief = Message {
+            expires: Some(5),
+            ..(*message("a", "1")).clone()
+        };
+        retained.set(Arc::new(brief));
+        retained.set(message("b", "1"));
+        assert!(retained.remove_expired(4).is_empty());
+        assert_eq!(retained.remove_expired(5), ["a".into()]);
+        assert_eq!(walk(&retained, "#"), ["b"]);
     }
 
     #[test]

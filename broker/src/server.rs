@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, OnFull},
     connection,
     hub::Hub,
     state::State,
@@ -109,9 +109,11 @@ impl Broker {
         );
         let state_dir = config.data.join("state");
         let (state, loaded) =
-            State::open(&state_dir, journal.next()).map_err(|error| StartError::State {
-                path: state_dir,
-                reason: error.to_string(),
+            State::open(&state_dir, journal.id(), journal.next()).map_err(|error| {
+                StartError::State {
+                    path: state_dir,
+                    reason: error.to_string(),
+                }
             })?;
         let (settled, notifier) = watch::channel(journal.settled());
         journal.on_settled(move |offset| {
@@ -133,6 +135,12 @@ impl Broker {
             address,
             notifier,
         })
+    }
+
+    /// What its connections share, for tests that need no socket.
+    #[cfg(test)]
+    pub(crate) fn hub(self) -> Arc<Hub> {
+        self.hub
     }
 
     /// Where it listens; the port is the real one when 0 was asked for.
@@ -199,6 +207,8 @@ async fn accept(
             continue;
         };
         let _ = stream.set_nodelay(true);
+        // A peer that vanished without a word holds its place only until the system notices.
+        let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         let (hub, shutdown) = (hub.clone(), shutdown.clone());
         let connection = next.fetch_add(1, Ordering::Relaxed);
         tasks.spawn(async move {
@@ -228,11 +238,31 @@ async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
         tokio::select! {
             _ = checkpoint.tick() => {
                 hub.checkpoint();
+                if hub.config.retention.on_full == OnFull::Refuse {
+                    release(&hub).await;
+                }
                 hub.telemetry.journal_bytes.set(hub.journal.stats().bytes as i64);
             }
-            _ = retention.tick() => retain(&hub).await,
+            _ = retention.tick() => {
+                hub.remove_expired(clock::now());
+                retain(&hub).await;
+            }
             () = shutdown.cancelled() => return,
         }
+    }
+}
+
+/// Makes room in a log that refuses when full: what every session has read may go. While no session
+/// reads the log nothing goes.
+async fn release(hub: &Arc<Hub>) {
+    let Some(unread) = hub.unread_from() else {
+        return;
+    };
+    let journal = hub.journal.clone();
+    match tokio::task::spawn_blocking(move || journal.release(unread)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "segments that were read could not be released"),
+        Err(error) => warn!(%error, "the release of segments did not finish"),
     }
 }
 

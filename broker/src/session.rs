@@ -29,8 +29,6 @@ pub(crate) type ConnectionId = u64;
 pub(crate) struct Session {
     pub(crate) key: SessionKey,
     pub(crate) client_id: Arc<str>,
-    /// Rung when something was queued or the connection was evicted.
-    pub(crate) wake: Notify,
     pub(crate) inner: Mutex<Inner>,
 }
 
@@ -39,6 +37,9 @@ pub(crate) struct Session {
 pub(crate) struct Inner {
     /// The connection that may act on the session.
     pub(crate) owner: ConnectionId,
+    /// Rung when something was queued or the owner was evicted; every owner has its own, so that
+    /// an evicted one takes no ring that is meant for the next.
+    pub(crate) wake: Arc<Notify>,
     /// Seconds the session outlives its connection; 0 ends with it.
     pub(crate) expiry: u32,
     /// There is a record of the session on disk.
@@ -54,8 +55,10 @@ pub(crate) struct Inner {
     pub(crate) cursor: Option<Cursor>,
     /// The cursor moved since it was last stored.
     pub(crate) cursor_moved: bool,
-    /// Published when the connection ends without DISCONNECT.
+    /// Published when the connection ends without DISCONNECT, after its delay.
     pub(crate) will: Option<Will>,
+    /// When the will of a disconnected client is due, ns since the epoch.
+    pub(crate) will_at: Option<u64>,
 }
 
 impl Session {
@@ -63,7 +66,6 @@ impl Session {
         Session {
             key,
             client_id,
-            wake: Notify::new(),
             inner: Mutex::default(),
         }
     }
@@ -80,6 +82,22 @@ impl Inner {
         let seconds = u64::from(self.expiry.min(longest));
         self.disconnected_at
             .map(|at| at.saturating_add(seconds * 1_000_000_000))
+    }
+
+    /// A connection takes the session up: what was sent before is sent again, but for records that
+    /// its subscriptions do not cover any more.
+    pub(crate) fn resume(&mut self) {
+        let cursor = self.cursor.as_ref();
+        self.window.resume(|sent| match sent {
+            Sent::Durable(offset) => cursor.is_none_or(|cursor| cursor.is_done(*offset)),
+            Sent::Queued(_) => false,
+        });
+    }
+
+    /// Takes the will of a disconnected client once its delay is over.
+    pub(crate) fn take_due_will(&mut self, now: u64) -> Option<Will> {
+        self.will_at.take_if(|at| *at <= now)?;
+        self.will.take()
     }
 
     /// Settles an acknowledged packet id; false when it stands for nothing.

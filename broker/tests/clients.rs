@@ -2,186 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+mod harness;
 
-use prometheus::Registry;
-use thinglog_broker::{Broker, Config};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinHandle,
-    time::timeout,
-};
-use tokio_util::sync::CancellationToken;
-
-struct Running {
-    address: SocketAddr,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    async fn start(dir: &Path) -> Running {
-        let config = Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            data: dir.to_owned(),
-            ..Config::default()
-        };
-        Running::start_with(config).await
-    }
-
-    async fn start_with(config: Config) -> Running {
-        let broker = Broker::bind(config, &Registry::new()).await.unwrap();
-        let address = broker.address();
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(broker.run(stop.clone()));
-        Running {
-            address,
-            stop,
-            task,
-        }
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.unwrap();
-    }
-}
-
-/// A client that speaks in bytes.
-struct Raw(TcpStream);
-
-impl Raw {
-    async fn open(address: SocketAddr) -> Raw {
-        Raw(TcpStream::connect(address).await.unwrap())
-    }
-
-    /// Connects with MQTT 3.1.1 (level 4) or 5.0 (level 5).
-    async fn connect(address: SocketAddr, level: u8, id: &str, clean: bool) -> (Raw, Vec<u8>) {
-        let mut raw = Raw::open(address).await;
-        let mut body = b"\0\x04MQTT".to_vec();
-        body.extend([level, if clean { 2 } else { 0 }, 0, 60]);
-        if level == 5 {
-            // Session expiry: an hour, unless clean.
-            match clean {
-                true => body.push(0),
-                false => body.extend([5, 17, 0, 0, 14, 16]),
-            }
-        }
-        put_text(&mut body, id);
-        raw.send(0x10, &body).await;
-        let connack = raw.packet().await;
-        assert_eq!(connack[0], 0x20);
-        assert_eq!(connack[3], 0, "refused");
-        (raw, connack)
-    }
-
-    async fn send(&mut self, first: u8, body: &[u8]) {
-        let mut packet = vec![first];
-        let mut length = body.len();
-        loop {
-            let byte = (length & 0x7F) as u8;
-            length >>= 7;
-            packet.push(if length > 0 { byte | 0x80 } else { byte });
-            if length == 0 {
-                break;
-            }
-        }
-        packet.extend_from_slice(body);
-        self.0.write_all(&packet).await.unwrap();
-    }
-
-    /// The next packet, whole.
-    async fn packet(&mut self) -> Vec<u8> {
-        timeout(Duration::from_secs(10), self.read())
-            .await
-            .expect("no packet in time")
-            .expect("connection closed")
-    }
-
-    async fn read(&mut self) -> Option<Vec<u8>> {
-        let mut packet = vec![self.0.read_u8().await.ok()?];
-        let (mut length, mut shift) = (0usize, 0);
-        loop {
-            let byte = self.0.read_u8().await.ok()?;
-            packet.push(byte);
-            length |= usize::from(byte & 0x7F) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        let start = packet.len();
-        packet.resize(start + length, 0);
-        self.0.read_exact(&mut packet[start..]).await.ok()?;
-        Some(packet)
-    }
-
-    async fn is_closed(&mut self) -> bool {
-        let ended = async { while self.read().await.is_some() {} };
-        timeout(Duration::from_secs(10), ended).await.is_ok()
-    }
-
-    /// Publishes at QoS 1 over 3.1.1 and waits for the acknowledgement.
-    async fn publish(&mut self, topic: &str, payload: &str, retain: bool) {
-        let mut body = Vec::new();
-        put_text(&mut body, topic);
-        body.extend([0, 9]);
-        body.extend_from_slice(payload.as_bytes());
-        self.send(0x32 | u8::from(retain), &body).await;
-        assert_eq!(self.packet().await, [0x40, 2, 0, 9]);
-    }
-
-    /// Subscribes at QoS 1 over 3.1.1.
-    async fn subscribe(&mut self, filter: &str) {
-        let mut body = vec![0, 5];
-        put_text(&mut body, filter);
-        body.push(1);
-        self.send(0x82, &body).await;
-        assert_eq!(self.packet().await, [0x90, 3, 0, 5, 1]);
-    }
-
-    /// The next QoS 1 delivery over 3.1.1: topic, payload, packet id, DUP and RETAIN.
-    async fn delivery(&mut self) -> Delivery {
-        let packet = self.packet().await;
-        assert_eq!(packet[0] & 0xF6, 0x32, "not a QoS 1 PUBLISH: {packet:02x?}");
-        let header = if packet[1] & 0x80 == 0 { 2 } else { 3 };
-        let length = usize::from(u16::from_be_bytes([packet[header], packet[header + 1]]));
-        let topic = header + 2;
-        let pkid = topic + length;
-        Delivery {
-            topic: String::from_utf8(packet[topic..pkid].to_vec()).unwrap(),
-            pkid: u16::from_be_bytes([packet[pkid], packet[pkid + 1]]),
-            payload: String::from_utf8(packet[pkid + 2..].to_vec()).unwrap(),
-            dup: packet[0] & 8 != 0,
-            retain: packet[0] & 1 != 0,
-        }
-    }
-
-    async fn acknowledge(&mut self, pkid: u16) {
-        self.send(0x40, &pkid.to_be_bytes()).await;
-    }
-
-    /// Waits until everything sent before has been handled.
-    async fn ping(&mut self) {
-        self.send(0xC0, &[]).await;
-        assert_eq!(self.packet().await, [0xD0, 0]);
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Delivery {
-    topic: String,
-    payload: String,
-    pkid: u16,
-    dup: bool,
-    retain: bool,
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(&(text.len() as u16).to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
+use harness::{Raw, Running, put_text};
+use thinglog_broker::Config;
 
 const LOG: &str = "thinglog/logs/lamp/app";
 
@@ -376,7 +200,7 @@ async fn what_cannot_be_taken_ends_the_connection_and_nothing_else() {
     ];
     for bytes in garbage {
         let mut raw = Raw::open(broker.address).await;
-        raw.0.write_all(bytes).await.unwrap();
+        raw.send_bytes(bytes).await;
         assert!(raw.is_closed().await, "{bytes:02x?}");
     }
     let (mut writer, _) = Raw::connect(broker.address, 4, "writer", true).await;
@@ -448,4 +272,29 @@ async fn an_address_beyond_loopback_needs_to_be_asked_for() {
     };
     let error = config.validate().unwrap_err().to_string();
     assert!(error.contains("--insecure"), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_follows_the_disconnect_of_the_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Running::start(dir.path()).await;
+    let (mut raw, _) = Raw::connect(broker.address, 5, "raw", true).await;
+    // A publish at QoS 1 and, behind it, a packet that only servers send.
+    raw.send_bytes(b"\x32\x06\0\x01a\0\x09\0\x20\x02\0\0").await;
+    assert_eq!(raw.packet().await, [0x40, 2, 0, 9]);
+    let disconnect = raw.packet().await;
+    assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x82));
+    assert_eq!(raw.answer().await, None);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscription_identifier_of_0_is_a_protocol_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Running::start(dir.path()).await;
+    let (mut raw, _) = Raw::connect(broker.address, 5, "raw", true).await;
+    raw.send(0x82, b"\0\x05\x02\x0B\0\0\x01a\x01").await;
+    let disconnect = raw.packet().await;
+    assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x82));
+    broker.stop().await;
 }

@@ -40,6 +40,8 @@ mod router;
 mod state;
 mod telemetry;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod throughput;
 
 pub use config::Config;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::stage::AuditOpener;
 use crate::backoff::Jitter;
+use crate::clock;
 use crate::config::{Config, ConfigError, StartFrom};
 use crate::deliver::share::DecodeCache;
 use crate::deliver::supervise::{Open, OpenError, Supervised};
@@ -77,6 +78,7 @@ pub struct Router {
     levels_task: LevelsTask,
     publisher: PublisherTask,
     live: Option<(Live, InterestTask)>,
+    shared: Arc<DecodeCache>,
 }
 
 impl Router {
@@ -134,6 +136,7 @@ impl Router {
                 },
             )));
         }
+        parts.spawn(infallible(tidy(self.shared, stop.clone())));
         if let Some((live, interest)) = self.live {
             parts.spawn(infallible(interest.run(stop.clone())));
             let levels = Arc::clone(&self.levels);
@@ -144,6 +147,17 @@ impl Router {
         last.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(2), publisher).await;
         result
+    }
+}
+
+/// Gives back memory of decoded payloads that nobody comes for.
+async fn tidy(shared: Arc<DecodeCache>, stop: CancellationToken) {
+    const EVERY: Duration = Duration::from_secs(5);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => shared.forget_older_than(EVERY),
+        }
     }
 }
 
@@ -245,6 +259,7 @@ impl Builder {
             telemetry: self.telemetry.clone(),
             health: self.health.part("levels"),
             documents: Documents::default(),
+            looked: clock::now_ns(),
         };
         let live = self.config.live.enabled.then(|| self.live(&levels));
         Ok(Router {
@@ -256,6 +271,7 @@ impl Builder {
             levels_task,
             publisher: publisher_task,
             live,
+            shared: self.shared,
         })
     }
 

@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::folder::sync_folder_of;
+
 const MAGIC: &[u8; 8] = b"tlgrst01";
 const HEAD: usize = 8;
 /// Appended bytes below which a rewrite is not worth its syncs.
@@ -207,14 +209,6 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<File> {
     std::fs::rename(&temporary, path)?;
     sync_folder_of(path)?;
     Ok(file)
-}
-
-/// Makes creations, renames and removals next to `path` durable.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 /// Decides between appending and rewriting.

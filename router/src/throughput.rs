@@ -7,11 +7,9 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prometheus::Registry;
 use thinglog_schemas::batch::{Batch, ClockInfo, Encoder, Entry};
 use thinglog_schemas::payload::Stamp;
 use thinglog_schemas::{Attributes, Severity, Topics};
@@ -19,16 +17,14 @@ use thinglog_schemas::{Attributes, Severity, Topics};
 use crate::config::FileConfig;
 use crate::dedup::table::Table;
 use crate::deliver::commit::Write;
-use crate::deliver::judge::{Judge, Reader, Verdict};
-use crate::deliver::share::DecodeCache;
+use crate::deliver::judge::Verdict;
 use crate::deliver::stage::{Deliver, Pushed, Stage};
 use crate::destinations::file::FileDestination;
-use crate::levels::{LevelCache, Levels};
 use crate::mqtt::Delivery;
 use crate::mqtt::frame;
 use crate::mqtt::names::TopicTable;
 use crate::state::StateLog;
-use crate::telemetry::Telemetry;
+use crate::testing::{judge, telemetry};
 
 const EVENTS: u64 = 1_000_000;
 const BATCH: u64 = 500;
@@ -106,17 +102,6 @@ fn single_events() -> Vec<Delivery> {
         .collect()
 }
 
-fn judge() -> Judge {
-    let telemetry = Telemetry::new(&Registry::new()).unwrap();
-    let cache = DecodeCache::new(1, 0, telemetry.cache_hits, telemetry.cache_misses);
-    let (levels, _) = Levels::new();
-    Judge::new(
-        Reader::new(Arc::new(cache)),
-        LevelCache::new(levels),
-        Table::default(),
-    )
-}
-
 fn print(what: &str, events: u64, bytes: usize, took: Duration) {
     let (events, seconds) = (events as f64, took.as_secs_f64());
     println!(
@@ -128,7 +113,7 @@ fn print(what: &str, events: u64, bytes: usize, took: Duration) {
 }
 
 fn to_judge(what: &str, deliveries: &[Delivery]) {
-    let mut judge = judge();
+    let (mut judge, _levels) = judge(Table::default());
     let begun = Instant::now();
     let mut events = 0;
     for delivery in deliveries {
@@ -149,15 +134,38 @@ fn to_judge(what: &str, deliveries: &[Delivery]) {
     );
 }
 
+fn to_lines(what: &str, deliveries: &[Delivery]) {
+    let (mut judge, _levels) = judge(Table::default());
+    let mut out = Vec::new();
+    let (mut took, mut events, mut bytes) = (Duration::ZERO, 0, 0);
+    for delivery in deliveries {
+        let Verdict::Events(judged) = judge.judge(delivery, 1) else {
+            continue;
+        };
+        let begun = Instant::now();
+        for event in &judged.decoded.events {
+            thinglog_schemas::json::write(event, &mut out);
+            out.push(b'\n');
+        }
+        events += judged.decoded.events.len() as u64;
+        took += begun.elapsed();
+        if out.len() > 1 << 20 {
+            bytes += std::mem::take(&mut out.len());
+            out.clear();
+        }
+    }
+    print(&format!("{what}: events to lines"), events, bytes, took);
+}
+
 fn to_file(what: &str, deliveries: &[Delivery]) {
     let folder = tempfile::tempdir_in(".").unwrap();
-    let telemetry = Telemetry::new(&Registry::new()).unwrap();
+    let telemetry = telemetry();
     let books = telemetry.books("file");
     let (bytes, deleted) = (books.bytes.clone(), telemetry.gaps.clone());
     let config = FileConfig::default();
     let file = FileDestination::open(folder.path(), config, None, bytes, deleted).unwrap();
     let (mut log, _) = StateLog::open::<u64>(&folder.path().join("state")).unwrap();
-    let mut stage = Deliver::new(judge(), file, books.clone());
+    let mut stage = Deliver::new(judge(Table::default()).0, file, books.clone());
     let begun = Instant::now();
     let mut syncing = Duration::ZERO;
     let mut committed = 0;
@@ -201,9 +209,11 @@ fn to_file(what: &str, deliveries: &[Delivery]) {
 fn throughput() {
     let batches = batches();
     to_judge("batches of 500", &batches);
+    to_lines("batches of 500", &batches);
     to_file("batches of 500", &batches);
     let singles = single_events();
     to_judge("one JSON a publish", &singles);
+    to_lines("one JSON a publish", &singles);
     to_file("one JSON a publish", &singles);
     frames();
 }

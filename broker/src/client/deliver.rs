@@ -9,8 +9,8 @@ use crate::{
     codec::{self, Delivery, Reason, Version},
     feed::{Fill, HIGH_WATER},
     hub::Wait,
-    message::{Message, seconds_left},
-    session::Inner,
+    message::seconds_left,
+    session::{Inner, Queued},
     state::Outcome as StateOutcome,
     window::Sent,
 };
@@ -124,11 +124,13 @@ impl Client {
             return false;
         }
         let now = clock::now();
-        while let Some((pkid, message)) = self.resend.pop_front() {
-            self.write_queued(&message, 1, message.retain, &[], pkid, true, now);
+        self.send_again(&mut inner, now);
+        self.hub.pump_retained(&mut inner, now);
+        if self.resend.is_empty() {
+            self.fill_from_queue(&mut inner, now);
         }
-        let more_retained = self.hub.pump_retained(&mut inner, now);
-        self.fill_from_queue(&mut inner, now);
+        // A queue that is not short moves on with the client's next acknowledgement or read.
+        let more_retained = !inner.scans.is_empty() && inner.queue.is_short();
         if let Some(feed) = &mut self.feed {
             if feed.fill(&mut inner, &self.receiver, now, &mut self.out) == Fill::NeedsRead {
                 feed.start_read();
@@ -140,12 +142,37 @@ impl Client {
         more_retained && self.out.len() < HIGH_WATER
     }
 
+    /// Sends what an earlier connection sent and the client never acknowledged, in the same order
+    /// under the same packet ids (MQTT 5.0 sections 4.4 and 4.6).
+    fn send_again(&mut self, inner: &mut Inner, now: u64) {
+        while self.out.len() < HIGH_WATER
+            && inner.window.may_resend(self.receiver.receive_maximum)
+            && let Some(pkid) = self.resend.pop_front()
+        {
+            let Some(Sent::Queued(queued)) = inner.window.resend(pkid) else {
+                continue;
+            };
+            let queued = queued.clone();
+            if !self.write_queued(&queued, pkid, true, now) {
+                inner.acknowledge(pkid);
+            }
+        }
+    }
+
+    /// Gives from the queue; beside a feed no more than half of what the client takes at once, so
+    /// that neither starves the other.
     fn fill_from_queue(&mut self, inner: &mut Inner, now: u64) {
+        let share = match self.feed {
+            Some(_) => self.receiver.receive_maximum.div_ceil(2),
+            None => self.receiver.receive_maximum,
+        };
         while self.out.len() < HIGH_WATER {
             let Some(front) = inner.queue.front() else {
                 return;
             };
-            if front.qos > 0 && !inner.window.has_room(self.receiver.receive_maximum) {
+            let has_room = inner.window.has_room(share)
+                && inner.window.bytes() < self.hub.config.limits.queue_bytes;
+            if front.qos > 0 && !has_room {
                 return;
             }
             let Some(queued) = inner.queue.pop() else {
@@ -158,45 +185,27 @@ impl Client {
                 continue;
             }
             let pkid = if queued.qos > 0 {
-                inner.window.push(Sent::Queued(queued.message.clone()))
+                inner.window.push(Sent::Queued(queued.clone()))
             } else {
                 0
             };
-            if !self.write_queued(
-                &queued.message,
-                queued.qos,
-                queued.retain,
-                &queued.ids,
-                pkid,
-                false,
-                now,
-            ) && pkid > 0
-            {
+            if !self.write_queued(&queued, pkid, false, now) {
                 inner.acknowledge(pkid);
             }
         }
     }
 
     /// Writes one message; false when it is larger than the client takes.
-    #[allow(clippy::too_many_arguments)]
-    fn write_queued(
-        &mut self,
-        message: &Message,
-        qos: u8,
-        retain: bool,
-        ids: &[u32],
-        pkid: u16,
-        dup: bool,
-        now: u64,
-    ) -> bool {
+    fn write_queued(&mut self, queued: &Queued, pkid: u16, dup: bool, now: u64) -> bool {
+        let message = &queued.message;
         let delivery = Delivery {
             dup,
-            qos,
-            retain,
+            qos: queued.qos,
+            retain: queued.retain,
             pkid,
             topic: message.topic.as_bytes(),
             expiry: message.expires.map(|expires| seconds_left(expires, now)),
-            subscription_ids: ids,
+            subscription_ids: &queued.ids,
             properties: &message.properties,
             stamp: &[],
             payload: &message.payload,

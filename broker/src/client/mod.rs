@@ -9,12 +9,12 @@ use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Instant};
 use bytes::{Buf, BytesMut};
 use prometheus::IntCounter;
 use thinglog_journal::Records;
+use tokio::sync::Notify;
 
 use crate::{
     codec::{self, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
-    hub::{Hub, Wait},
-    message::Message,
+    hub::{Attached, Hub, Wait},
     record::client_hash,
     session::{ConnectionId, Session},
     window::Sent,
@@ -55,6 +55,7 @@ enum Answer {
 pub(crate) struct Client {
     pub(crate) hub: Arc<Hub>,
     pub(crate) session: Arc<Session>,
+    pub(crate) wake: Arc<Notify>,
     pub(crate) connection: ConnectionId,
     pub(crate) out: BytesMut,
     pub(crate) closing: Option<Close>,
@@ -65,8 +66,8 @@ pub(crate) struct Client {
     records: Records,
     waiting: VecDeque<Waiting>,
     pubacks_waiting: usize,
-    /// Queued messages sent over an earlier connection and never acknowledged, with packet ids.
-    resend: VecDeque<(u16, Arc<Message>)>,
+    /// Packet ids of queued messages sent over an earlier connection and never acknowledged.
+    resend: VecDeque<u16>,
     /// By QoS.
     received: [IntCounter; 2],
 }
@@ -74,21 +75,19 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(
         hub: Arc<Hub>,
-        session: Arc<Session>,
+        Attached { session, wake, .. }: Attached,
         connection: ConnectionId,
         connect: &Connect,
         address: IpAddr,
     ) -> Client {
-        let inner = session.inner.lock();
+        let mut inner = session.inner.lock();
+        inner.resume();
         let feed = Feed::new(hub.journal.clone(), &inner, &hub.durable_filters);
         let resend = inner
             .window
-            .outstanding()
-            .filter_map(|(pkid, sent)| match sent {
-                Sent::Queued(message) => Some((pkid, message.clone())),
-                Sent::Durable(_) => None,
-            });
-        let resend = resend.collect();
+            .to_resend()
+            .filter_map(|(pkid, sent)| matches!(sent, Sent::Queued(_)).then_some(pkid))
+            .collect();
         drop(inner);
         Client {
             receiver: Receiver {
@@ -109,6 +108,7 @@ impl Client {
             resend,
             hub,
             session,
+            wake,
             connection,
         }
     }
@@ -153,9 +153,6 @@ impl Client {
     pub(crate) fn close(&mut self, reason: Reason, text: &'static str) {
         if self.closing.is_some() {
             return;
-        }
-        if self.version() == Version::V5 {
-            codec::write_disconnect(reason, text, &mut self.out);
         }
         self.closing = Some(Close {
             reason,
@@ -205,3 +202,6 @@ impl Client {
         self.close(error.reason, error.text);
     }
 }
+
+#[cfg(test)]
+mod tests;

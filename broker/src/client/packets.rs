@@ -22,7 +22,10 @@ impl Client {
             kind::PUBLISH => self.publish(codec::parse_publish(version, frame.flags, body)?)?,
             kind::PUBACK => {
                 let (pkid, _success) = codec::read_puback(body)?;
-                self.session.inner.lock().acknowledge(pkid);
+                let mut inner = self.session.inner.lock();
+                if inner.owner == self.connection {
+                    inner.acknowledge(pkid);
+                }
             }
             kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, packet)?),
             kind::UNSUBSCRIBE => self.unsubscribe(codec::read_unsubscribe(version, packet)?),
@@ -196,7 +199,7 @@ impl Client {
         let mut codes: Vec<u8> = Vec::with_capacity(subscribe.filters.len());
         for filter in &subscribe.filters {
             let code = hub.subscribe(
-                &self.session,
+                (&self.session, self.connection),
                 filter,
                 subscribe.id,
                 subscribe.from.as_deref(),
@@ -222,7 +225,10 @@ impl Client {
             .filters
             .iter()
             .map(|filter| {
-                if self.hub.unsubscribe(&self.session, filter) {
+                if self
+                    .hub
+                    .unsubscribe((&self.session, self.connection), filter)
+                {
                     0
                 } else {
                     0x11
@@ -255,7 +261,9 @@ impl Client {
 
     fn disconnect(&mut self, disconnect: codec::Disconnect) -> Result<(), CodecError> {
         let mut inner = self.session.inner.lock();
-        if let Some(expiry) = disconnect.expiry {
+        if let Some(expiry) = disconnect.expiry
+            && inner.owner == self.connection
+        {
             if expiry > 0 && inner.expiry == 0 {
                 return Err(CodecError::protocol(
                     "DISCONNECT makes a session persistent that was not",

@@ -68,7 +68,7 @@ pub(crate) struct Unsubscribe {
 /// DISCONNECT from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Disconnect {
-    /// The will is to be sent all the same (reason 0x04).
+    /// The will is to be sent all the same: any reason but 0x00 (MQTT 5.0 section 3.14.4).
     pub(crate) with_will: bool,
     pub(crate) expiry: Option<u32>,
 }
@@ -218,6 +218,9 @@ pub(crate) fn read_subscribe(version: Version, packet: &[u8]) -> Result<Subscrib
             .map(|(_, value)| value);
         (properties.id, from)
     });
+    if id == Some(0) {
+        return Err(CodecError::protocol("subscription identifier 0"));
+    }
     let filters = subscribe.filters.into_iter().map(|filter| Filter {
         path: filter.path,
         qos: filter.qos as u8,
@@ -270,7 +273,7 @@ pub(crate) fn read_disconnect(
     let reason = packet[frame.header];
     if frame.total == frame.header + 1 {
         return Ok(Disconnect {
-            with_will: reason == 4,
+            with_will: reason != 0,
             expiry: None,
         });
     }
@@ -278,7 +281,7 @@ pub(crate) fn read_disconnect(
         return Err(CodecError::protocol("expected DISCONNECT"));
     };
     Ok(Disconnect {
-        with_will: reason == 4,
+        with_will: reason != 0,
         expiry: properties.and_then(|p| p.session_expiry_interval),
     })
 }

@@ -1,5 +1,6 @@
 //! What connections share: sessions, subscriptions, retained messages, the journal and the state on
-//! disk. Every method is quick and none blocks on the disk.
+//! disk. Every method is quick and none waits for the disk, but for a subscription that starts at a
+//! point in time: finding that reads a few blocks of the journal, under no lock.
 
 mod sessions;
 mod topics;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use thinglog_journal::{Journal, cursor::Cursor};
 use thinglog_schemas::Topics;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     message::Message,
     record::Record,
     retained::Retained,
-    session::{Session, Stored},
+    session::{Inner, Session, Stored},
     state::{Loaded, State},
     telemetry::Telemetry,
     trie::{SessionKey, Trie},
@@ -49,6 +50,9 @@ pub(crate) struct Hub {
     by_key: RwLock<HashMap<SessionKey, Arc<Session>>>,
     trie: RwLock<Trie>,
     retained: Mutex<Retained>,
+    /// Held while a retained message is set and routed, so that subscribers see the values of a topic
+    /// in the order in which they replaced each other. Taken before all locks but `handover`.
+    retaining: Mutex<()>,
     /// Journal offsets below this may have been unread by sessions that were lost.
     lost_below: u64,
     next_key: AtomicU64,
@@ -58,6 +62,7 @@ pub(crate) struct Hub {
 pub(crate) struct Attached {
     pub(crate) session: Arc<Session>,
     pub(crate) present: bool,
+    pub(crate) wake: Arc<Notify>,
 }
 
 /// What a publish waits for before it is acknowledged.
@@ -94,6 +99,7 @@ impl Hub {
             by_key: RwLock::default(),
             trie: RwLock::default(),
             retained: Mutex::default(),
+            retaining: Mutex::default(),
             lost_below: loaded.lost_below,
             next_key: AtomicU64::new(1),
             config,
@@ -139,7 +145,7 @@ impl Hub {
                 .remove(&client_id)
                 .map(|bytes| Cursor::decode(&bytes))
             {
-                Some(Some(cursor)) => Some(cursor),
+                Some(Some(cursor)) => Some(self.within_journal(&client_id, &mut inner, cursor)),
                 Some(None) => {
                     warn!(
                         client = client_id,
@@ -167,6 +173,23 @@ impl Hub {
         if sessions > 0 {
             info!(sessions, "sessions restored");
         }
+    }
+
+    /// A cursor beyond the end of the journal comes from before a loss: the offsets from there on
+    /// are given again, to records that this session has never seen.
+    fn within_journal(&self, client_id: &str, inner: &mut Inner, cursor: Cursor) -> Cursor {
+        let next = self.journal.next();
+        if cursor.highest() <= next {
+            return cursor;
+        }
+        warn!(
+            client = client_id,
+            cursor = cursor.highest(),
+            next,
+            "the durable log ends before what a session has read: it goes on at the end of the log"
+        );
+        inner.cursor_moved = true;
+        Cursor::at(cursor.position().min(next))
     }
 
     fn add_session(&self, client_id: Arc<str>) -> Arc<Session> {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{Attached, Hub};
 use crate::{
     clock,
-    codec::{Connect, Reason, Will},
+    codec::{Connect, Reason},
     session::{ConnectionId, Inner, Session, Stored},
     state::Kind,
 };
+use parking_lot::MutexGuard;
 use thinglog_journal::cursor::Cursor;
 
 impl Hub {
@@ -32,72 +33,89 @@ impl Hub {
         let mut inner = session.inner.lock();
         let present = inner.disconnected_at.is_some();
         inner.owner = connection;
+        inner.wake = Arc::default();
         inner.disconnected_at = None;
         inner.expiry = connect.expiry.min(self.config.limits.session_seconds);
         inner.will = connect.will.clone();
+        inner.will_at = None;
         for filter in inner.subscriptions.keys() {
             self.interest.add(filter);
         }
         if inner.is_persistent() {
             self.store(&session, &mut inner);
         }
+        let wake = inner.wake.clone();
         drop(inner);
-        Ok(Attached { session, present })
+        Ok(Attached {
+            session,
+            present,
+            wake,
+        })
     }
 
     /// Takes a session from the connection that owns it, if one does. False when the session ends
     /// with that: a clean start, or one that was not to outlive its connection.
     fn evict(&self, session: &Arc<Session>, clean_start: bool) -> bool {
+        let now = clock::now();
         let mut inner = session.inner.lock();
-        let mut will = None;
         if inner.owner != 0 {
-            will = self.release(session, &mut inner);
-            session.wake.notify_one();
+            self.release(session, &mut inner, now);
+            inner.wake.notify_one();
         }
         let expired = inner
             .expires_at(self.config.limits.session_seconds)
-            .is_some_and(|at| at <= clock::now());
+            .is_some_and(|at| at <= now);
         let ends = clean_start || expired || !inner.is_persistent();
-        drop(inner);
-        if ends {
-            self.forget(session);
-        }
-        if let Some(will) = will.filter(|will| ends || will.delay == 0) {
-            self.publish_will(&session.client_id, will);
-        }
+        self.part(session, inner, ends, now);
         !ends
     }
 
-    /// The connection is gone: its will is given back, the session starts to expire.
-    fn release(&self, session: &Session, inner: &mut Inner) -> Option<Will> {
+    /// The connection is gone: the session and the delay of its will start to run.
+    fn release(&self, session: &Session, inner: &mut Inner, now: u64) {
         inner.owner = 0;
-        inner.disconnected_at = Some(clock::now());
+        inner.disconnected_at = Some(now);
+        inner.will_at = inner
+            .will
+            .as_ref()
+            .map(|will| now.saturating_add(u64::from(will.delay) * 1_000_000_000));
         for filter in inner.subscriptions.keys() {
             self.interest.remove(filter);
         }
         if inner.is_persistent() {
             self.store(session, inner);
         }
-        inner.will.take()
     }
 
-    /// Ends a connection's hold on its session. Gives the will that is to be published.
-    pub(crate) fn detach(&self, session: &Arc<Session>, connection: ConnectionId) -> Option<Will> {
-        let _handover = self.handover.lock();
-        let mut inner = session.inner.lock();
-        if inner.owner != connection {
-            return None;
-        }
-        let will = self.release(session, &mut inner);
-        let ends = !inner.is_persistent();
+    /// What follows the end of a connection: the session is forgotten, or its will sent if due.
+    fn part(&self, session: &Arc<Session>, mut inner: MutexGuard<'_, Inner>, ends: bool, now: u64) {
+        let due = inner.take_due_will(now);
         drop(inner);
+        if let Some(will) = due {
+            self.publish_will(&session.client_id, will);
+        }
         if ends {
             self.forget(session);
         }
-        will
     }
 
-    /// Removes a session with everything it has.
+    /// Ends a connection's hold on its session; the will of a `polite` client is not sent.
+    pub(crate) fn detach(&self, session: &Arc<Session>, connection: ConnectionId, polite: bool) {
+        let _handover = self.handover.lock();
+        let now = clock::now();
+        let mut inner = session.inner.lock();
+        if inner.owner != connection {
+            return;
+        }
+        if polite {
+            inner.will = None;
+        }
+        self.release(session, &mut inner, now);
+        let ends = !inner.is_persistent();
+        self.part(session, inner, ends, now);
+    }
+
+    /// Removes a session with everything it has; a will that waited is sent
+    /// (MQTT 5.0 section 3.1.3.2.2).
     fn forget(&self, session: &Arc<Session>) {
         let mut sessions = self.sessions.lock();
         if sessions
@@ -119,6 +137,9 @@ impl Hub {
             self.state.change(Kind::Session, &session.client_id, None);
             self.state.change(Kind::Cursor, &session.client_id, None);
         }
+        if let Some(will) = inner.will {
+            self.publish_will(&session.client_id, will);
+        }
     }
 
     /// Queues the session's record for the disk.
@@ -135,7 +156,8 @@ impl Hub {
         )
     }
 
-    /// Queues the cursors that moved for the disk; sessions whose time is over are forgotten.
+    /// Queues the cursors that moved for the disk; wills that are due are sent, sessions whose time
+    /// is over forgotten.
     pub(crate) fn checkpoint(&self) {
         let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
         let now = clock::now();
@@ -147,23 +169,33 @@ impl Hub {
                 self.state.change(Kind::Cursor, &session.client_id, cursor);
             }
             drop(inner);
-            self.forget_expired(&session, now);
+            self.see_to_absent(&session, now);
         }
     }
 
-    fn forget_expired(&self, session: &Arc<Session>, now: u64) {
-        let is_over = |inner: &Inner| {
-            inner
-                .expires_at(self.config.limits.session_seconds)
-                .is_some_and(|at| at <= now)
-        };
-        if !is_over(&session.inner.lock()) {
-            return;
+    /// The oldest offset that some session has still to read; `None` when no session reads the log.
+    pub(crate) fn unread_from(&self) -> Option<u64> {
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        let positions = sessions
+            .iter()
+            .filter_map(|session| Some(session.inner.lock().cursor.as_ref()?.position()));
+        positions.min()
+    }
+
+    /// Sends the will of a disconnected client that is due, forgets the session when its time is over.
+    fn see_to_absent(&self, session: &Arc<Session>, now: u64) {
+        let longest = self.config.limits.session_seconds;
+        let is_over = |inner: &Inner| inner.expires_at(longest).is_some_and(|at| at <= now);
+        let is_due = |inner: &Inner| inner.will_at.is_some_and(|at| at <= now);
+        {
+            let inner = session.inner.lock();
+            if !is_over(&inner) && !is_due(&inner) {
+                return;
+            }
         }
         let _handover = self.handover.lock();
-        let over = is_over(&session.inner.lock());
-        if over {
-            self.forget(session);
-        }
+        let inner = session.inner.lock();
+        let ends = is_over(&inner);
+        self.part(session, inner, ends, now);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     message::{Message, expiry_time},
     record::{Record, client_hash},
     retained::{Scan, Step},
-    session::{Inner, Queued, Session},
+    session::{ConnectionId, Inner, Queued, Session},
     state::Kind,
     trie::{SessionKey, Subscription},
 };
@@ -26,10 +26,10 @@ const MAX_LEVELS: usize = 128;
 const SCAN_BUDGET: usize = 2_000;
 
 impl Hub {
-    /// Subscribes; gives the code for SUBACK.
+    /// Subscribes for the connection that owns the session; gives the code for SUBACK.
     pub(crate) fn subscribe(
         &self,
-        session: &Session,
+        (session, connection): (&Session, ConnectionId),
         filter: &Filter,
         id: Option<u32>,
         from: Option<&str>,
@@ -46,13 +46,25 @@ impl Hub {
             retain_as_published: filter.retain_as_published,
             id,
         };
+        // Looked up before the locks: it may read a file.
+        let (has_cursor, persistent) = {
+            let inner = session.inner.lock();
+            (inner.cursor.is_some(), inner.is_persistent())
+        };
+        let starts = !has_cursor && may_be_durable(&filter.path, &self.durable_filters);
+        let start = starts.then(|| self.start_offset(from, persistent));
+        // A session that ends meanwhile would leave the subscription behind.
+        let _handover = self.handover.lock();
         let mut inner = session.inner.lock();
+        if inner.owner != connection {
+            return Reason::Unspecified as u8;
+        }
         let is_new = !inner.subscriptions.contains_key(&filter.path);
         if is_new && inner.subscriptions.len() >= self.config.limits.subscriptions {
             return Reason::QuotaExceeded as u8;
         }
-        if inner.cursor.is_none() && may_be_durable(&filter.path, &self.durable_filters) {
-            let Some(start) = self.start_offset(from) else {
+        if let Some(start) = start {
+            let Some(start) = start else {
                 return Reason::Unspecified as u8;
             };
             inner.cursor = Some(Cursor::at(start));
@@ -62,6 +74,8 @@ impl Hub {
             .subscriptions
             .insert(filter.path.clone(), subscription.clone());
         if filter.retain_handling == 0 || (filter.retain_handling == 1 && is_new) {
+            // A walk that is under way starts again, so that there is one at most for a subscription.
+            inner.scans.retain(|(scan, _)| scan.filter != filter.path);
             inner
                 .scans
                 .push_back((Scan::new(&filter.path), subscription.clone()));
@@ -77,11 +91,13 @@ impl Hub {
     }
 
     /// Where a new durable subscription starts: `earliest`, `tail`, `@<offset>` or ns since the
-    /// epoch; the tail unless said otherwise, and the oldest record after a loss of cursors.
-    fn start_offset(&self, from: Option<&str>) -> Option<u64> {
+    /// epoch; the tail unless said otherwise. After a loss of cursors a persistent session that
+    /// asks for the tail may be one that had its place before it: it gets the oldest record, for a
+    /// repetition is recognised by its id and a gap is not.
+    fn start_offset(&self, from: Option<&str>, persistent: bool) -> Option<u64> {
         let first = self.journal.first();
         match from {
-            None if first < self.lost_below => Some(first),
+            None | Some("tail") if persistent && first < self.lost_below => Some(first),
             None | Some("tail") => Some(self.journal.settled()),
             Some("earliest") => Some(first),
             Some(text) => match text.strip_prefix('@') {
@@ -97,9 +113,14 @@ impl Hub {
     }
 
     /// Unsubscribes; false when there was no such subscription.
-    pub(crate) fn unsubscribe(&self, session: &Session, filter: &str) -> bool {
+    pub(crate) fn unsubscribe(
+        &self,
+        (session, connection): (&Session, ConnectionId),
+        filter: &str,
+    ) -> bool {
+        let _handover = self.handover.lock();
         let mut inner = session.inner.lock();
-        if inner.subscriptions.remove(filter).is_none() {
+        if inner.owner != connection || inner.subscriptions.remove(filter).is_none() {
             return false;
         }
         inner.scans.retain(|(scan, _)| scan.filter != filter);
@@ -123,7 +144,9 @@ impl Hub {
     pub(crate) fn publish(&self, message: Message) -> Result<Wait, Reason> {
         let message = Arc::new(message);
         let mut wait = Wait::Nothing;
+        let mut _in_order = None;
         if message.retain {
+            _in_order = Some(self.retaining.lock());
             let mut retained = self.retained.lock();
             if !message.payload.is_empty() && !retained.has_room(&message, &self.config.limits) {
                 return Err(Reason::QuotaExceeded);
@@ -135,6 +158,15 @@ impl Hub {
         }
         self.route(&message);
         Ok(wait)
+    }
+
+    /// Removes retained messages whose time is over, from memory and disk.
+    pub(crate) fn remove_expired(&self, now: u64) {
+        let mut retained = self.retained.lock();
+        for topic in retained.remove_expired(now) {
+            self.state.change(Kind::Retained, &topic, None);
+        }
+        self.telemetry.retained.set(retained.len() as i64);
     }
 
     fn store_retained(&self, message: &Message) -> u64 {
@@ -169,26 +201,27 @@ impl Hub {
                 if subscription.no_local && self.is_client(key, message.client) {
                     return;
                 }
-                match wanted.iter_mut().find(|(other, _)| *other == key) {
-                    Some((_, queued)) => {
-                        queued.qos = queued.qos.max(qos);
-                        queued.retain |= retain;
-                        queued.ids.extend(ids);
-                    }
-                    None => wanted.push((
-                        key,
-                        Queued {
-                            message: message.clone(),
-                            qos,
-                            retain,
-                            ids: ids.collect(),
-                        },
-                    )),
-                }
+                let queued = Queued {
+                    message: message.clone(),
+                    qos,
+                    retain,
+                    ids: ids.collect(),
+                };
+                wanted.push((key, queued));
             });
         if wanted.is_empty() {
             return;
         }
+        wanted.sort_by_key(|(key, _)| *key);
+        wanted.dedup_by(|(key, more), (before, queued)| {
+            let is_same = key == before;
+            if is_same {
+                queued.qos = queued.qos.max(more.qos);
+                queued.retain |= more.retain;
+                queued.ids.append(&mut more.ids);
+            }
+            is_same
+        });
         let by_key = self.by_key.read();
         for (key, queued) in wanted {
             if let Some(session) = by_key.get(&key) {
@@ -210,22 +243,22 @@ impl Hub {
             return;
         }
         let fits = inner.queue.push(queued, &self.config.limits);
-        drop(inner);
         if fits {
-            session.wake.notify_one();
-        } else {
+            inner.wake.notify_one();
+        }
+        drop(inner);
+        if !fits {
             self.telemetry
                 .dropped(&session.client_id, "session queue full");
         }
     }
 
     /// Moves retained messages for new subscriptions into the session's queue while it is short.
-    /// True when some are left.
-    pub(crate) fn pump_retained(&self, inner: &mut Inner, now: u64) -> bool {
+    pub(crate) fn pump_retained(&self, inner: &mut Inner, now: u64) {
         let mut budget = SCAN_BUDGET;
         while inner.queue.is_short() {
             let Some((mut scan, subscription)) = inner.scans.pop_front() else {
-                return false;
+                return;
             };
             let step = self.retained.lock().next(&mut scan, now, &mut budget);
             if let Step::Found(message) = &step {
@@ -240,10 +273,9 @@ impl Hub {
                 inner.scans.push_front((scan, subscription));
             }
             if matches!(step, Step::Later) {
-                return true;
+                return;
             }
         }
-        !inner.scans.is_empty()
     }
 
     /// Publishes a will, whatever its topic.
@@ -294,6 +326,7 @@ impl Hub {
             client: 0,
             properties: Bytes::new(),
         });
+        let _in_order = self.retaining.lock();
         self.retained.lock().set(message.clone());
         self.route(&message);
     }

@@ -36,14 +36,18 @@ impl Input {
         if lines.is_empty() {
             bail!("{} holds no lines", path.display());
         }
-        Ok(Input { lines: lines.into() })
+        Ok(Input {
+            lines: lines.into(),
+        })
     }
 
     /// Log lines of about `size` bytes that vary where real ones do: addresses, numbers, words.
     pub(super) fn synthetic(size: usize) -> Input {
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         let lines = (0..MAX_LINES / 4).map(|_| synthetic_line(&mut random, size));
-        Input { lines: lines.collect() }
+        Input {
+            lines: lines.collect(),
+        }
     }
 
     /// The text of the `index`th event.
@@ -70,7 +74,12 @@ impl Random {
 }
 
 fn synthetic_line(random: &mut Random, size: usize) -> String {
-    let address = format!("10.{}.{}.{}", random.below(4), random.below(250), random.below(250));
+    let address = format!(
+        "10.{}.{}.{}",
+        random.below(4),
+        random.below(250),
+        random.below(250)
+    );
     let mut line = match random.below(4) {
         0 => format!(
             "{address} - - \"{} /api/v1/{}/{} HTTP/1.1\" {} {} {}ms",
@@ -107,7 +116,9 @@ fn synthetic_line(random: &mut Random, size: usize) -> String {
     };
     while line.len() < size.saturating_sub(9) {
         line.push(' ');
-        line.push_str(random.pick(&["request", "handled", "queue", "worker", "cache", "retry", "upstream", "ok", "id"]));
+        line.push_str(random.pick(&[
+            "request", "handled", "queue", "worker", "cache", "retry", "upstream", "ok", "id",
+        ]));
         line.push('=');
         line.push_str(&random.below(10_000).to_string());
     }

@@ -23,7 +23,6 @@ use super::input::Input;
 /// What the publishers did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Published {
-    pub(super) events: u64,
     pub(super) wire_bytes: u64,
 }
 
@@ -51,7 +50,9 @@ pub(super) async fn publish(plan: &Plan) -> anyhow::Result<Published> {
     for publisher in 0..plan.connections {
         let (plan, wire) = (plan.clone(), wire.clone());
         tasks.spawn(async move {
-            let bytes = publish_one(&plan, publisher).await.with_context(|| format!("publisher {publisher}"))?;
+            let bytes = publish_one(&plan, publisher)
+                .await
+                .with_context(|| format!("publisher {publisher}"))?;
             wire.fetch_add(bytes, Ordering::Relaxed);
             anyhow::Ok(())
         });
@@ -59,13 +60,17 @@ pub(super) async fn publish(plan: &Plan) -> anyhow::Result<Published> {
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    Ok(Published { events: plan.events, wire_bytes: wire.load(Ordering::Relaxed) })
+    Ok(Published {
+        wire_bytes: wire.load(Ordering::Relaxed),
+    })
 }
 
 async fn publish_one(plan: &Plan, publisher: u64) -> anyhow::Result<u64> {
     let mut stream = TcpStream::connect(plan.broker).await?;
     stream.set_nodelay(true)?;
-    stream.write_all(&connect_packet(&format!("bench-json-{publisher}"))).await?;
+    stream
+        .write_all(&connect_packet(&format!("bench-json-{publisher}")))
+        .await?;
     let mut input = BytesMut::with_capacity(16 << 10);
     while input.len() < 4 {
         if stream.read_buf(&mut input).await? == 0 {
@@ -73,7 +78,10 @@ async fn publish_one(plan: &Plan, publisher: u64) -> anyhow::Result<u64> {
         }
     }
     if input[..4] != [0x20, 2, 0, 0] {
-        bail!("the broker refused the connection (CONNACK {:02x?})", &input[..4]);
+        bail!(
+            "the broker refused the connection (CONNACK {:02x?})",
+            &input[..4]
+        );
     }
     input.advance(4);
     let topic = format!("thinglog/logs/bench-{publisher:03}/app");

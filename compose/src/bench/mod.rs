@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Options of `thinglog bench`.
 #[derive(Args, Clone, Debug)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// How events are published.
     #[arg(long, value_enum, default_value = "both")]
     mode: Mode,
@@ -80,7 +80,7 @@ enum Mode {
 }
 
 /// Runs the benchmark and prints its figures.
-pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let input = match &args.input {
         Some(path) => Input::from_file(path)?,
         None => Input::synthetic(args.size),
@@ -97,7 +97,10 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
             report.add(measure(args, *mode, &input)?);
             if args.peer && *mode == Mode::Single {
                 report.progress(&format!("mosquitto {number}/{}", args.runs));
-                report.add(peer::measure(args, &plan(args, *mode, &input, free_address()?))?);
+                report.add(peer::measure(
+                    args,
+                    &plan(args, *mode, &input, free_address()?),
+                )?);
             }
         }
     }
@@ -139,8 +142,14 @@ fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
     std::fs::write(&config, config_text(&data, mqtt, http))?;
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);
-    command.arg("up").arg("--config").arg(&config).stdout(Stdio::null());
-    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("THINGLOG_")) {
+    command
+        .arg("up")
+        .arg("--config")
+        .arg(&config)
+        .stdout(Stdio::null());
+    for (key, _) in
+        std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("THINGLOG_"))
+    {
         command.env_remove(key);
     }
     let mut process = Process::start("thinglog up", &mut command, &dir.path().join("log"))?;
@@ -187,7 +196,10 @@ fn config_text(data: &Path, mqtt: std::net::SocketAddr, http: std::net::SocketAd
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")
 }
 
 /// Publishes through the embedded publisher, one for each device; returns when all is acknowledged.
@@ -197,9 +209,11 @@ async fn publish_batches(plan: &Plan) -> anyhow::Result<Published> {
         let plan = plan.clone();
         threads.push(std::thread::spawn(move || publish_device(&plan, device)));
     }
-    let mut published = Published { events: plan.events, wire_bytes: 0 };
+    let mut published = Published { wire_bytes: 0 };
     for thread in threads {
-        let bytes = thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
+        let bytes = thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
         published.wire_bytes += bytes;
     }
     Ok(published)
@@ -217,7 +231,10 @@ fn publish_device(plan: &Plan, device: u64) -> anyhow::Result<u64> {
         }
     }
     if !publisher.close_blocking(PATIENCE) {
-        bail!("not everything was acknowledged: {:?}", publisher.counters());
+        bail!(
+            "not everything was acknowledged: {:?}",
+            publisher.counters()
+        );
     }
     Ok(publisher.counters().payload_bytes)
 }
@@ -227,10 +244,15 @@ fn get(address: std::net::SocketAddr, path: &str) -> anyhow::Result<Option<Strin
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("not an HTTP answer")?;
     Ok(head.contains(" 200 ").then(|| body.to_owned()))
 }
 
@@ -270,7 +292,8 @@ fn delivered(metrics: &str) -> u64 {
             && line.contains("destination=\"file\"")
             && line.contains("outcome=\"delivered\"")
     });
-    line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0) as u64
+    line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .unwrap_or(0.0) as u64
 }
 
 /// The floor: writing the same number of bytes and syncing them, 1 MiB at a time, and nothing else.

@@ -32,7 +32,10 @@ pub(super) fn measure(args: &BenchArgs, plan: &Plan) -> anyhow::Result<Run> {
     let log = dir.path().join("log");
     let mut broker = Process::start(
         "mosquitto",
-        Command::new(mosquitto_program()).arg("-c").arg(&config).stdout(Stdio::null()),
+        Command::new(mosquitto_program())
+            .arg("-c")
+            .arg(&config)
+            .stdout(Stdio::null()),
         &log,
     )
     .context("mosquitto is needed for --peer (Debian packages mosquitto and mosquitto-clients)")?;
@@ -42,7 +45,17 @@ pub(super) fn measure(args: &BenchArgs, plan: &Plan) -> anyhow::Result<Run> {
     let subscriber = Process::start(
         "mosquitto_sub",
         Command::new("mosquitto_sub")
-            .args(["-p", &port, "-q", "1", "-i", "bench-sub", "-c", "-t", "thinglog/logs/#"])
+            .args([
+                "-p",
+                &port,
+                "-q",
+                "1",
+                "-i",
+                "bench-sub",
+                "-c",
+                "-t",
+                "thinglog/logs/#",
+            ])
             .stdout(File::create(&output)?),
         &dir.path().join("sub.log"),
     )?;
@@ -62,7 +75,9 @@ pub(super) fn measure(args: &BenchArgs, plan: &Plan) -> anyhow::Result<Run> {
         events: plan.events,
         seconds: elapsed.as_secs_f64(),
         acknowledged_seconds: acknowledged.as_secs_f64(),
-        cpu_seconds: after.0.cpu_seconds + after.1.cpu_seconds - before.0.cpu_seconds - before.1.cpu_seconds,
+        cpu_seconds: after.0.cpu_seconds + after.1.cpu_seconds
+            - before.0.cpu_seconds
+            - before.1.cpu_seconds,
         peak_bytes: after.0.peak + after.1.peak,
         idle_bytes: before.0.resident + before.1.resident,
         wire_bytes: published.wire_bytes,
@@ -75,7 +90,11 @@ pub(super) fn measure(args: &BenchArgs, plan: &Plan) -> anyhow::Result<Run> {
 
 /// Debian installs the broker where an ordinary user's PATH does not look.
 fn mosquitto_program() -> &'static str {
-    if std::path::Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" }
+    if std::path::Path::new("/usr/sbin/mosquitto").exists() {
+        "/usr/sbin/mosquitto"
+    } else {
+        "mosquitto"
+    }
 }
 
 /// mosquitto_sub says nothing when its subscription stands: publish until something arrives would
@@ -85,11 +104,23 @@ fn wait_for_subscription(plan: &Plan) -> anyhow::Result<()> {
     let port = plan.broker.port().to_string();
     loop {
         let answer = Command::new("mosquitto_sub")
-            .args(["-p", &port, "-C", "1", "-W", "15", "-t", "$SYS/broker/clients/connected"])
+            .args([
+                "-p",
+                &port,
+                "-C",
+                "1",
+                "-W",
+                "15",
+                "-t",
+                "$SYS/broker/clients/connected",
+            ])
             .stderr(Stdio::null())
             .output()
             .context("cannot run mosquitto_sub")?;
-        let connected = String::from_utf8_lossy(&answer.stdout).trim().parse::<u64>().unwrap_or(0);
+        let connected = String::from_utf8_lossy(&answer.stdout)
+            .trim()
+            .parse::<u64>()
+            .unwrap_or(0);
         if connected >= 1 {
             return Ok(());
         }

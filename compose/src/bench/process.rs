@@ -28,13 +28,17 @@ pub(super) struct Usage {
 impl Process {
     /// Starts `command` with its output in `log`.
     pub(super) fn start(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Process> {
-        let file = std::fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        let file = std::fs::File::create(log)
+            .with_context(|| format!("cannot create {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Process { child, name: name.into() })
+        Ok(Process {
+            child,
+            name: name.into(),
+        })
     }
 
     /// Waits until `address` takes connections.
@@ -57,14 +61,24 @@ impl Process {
         let pid = self.child.id();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The command name stands in parentheses and may hold spaces; fields 14 and 15 are counted from the state, field 3.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
         let ticks = |index: usize| -> anyhow::Result<f64> {
-            Ok(fields.get(index).context("short /proc stat")?.parse::<u64>()? as f64)
+            Ok(fields
+                .get(index)
+                .context("short /proc stat")?
+                .parse::<u64>()? as f64)
         };
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let kib = |key: &str| -> u64 {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
-            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+                .unwrap_or(0)
+                * 1024
         };
         let per_second = rustix::param::clock_ticks_per_second() as f64;
         Ok(Usage {

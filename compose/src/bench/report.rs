@@ -49,7 +49,11 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(args: &BenchArgs) -> Report {
         let command: Vec<String> = std::env::args().skip(1).collect();
-        Report { runs: Vec::new(), json: args.json, command: command.join(" ") }
+        Report {
+            runs: Vec::new(),
+            json: args.json,
+            command: command.join(" "),
+        }
     }
 
     /// Tells a person what runs now.
@@ -65,7 +69,11 @@ impl Report {
 
     /// Prints everything to standard output.
     pub(super) fn print(&self) {
-        let text = if self.json { self.as_json() } else { self.as_text() };
+        let text = if self.json {
+            self.as_json()
+        } else {
+            self.as_text()
+        };
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
 
@@ -80,7 +88,11 @@ impl Report {
     }
 
     fn medians(&self, subject: &str) -> Run {
-        let runs: Vec<&Run> = self.runs.iter().filter(|run| run.subject == subject).collect();
+        let runs: Vec<&Run> = self
+            .runs
+            .iter()
+            .filter(|run| run.subject == subject)
+            .collect();
         let of = |value: fn(&Run) -> f64| median(runs.iter().map(|run| value(run)).collect());
         Run {
             subject: subject.to_owned(),
@@ -94,12 +106,18 @@ impl Report {
             output_bytes: of(|run| run.output_bytes as f64) as u64,
             lost: runs.iter().map(|run| run.lost).sum(),
             duplicated: runs.iter().map(|run| run.duplicated).sum(),
-            floor_seconds: runs[0].floor_seconds.map(|_| of(|run| run.floor_seconds.unwrap_or_default())),
+            floor_seconds: runs[0]
+                .floor_seconds
+                .map(|_| of(|run| run.floor_seconds.unwrap_or_default())),
         }
     }
 
     fn as_json(&self) -> String {
-        let medians: Vec<Run> = self.subjects().iter().map(|subject| self.medians(subject)).collect();
+        let medians: Vec<Run> = self
+            .subjects()
+            .iter()
+            .map(|subject| self.medians(subject))
+            .collect();
         let value = serde_json::json!({
             "machine": machine(), "command": self.command, "runs": self.runs, "medians": medians,
         });
@@ -109,10 +127,21 @@ impl Report {
     fn as_text(&self) -> String {
         let mut text = format!("{}\nthinglog {}\n", machine(), self.command);
         for subject in self.subjects() {
-            let runs = self.runs.iter().filter(|run| run.subject == subject).count();
+            let runs = self
+                .runs
+                .iter()
+                .filter(|run| run.subject == subject)
+                .count();
             let median = self.medians(subject);
-            text.push_str(&format!("\n{subject}: {} events, median of {runs}\n", median.events));
-            for run in self.runs.iter().filter(|run| runs > 1 && run.subject == subject) {
+            text.push_str(&format!(
+                "\n{subject}: {} events, median of {runs}\n",
+                median.events
+            ));
+            for run in self
+                .runs
+                .iter()
+                .filter(|run| runs > 1 && run.subject == subject)
+            {
                 text.push_str(&format!(
                     "  run       {:>12.0} events/s {:>8.2} CPU s/million\n",
                     run.events_per_second(),
@@ -159,13 +188,21 @@ fn lines(run: &Run) -> String {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        (values[middle - 1] + values[middle]) / 2.0
+    }
 }
 
 /// Processor and core count.
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim()));
+    let model = info.lines().find_map(|line| {
+        line.strip_prefix("model name")?
+            .split_once(':')
+            .map(|(_, name)| name.trim())
+    });
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{}, {cores} cores", model.unwrap_or("unknown processor"))
 }

@@ -57,7 +57,10 @@ pub(super) fn output_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let path = entry?.path();
         if path.is_dir() {
             files.extend(output_files(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "ndjson") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "ndjson")
+        {
             files.push(path);
         }
     }
@@ -75,7 +78,8 @@ pub(super) fn verify(files: &[PathBuf], events: u64) -> anyhow::Result<Verdict> 
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
             verdict.bytes += line.len() as u64;
-            let (lane, number) = identity(&line).with_context(|| format!("{}: not an event", path.display()))?;
+            let (lane, number) =
+                identity(&line).with_context(|| format!("{}: not an event", path.display()))?;
             let bits = match lanes.get_mut(lane) {
                 Some(bits) => bits,
                 None => lanes.entry(lane.to_owned()).or_default(),
@@ -94,11 +98,16 @@ pub(super) fn verify(files: &[PathBuf], events: u64) -> anyhow::Result<Verdict> 
 
 fn identity(line: &[u8]) -> anyhow::Result<(&str, u64)> {
     let parsed: Line<'_> = serde_json::from_slice(line)?;
-    let numbered = parsed.n.or(parsed.attributes.and_then(|attributes| attributes.n));
+    let numbered = parsed
+        .n
+        .or(parsed.attributes.and_then(|attributes| attributes.n));
     if let Some(n) = numbered {
         return Ok((parsed.device.unwrap_or_default(), n));
     }
-    let (lane, seq) = parsed.id.and_then(|id| id.rsplit_once('/')).context("no id")?;
+    let (lane, seq) = parsed
+        .id
+        .and_then(|id| id.rsplit_once('/'))
+        .context("no id")?;
     Ok((lane, seq.parse()?))
 }
 
@@ -112,7 +121,11 @@ pub(super) struct LineCounter {
 impl LineCounter {
     pub(super) fn open(path: &Path) -> anyhow::Result<LineCounter> {
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(LineCounter { file, lines: 0, buffer: vec![0; 1 << 20] })
+        Ok(LineCounter {
+            file,
+            lines: 0,
+            buffer: vec![0; 1 << 20],
+        })
     }
 
     /// Lines so far.
@@ -122,7 +135,10 @@ impl LineCounter {
             if read == 0 {
                 return Ok(self.lines);
             }
-            self.lines += self.buffer[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.lines += self.buffer[..read]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count() as u64;
         }
     }
 }

@@ -24,7 +24,7 @@ use thinglog_schemas::{
     name,
 };
 
-use crate::{levels::Levels, record::Record};
+use crate::{clock, levels::Levels, record::Record};
 use lane::{CLASSES, Lane, State};
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
@@ -333,7 +333,7 @@ impl Queue {
         while let Some(&(index, since)) = self.aging.front() {
             let lane = self.lanes[index].as_mut();
             match lane.filter(|lane| lane.state == State::Aging(since)) {
-                Some(_) if since + self.options.flush_age > now => break,
+                Some(_) if clock::after(since, self.options.flush_age) > now => break,
                 Some(lane) => {
                     lane.state = State::Due;
                     self.due.push_back(index);
@@ -354,7 +354,7 @@ impl Queue {
         let age = self
             .aging
             .front()
-            .map(|(_, since)| *since + self.options.flush_age);
+            .map(|(_, since)| clock::after(*since, self.options.flush_age));
         age.into_iter().chain(self.levels.next_change()).min()
     }
 

@@ -17,7 +17,9 @@ fn open(path: &Path, bytes: u64) -> (Spool, Receiver<()>) {
         path: path.to_owned(),
         bytes,
     };
-    let spool = Spool::open(&options, "lamp-7", "one", move || drop(sender.try_send(())));
+    let spool = Spool::open(&options, "lamp-7", "one", move || {
+        let _ = sender.try_send(());
+    });
     (spool.unwrap(), news)
 }
 

@@ -18,8 +18,8 @@ use prometheus::IntCounter;
 use thinglog_schemas::json;
 
 use crate::destinations::rotation::{self, cut_torn_line};
+use crate::folder::{create_durably, sync_folder_of};
 use crate::mqtt::Delivery;
-use crate::state::sync_folder_of;
 
 const STEM: &str = "quarantine";
 const EXTENSION: &str = "jsonl";
@@ -43,11 +43,12 @@ pub(crate) struct Quarantine {
 impl Quarantine {
     /// Opens the newest file of the folder; a torn last line is cut.
     pub(crate) fn open(folder: &Path, limit: u64, deleted: IntCounter) -> io::Result<Quarantine> {
-        std::fs::create_dir_all(folder)?;
+        create_durably(folder)?;
         let number = rotation::list(folder, STEM, EXTENSION)?
             .last()
             .map_or(0, |last| last.number);
         let (file, path) = open_file(folder, number)?;
+        sync_folder_of(&path)?;
         let length = cut_torn_line(&file, &path)?;
         Ok(Quarantine {
             folder: folder.to_owned(),

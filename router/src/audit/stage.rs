@@ -22,7 +22,7 @@ use crate::config::AuditConfig;
 use crate::dedup::table::{Key, Mark, Table};
 use crate::deliver::commit::Write;
 use crate::deliver::judge::Reader;
-use crate::deliver::share::DecodeCache;
+use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::deliver::stage::{Closing, Pushed, Stage, Tick};
 use crate::deliver::supervise::{Open, OpenError};
 use crate::folder::Folder;
@@ -37,6 +37,8 @@ use crate::telemetry::{Books, Tally, Telemetry};
 const REPORTS: usize = 64;
 /// How often answers to gap events are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Shortest time between log lines about quarantined payloads; all are counted.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 /// Devices remembered as noted.
 const NOTED: usize = 100_000;
 /// Lanes of one record of a snapshot.
@@ -89,7 +91,7 @@ impl Open for AuditOpener {
         let audit = Audit {
             topics: self.topics.clone(),
             levels: Arc::clone(&self.levels),
-            reader: Reader::new(Arc::clone(&self.shared)),
+            reader: Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Behind)),
             publisher: self.publisher.clone(),
             telemetry: self.telemetry.clone(),
             books: self.books.clone(),
@@ -101,6 +103,7 @@ impl Open for AuditOpener {
             growth: Growth::default(),
             tally: Tally::default(),
             forget_at: clock::now_s() + FORGET_EVERY_S,
+            last_kept: None,
         };
         Ok((audit, log))
     }
@@ -123,6 +126,8 @@ pub(crate) struct Audit {
     growth: Growth,
     tally: Tally,
     forget_at: u64,
+    /// When a quarantined payload was last logged: a device can send any number of them.
+    last_kept: Option<Instant>,
 }
 
 /// A gap event on its way.
@@ -156,7 +161,10 @@ impl Audit {
     }
 
     fn keep(&mut self, delivery: &Delivery, kind: &str, reason: &str) {
-        tracing::warn!(topic = %delivery.topic.text, reason, "put into quarantine");
+        if self.last_kept.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            self.last_kept = Some(Instant::now());
+            tracing::warn!(topic = %delivery.topic.text, reason, "put into quarantine");
+        }
         self.telemetry.quarantined.with_label_values(&[kind]).inc();
         self.books.unreadable.inc();
         self.quarantine.add(delivery, reason, clock::now_ns());

@@ -8,7 +8,7 @@ use thinglog_schemas::payload::{Decoded, PayloadDecoder, PayloadError};
 use thinglog_schemas::{Event, EventId};
 
 use super::batch::Keep;
-use super::share::DecodeCache;
+use super::share::Shared;
 use crate::dedup::seen::Novelty;
 use crate::dedup::table::{Key, Table};
 use crate::levels::LevelCache;
@@ -22,11 +22,11 @@ const SHARE_FROM: usize = 1 << 10;
 /// Decodes payloads, sharing the large batches.
 pub(crate) struct Reader {
     decoder: PayloadDecoder,
-    shared: Arc<DecodeCache>,
+    shared: Shared,
 }
 
 impl Reader {
-    pub(crate) fn new(shared: Arc<DecodeCache>) -> Reader {
+    pub(crate) fn new(shared: Shared) -> Reader {
         Reader {
             decoder: PayloadDecoder::new(),
             shared,
@@ -241,3 +241,7 @@ fn runs(decoded: &Decoded) -> impl Iterator<Item = (u64, u64)> + '_ {
     let pieces = pieces.filter_map(|run| Some((seq(run.first()?)?, seq(run.last()?)?)));
     whole.into_iter().chain(pieces)
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

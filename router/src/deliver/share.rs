@@ -3,7 +3,8 @@
 //!
 //! Keyed by the broker's journal and offset, so it works behind the bundled broker only. An entry goes
 //! when every reader has had it, or, when readers are far apart, in the order of insertion once the
-//! byte limit is reached.
+//! byte limit is reached. So that they are not far apart without need, a reader that is in no hurry
+//! takes a seat behind: it lets the others decode for a moment before it does so itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,13 +21,37 @@ pub(crate) type Place = (u64, u64);
 
 /// Longest wait for another reader's decoding; then one decodes by oneself.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// Longest wait of a reader behind for another one to begin.
+const LET_OTHERS: Duration = Duration::from_millis(20);
+/// How long a reader behind waits for nobody after it has waited in vain.
+const SULK: Duration = Duration::from_secs(1);
+
+/// How a reader takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// Reads every payload, as soon as it can.
+    Front,
+    /// Reads every payload, preferably after others have decoded it.
+    Behind,
+    /// Reads now and then; nothing is kept for it.
+    Guest,
+}
+
+/// One reader's place at the cache.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    cache: Arc<DecodeCache>,
+    seat: Seat,
+    /// Until when it waits for nobody.
+    sulks_until: Option<Instant>,
+}
 
 /// The cache.
 #[derive(Debug)]
 pub(crate) struct DecodeCache {
     state: Mutex<State>,
     decoded: Condvar,
-    /// Readers that will ask for each payload.
+    /// Readers that will ask for each payload: those in front and behind.
     readers: u32,
     limit: usize,
     hits: IntCounter,
@@ -39,6 +64,8 @@ struct State {
     /// Insertion order; may name places that are gone.
     order: VecDeque<Place>,
     bytes: usize,
+    /// The place stored last: whoever is behind it waits for nobody.
+    newest: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -49,6 +76,7 @@ enum Slot {
         weight: usize,
         /// Readers that have not asked yet.
         left: u32,
+        since: Instant,
     },
 }
 
@@ -64,53 +92,7 @@ impl DecodeCache {
         }
     }
 
-    /// The decoded payload at `place`, by `decode` if nobody has it.
-    pub(crate) fn get(
-        &self,
-        place: Place,
-        decode: impl FnOnce() -> Result<Decoded, PayloadError>,
-    ) -> Result<Arc<Decoded>, PayloadError> {
-        if self.readers < 2 {
-            return decode().map(Arc::new);
-        }
-        if let Some(decoded) = self.find_or_claim(place) {
-            self.hits.inc();
-            return Ok(decoded);
-        }
-        self.misses.inc();
-        let claim = Claim { cache: self, place };
-        let decoded = Arc::new(decode()?);
-        claim.fulfil(&decoded);
-        Ok(decoded)
-    }
-
-    fn find_or_claim(&self, place: Place) -> Option<Arc<Decoded>> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut state = self.state.lock();
-        loop {
-            match state.slots.get_mut(&place) {
-                None => {
-                    state.slots.insert(place, Slot::Decoding);
-                    return None;
-                }
-                Some(Slot::Done { decoded, left, .. }) => {
-                    let decoded = Arc::clone(decoded);
-                    *left = left.saturating_sub(1);
-                    if *left == 0 {
-                        state.remove(place);
-                    }
-                    return Some(decoded);
-                }
-                Some(Slot::Decoding) => {
-                    if self.decoded.wait_until(&mut state, deadline).timed_out() {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
-    fn store(&self, place: Place, decoded: &Arc<Decoded>) {
+    fn store(&self, place: Place, decoded: &Arc<Decoded>, left: u32) {
         let weight = weight(decoded);
         let mut state = self.state.lock();
         state.remove(place);
@@ -124,15 +106,33 @@ impl DecodeCache {
             let slot = Slot::Done {
                 decoded: Arc::clone(decoded),
                 weight,
-                left: self.readers - 1,
+                left,
+                since: Instant::now(),
             };
             state.slots.insert(place, slot);
             state.order.push_back(place);
             state.bytes += weight;
             state.tidy();
         }
+        state.newest = Some(place);
         drop(state);
         self.decoded.notify_all();
+    }
+
+    /// Forgets what some reader has not asked for in this time: it is far behind, or had it before.
+    pub(crate) fn forget_older_than(&self, age: Duration) {
+        let mut state = self.state.lock();
+        while let Some(&oldest) = state.order.front() {
+            match state.slots.get(&oldest) {
+                Some(Slot::Done { since, .. }) if since.elapsed() < age => break,
+                _ => state.remove_done(oldest),
+            }
+            state.order.pop_front();
+        }
+        if state.slots.is_empty() {
+            state.slots.shrink_to(0);
+            state.order.shrink_to(0);
+        }
     }
 
     fn abandon(&self, place: Place) {
@@ -145,7 +145,85 @@ impl DecodeCache {
     }
 }
 
+impl Shared {
+    pub(crate) fn new(cache: Arc<DecodeCache>, seat: Seat) -> Shared {
+        Shared {
+            cache,
+            seat,
+            sulks_until: None,
+        }
+    }
+
+    /// The decoded payload at `place`, by `decode` if nobody has it.
+    pub(crate) fn get(
+        &mut self,
+        place: Place,
+        decode: impl FnOnce() -> Result<Decoded, PayloadError>,
+    ) -> Result<Arc<Decoded>, PayloadError> {
+        if self.cache.readers < 2 {
+            return decode().map(Arc::new);
+        }
+        if let Some(decoded) = self.find_or_claim(place) {
+            self.cache.hits.inc();
+            return Ok(decoded);
+        }
+        self.cache.misses.inc();
+        let claim = Claim {
+            cache: &self.cache,
+            place,
+        };
+        let decoded = Arc::new(decode()?);
+        let myself = u32::from(self.seat != Seat::Guest);
+        claim.fulfil(&decoded, self.cache.readers - myself);
+        Ok(decoded)
+    }
+
+    /// The payload if somebody has it or is about to; else the caller has claimed it.
+    fn find_or_claim(&mut self, place: Place) -> Option<Arc<Decoded>> {
+        let begun = Instant::now();
+        let mut state = self.cache.state.lock();
+        loop {
+            let patience = match state.slots.get(&place) {
+                Some(Slot::Done { .. }) => return state.take(place, self.seat),
+                Some(Slot::Decoding) => PATIENCE,
+                None if self.lets_others(&state, place, begun) => LET_OTHERS,
+                None => {
+                    state.slots.insert(place, Slot::Decoding);
+                    return None;
+                }
+            };
+            let waited = self.cache.decoded.wait_until(&mut state, begun + patience);
+            if waited.timed_out() && patience == LET_OTHERS {
+                self.sulks_until = Some(begun + SULK);
+            } else if waited.timed_out() {
+                return None;
+            }
+        }
+    }
+
+    fn lets_others(&self, state: &State, place: Place, now: Instant) -> bool {
+        let passed = |(journal, offset)| journal == place.0 && offset >= place.1;
+        self.seat == Seat::Behind
+            && !state.newest.is_some_and(passed)
+            && self.sulks_until.is_none_or(|until| until <= now)
+    }
+}
+
 impl State {
+    fn take(&mut self, place: Place, seat: Seat) -> Option<Arc<Decoded>> {
+        let Some(Slot::Done { decoded, left, .. }) = self.slots.get_mut(&place) else {
+            return None;
+        };
+        let decoded = Arc::clone(decoded);
+        if seat != Seat::Guest {
+            *left = left.saturating_sub(1);
+        }
+        if *left == 0 {
+            self.remove(place);
+        }
+        Some(decoded)
+    }
+
     fn remove(&mut self, place: Place) {
         if let Some(Slot::Done { weight, .. }) = self.slots.remove(&place) {
             self.bytes -= weight;
@@ -180,8 +258,8 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    fn fulfil(self, decoded: &Arc<Decoded>) {
-        self.cache.store(self.place, decoded);
+    fn fulfil(self, decoded: &Arc<Decoded>, left: u32) {
+        self.cache.store(self.place, decoded, left);
     }
 }
 
@@ -199,9 +277,14 @@ mod tests {
 
     use super::*;
 
-    fn cache(readers: u32, limit: usize) -> DecodeCache {
+    fn cache(readers: u32, limit: usize) -> Arc<DecodeCache> {
         let counter = |name| IntCounter::new(name, "test").unwrap();
-        DecodeCache::new(readers, limit, counter("hits"), counter("misses"))
+        let (hits, misses) = (counter("hits"), counter("misses"));
+        Arc::new(DecodeCache::new(readers, limit, hits, misses))
+    }
+
+    fn front(cache: &Arc<DecodeCache>) -> Shared {
+        Shared::new(Arc::clone(cache), Seat::Front)
     }
 
     fn decoded(message: &str) -> Decoded {
@@ -228,7 +311,7 @@ mod tests {
         let cache = cache(3, 1 << 20);
         let count = AtomicU32::new(0);
         for _ in 0..3 {
-            let found = cache.get((1, 1), || {
+            let found = front(&cache).get((1, 1), || {
                 count.fetch_add(1, Ordering::Relaxed);
                 Ok(decoded("hello"))
             });
@@ -241,16 +324,18 @@ mod tests {
     #[test]
     fn a_failure_is_not_kept() {
         let cache = cache(2, 1 << 20);
-        let failed = cache.get((1, 1), || Err(PayloadError::TooLarge(9)));
+        let failed = front(&cache).get((1, 1), || Err(PayloadError::TooLarge(9)));
         assert_eq!(failed, Err(PayloadError::TooLarge(9)));
-        assert!(cache.get((1, 1), || Ok(decoded("now"))).is_ok());
+        assert!(front(&cache).get((1, 1), || Ok(decoded("now"))).is_ok());
     }
 
     #[test]
     fn the_oldest_make_room_within_the_limit() {
         let cache = cache(2, 2000);
         for offset in 0..100 {
-            cache.get((1, offset), || Ok(decoded("hello"))).unwrap();
+            front(&cache)
+                .get((1, offset), || Ok(decoded("hello")))
+                .unwrap();
             assert!(cache.state.lock().bytes <= 2000);
         }
         let state = cache.state.lock();
@@ -261,10 +346,10 @@ mod tests {
 
     #[test]
     fn a_second_reader_waits_for_the_first() {
-        let cache = Arc::new(cache(2, 1 << 20));
-        let other = Arc::clone(&cache);
-        let (claimed, wait) = std::sync::mpsc::channel();
-        let (go_on, release) = std::sync::mpsc::channel::<()>();
+        let cache = cache(2, 1 << 20);
+        let mut other = front(&cache);
+        let (claimed, wait) = std::sync::mpsc::sync_channel(1);
+        let (go_on, release) = std::sync::mpsc::sync_channel::<()>(1);
         let first = std::thread::spawn(move || {
             other.get((1, 1), || {
                 claimed.send(()).unwrap();
@@ -274,8 +359,38 @@ mod tests {
         });
         wait.recv().unwrap();
         go_on.send(()).unwrap();
-        let second = cache.get((1, 1), || Ok(decoded("second"))).unwrap();
+        let second = front(&cache).get((1, 1), || Ok(decoded("second"))).unwrap();
         assert_eq!(second.events[0].message, "first");
         assert!(first.join().unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_reader_behind_lets_others_decode_but_not_for_ever() {
+        let cache = cache(2, 1 << 20);
+        let mut behind = Shared::new(Arc::clone(&cache), Seat::Behind);
+        let own = behind.get((1, 1), || Ok(decoded("own"))).unwrap();
+        assert_eq!(own.events[0].message, "own");
+        assert!(behind.sulks_until.is_some(), "it waited in vain");
+        behind.sulks_until = None;
+        front(&cache).get((1, 5), || Ok(decoded("front"))).unwrap();
+        behind.get((1, 4), || Ok(decoded("own"))).unwrap();
+        assert!(
+            behind.sulks_until.is_none(),
+            "the others have passed: no wait"
+        );
+        let shared = behind.get((1, 5), || Ok(decoded("own"))).unwrap();
+        assert_eq!(shared.events[0].message, "front");
+    }
+
+    #[test]
+    fn a_guest_takes_nothing_away() {
+        let cache = cache(2, 1 << 20);
+        let mut guest = Shared::new(Arc::clone(&cache), Seat::Guest);
+        guest.get((1, 1), || Ok(decoded("guest"))).unwrap();
+        for _ in 0..2 {
+            let found = front(&cache).get((1, 1), || Ok(decoded("front"))).unwrap();
+            assert_eq!(found.events[0].message, "guest");
+        }
+        assert!(cache.state.lock().slots.is_empty());
     }
 }

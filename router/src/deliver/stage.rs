@@ -57,7 +57,7 @@ pub(crate) struct Tick {
 }
 
 /// Whether the chunk is gone.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     Done,
     Retry {

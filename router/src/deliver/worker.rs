@@ -15,9 +15,11 @@ use crate::mqtt::{Delivery, Settled};
 use crate::telemetry::Books;
 
 const RETRY_FROM: Duration = Duration::from_millis(200);
-const RETRY_UP_TO: Duration = Duration::from_secs(60);
+const RETRY_UP_TO: Duration = Duration::from_secs(30);
 /// Deliveries between looks at the clock and at the commit's pace.
 const STRIDE: usize = 1024;
+/// Room for deliveries kept between bulks.
+const KEEP_ITEMS: usize = 4096;
 
 /// Why the thread ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +93,7 @@ impl<S: Stage> Worker<S> {
                 Taken::Deliveries { generation } => {
                     let done = self.process(&items, generation);
                     items.clear();
+                    items.shrink_to(KEEP_ITEMS);
                     if let Err(exit) = done {
                         return exit;
                     }
@@ -118,6 +121,9 @@ impl<S: Stage> Worker<S> {
                 if self.stage.is_full() {
                     self.push(delivery, generation)?;
                     self.pace(false)?;
+                    if self.inbox.is_closed() {
+                        return Ok(());
+                    }
                 }
             }
             if let Some(last) = stride.last() {
@@ -126,7 +132,7 @@ impl<S: Stage> Worker<S> {
             }
             self.pace(false)?;
             if self.inbox.is_closed() {
-                break;
+                return Ok(());
             }
         }
         Ok(())
@@ -227,3 +233,7 @@ impl<S: Stage> Worker<S> {
             .set(i64::try_from(lag).unwrap_or(i64::MAX));
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

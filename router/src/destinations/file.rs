@@ -31,13 +31,13 @@ use super::rotation::{self, cut_torn_line};
 use crate::config::FileConfig;
 use crate::deliver::batch::Batch;
 use crate::deliver::{Destination, Outcome, Position, Promise};
-use crate::state::sync_folder_of;
+use crate::folder::sync_folder_of;
 
 const STEM: &str = "events";
 const EXTENSION: &str = "ndjson";
 const CURRENT: &str = "events.ndjson";
-/// Buffer memory kept between batches, bytes.
-const KEEP_BUFFER: usize = 8 << 20;
+/// Bytes written at once: what the processor's cache still holds when the kernel copies it.
+const PIECE: usize = 256 << 10;
 
 /// The file destination.
 #[derive(Debug)]
@@ -88,6 +88,26 @@ impl FileDestination {
             bytes,
             deleted,
         })
+    }
+
+    /// Writes a batch behind the last one; gives where it ends. After an error the same is to be
+    /// written again at the same place.
+    fn write(&mut self, batch: &Batch) -> io::Result<u64> {
+        let mut at = self.end.length;
+        self.buffer.clear();
+        for event in batch.events() {
+            json::write(event, &mut self.buffer);
+            self.buffer.push(b'\n');
+            if self.buffer.len() >= PIECE {
+                self.file.write_all_at(&self.buffer, at)?;
+                at += self.buffer.len() as u64;
+                self.buffer.clear();
+            }
+        }
+        self.file.write_all_at(&self.buffer, at)?;
+        at += self.buffer.len() as u64;
+        self.buffer.shrink_to(2 * PIECE);
+        Ok(at)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -158,21 +178,17 @@ fn cut_to(file: &File, path: &Path, length: u64) -> io::Result<u64> {
 
 impl Destination for FileDestination {
     fn deliver(&mut self, batch: &Batch) -> Outcome {
-        self.buffer.clear();
-        for event in batch.events() {
-            json::write(event, &mut self.buffer);
-            self.buffer.push(b'\n');
-        }
-        if let Err(error) = self.file.write_all_at(&self.buffer, self.end.length) {
-            return Outcome::Retry {
+        match self.write(batch) {
+            Ok(length) => {
+                self.bytes.inc_by(length - self.end.length);
+                self.end.length = length;
+                Outcome::Delivered
+            }
+            Err(error) => Outcome::Retry {
                 after: None,
                 reason: format!("{}: {error}", self.folder.join(CURRENT).display()),
-            };
+            },
         }
-        self.end.length += self.buffer.len() as u64;
-        self.bytes.inc_by(self.buffer.len() as u64);
-        self.buffer.shrink_to(KEEP_BUFFER);
-        Outcome::Delivered
     }
 
     fn commit(&mut self) -> Promise {
@@ -188,3 +204,7 @@ impl Destination for FileDestination {
         self.rotate()
     }
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

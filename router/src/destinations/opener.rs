@@ -8,7 +8,7 @@ use super::stdout::Stdout;
 use crate::config::DestinationConfig;
 use crate::deliver::batch::Batch;
 use crate::deliver::judge::{Judge, Reader};
-use crate::deliver::share::DecodeCache;
+use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::deliver::stage::{Deliver, Record, replay};
 use crate::deliver::supervise::{Open, OpenError};
 use crate::deliver::{Destination, Outcome, Position, Promise};
@@ -85,7 +85,7 @@ impl Open for DestinationOpener {
             self.record_beginning(&mut destination, &mut log)
                 .map_err(|source| OpenError::Io { path, source })?;
         }
-        let reader = Reader::new(Arc::clone(&self.shared));
+        let reader = Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Front));
         let judge = Judge::new(reader, LevelCache::new(Arc::clone(&self.levels)), table);
         Ok((Deliver::new(judge, destination, self.books.clone()), log))
     }

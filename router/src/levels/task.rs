@@ -40,6 +40,8 @@ pub(crate) struct LevelsTask {
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Part,
     pub(crate) documents: Documents,
+    /// Until when ended overrides have been looked for, ns since the Unix epoch.
+    pub(crate) looked: u64,
 }
 
 /// A connection's set as it arrives.
@@ -54,9 +56,8 @@ impl LevelsTask {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = reconnect_backoff();
         loop {
-            let error = tokio::select! {
-                () = stop.cancelled() => return,
-                error = self.connection() => error,
+            let Err(error) = self.connection(&stop).await else {
+                return;
             };
             if self.health.is_ready() {
                 backoff.succeeded();
@@ -70,16 +71,13 @@ impl LevelsTask {
         }
     }
 
-    /// One connection; ends with an error only.
-    async fn connection(&mut self) -> LinkError {
-        let mut setup;
-        let mut link = match self.connect().await {
-            Ok((link, begun)) => {
-                setup = begun;
-                link
-            }
-            Err(error) => return error,
+    /// One connection; ends without an error when `stop` is.
+    async fn connection(&mut self, stop: &CancellationToken) -> Result<(), LinkError> {
+        let connected = tokio::select! {
+            connected = self.connect() => connected,
+            () = stop.cancelled() => return Ok(()),
         };
+        let (mut link, mut setup) = connected?;
         let mut arrived = Arrived::default();
         let mut look = Instant::now() + LOOK_EVERY;
         loop {
@@ -90,9 +88,12 @@ impl LevelsTask {
             };
             tokio::select! {
                 turned = link.turn(true, &mut arrived) => {
-                    if let Err(error) = turned.and_then(|()| self.arrived(&mut link, &mut arrived, &mut setup)) {
-                        return error;
-                    }
+                    turned?;
+                    self.arrived(&mut link, &mut arrived, &mut setup)?;
+                }
+                () = stop.cancelled() => {
+                    link.disconnect().await;
+                    return Ok(());
                 }
                 Some(device) = self.seen.recv() => self.documents.saw(&device),
                 () = sleep_until(wake) => {}
@@ -185,15 +186,13 @@ impl LevelsTask {
     /// Ended overrides and documents of other writers.
     fn look(&mut self) {
         let now = clock::now_ns();
+        let looked = std::mem::replace(&mut self.looked, now);
         self.documents.recheck();
         let documents = &mut self.documents;
         self.levels.change(|fleet| {
             fleet.forget_ended(now);
             // An override that ends in the meantime changes documents without any message.
-            let ends_soon = fleet
-                .next_end(now.saturating_sub(LOOK_EVERY.as_nanos() as u64))
-                .is_some_and(|end| end <= now);
-            if ends_soon {
+            if fleet.next_end(looked).is_some_and(|end| end <= now) {
                 documents.everybody(fleet);
             }
         });

@@ -81,9 +81,8 @@ impl InterestTask {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut backoff = reconnect_backoff();
         loop {
-            let error = tokio::select! {
-                () = stop.cancelled() => return,
-                error = self.connection() => error,
+            let Err(error) = self.follow(&stop).await else {
+                return;
             };
             if self.health.is_ready() {
                 backoff.succeeded();
@@ -97,20 +96,24 @@ impl InterestTask {
         }
     }
 
-    async fn connection(&self) -> LinkError {
-        match self.follow().await {
-            Err(error) => error,
-            Ok(never) => match never {},
-        }
-    }
-
-    async fn follow(&self) -> Result<std::convert::Infallible, LinkError> {
-        let mut link = Link::connect(&self.link, 0).await?;
+    /// One connection; ends without an error when `stop` is.
+    async fn follow(&self, stop: &CancellationToken) -> Result<(), LinkError> {
+        let connected = tokio::select! {
+            connected = Link::connect(&self.link, 0) => connected,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let mut link = connected?;
         let mut probe = Probe::begin(&mut link, &self.link, &[INTEREST.to_owned()])?;
         let mut arrived = Arrived::default();
         let mut heard = false;
         loop {
-            link.turn(true, &mut arrived).await?;
+            tokio::select! {
+                turned = link.turn(true, &mut arrived) => turned?,
+                () = stop.cancelled() => {
+                    link.disconnect().await;
+                    return Ok(());
+                }
+            }
             for control in arrived.controls.drain(..) {
                 probe.granted(&control, &mut link)?;
             }

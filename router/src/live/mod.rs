@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::StartFrom;
 use crate::deliver::judge::Reader;
-use crate::deliver::share::DecodeCache;
+use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::health::Part;
 use crate::levels::{LevelCache, Levels};
 use crate::mqtt::consumer::Consumer;
@@ -68,7 +68,7 @@ impl Live {
         let outbox = Arc::new(Outbox::default());
         let (sender, mut ended) = oneshot::channel();
         let worker = LiveWorker::new(
-            Reader::new(Arc::clone(&self.shared)),
+            Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Guest)),
             LevelCache::new(Arc::clone(&self.levels)),
             worker::Wiring {
                 topics: self.topics.clone(),

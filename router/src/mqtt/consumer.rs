@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::SubscribeReasonCode;
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::Inbox;
@@ -60,14 +62,20 @@ impl Consumer {
                 Ok(End::Restart) => {}
                 Err(error) => {
                     self.lost(&error);
-                    let wait = backoff.failed(None);
                     tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.outbox.asked() => {}
+                        () = tokio::time::sleep(backoff.failed(None)) => {}
+                        () = self.finished() => return,
                         () = abandon.cancelled() => return,
                     }
                 }
             }
+        }
+    }
+
+    /// Waits until the thread is done; what else it asks for meanwhile is void with the connection.
+    async fn finished(&self) {
+        while !self.outbox.is_finished() {
+            self.outbox.asked().await;
         }
     }
 
@@ -138,6 +146,12 @@ impl Consumer {
         match control {
             Control::Subscribed { packet_id, codes } if *packet_id == subscribe_id => {
                 link::granted(&self.subscription.filter, codes)?;
+                if codes.first() == Some(&SubscribeReasonCode::Success(QoS::AtMostOnce)) {
+                    tracing::warn!(
+                        client = %self.link.client_id,
+                        "the broker grants QoS 0 only: what it drops does not come again"
+                    );
+                }
                 Ok(true)
             }
             _ => Ok(false),

@@ -11,6 +11,8 @@ use thinglog_schemas::{Topic, Topics};
 
 /// Most topics remembered per connection.
 const CAPACITY: usize = 65_536;
+/// Longest topic remembered, bytes: root, names of 128 characters, and some.
+const LONGEST: usize = 512;
 
 /// A topic and what it means below the root.
 #[derive(Debug)]
@@ -138,6 +140,9 @@ impl TopicTable {
     }
 
     fn learn(&mut self, topic: &[u8]) -> Arc<TopicInfo> {
+        if topic.len() > LONGEST {
+            return Arc::new(TopicInfo::new(&self.topics, topic));
+        }
         if self.known.len() >= CAPACITY {
             self.known.clear();
         }

@@ -87,11 +87,9 @@ impl PublisherTask {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = reconnect_backoff();
         loop {
-            let result = tokio::select! {
-                () = stop.cancelled() => return,
-                result = self.connection() => result,
+            let Err(error) = self.connection(&stop).await else {
+                return;
             };
-            let Err(error) = result else { return };
             if self.health.is_ready() {
                 backoff.succeeded();
             }
@@ -104,8 +102,13 @@ impl PublisherTask {
         }
     }
 
-    async fn connection(&mut self) -> Result<(), LinkError> {
-        let mut link = Link::connect(&self.link, 0).await?;
+    /// One connection; ends without an error when `stop` is, or nobody has a handle any more.
+    async fn connection(&mut self, stop: &CancellationToken) -> Result<(), LinkError> {
+        let connected = tokio::select! {
+            connected = Link::connect(&self.link, 0) => connected,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let mut link = connected?;
         self.health.ready();
         for (packet_id, message) in &mut self.flying {
             *packet_id = link.publish(&message.topic, message.payload.clone(), message.retain)?;
@@ -115,6 +118,7 @@ impl PublisherTask {
         while open || !self.flying.is_empty() {
             let room = self.flying.len() < IN_FLIGHT.min(usize::from(link.peer.receive_max));
             tokio::select! {
+                () = stop.cancelled() => break,
                 message = self.queue.recv(), if open && room => match message {
                     Some(message) => self.send(&mut link, message)?,
                     None => open = false,

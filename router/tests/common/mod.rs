@@ -171,8 +171,8 @@ impl Running {
 /// An MQTT 5 client that gathers what it receives.
 pub(crate) struct Client {
     client: AsyncClient,
-    received: mpsc::UnboundedReceiver<(String, Vec<u8>)>,
-    acknowledged: mpsc::UnboundedReceiver<()>,
+    received: mpsc::Receiver<(String, Vec<u8>)>,
+    acknowledged: mpsc::Receiver<()>,
     task: JoinHandle<()>,
 }
 
@@ -181,17 +181,17 @@ impl Client {
         let mut options = MqttOptions::new(id, "127.0.0.1", port);
         options.set_max_packet_size(Some(4 << 20));
         let (client, mut events) = AsyncClient::new(options, 100);
-        let (to, received) = mpsc::unbounded_channel();
-        let (acked, acknowledged) = mpsc::unbounded_channel();
+        let (to, received) = mpsc::channel(10_000);
+        let (acked, acknowledged) = mpsc::channel(10_000);
         let task = tokio::spawn(async move {
             loop {
                 match events.poll().await {
                     Ok(MqttEvent::Incoming(Packet::Publish(publish))) => {
                         let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                        let _ = to.send((topic, publish.payload.to_vec()));
+                        let _ = to.try_send((topic, publish.payload.to_vec()));
                     }
                     Ok(MqttEvent::Incoming(Packet::PubAck(_) | Packet::SubAck(_))) => {
-                        let _ = acked.send(());
+                        let _ = acked.try_send(());
                     }
                     Ok(_) => {}
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -1,0 +1,182 @@
+use std::path::Path;
+
+use bytes::Bytes;
+use prometheus::Registry;
+
+use super::*;
+use crate::{
+    codec::Filter,
+    config::{Config, Limits},
+    server::Broker,
+};
+
+async fn hub(dir: &Path, limits: Limits) -> Arc<Hub> {
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: dir.to_owned(),
+        limits,
+        ..Config::default()
+    };
+    Broker::bind(config, &Registry::new()).await.unwrap().hub()
+}
+
+fn connect(hub: &Arc<Hub>, id: &str, connection: ConnectionId, clean_start: bool) -> Client {
+    let connect = Connect {
+        version: Version::V5,
+        client_id: id.into(),
+        clean_start,
+        keep_alive: 0,
+        expiry: 3600,
+        receive_maximum: 10,
+        max_packet: 1 << 20,
+        will: None,
+        enhanced_auth: false,
+    };
+    let attached = hub.attach(&connect, &id.into(), connection).unwrap();
+    let address = IpAddr::from([127, 0, 0, 1]);
+    Client::new(hub.clone(), attached, connection, &connect, address)
+}
+
+fn subscribe(client: &Client, path: &str) -> u8 {
+    let filter = Filter {
+        path: path.into(),
+        qos: 1,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+    };
+    let owner = (&*client.session, client.connection);
+    client.hub.subscribe(owner, &filter, None, None)
+}
+
+fn message(topic: &str, bytes: usize, retain: bool) -> crate::message::Message {
+    crate::message::Message {
+        topic: topic.into(),
+        payload: Bytes::from(vec![b'x'; bytes]),
+        qos: 1,
+        retain,
+        expires: None,
+        client: 0,
+        properties: Bytes::new(),
+    }
+}
+
+/// Whether `wake` was rung since the last look.
+fn rung(wake: &Notify) -> bool {
+    use std::{pin::pin, task};
+    let ring = pin!(wake.notified());
+    let mut context = task::Context::from_waker(task::Waker::noop());
+    ring.poll(&mut context).is_ready()
+}
+
+#[tokio::test]
+async fn retained_messages_that_wait_for_acknowledgements_ask_for_no_further_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), Limits::default()).await;
+    for n in 0..600 {
+        hub.publish(message(&format!("config/{n}"), 10, true))
+            .unwrap();
+    }
+    let mut client = connect(&hub, "reader", 1, true);
+    subscribe(&client, "config/#");
+    while client.fill() {}
+    let inner = client.session.inner.lock();
+    assert_eq!(inner.window.outstanding().count(), 10);
+    assert!(!inner.scans.is_empty(), "some are left for later");
+}
+
+#[tokio::test]
+async fn repeated_subscriptions_make_one_walk_over_retained_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), Limits::default()).await;
+    let client = connect(&hub, "reader", 1, true);
+    for _ in 0..100 {
+        subscribe(&client, "config/#");
+        subscribe(&client, "desired/#");
+    }
+    assert_eq!(client.session.inner.lock().scans.len(), 2);
+}
+
+#[tokio::test]
+async fn a_replaced_connection_leaves_no_subscription_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), Limits::default()).await;
+    let old = connect(&hub, "same", 1, true);
+    let _new = connect(&hub, "same", 2, true);
+    assert!(subscribe(&old, "thinglog/live/#") >= 0x80);
+    assert_eq!(hub.interest.payload(), "[]");
+}
+
+#[tokio::test]
+async fn a_replaced_connection_neither_ends_nor_wakes_instead_of_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), Limits::default()).await;
+    let mut old = connect(&hub, "same", 1, false);
+    subscribe(&old, "request/#");
+    let new = connect(&hub, "same", 2, false);
+    assert!(rung(&old.wake) && !rung(&new.wake));
+    hub.publish(message("request/a", 1, false)).unwrap();
+    assert!(!rung(&old.wake) && rung(&new.wake));
+    // DISCONNECT with a session expiry of 0.
+    old.take_input(&mut BytesMut::from(&b"\xE0\x07\0\x05\x11\0\0\0\0"[..]));
+    assert!(new.session.inner.lock().is_persistent());
+}
+
+#[tokio::test]
+async fn unacknowledged_messages_are_bounded_by_the_bytes_of_a_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        queue_bytes: 3_000,
+        ..Limits::default()
+    };
+    let hub = hub(dir.path(), limits).await;
+    let mut client = connect(&hub, "reader", 1, true);
+    subscribe(&client, "request/#");
+    for _ in 0..8 {
+        hub.publish(message("request/a", 1_000, false)).unwrap();
+        client.fill();
+    }
+    assert!(client.session.inner.lock().window.bytes() < 5_000);
+}
+
+#[tokio::test]
+async fn overlapping_subscriptions_make_one_delivery_of_the_highest_qos() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), Limits::default()).await;
+    let clients: Vec<Client> = (1..4)
+        .map(|n| connect(&hub, &format!("reader {n}"), n, true))
+        .collect();
+    for filter in ["request/#", "request/a", "+/a"] {
+        for client in &clients {
+            subscribe(client, filter);
+        }
+    }
+    hub.publish(message("request/a", 1, false)).unwrap();
+    for client in &clients {
+        let mut inner = client.session.inner.lock();
+        assert_eq!(inner.queue.pop().map(|queued| queued.qos), Some(1));
+        assert!(inner.queue.pop().is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_is_unread_is_known_by_the_slowest_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = hub(dir.path(), Limits::default()).await;
+    assert_eq!(hub.unread_from(), None);
+    let fast = connect(&hub, "fast", 1, true);
+    let slow = connect(&hub, "slow", 2, true);
+    for client in [&fast, &slow] {
+        subscribe(client, "thinglog/logs/#");
+    }
+    if let Some(cursor) = &mut fast.session.inner.lock().cursor {
+        cursor.done(0..7);
+    }
+    assert_eq!(hub.unread_from(), Some(0));
+    hub.detach(&slow.session, 2, true);
+    assert_eq!(
+        hub.unread_from(),
+        Some(0),
+        "a session that is away still counts"
+    );
+}
