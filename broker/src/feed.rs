@@ -169,7 +169,7 @@ impl Feed {
             else {
                 match self.next_chunk() {
                     Some(chunk) => self.resume(chunk),
-                    None => return self.at_end(),
+                    None => return self.at_end(inner),
                 }
                 continue;
             };
@@ -180,12 +180,16 @@ impl Feed {
         }
     }
 
-    fn at_end(&self) -> Fill {
-        match &self.source {
-            Source::Ready(reader) if reader.offset() >= self.journal.settled() => Fill::AtEnd,
-            Source::Ready(_) => Fill::NeedsRead,
-            Source::Reading(_) | Source::Gone => Fill::NeedsRead,
+    fn at_end(&mut self, inner: &mut Inner) -> Fill {
+        let Source::Ready(reader) = &self.source else {
+            return Fill::NeedsRead;
+        };
+        let offset = reader.offset();
+        if offset < self.journal.settled() {
+            return Fill::NeedsRead;
         }
+        self.close_gap(inner, offset);
+        Fill::AtEnd
     }
 
     fn next_chunk(&mut self) -> Option<Chunk> {
@@ -201,19 +205,20 @@ impl Feed {
         self.chunk = Some(chunk);
     }
 
-    /// Offsets between two records were cut, or never stored: they are done.
+    /// The offsets up to `offset` that were not given were cut, or never stored: they are done.
     fn close_gap(&mut self, inner: &mut Inner, offset: u64) {
-        if offset > self.expected {
-            let kept = self.resend.split_off(&offset);
-            for (_, pkid) in std::mem::replace(&mut self.resend, kept) {
-                inner.window.acknowledge(pkid);
-            }
-            if let Some(cursor) = &mut inner.cursor {
-                cursor.done(self.expected..offset);
-                inner.cursor_moved = true;
-            }
+        if offset <= self.expected {
+            return;
         }
-        self.expected = self.expected.max(offset + 1);
+        let kept = self.resend.split_off(&offset);
+        for (_, pkid) in std::mem::replace(&mut self.resend, kept) {
+            inner.window.acknowledge(pkid);
+        }
+        if let Some(cursor) = &mut inner.cursor {
+            cursor.done(self.expected..offset);
+            inner.cursor_moved = true;
+        }
+        self.expected = offset;
     }
 
     /// Nobody here wants the record at `offset`: it is done.
@@ -240,6 +245,7 @@ impl Feed {
     ) -> bool {
         let offset = at.offset;
         self.close_gap(inner, offset);
+        self.expected = self.expected.max(offset + 1);
         let done = inner
             .cursor
             .as_ref()

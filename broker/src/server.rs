@@ -109,9 +109,11 @@ impl Broker {
         );
         let state_dir = config.data.join("state");
         let (state, loaded) =
-            State::open(&state_dir, journal.next()).map_err(|error| StartError::State {
-                path: state_dir,
-                reason: error.to_string(),
+            State::open(&state_dir, journal.id(), journal.next()).map_err(|error| {
+                StartError::State {
+                    path: state_dir,
+                    reason: error.to_string(),
+                }
             })?;
         let (settled, notifier) = watch::channel(journal.settled());
         journal.on_settled(move |offset| {
@@ -205,6 +207,8 @@ async fn accept(
             continue;
         };
         let _ = stream.set_nodelay(true);
+        // A peer that vanished without a word holds its place only until the system notices.
+        let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         let (hub, shutdown) = (hub.clone(), shutdown.clone());
         let connection = next.fetch_add(1, Ordering::Relaxed);
         tasks.spawn(async move {

@@ -38,6 +38,8 @@ const META: &str = "meta";
 const LOST_BELOW: &str = "lost-below";
 /// Set in every database that was ever opened: one without it, beside the marker, lost everything.
 const IN_USE: &str = "in-use";
+/// Id of the journal that the cursors point into.
+const JOURNAL: &str = "journal";
 
 /// Whether a change is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +95,13 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Opens or creates the database in `dir`. `journal_next` is where the journal stands, for
-    /// the case that the state was lost.
-    pub(crate) fn open(dir: &Path, journal_next: u64) -> Result<(State, Loaded), OpenError> {
+    /// Opens or creates the database in `dir`. `journal` is the id of the journal that cursors
+    /// point into, `journal_next` where it stands, for the case that the state was lost.
+    pub(crate) fn open(
+        dir: &Path,
+        journal: u64,
+        journal_next: u64,
+    ) -> Result<(State, Loaded), OpenError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
@@ -117,7 +123,14 @@ impl State {
                 .map_err(reason)?;
         }
         meta.insert(IN_USE, &[1]).map_err(reason)?;
-        let loaded = load(&db, &meta).map_err(reason)?;
+        let mut loaded = load(&db, &meta).map_err(reason)?;
+        let before = meta
+            .insert(JOURNAL, &journal.to_be_bytes())
+            .map_err(reason)?;
+        if before.is_some_and(|before| *before != journal.to_be_bytes()) {
+            warn!(path = %dir.display(), "the durable log is another one than before; its subscriptions start at its oldest record");
+            loaded.cursors.clear();
+        }
         let files = SyncedFiles {
             database: database.clone(),
             dir: dir.to_owned(),
@@ -359,14 +372,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_settled_is_there_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, loaded) = State::open(dir.path(), 0).unwrap();
+        let (state, loaded) = State::open(dir.path(), 1, 0).unwrap();
         assert!(loaded.retained.is_empty());
         state.change(Kind::Retained, "a", Some(b"1".to_vec()));
         state.change(Kind::Retained, "b", Some(b"2".to_vec()));
         let ticket = state.change(Kind::Retained, "a", None);
         stored(&state, ticket).await;
         drop(state);
-        let (_state, loaded) = State::open(dir.path(), 0).unwrap();
+        let (_state, loaded) = State::open(dir.path(), 1, 0).unwrap();
         assert_eq!(loaded.retained, [("b".to_owned(), b"2".to_vec())]);
         assert_eq!(loaded.lost_below, 0);
     }
@@ -374,20 +387,33 @@ mod tests {
     #[test]
     fn an_emptied_database_is_recognised_as_loss() {
         let dir = tempfile::tempdir().unwrap();
-        drop(State::open(dir.path(), 0).unwrap());
+        drop(State::open(dir.path(), 1, 0).unwrap());
         std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
-        let (_state, loaded) = State::open(dir.path(), 42).unwrap();
+        let (_state, loaded) = State::open(dir.path(), 1, 42).unwrap();
         assert_eq!(loaded.lost_below, 42);
+    }
+
+    #[test]
+    fn cursors_into_another_journal_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = State::open(dir.path(), 1, 0).unwrap();
+        state.change(Kind::Cursor, "reader", Some(vec![1]));
+        drop(state);
+        let (state, loaded) = State::open(dir.path(), 1, 0).unwrap();
+        assert_eq!(loaded.cursors.len(), 1);
+        drop(state);
+        let (_state, loaded) = State::open(dir.path(), 2, 0).unwrap();
+        assert!(loaded.cursors.is_empty());
     }
 
     #[test]
     fn a_damaged_database_counts_as_loss() {
         let dir = tempfile::tempdir().unwrap();
-        drop(State::open(dir.path(), 0).unwrap());
+        drop(State::open(dir.path(), 1, 0).unwrap());
         let file = dir.path().join("sled/db");
         let length = std::fs::metadata(&file).unwrap().len() as usize;
         std::fs::write(&file, vec![0xA5; length]).unwrap();
-        let (_state, loaded) = State::open(dir.path(), 7).unwrap();
+        let (_state, loaded) = State::open(dir.path(), 1, 7).unwrap();
         assert_eq!(loaded.lost_below, 7);
     }
 }

@@ -1,5 +1,10 @@
 //! What the broker counts, and the log lines that belong to the counts.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tracing::{debug, warn};
 
@@ -15,6 +20,8 @@ pub(crate) struct Telemetry {
     received: IntCounterVec,
     sent: IntCounter,
     refused: IntCounterVec,
+    /// The last second in which a refusal was logged.
+    refusal_logged: Arc<AtomicU64>,
     dropped: IntCounterVec,
     pub(crate) acknowledge_seconds: Histogram,
 }
@@ -78,6 +85,7 @@ impl Telemetry {
                 "reason",
             )?,
             acknowledge_seconds,
+            refusal_logged: Arc::default(),
         })
     }
 
@@ -91,10 +99,16 @@ impl Telemetry {
         self.sent.clone()
     }
 
-    /// A client or its packet was refused.
+    /// A client or its packet was refused. Every one is counted; at most one a second is logged
+    /// loudly, so that nobody fills the log by being refused.
     pub(crate) fn refused(&self, client: &str, reason: &'static str) {
         self.refused.with_label_values(&[reason]).inc();
-        warn!(client, reason, "refused");
+        let second = crate::clock::now() / 1_000_000_000;
+        if self.refusal_logged.swap(second, Ordering::Relaxed) == second {
+            debug!(client, reason, "refused");
+        } else {
+            warn!(client, reason, "refused");
+        }
     }
 
     /// A session had no room for a message, or it was too late.

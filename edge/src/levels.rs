@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use thinglog_schemas::{Level, config::Desired, json};
 
+use crate::clock;
+
 /// The moment something happens, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
@@ -40,7 +42,7 @@ impl Levels {
     pub(crate) fn apply(&mut self, desired: Desired, now: Now) {
         self.temporary_ends = desired.temporary.as_ref().and_then(|temporary| {
             let left = Duration::from_secs(temporary.for_s);
-            remaining(&temporary.until, left, now.wall).map(|left| now.mono + left)
+            remaining(&temporary.until, left, now.wall).map(|left| clock::after(now.mono, left))
         });
         self.desired = Some(desired);
     }
@@ -53,7 +55,7 @@ impl Levels {
             let wall = now.wall?;
             let age = Duration::from_nanos(wall.checked_sub(received)?);
             let left = Duration::from_secs(temporary.for_s).checked_sub(age)?;
-            remaining(&temporary.until, left, Some(wall)).map(|left| now.mono + left)
+            remaining(&temporary.until, left, Some(wall)).map(|left| clock::after(now.mono, left))
         });
         self.desired = Some(desired);
     }

@@ -35,7 +35,8 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.request_stop(clock::mono() + self.linger);
+        let deadline = clock::after(clock::mono(), self.linger);
+        self.shared.request_stop(deadline);
     }
 }
 
@@ -175,11 +176,13 @@ impl Publisher {
     }
 
     /// Flushes, says goodbye to the broker and ends the worker. Returns what
-    /// [`flush`](Publisher::flush) returns. Events emitted afterwards go nowhere.
+    /// [`flush`](Publisher::flush) returns. With a spool, what is safe on disk is still sent as far as
+    /// there is a connection and `deadline` allows. Events emitted afterwards go nowhere.
     pub async fn close(&self, deadline: Duration) -> bool {
+        let deadline_at = clock::after(clock::mono(), deadline);
         let durable = self.flush(deadline).await;
         let mut ended = self.shared().ended.subscribe();
-        self.shared().request_stop(clock::mono());
+        self.shared().request_stop(deadline_at);
         // Fails only when the worker is gone already.
         let _ = ended.wait_for(|ended| *ended).await;
         durable

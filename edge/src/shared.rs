@@ -109,7 +109,7 @@ impl Shared {
         }
         waiters.push(Waiter {
             target,
-            deadline: deadline.map(|deadline| clock::mono() + deadline),
+            deadline: deadline.map(|deadline| clock::after(clock::mono(), deadline)),
             reply,
         });
         drop(waiters);

@@ -126,6 +126,13 @@ impl Window {
         }
     }
 
+    /// The batch of [`next_waiting`](Window::next_waiting) is let go unsent.
+    pub(crate) fn skip_waiting(&mut self) {
+        if let Some(slot) = self.find(State::Waiting) {
+            slot.state = State::Done;
+        }
+    }
+
     /// The connection took `pkid` for the oldest batch handed to it.
     pub(crate) fn assigned(&mut self, pkid: u16) {
         let order = |slot: &&mut Slot| match slot.state {

@@ -70,7 +70,7 @@ fn what_was_sent_and_not_acknowledged_is_repeated_by_the_next_process_with_the_s
     emit(&publisher, 0..10);
     assert!(publisher.flush_blocking(LIMIT));
     let sent = broker.wait(|state| state.batches().first().cloned());
-    publisher.close_blocking(LIMIT);
+    assert!(publisher.close_blocking(Duration::from_millis(100)));
     drop(publisher);
 
     broker.answer(&[], Answer::Acknowledge);

@@ -9,8 +9,8 @@ use crate::{
     codec::{self, Delivery, Reason, Version},
     feed::{Fill, HIGH_WATER},
     hub::Wait,
-    message::seconds_left,
-    session::{Inner, Queued},
+    message::{Queued, seconds_left},
+    session::Inner,
     state::Outcome as StateOutcome,
     window::Sent,
 };
@@ -159,12 +159,18 @@ impl Client {
         }
     }
 
+    /// Gives from the queue; beside a feed no more than half of what the client takes at once, so
+    /// that neither starves the other.
     fn fill_from_queue(&mut self, inner: &mut Inner, now: u64) {
+        let share = match self.feed {
+            Some(_) => self.receiver.receive_maximum.div_ceil(2),
+            None => self.receiver.receive_maximum,
+        };
         while self.out.len() < HIGH_WATER {
             let Some(front) = inner.queue.front() else {
                 return;
             };
-            let has_room = inner.window.has_room(self.receiver.receive_maximum)
+            let has_room = inner.window.has_room(share)
                 && inner.window.bytes() < self.hub.config.limits.queue_bytes;
             if front.qos > 0 && !has_room {
                 return;

@@ -12,10 +12,10 @@ use crate::{
     clock,
     codec::{Filter, Reason, Will},
     feed::may_be_durable,
-    message::{Message, expiry_time},
+    message::{Message, Queued, expiry_time},
     record::{Record, client_hash},
     retained::{Scan, Step},
-    session::{ConnectionId, Inner, Queued, Session},
+    session::{ConnectionId, Inner, Session},
     state::Kind,
     trie::{SessionKey, Subscription},
 };
@@ -47,9 +47,12 @@ impl Hub {
             id,
         };
         // Looked up before the locks: it may read a file.
-        let starts = may_be_durable(&filter.path, &self.durable_filters)
-            && session.inner.lock().cursor.is_none();
-        let start = starts.then(|| self.start_offset(from));
+        let (has_cursor, persistent) = {
+            let inner = session.inner.lock();
+            (inner.cursor.is_some(), inner.is_persistent())
+        };
+        let starts = !has_cursor && may_be_durable(&filter.path, &self.durable_filters);
+        let start = starts.then(|| self.start_offset(from, persistent));
         // A session that ends meanwhile would leave the subscription behind.
         let _handover = self.handover.lock();
         let mut inner = session.inner.lock();
@@ -88,11 +91,13 @@ impl Hub {
     }
 
     /// Where a new durable subscription starts: `earliest`, `tail`, `@<offset>` or ns since the
-    /// epoch; the tail unless said otherwise, and the oldest record after a loss of cursors.
-    fn start_offset(&self, from: Option<&str>) -> Option<u64> {
+    /// epoch; the tail unless said otherwise. After a loss of cursors a persistent session that
+    /// asks for the tail may be one that had its place before it: it gets the oldest record, for a
+    /// repetition is recognised by its id and a gap is not.
+    fn start_offset(&self, from: Option<&str>, persistent: bool) -> Option<u64> {
         let first = self.journal.first();
         match from {
-            None if first < self.lost_below => Some(first),
+            None | Some("tail") if persistent && first < self.lost_below => Some(first),
             None | Some("tail") => Some(self.journal.settled()),
             Some("earliest") => Some(first),
             Some(text) => match text.strip_prefix('@') {

@@ -23,6 +23,8 @@ use remote::Remote;
 
 /// How long a connection without any acknowledgement for what was sent is believed in.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(60);
+/// A connection that lived so long was a success, also when it carried nothing.
+const STABLE: Duration = Duration::from_secs(30);
 /// How long the farewell may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// The longest sleep: clocks that jump and timers that were missed cost no more than this.
@@ -47,6 +49,7 @@ pub(crate) struct Worker {
     /// Limits of the connection; `None` before CONNACK.
     limits: Option<Limits>,
     connect_at: Instant,
+    connected_at: Instant,
     backoff: Backoff,
     /// Waiting after the broker refused a publish.
     refused: Backoff,
@@ -84,13 +87,14 @@ impl Worker {
         let now = clock::mono();
         let kept = spool.as_ref().and_then(|spool| spool.dir().desired());
         let mut worker = Worker {
-            remote: Remote::new(kept.is_some(), now),
+            remote: Remote::new(now),
             outbox: Outbox::new(spool, INFLIGHT, settings.batching.memory_bytes, boot),
             shared,
             topics,
             link: None,
             limits: None,
             connect_at: now,
+            connected_at: now,
             backoff: Backoff::new(settings.backoff_base, settings.backoff_cap),
             refused: Backoff::new(settings.backoff_base, settings.backoff_cap),
             settings,
@@ -142,6 +146,9 @@ impl Worker {
     /// Everything that can be done now without waiting. True when there is more.
     fn pass(&mut self, now: Now) -> bool {
         self.tick(now);
+        if self.outbox.window.is_empty() {
+            self.last_progress = now.mono;
+        }
         let hold = self.remote.holds_back(now.mono);
         let mut more = self.outbox.fill(&self.shared, now, hold);
         self.send(now.mono);
@@ -222,6 +229,7 @@ impl Worker {
             LinkEvent::Acknowledged(pkid) => {
                 if self.outbox.window.acknowledged(pkid) {
                     self.refused.reset();
+                    self.backoff.reset();
                 } else if self.report_pkid == Some(pkid) {
                     self.report_pkid = None;
                 }
@@ -241,8 +249,7 @@ impl Worker {
             window,
             max_payload,
         });
-        self.backoff.reset();
-        self.paused_until = None;
+        self.connected_at = now;
         self.last_progress = now;
         self.complained = false;
         self.shared.figures.connects.fetch_add(1, Relaxed);
@@ -260,7 +267,10 @@ impl Worker {
     /// The connection is gone: plan the next one.
     fn down(&mut self, reason: &str, now: Instant) {
         self.link = None;
-        self.limits = None;
+        if self.limits.take().is_some() && now >= self.connected_at + STABLE {
+            self.backoff.reset();
+        }
+        self.paused_until = None;
         self.remote.disconnected();
         self.outbox.window.reset();
         self.shared.figures.connected.store(false, Relaxed);
@@ -268,7 +278,7 @@ impl Worker {
             return;
         }
         let wait = self.backoff.next(crate::random());
-        self.connect_at = now + wait;
+        self.connect_at = clock::after(now, wait);
         if !std::mem::replace(&mut self.complained, true) {
             let broker = format_args!("{}:{}", self.settings.host, self.settings.port);
             tracing::warn!(%broker, reason, "no connection to the broker; events are kept");
@@ -288,7 +298,11 @@ impl Worker {
                     let source = &sealed.source;
                     tracing::warn!(?reason, %source, "the broker did not store a batch; trying again");
                 }
-                self.paused_until = Some(now + self.refused.next(crate::random()));
+                // What was in flight together is refused together: one failure.
+                if self.paused_until.is_none() {
+                    let wait = self.refused.next(crate::random());
+                    self.paused_until = Some(clock::after(now, wait));
+                }
             }
             Refusal::Permanent(reason) => {
                 tracing::warn!(
@@ -307,11 +321,11 @@ impl Worker {
             return;
         }
         self.report(now);
-        if self.paused_until.is_some_and(|until| until > now) {
-            return;
-        }
-        self.paused_until = None;
-        if self.outbox.window.is_empty() {
+        if let Some(until) = self.paused_until {
+            if until > now {
+                return;
+            }
+            self.paused_until = None;
             self.last_progress = now;
         }
         let Some(link) = &self.link else { return };
@@ -356,12 +370,16 @@ impl Worker {
         self.link.is_none()
     }
 
-    /// On disk when there is a spool, else acknowledged.
+    /// Nothing more to wait for: acknowledged, or on disk without a broker to send it to.
     fn is_all_safe(&mut self) -> bool {
-        let mut queue = self.shared.queue.lock();
-        let mut target = queue.start_flush();
-        queue.poll_flush(&mut target).is_some()
-            && (self.outbox.spool.is_some() || self.outbox.is_empty())
+        let flushed = {
+            let mut queue = self.shared.queue.lock();
+            let mut target = queue.start_flush();
+            queue.poll_flush(&mut target).is_some()
+        };
+        let unreachable = self.limits.is_none() && self.backoff.failures() > 0;
+        let spooled = self.outbox.spool.is_some();
+        flushed && (self.outbox.is_empty() || (spooled && unreachable))
     }
 
     /// An ordered end says itself that the device is offline; a lost connection leaves it to the will.

@@ -201,8 +201,16 @@ impl Outbox {
         max_payload: usize,
         shared: &Shared,
     ) -> Option<&Sealed> {
-        let waiting = self.window.next_waiting(limit)?;
-        if waiting.payload.len() > max_payload && waiting.events > 0 {
+        while self.window.next_waiting(limit)?.payload.len() > max_payload {
+            let waiting = self.window.next_waiting(limit)?;
+            if waiting.events == 0 {
+                tracing::warn!(
+                    max_payload,
+                    "a declaration of drops is too large for the broker"
+                );
+                self.window.skip_waiting();
+                continue;
+            }
             let mut pieces = VecDeque::new();
             let whole = waiting.clone();
             match self.sealer.split(&whole, max_payload, &mut pieces) {
@@ -215,11 +223,13 @@ impl Outbox {
                     );
                     shared.queue.lock().count_undeliverable(lost);
                 }
-                Err(error) => tracing::error!(%error, "a batch of our own cannot be read"),
+                Err(error) => {
+                    tracing::error!(%error, "a batch of our own cannot be read");
+                    self.window.skip_waiting();
+                    continue;
+                }
             }
-            if !pieces.is_empty() {
-                self.window.replace_waiting(pieces);
-            }
+            self.window.replace_waiting(pieces);
         }
         self.window.next_waiting(limit)
     }
@@ -248,6 +258,7 @@ impl Outbox {
 
     /// When the spool wants to be looked at again.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.spool.as_ref()?.retry_at()
+        let spool = self.spool.as_ref()?;
+        spool.retry_at().filter(|_| !self.staged.is_empty())
     }
 }

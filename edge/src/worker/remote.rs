@@ -21,18 +21,20 @@ const RETAINED_WITHIN: Duration = Duration::from_millis(300);
 const CONFIGURE_WITHIN: Duration = Duration::from_secs(1);
 /// A granted subscription that brought nothing for so long: there is no document.
 const ABSENT_AFTER: Duration = Duration::from_secs(2);
-/// While no configuration was ever seen, batches are not numbered before it came or this has
-/// passed since the start: what a level that was set long ago does not let pass then leaves no trace.
+/// At the start batches are not cut before the configuration came or this has passed: what a level
+/// that was set meanwhile does not let pass then leaves no trace.
 const HOLD_AT_START: Duration = Duration::from_secs(1);
 /// What a configuration may ask of a batch at most; the format's own limits are a little above.
 const MAX_BATCH_EVENTS: usize = 20_000;
 const MAX_BATCH_BYTES: usize = 4 << 20;
+/// When the last report is not acknowledged yet.
+const REPORT_AGAIN: Duration = Duration::from_secs(1);
 /// How often figures are reported when they changed.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Remote {
-    /// A configuration, or that there is none, is known.
+    /// The broker's configuration is known, or there was time enough to hear of it.
     known: bool,
     hold_until: Instant,
     configuring_until: Option<Instant>,
@@ -42,9 +44,9 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(known: bool, now: Instant) -> Remote {
+    pub(super) fn new(now: Instant) -> Remote {
         Remote {
-            known,
+            known: false,
             hold_until: now + HOLD_AT_START,
             configuring_until: None,
             absent_at: None,
@@ -187,7 +189,11 @@ impl Worker {
     /// Publishes `reported/<device>` when it is time and something changed.
     pub(super) fn report(&mut self, now: Instant) {
         let due = self.remote.report_at.is_some_and(|at| at <= now);
-        if !due || self.report_pkid.is_some() {
+        if !due {
+            return;
+        }
+        if self.report_pkid.is_some() {
+            self.remote.report_at = Some(now + REPORT_AGAIN);
             return;
         }
         let report = self.current_report(true);
