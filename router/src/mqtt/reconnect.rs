@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::link::LinkError;
 use crate::backoff::{Backoff, Jitter};
@@ -42,8 +43,16 @@ impl Reconnect {
         }
     }
 
-    /// The connection failed: how long to wait before the next.
-    pub(crate) fn failed(&mut self, error: &LinkError) -> Duration {
+    /// The connection failed: waits until the next is due; false when `stop` comes first.
+    pub(crate) async fn wait(&mut self, error: &LinkError, stop: &CancellationToken) -> bool {
+        let wait = self.failed(error);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = stop.cancelled() => false,
+        }
+    }
+
+    fn failed(&mut self, error: &LinkError) -> Duration {
         let text = error.to_string();
         let wait = self.backoff.failed(None);
         let said_before = self
