@@ -189,8 +189,8 @@ impl Audit {
             let (done, answer) = oneshot::channel();
             let message = gap_message(&self.topics, &gap, done);
             if self.publisher.try_publish(message).is_err() {
-                self.gaps.failed(&gap);
-                return;
+                self.gaps.failed(&gap, now);
+                continue;
             }
             self.books.take(0, 1);
             self.reports.push(Report { gap, answer });
@@ -198,7 +198,7 @@ impl Audit {
     }
 
     /// Takes answers to gap events; says whether a hole was closed.
-    fn answers(&mut self) -> bool {
+    fn answers(&mut self, now: u64) -> bool {
         let mut changed = false;
         let mut waiting = Vec::new();
         for mut report in std::mem::take(&mut self.reports) {
@@ -210,7 +210,7 @@ impl Audit {
                 }
                 Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => {
                     self.tally.rejected += 1;
-                    self.gaps.failed(&report.gap);
+                    self.gaps.failed(&report.gap, now);
                 }
             }
         }
@@ -349,7 +349,7 @@ impl Stage for Audit {
 
     fn tick(&mut self, now: Instant) -> Tick {
         let now_s = clock::now_s();
-        let changed = self.answers();
+        let changed = self.answers(now_s);
         self.declare(now_s);
         let forgotten = self.gaps.take_forgotten();
         if forgotten > 0 {
