@@ -164,6 +164,15 @@ impl StateLog {
         }
     }
 
+    /// How much of the log is appended is not known any more: all of it may be, so that a log which
+    /// grew in many short lives is rewritten too.
+    pub(crate) fn growth(&self) -> Growth {
+        Growth {
+            appended: self.length,
+            base: 0,
+        }
+    }
+
     /// Appends framed records and syncs them. After an error the log must be opened again.
     pub(crate) fn append(&mut self, framed: &[u8]) -> io::Result<()> {
         self.file.write_all_at(framed, self.length)?;
@@ -205,7 +214,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<File> {
 }
 
 /// Decides between appending and rewriting.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Growth {
     appended: u64,
     base: u64,
@@ -297,6 +306,18 @@ mod tests {
         let before = std::fs::metadata(&path).unwrap().ino();
         assert_eq!(read(&path).len(), 3);
         assert_ne!(std::fs::metadata(&path).unwrap().ino(), before);
+    }
+
+    #[test]
+    fn what_earlier_lives_appended_counts_for_the_rewrite() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (mut log, _) = StateLog::open::<Vec<u8>>(&path).unwrap();
+        let mut framed = Vec::new();
+        frame(&vec![200u8; REWRITE_FROM as usize / 2], &mut framed).unwrap();
+        log.append(&framed).unwrap();
+        let (log, _) = StateLog::open::<Vec<u8>>(&path).unwrap();
+        assert!(log.growth().wants_rewrite());
     }
 
     #[test]

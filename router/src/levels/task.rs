@@ -187,7 +187,15 @@ impl LevelsTask {
     fn look(&mut self) {
         let now = clock::now_ns();
         let looked = std::mem::replace(&mut self.looked, now);
-        self.documents.recheck();
+        self.documents.recheck(now);
+        let contested = self.documents.take_contested();
+        if contested > 0 {
+            tracing::warn!(
+                documents = contested,
+                "desired documents are written again and again: another router goes by other \
+                 configuration, or the broker refuses them"
+            );
+        }
         let documents = &mut self.documents;
         self.levels.change(|fleet| {
             fleet.forget_ended(now);
