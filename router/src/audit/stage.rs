@@ -19,7 +19,7 @@ use super::gaps::{Gap, Gaps, LaneState};
 use super::quarantine::Quarantine;
 use crate::clock;
 use crate::config::AuditConfig;
-use crate::dedup::table::{Key, Mark, Table};
+use crate::dedup::table::{Mark, Table};
 use crate::deliver::commit::Write;
 use crate::deliver::judge::Reader;
 use crate::deliver::share::{DecodeCache, Seat, Shared};
@@ -302,13 +302,12 @@ fn gap_message(topics: &Topics, gap: &Gap, done: oneshot::Sender<Result<(), Refu
 
 impl Stage for Audit {
     fn take(&mut self, delivery: &Delivery, now: u64) -> usize {
-        if let Some((journal, offset)) = delivery.stamp.stored {
-            let key = Key::Journal(journal);
-            if self.offsets.contains(&key, offset) {
-                self.books.redelivered.inc();
-                return 0;
-            }
-            self.offsets.insert(&key, offset, offset, now);
+        let stamp = &delivery.stamp;
+        if let Some(place) = stamp.stored
+            && !self.offsets.admit(place, stamp.received)
+        {
+            self.books.redelivered.inc();
+            return 0;
         }
         self.look_at(delivery, now);
         if now >= self.forget_at {

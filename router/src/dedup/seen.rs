@@ -68,6 +68,15 @@ impl Seen {
         }
     }
 
+    /// Takes out every number from `from` up.
+    pub(crate) fn forget_from(&mut self, from: u64) {
+        self.done = self.done.min(from);
+        self.open.retain_mut(|range| {
+            range.1 = range.1.min(from.saturating_sub(1));
+            range.0 < from
+        });
+    }
+
     fn insert_slowly(&mut self, mut from: u64, mut to: u64) {
         let first = self.open.partition_point(|range| range.1 + 1 < from);
         let after = self.open.partition_point(|range| range.0 <= to + 1);

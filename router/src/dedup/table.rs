@@ -5,6 +5,11 @@
 //! once.
 //!
 //! Bounds: 64 ranges and 7 idle days a lane, 1024 ranges for its gaps, a million lanes, 65,536 ranges a journal and 16 journals.
+//! A journal's offsets are given again when its broker has lost its newest records (a restored backup,
+//! a disk that lied about its syncs). What arrives then under an offset that was had before was
+//! received later than anything else of that journal, which no redelivery was: so offsets from there
+//! on are forgotten, or events that are new would be taken for old ones.
+//!
 //! What goes over a bound is the longest idle; an event of a forgotten lane that is sent again is
 //! then delivered again.
 
@@ -35,13 +40,14 @@ pub(crate) enum Key {
     Journal(u64),
 }
 
-/// A range that has been seen: what the state log keeps.
+/// A range that has been seen: what the state log keeps. One that ends before it begins says that
+/// everything from `to` up is forgotten.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) key: Key,
     pub(crate) from: u64,
     pub(crate) to: u64,
-    /// When, seconds since the Unix epoch.
+    /// When, seconds since the Unix epoch; of a journal, when the broker had received the newest, ns.
     pub(crate) at: u64,
 }
 
@@ -92,17 +98,53 @@ impl Table {
         self.novelty(key, number, number) == Novelty::Old
     }
 
+    /// Notes the publish at `offset` of `journal`, which its broker `received` then (ns since the
+    /// Unix epoch); false if it was there before.
+    pub(crate) fn admit(&mut self, (journal, offset): (u64, u64), received: u64) -> bool {
+        let key = Key::Journal(journal);
+        if self.contains(&key, offset) {
+            let newest = self.entries.get(&key).map_or(u64::MAX, |entry| entry.used);
+            if received <= newest {
+                return false;
+            }
+            tracing::warn!(
+                journal = format!("{journal:016x}"),
+                offset,
+                "the broker's log has lost its newest records and gives their offsets again"
+            );
+            self.forget_from(&key, offset);
+            self.marks.push(Mark {
+                key: key.clone(),
+                from: offset + 1,
+                to: offset,
+                at: newest,
+            });
+        }
+        self.insert(&key, offset, offset, received);
+        true
+    }
+
+    /// Forgets the numbers of `key` from `from` up.
+    fn forget_from(&mut self, key: &Key, from: u64) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.seen.forget_from(from);
+            // What comes next must not extend a mark of before.
+            entry.round = 0;
+        }
+    }
+
     /// Notes that an inclusive range was seen `at`.
     pub(crate) fn insert(&mut self, key: &Key, from: u64, to: u64, at: u64) {
         let cap = range_cap(key);
         if let Some(entry) = self.entries.get_mut(key) {
             entry.seen.insert(from, to, cap);
-            entry.used = at;
+            entry.used = entry.used.max(at);
             if entry.round == self.round {
                 let mark = &mut self.marks[entry.mark];
                 if from <= mark.to.saturating_add(1) && to >= mark.from {
                     mark.from = mark.from.min(from);
                     mark.to = mark.to.max(to);
+                    mark.at = mark.at.max(at);
                     return;
                 }
             }
@@ -135,7 +177,11 @@ impl Table {
 
     /// Repeats a mark of the past.
     pub(crate) fn replay(&mut self, mark: &Mark) {
-        self.insert(&mark.key, mark.from, mark.to, mark.at);
+        if mark.from > mark.to {
+            self.forget_from(&mark.key, mark.to);
+        } else {
+            self.insert(&mark.key, mark.from, mark.to, mark.at);
+        }
         self.marks.clear();
         self.round += 1;
     }
@@ -308,5 +354,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn offsets_given_again_are_new_and_redelivered_ones_are_not() {
+        let mut table = Table::default();
+        for offset in 0..10 {
+            assert!(table.admit((1, offset), 100 + offset));
+        }
+        assert!(!table.admit((1, 9), 109), "delivered again");
+        assert!(!table.admit((1, 3), 103));
+        // The broker came back without the records from 5 on.
+        let mut marks = table.take_marks();
+        for offset in 5..8 {
+            assert!(table.admit((1, offset), 200), "{offset}");
+            assert!(!table.admit((1, offset), 200));
+        }
+        assert!(!table.admit((1, 4), 104));
+        marks.extend(table.take_marks());
+        let mut replayed = Table::default();
+        marks.iter().for_each(|mark| replayed.replay(mark));
+        assert!(!replayed.admit((1, 7), 200));
+        assert!(replayed.admit((1, 8), 200));
     }
 }

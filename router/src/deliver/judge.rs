@@ -92,12 +92,11 @@ impl Judge {
         let Ok(names) = &delivery.topic.logs else {
             return Verdict::Unreadable;
         };
-        if let Some((journal, offset)) = delivery.stamp.stored {
-            let key = Key::Journal(journal);
-            if self.table.contains(&key, offset) {
-                return Verdict::Redelivered;
-            }
-            self.table.insert(&key, offset, offset, now);
+        let stamp = &delivery.stamp;
+        if let Some(place) = stamp.stored
+            && !self.table.admit(place, stamp.received)
+        {
+            return Verdict::Redelivered;
         }
         match self.reader.read(delivery, names) {
             Ok(decoded) => Verdict::Events(self.sort(decoded, delivery, names, now)),

@@ -358,7 +358,12 @@ impl Link {
         let stamp = if self.stamps {
             let (principal, address) = topic.share(publish.stamp.principal, publish.stamp.address);
             Stamp {
-                stored: publish.stamp.stored,
+                // The broker says both or neither; by the time an offset that is given again is told
+                // from one that is delivered again.
+                stored: publish
+                    .stamp
+                    .stored
+                    .filter(|_| publish.stamp.received.is_some()),
                 received: publish.stamp.received.unwrap_or(now),
                 principal,
                 address,

@@ -222,7 +222,10 @@ impl Client {
             "thinglog-offset".to_owned(),
             format!("00000000000000aa/{offset}"),
         );
-        self.send(topic, payload.to_vec(), false, vec![stamp]).await;
+        let received = 1_767_323_045_000_000_000 + offset;
+        let received = ("thinglog-received".to_owned(), received.to_string());
+        self.send(topic, payload.to_vec(), false, vec![stamp, received])
+            .await;
     }
 
     async fn send(
