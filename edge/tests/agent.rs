@@ -114,6 +114,20 @@ fn what_a_command_said_while_the_broker_was_away_arrives_from_the_spool() {
 }
 
 #[test]
+fn a_stderr_that_nobody_reads_any_more_costs_neither_exit_code_nor_lines() {
+    let broker = Broker::start();
+    let script = "read go; echo err >&2; exit 7";
+    let mut command = agent(broker.address);
+    command.args(["run", "--", "sh", "-c", script]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(broker.state(|state| state.messages()), ["err"]);
+}
+
+#[test]
 fn signals_reach_the_command() {
     let broker = Broker::start();
     let script = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.01; done";
