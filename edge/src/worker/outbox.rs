@@ -122,7 +122,10 @@ impl Outbox {
             Some(Group::Durable(group)) => {
                 let mut queue = shared.queue.lock();
                 for (lane, through) in group.iter().filter_map(|sealed| sealed.settles) {
-                    queue.settle(lane, through);
+                    // What went around the spool before it is not on disk.
+                    if !self.window.take_over(lane, through) {
+                        queue.settle(lane, through);
+                    }
                 }
             }
             Some(Group::Failed(group)) => {
