@@ -36,6 +36,9 @@ const RECORD_ROOM: usize = 1 << 10;
 const SIDE_FILES: u64 = 64 << 10;
 /// Bytes read from the journal at a time.
 const READ_BYTES: usize = 256 << 10;
+/// Payload bytes appended at a time, at most (always one batch): a group that alone is more than the
+/// cap leaves would be refused as a whole, and for ever.
+const GROUP_BYTES: u64 = 1 << 20;
 /// Lanes whose last seq is remembered to name what a damaged record held.
 const REMEMBERED_LANES: usize = 4096;
 /// After a refused append, unless something was released before.
@@ -200,17 +203,24 @@ impl Spool {
         group.map(|sealed| sealed.payload.len()).sum()
     }
 
-    /// Hands a group to the journal, stamped `wall` (ns since the epoch). A group that it refuses
-    /// stays in `group`.
+    /// Hands what comes first in `group` to the journal, stamped `wall` (ns since the epoch). What it
+    /// refuses stays in `group`.
     pub(crate) fn append(&mut self, group: &mut VecDeque<Sealed>, wall: u64, now: Instant) {
         self.records.clear();
+        let most = GROUP_BYTES.min(self.cap / 16);
+        let (mut count, mut bytes) = (0, 0);
         for sealed in group.iter() {
+            bytes += sealed.payload.len() as u64;
+            if count > 0 && bytes > most {
+                break;
+            }
             self.records.push_with(|out| record::write(sealed, out));
+            count += 1;
         }
         match self.journal.append(wall, &self.records) {
             Ok(offsets) => {
                 self.retry_at = None;
-                self.writing = Some((group.drain(..).collect(), offsets));
+                self.writing = Some((group.drain(..count).collect(), offsets));
             }
             Err(error) => {
                 self.retry_at = Some(now + RETRY);

@@ -47,6 +47,16 @@ fn store(spool: &mut Spool, news: &Receiver<()>, batches: impl IntoIterator<Item
     }
 }
 
+/// The group that is being written, once it is decided.
+fn wait(spool: &mut Spool, news: &Receiver<()>) -> Group {
+    loop {
+        match spool.poll(clock::mono()) {
+            Some(group) => break group,
+            None => news.recv().unwrap(),
+        }
+    }
+}
+
 /// Everything there is to send, as (epoch, first seq) and the offset to release.
 fn read_all(spool: &mut Spool) -> Vec<(Sealed, Option<u64>)> {
     let mut sealer = Sealer::new();
@@ -182,6 +192,26 @@ fn a_hole_without_damage_is_what_went_around_a_full_spool_and_is_not_declared() 
 }
 
 #[test]
+fn a_group_larger_than_the_cap_is_stored_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    let mut group: VecDeque<Sealed> = (0..50).map(|seq| sealed(7, seq, 100_000)).collect();
+    let mut stored = 0;
+    while stored < 30 {
+        spool.append(&mut group, clock::wall(), clock::mono());
+        stored += match wait(&mut spool, &news) {
+            Group::Durable(part) => part.len(),
+            Group::Failed(_) => panic!("refused"),
+        };
+    }
+    assert_eq!(group[0].first_seq, stored as u64);
+    assert_eq!(
+        seqs(&read_all(&mut spool)),
+        Vec::from_iter(0..stored as u64)
+    );
+}
+
+#[test]
 fn a_group_is_read_back_in_the_order_it_was_given() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, news) = open(dir.path(), MIN_BYTES);
@@ -189,12 +219,7 @@ fn a_group_is_read_back_in_the_order_it_was_given() {
     let given: Vec<Sealed> = group.iter().cloned().collect();
     spool.append(&mut group, clock::wall(), clock::mono());
     assert!(spool.writing_bytes() > 0 && !spool.is_ready(clock::mono()));
-    let durable = loop {
-        match spool.poll(clock::mono()) {
-            Some(durable) => break durable,
-            None => news.recv().unwrap(),
-        }
-    };
+    let durable = wait(&mut spool, &news);
     assert_eq!(durable, Group::Durable(given.clone()));
     let read: Vec<Sealed> = read_all(&mut spool).into_iter().map(|(s, _)| s).collect();
     assert_eq!(read, given);
