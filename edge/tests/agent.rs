@@ -334,6 +334,37 @@ fn the_journal_is_followed_from_the_remembered_cursor() {
 }
 
 #[test]
+fn a_long_message_of_the_journal_arrives_whole() {
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().unwrap();
+    // As journalctl does: only `--all` makes it write out what is longer than 4 KiB.
+    let script = r#"#!/bin/sh
+case "$*" in
+  *--all*) printf '{"__CURSOR":"c1","MESSAGE":"'; yes '\u0061' | head -n 60000 | tr -d '\n'; echo '"}' ;;
+  *) echo '{"__CURSOR":"c1","MESSAGE":null}' ;;
+esac
+exec sleep 600
+"#;
+    let program = dir.path().join("journalctl");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut child = agent(broker.address)
+        .env("PATH", format!("{}:{path}", dir.path().display()))
+        .arg("journal")
+        .spawn()
+        .unwrap();
+    let messages = broker.wait(|state| Some(state.messages()).filter(|m| !m.is_empty()));
+    send_signal(&child, rustix::process::Signal::TERM);
+    assert!(child.wait().unwrap().success());
+    assert!(
+        messages == ["a".repeat(60_000)],
+        "{} bytes",
+        messages[0].len()
+    );
+}
+
+#[test]
 fn without_a_journal_the_message_says_what_to_do_instead() {
     let output = run(agent(Broker::reserve()).env("PATH", "/nonexistent").args([
         "--flush-timeout",
