@@ -84,7 +84,7 @@ fn what_was_not_released_is_read_again_after_a_restart_unchanged() {
     store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 100)));
     let before = read_all(&mut spool);
     assert_eq!(seqs(&before), (0..10).collect::<Vec<_>>());
-    spool.release(before[3].1.unwrap());
+    spool.release(before[3].1.unwrap(), 0);
     spool.note_released(clock::mono(), true);
     drop(spool);
 
@@ -99,7 +99,7 @@ fn a_lost_release_note_repeats_batches_and_loses_none() {
     let (mut spool, news) = open(dir.path(), MIN_BYTES);
     store(&mut spool, &news, (0..5).map(|seq| sealed(7, seq, 100)));
     let read = read_all(&mut spool);
-    spool.release(read[4].1.unwrap());
+    spool.release(read[4].1.unwrap(), 0);
     drop(spool);
 
     let (mut spool, _news) = open(dir.path(), MIN_BYTES);
@@ -131,7 +131,7 @@ fn a_full_spool_refuses_stays_below_its_cap_and_takes_again_what_release_makes_r
 
     let read = read_all(&mut spool);
     assert_eq!(read.len() as u64, stored);
-    spool.release(read[read.len() / 2].1.unwrap());
+    spool.release(read[read.len() / 2].1.unwrap(), 0);
     assert!(spool.is_ready(clock::mono()));
     assert_eq!(spool.pressure(None), Pressure::None);
     store(&mut spool, &news, refused);
@@ -144,6 +144,20 @@ fn a_smaller_cap_that_is_configured_later_is_felt_at_once() {
     store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 10_000)));
     assert_eq!(spool.pressure(None), Pressure::None);
     assert_eq!(spool.pressure(Some(100_000)), Pressure::Reserve);
+}
+
+#[test]
+fn a_smaller_cap_is_not_felt_any_more_when_all_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 10_000)));
+    let read = read_all(&mut spool);
+    assert_eq!(spool.pressure(Some(100_000)), Pressure::Reserve);
+    spool.release(read[4].1.unwrap(), 50_000);
+    assert_eq!(spool.pressure(Some(100_000)), Pressure::None);
+    assert_eq!(spool.pressure(Some(50_000)), Pressure::Reserve);
+    spool.release(read[9].1.unwrap(), 40_000);
+    assert_eq!(spool.pressure(Some(1)), Pressure::None);
 }
 
 #[test]
