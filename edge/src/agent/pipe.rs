@@ -20,8 +20,8 @@ pub struct StreamOptions {
     pub wait: bool,
 }
 
-/// What is already there when a stream is cancelled is still read, up to so many bytes: the most that
-/// a pipe holds by default, many times over.
+/// What is already there when a stream that cannot wait is cancelled is still read, up to so many
+/// bytes: the most that a pipe holds by default, many times over.
 const AFTER_CANCEL: usize = 1 << 20;
 
 /// Publishes the lines of `input` to its end or until `cancel`, and copies every byte to `echo`
@@ -41,6 +41,8 @@ pub async fn run_stream_source(
     while left > 0 {
         let read = tokio::select! {
             biased;
+            // Who can wait keeps what was not read yet.
+            () = cancel.cancelled(), if options.wait => break,
             read = input.read(&mut buffer) => read.map_err(|source| SourceError::Io {
                 what: format!("the stream of {}", options.source),
                 source,
