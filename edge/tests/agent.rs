@@ -11,6 +11,8 @@ use std::{
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use support::Broker;
@@ -142,6 +144,35 @@ fn signals_reach_the_command() {
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(3), None));
     assert_eq!(broker.state(|state| state.messages()), ["ready", "bye"]);
+}
+
+#[test]
+fn an_output_that_nobody_reads_does_not_keep_the_agent_from_ending() {
+    let broker = Broker::start();
+    // More than the pipe to the reader holds, and less than both pipes together.
+    let dir = tempfile::tempdir().unwrap();
+    let done = dir.path().join("done");
+    let mut child = agent(broker.address)
+        .env("DONE", &done)
+        .args(["run", "--", "sh", "-c", r#"seq 1 18000; : > "$DONE""#])
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + support::LIMIT;
+    let status = loop {
+        if done.exists() {
+            send_signal(&child, rustix::process::Signal::TERM);
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("still there");
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    // The command's own end, or by the signal when that came first.
+    assert!(matches!(status.code(), Some(0 | 143)), "{status}");
 }
 
 #[test]
