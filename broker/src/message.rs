@@ -32,6 +32,18 @@ impl Message {
     }
 }
 
+/// A message on its way to one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub(crate) message: Arc<Message>,
+    /// QoS of the delivery.
+    pub(crate) qos: u8,
+    /// RETAIN flag of the delivery.
+    pub(crate) retain: bool,
+    /// Subscription identifiers.
+    pub(crate) ids: Vec<u32>,
+}
+
 /// Seconds that are left of an expiry time, rounded up; at least one while it has not passed.
 pub(crate) fn seconds_left(expires: u64, now: u64) -> u32 {
     expires

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::{
     codec::Will,
     config::Limits,
-    message::Message,
+    message::Queued,
     retained::Scan,
     trie::{SessionKey, Subscription},
     window::{Sent, Window},
@@ -116,18 +116,6 @@ impl Inner {
     }
 }
 
-/// A message on its way to one session.
-#[derive(Clone, Debug)]
-pub(crate) struct Queued {
-    pub(crate) message: Arc<Message>,
-    /// QoS of the delivery.
-    pub(crate) qos: u8,
-    /// RETAIN flag of the delivery.
-    pub(crate) retain: bool,
-    /// Subscription identifiers.
-    pub(crate) ids: Vec<u32>,
-}
-
 /// Messages waiting for one session, bounded by count and bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -212,6 +200,7 @@ impl Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Message;
     use bytes::Bytes;
 
     fn queued(payload: usize) -> Queued {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::session::Queued;
+use crate::message::Queued;
 
 /// What a packet id stands for.
 #[derive(Clone, Debug)]

@@ -19,6 +19,8 @@ mod clock;
 mod config;
 mod layer;
 mod levels;
+#[cfg(test)]
+mod model_tests;
 mod park;
 mod publisher;
 mod queue;

@@ -32,7 +32,8 @@ pub struct Config {
     pub live: LiveConfig,
     /// Most publishes a consumer holds unacknowledged (MQTT 5 receive maximum).
     pub window_packets: u16,
-    /// Most payload bytes a consumer holds unacknowledged before it stops reading its socket.
+    /// Most payload bytes a consumer holds unacknowledged before it stops reading its socket. They
+    /// are compressed events mostly, so 8 MiB are some hundred thousand of them.
     pub window_bytes: usize,
     /// Most bytes of decoded batches that destinations share.
     pub cache_bytes: usize,
@@ -49,8 +50,8 @@ impl Default for Config {
             audit: AuditConfig::default(),
             live: LiveConfig::default(),
             window_packets: u16::MAX,
-            window_bytes: 16 << 20,
-            cache_bytes: 32 << 20,
+            window_bytes: 8 << 20,
+            cache_bytes: 16 << 20,
         }
     }
 }

@@ -47,7 +47,8 @@ impl Folder {
 
 /// Creates a folder and its parents so that a power cut does not take them away again.
 pub(crate) fn create_durably(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
+    // The parent of a relative path's first folder is written as nothing.
+    if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
@@ -81,5 +82,17 @@ mod tests {
         assert!(matches!(Folder::lock(&path), Err(OpenError::Locked { .. })));
         drop(held);
         assert!(Folder::lock(&path).is_ok());
+    }
+
+    #[test]
+    fn a_relative_folder_is_made_in_the_working_directory() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let name = Path::new(folder.path().file_name().unwrap());
+        create_durably(&name.join("a/b")).unwrap();
+        assert!(name.join("a/b").is_dir());
+        let fresh = PathBuf::from(format!("{}-fresh", name.display()));
+        create_durably(&fresh.join("c")).unwrap();
+        assert!(fresh.join("c").is_dir());
+        std::fs::remove_dir_all(fresh).unwrap();
     }
 }

@@ -26,7 +26,8 @@ use crate::levels::desired::Documents;
 use crate::levels::task::LevelsTask;
 use crate::live::interest::{Interest, InterestTask};
 use crate::live::{self, Live};
-use crate::mqtt::link::{LinkOptions, Subscription};
+use crate::mqtt::connect::LinkOptions;
+use crate::mqtt::link::Subscription;
 use crate::mqtt::publisher::{self, Publisher, PublisherTask};
 use crate::telemetry::Telemetry;
 
@@ -118,7 +119,7 @@ impl Router {
         // The publisher outlives the parts that publish.
         let last = CancellationToken::new();
         let stop = shutdown.child_token();
-        let publisher = tokio::spawn(self.publisher.run(last.clone()));
+        let mut publisher = tokio::spawn(self.publisher.run(last.clone()));
         let mut parts = JoinSet::new();
         if let Some(http) = self.http {
             parts.spawn(wrap(http.run(stop.clone())));
@@ -144,8 +145,13 @@ impl Router {
             parts.spawn(infallible(when_complete(levels, stop.clone(), running)));
         }
         let result = join(&mut parts, &stop).await;
-        last.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(2), publisher).await;
+        // With the parts its handles are gone: it ends when what they handed in is acknowledged.
+        if tokio::time::timeout(Duration::from_secs(1), &mut publisher)
+            .await
+            .is_err()
+        {
+            last.cancel();
+        }
         result
     }
 }

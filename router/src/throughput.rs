@@ -5,8 +5,6 @@
 //! cargo test --release -p thinglog-router throughput -- --ignored --nocapture --test-threads=1
 //! ```
 
-#![allow(clippy::print_stdout)]
-
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

@@ -37,7 +37,17 @@ async fn a_repeated_batch_is_kept_once_also_over_a_restart() {
     assert_eq!(events(data.path()).len(), 21);
     let duplicates = || router.metric("thinglog_router_events_total", &["file", "duplicate"]);
     until("15 duplicates are counted", || duplicates() == 15.0).await;
+    until("the books balance", || balance(&router, "file") == 0.0).await;
     router.stop().await;
+}
+
+/// What came in less what became of it.
+fn balance(router: &Running, destination: &str) -> f64 {
+    let outcome = |what| router.metric("thinglog_router_events_total", &[destination, what]);
+    let settled = ["delivered", "filtered", "duplicate", "rejected", "returned"];
+    let in_flight = router.metric("thinglog_router_events_in_flight", &[destination]);
+    let settled: f64 = settled.into_iter().map(outcome).sum();
+    outcome("received") + outcome("generated") - settled - in_flight
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use crate::{
     codec::{self, Delivery, Reason, Version},
     feed::{Fill, HIGH_WATER},
     hub::Wait,
-    message::seconds_left,
-    session::{Inner, Queued},
+    message::{Queued, seconds_left},
+    session::Inner,
     state::Outcome as StateOutcome,
     window::Sent,
 };

@@ -12,10 +12,10 @@ use crate::{
     clock,
     codec::{Filter, Reason, Will},
     feed::may_be_durable,
-    message::{Message, expiry_time},
+    message::{Message, Queued, expiry_time},
     record::{Record, client_hash},
     retained::{Scan, Step},
-    session::{ConnectionId, Inner, Queued, Session},
+    session::{ConnectionId, Inner, Session},
     state::Kind,
     trie::{SessionKey, Subscription},
 };

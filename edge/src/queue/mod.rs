@@ -8,7 +8,9 @@
 //! about numbers needs to be kept, and what an ended process never sealed is no hole either: it
 //! never had a number.
 
+mod flush;
 mod lane;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,7 @@ use thinglog_schemas::{
 };
 
 use crate::{clock, levels::Levels, record::Record};
+pub(crate) use flush::FlushTarget;
 use lane::{CLASSES, Lane, State};
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
@@ -221,56 +224,6 @@ impl Queue {
         false
     }
 
-    /// Gives up the oldest events of the least grave classes, up to `class`, until `cost` fits.
-    /// False when what remains is graver (or belongs to sources that wait).
-    fn make_room(&mut self, cost: usize, class: usize) -> bool {
-        if self.outside + cost > self.options.memory_bytes {
-            return false;
-        }
-        for class in 0..=class.min(CLASSES - 1) {
-            while self.bytes + self.outside + cost > self.options.memory_bytes {
-                let Some(victim) = self.victim(class) else {
-                    break;
-                };
-                self.give_up_from(victim, class);
-            }
-        }
-        self.bytes + self.outside + cost <= self.options.memory_bytes
-    }
-
-    /// The impatient lane that holds most of a class. Looked for anew only now and then: a full
-    /// queue gives something up for every event.
-    fn victim(&mut self, class: usize) -> Option<usize> {
-        const KEEP: u32 = 64;
-        let has_some = |lane: &Lane| !lane.patient && lane.class_bytes(class) > 0;
-        if let Some((index, uses)) = &mut self.victims[class]
-            && *uses > 0
-            && self.lanes[*index].as_ref().is_some_and(has_some)
-        {
-            *uses -= 1;
-            return Some(*index);
-        }
-        let lanes = self.lanes.iter().enumerate();
-        let largest = lanes
-            .filter_map(|(index, lane)| Some((lane.as_ref().filter(|l| has_some(l))?, index)))
-            .max_by_key(|(lane, _)| lane.class_bytes(class))
-            .map(|(_, index)| index);
-        self.victims[class] = largest.map(|index| (index, KEEP));
-        largest
-    }
-
-    fn give_up_from(&mut self, index: usize, class: usize) {
-        let Some(lane) = self.lanes[index].as_mut() else {
-            return;
-        };
-        if let Some((cost, awaited)) = lane.give_up(class) {
-            self.bytes -= cost;
-            self.events -= 1;
-            self.counters.dropped += 1;
-            self.flush_losses += u64::from(awaited);
-        }
-    }
-
     /// The lane of a record's source, made when it is new.
     fn lane_of(&mut self, record: &mut Record) -> usize {
         if let Some(index) = self.names.get(&record.source) {
@@ -401,64 +354,6 @@ impl Queue {
         None
     }
 
-    /// A batch is durable: its lane is accounted for up to `through`.
-    pub(crate) fn settle(&mut self, key: LaneKey, through: u64) {
-        if let Some(lane) = self.lane_mut(key) {
-            lane.settle(through);
-        }
-    }
-
-    /// Events that were cut but can never be sent; the worker declared them in their place.
-    pub(crate) fn count_undeliverable(&mut self, events: u64) {
-        self.counters.dropped += events;
-        self.flush_losses += events;
-    }
-
-    /// Makes everything queued due and says what to wait for until all of it is accounted for.
-    pub(crate) fn start_flush(&mut self) -> FlushTarget {
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            if let Some(lane) = lane
-                && !lane.is_empty()
-                && lane.state != State::Due
-            {
-                lane.state = State::Due;
-                self.due.push_back(index);
-            }
-        }
-        self.mark()
-    }
-
-    /// What to wait for until all that is here is accounted for, without hurrying anything.
-    pub(crate) fn mark(&mut self) -> FlushTarget {
-        let mut lanes = Vec::new();
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            let Some(lane) = lane else { continue };
-            if lane.settled() < lane.arrivals() {
-                let epoch = lane.epoch;
-                lanes.push((LaneKey { index, epoch }, lane.mark()));
-            }
-        }
-        FlushTarget {
-            lanes,
-            losses: self.flush_losses,
-        }
-    }
-
-    /// How a flush stands: `None` while it waits, else whether everything became durable.
-    pub(crate) fn poll_flush(&self, target: &mut FlushTarget) -> Option<bool> {
-        target.lanes.retain(|(key, through)| {
-            let lane = self.lanes.get(key.index).and_then(Option::as_ref);
-            lane.is_some_and(|lane| lane.epoch == key.epoch && lane.settled() < *through)
-        });
-        let done = target.lanes.is_empty();
-        done.then_some(self.flush_losses == target.losses)
-    }
-
-    fn lane_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
-        let lane = self.lanes.get_mut(key.index)?.as_mut()?;
-        (lane.epoch == key.epoch).then_some(lane)
-    }
-
     /// Changes the levels. With `purge`, queued events that no longer pass are forgotten as if they
     /// had never been emitted: right before the first batch has left, when a level that was set long
     /// ago has only just become known.
@@ -518,13 +413,6 @@ impl Queue {
     pub(crate) fn counters(&self) -> QueueCounters {
         self.counters
     }
-}
-
-/// What a flush waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FlushTarget {
-    lanes: Vec<(LaneKey, u64)>,
-    losses: u64,
 }
 
 fn entry(record: Record) -> Entry {

@@ -8,6 +8,7 @@
 //!               acknowledged. A hint, written now and then without a sync: when it is old or gone,
 //!               acknowledged events are sent once more under the same ids.
 //! journal/      the segments
+//! positions/    where the agent stands in files and in the system journal
 //! ```
 //!
 //! Each small file is replaced by rename, so a crash leaves the old one or the new one.
@@ -31,6 +32,14 @@ pub enum SpoolError {
         path: PathBuf,
         /// What it said.
         source: io::Error,
+    },
+    /// Too little for a few of the largest batches.
+    #[error("a spool of {bytes} bytes is too small; allow it at least {least}")]
+    TooSmall {
+        /// Configured.
+        bytes: u64,
+        /// The least that works.
+        least: u64,
     },
     /// Two processes must not share a spool.
     #[error(

@@ -100,8 +100,14 @@ impl Spool {
         instance: &str,
         notify: impl Fn() + Send + Sync + 'static,
     ) -> Result<Spool, SpoolError> {
+        if options.bytes < MIN_BYTES {
+            return Err(SpoolError::TooSmall {
+                bytes: options.bytes,
+                least: MIN_BYTES,
+            });
+        }
         let dir = SpoolDir::open(&options.path, device, instance)?;
-        let cap = options.bytes.max(MIN_BYTES) - SIDE_FILES;
+        let cap = options.bytes - SIDE_FILES;
         let journal_options = Options {
             segment_bytes: (cap / 8).clamp(256 << 10, 8 << 20),
             max_bytes: cap,

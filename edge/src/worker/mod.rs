@@ -146,6 +146,9 @@ impl Worker {
     /// Everything that can be done now without waiting. True when there is more.
     fn pass(&mut self, now: Now) -> bool {
         self.tick(now);
+        if self.outbox.window.is_empty() {
+            self.last_progress = now.mono;
+        }
         let hold = self.remote.holds_back(now.mono);
         let mut more = self.outbox.fill(&self.shared, now, hold);
         self.send(now.mono);
@@ -295,8 +298,11 @@ impl Worker {
                     let source = &sealed.source;
                     tracing::warn!(?reason, %source, "the broker did not store a batch; trying again");
                 }
-                let wait = self.refused.next(crate::random());
-                self.paused_until = Some(clock::after(now, wait));
+                // What was in flight together is refused together: one failure.
+                if self.paused_until.is_none() {
+                    let wait = self.refused.next(crate::random());
+                    self.paused_until = Some(clock::after(now, wait));
+                }
             }
             Refusal::Permanent(reason) => {
                 tracing::warn!(
@@ -315,11 +321,11 @@ impl Worker {
             return;
         }
         self.report(now);
-        if self.paused_until.is_some_and(|until| until > now) {
-            return;
-        }
-        self.paused_until = None;
-        if self.outbox.window.is_empty() {
+        if let Some(until) = self.paused_until {
+            if until > now {
+                return;
+            }
+            self.paused_until = None;
             self.last_progress = now;
         }
         let Some(link) = &self.link else { return };

@@ -301,11 +301,12 @@ fn gap_message(topics: &Topics, gap: &Gap, done: oneshot::Sender<Result<(), Refu
 }
 
 impl Stage for Audit {
-    fn take(&mut self, delivery: &Delivery, now: u64) {
+    fn take(&mut self, delivery: &Delivery, now: u64) -> usize {
         if let Some((journal, offset)) = delivery.stamp.stored {
             let key = Key::Journal(journal);
             if self.offsets.contains(&key, offset) {
-                return self.books.redelivered.inc();
+                self.books.redelivered.inc();
+                return 0;
             }
             self.offsets.insert(&key, offset, offset, now);
         }
@@ -314,6 +315,7 @@ impl Stage for Audit {
             self.forget_at = now + FORGET_EVERY_S;
             self.gaps.forget_idle(now);
         }
+        0
     }
 
     fn is_full(&self) -> bool {

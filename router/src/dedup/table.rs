@@ -1,6 +1,9 @@
 //! What a destination has had: per lane the sequence numbers of its events, per lane the declared
 //! gaps, per journal of a broker the offsets. Pure; time is seconds since the Unix epoch.
 //!
+//! Plain events behind a broker that numbers nothing have no key at all: they are delivered at least
+//! once.
+//!
 //! Bounds: 64 ranges and 7 idle days a lane, a million lanes, 65,536 ranges a journal and 16 journals.
 //! What goes over a bound is the longest idle; an event of a forgotten lane that is sent again is
 //! then delivered again.

@@ -26,8 +26,9 @@ const FORGET_EVERY_S: u64 = 3600;
 /// The work of one consumer's thread. Calls come in the order: any number of `take`, `push` until it
 /// is done, and only then perhaps `commit`.
 pub(crate) trait Stage: Send + 'static {
-    /// Takes a delivery into the chunk; `now` is seconds since the Unix epoch.
-    fn take(&mut self, delivery: &Delivery, now: u64);
+    /// Takes a delivery into the chunk; `now` is seconds since the Unix epoch. Gives the bytes it
+    /// brings, roughly: what the next commit has to make durable.
+    fn take(&mut self, delivery: &Delivery, now: u64) -> usize;
 
     /// Whether the chunk should be pushed on before more is taken.
     fn is_full(&self) -> bool;
@@ -151,7 +152,11 @@ fn snapshot(table: &Table, position: Option<Position>) -> Result<Vec<u8>, StateE
 }
 
 impl<D: Destination> Stage for Deliver<D> {
-    fn take(&mut self, delivery: &Delivery, now: u64) {
+    fn take(&mut self, delivery: &Delivery, now: u64) -> usize {
+        if now >= self.forget_at {
+            self.forget_at = now + FORGET_EVERY_S;
+            self.judge.table.forget_idle(now);
+        }
         match self.judge.judge(delivery, now) {
             Verdict::Redelivered => self.books.redelivered.inc(),
             Verdict::Unreadable => self.books.unreadable.inc(),
@@ -162,13 +167,11 @@ impl<D: Destination> Stage for Deliver<D> {
                 if let Some(keep) = judged.keep {
                     let weight = weight(&judged.decoded);
                     self.batch.push(judged.decoded, keep, weight);
+                    return weight;
                 }
             }
         }
-        if now >= self.forget_at {
-            self.forget_at = now + FORGET_EVERY_S;
-            self.judge.table.forget_idle(now);
-        }
+        0
     }
 
     fn is_full(&self) -> bool {

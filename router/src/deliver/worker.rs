@@ -45,7 +45,7 @@ struct Progress {
     backoff: Backoff,
     /// The last delivery that was pushed.
     pushed: Option<Settled>,
-    /// Payload bytes in the chunk.
+    /// Bytes the chunk brings, roughly.
     chunk: usize,
 }
 
@@ -116,8 +116,7 @@ impl<S: Stage> Worker<S> {
         for stride in items.chunks(STRIDE) {
             let now = clock::now_s();
             for delivery in stride {
-                self.stage.take(delivery, now);
-                self.state.chunk += delivery.payload.len();
+                self.state.chunk += self.stage.take(delivery, now);
                 if self.stage.is_full() {
                     self.push(delivery, generation)?;
                     self.pace(false)?;
@@ -186,7 +185,10 @@ impl<S: Stage> Worker<S> {
         }
         let now = Instant::now();
         match self.state.pace.advice(now, idle, self.committer.is_busy()) {
-            Advice::Rest => Ok(None),
+            Advice::Rest => {
+                self.books.lag_ms.set(0);
+                Ok(None)
+            }
             Advice::Wait(deadline) => Ok(deadline),
             Advice::Commit | Advice::CommitOrBlock => self.commit(now).map(|()| None),
         }

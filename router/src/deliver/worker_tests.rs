@@ -27,8 +27,9 @@ struct Shared {
 }
 
 impl Stage for Script {
-    fn take(&mut self, delivery: &Delivery, _now: u64) {
+    fn take(&mut self, delivery: &Delivery, _now: u64) -> usize {
         self.shared.lock().taken.push(delivery.number);
+        delivery.payload.len()
     }
 
     fn is_full(&self) -> bool {

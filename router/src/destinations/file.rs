@@ -30,7 +30,7 @@ use thinglog_schemas::json;
 use super::rotation::{self, cut_torn_line};
 use crate::config::FileConfig;
 use crate::deliver::batch::Batch;
-use crate::deliver::{Destination, Outcome, Position, Promise};
+use crate::deliver::{Destination, Outcome, Position, Promise, Sync};
 use crate::folder::sync_folder_of;
 
 const STEM: &str = "events";
@@ -47,6 +47,8 @@ pub(crate) struct FileDestination {
     file: Arc<File>,
     /// Where the next line goes.
     end: Position,
+    /// Up to where a sync has been promised.
+    promised: Position,
     buffer: Vec<u8>,
     bytes: IntCounter,
     deleted: IntCounter,
@@ -75,7 +77,8 @@ impl FileDestination {
             Some(_) => cut_to(&file, &path, 0)?,
             None => cut_torn_line(&file, &path)?,
         };
-        if is_new {
+        if is_new || committed.is_none() {
+            // Lines of somebody else's count from now on, so they have to last.
             file.sync_data()?;
             sync_folder_of(&path)?;
         }
@@ -84,6 +87,7 @@ impl FileDestination {
             config,
             file: Arc::new(file),
             end: Position { number, length },
+            promised: Position { number, length },
             buffer: Vec::new(),
             bytes,
             deleted,
@@ -126,6 +130,7 @@ impl FileDestination {
             number: self.end.number + 1,
             length: 0,
         };
+        self.promised = self.end;
         self.delete_surplus()
     }
 
@@ -192,9 +197,13 @@ impl Destination for FileDestination {
     }
 
     fn commit(&mut self) -> Promise {
-        let file = Arc::clone(&self.file);
+        let wrote = std::mem::replace(&mut self.promised, self.end) != self.end;
+        let sync = wrote.then(|| {
+            let file = Arc::clone(&self.file);
+            Box::new(move || file.sync_data()) as Sync
+        });
         Promise {
-            sync: Some(Box::new(move || file.sync_data())),
+            sync,
             position: Some(self.end),
             barrier: self.end.length >= self.config.rotate_bytes,
         }

@@ -133,3 +133,17 @@ fn a_file_that_somebody_truncated_goes_on_with_whole_lines() {
     put(&mut open(folder.path(), Some(committed)), "three");
     assert_eq!(messages(&path), ["one", "three"]);
 }
+
+#[test]
+fn a_failed_write_is_repeated_at_the_same_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = open(folder.path(), None);
+    put(&mut file, "one");
+    let path = folder.path().join(CURRENT);
+    let writable = std::mem::replace(&mut file.file, Arc::new(File::open(&path).unwrap()));
+    let outcome = file.deliver(&one("two"));
+    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+    file.file = writable;
+    put(&mut file, "two");
+    assert_eq!(messages(&path), ["one", "two"]);
+}

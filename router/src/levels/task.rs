@@ -19,10 +19,11 @@ use super::Levels;
 use super::desired::Documents;
 use crate::clock;
 use crate::health::Part;
-use crate::mqtt::consumer::reconnect_backoff;
-use crate::mqtt::link::{Arrived, Link, LinkError, LinkOptions};
+use crate::mqtt::connect::LinkOptions;
+use crate::mqtt::link::{Arrived, Link, LinkError};
 use crate::mqtt::probe::Probe;
 use crate::mqtt::publisher::{Message, Publisher};
+use crate::mqtt::reconnect::Reconnect;
 use crate::mqtt::{Delivery, Settled};
 use crate::telemetry::Telemetry;
 
@@ -54,25 +55,24 @@ struct Setup {
 impl LevelsTask {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut backoff = reconnect_backoff();
+        let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
         loop {
-            let Err(error) = self.connection(&stop).await else {
+            let Err(error) = self.connection(&stop, &mut reconnect).await else {
                 return;
             };
-            if self.health.is_ready() {
-                backoff.succeeded();
-            }
-            self.health.not_ready(error.to_string());
-            tracing::warn!(client = %self.link.client_id, %error, "no connection to the broker");
             tokio::select! {
-                () = tokio::time::sleep(backoff.failed(None)) => {}
+                () = tokio::time::sleep(reconnect.failed(&error)) => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
     /// One connection; ends without an error when `stop` is.
-    async fn connection(&mut self, stop: &CancellationToken) -> Result<(), LinkError> {
+    async fn connection(
+        &mut self,
+        stop: &CancellationToken,
+        reconnect: &mut Reconnect,
+    ) -> Result<(), LinkError> {
         let connected = tokio::select! {
             connected = self.connect() => connected,
             () = stop.cancelled() => return Ok(()),
@@ -89,7 +89,9 @@ impl LevelsTask {
             tokio::select! {
                 turned = link.turn(true, &mut arrived) => {
                     turned?;
-                    self.arrived(&mut link, &mut arrived, &mut setup)?;
+                    if self.arrived(&mut link, &mut arrived, &mut setup)? {
+                        reconnect.succeeded();
+                    }
                 }
                 () = stop.cancelled() => {
                     link.disconnect().await;
@@ -121,17 +123,20 @@ impl LevelsTask {
         Ok((link, setup))
     }
 
+    /// Works on what a turn brought; says whether the set has become complete with it.
     fn arrived(
         &mut self,
         link: &mut Link,
         arrived: &mut Arrived,
         setup: &mut Setup,
-    ) -> Result<(), LinkError> {
+    ) -> Result<bool, LinkError> {
+        let mut completed = false;
         for control in arrived.controls.drain(..) {
             setup.probe.granted(&control, link)?;
         }
         for delivery in arrived.deliveries.drain(..) {
             if setup.probe.is_back(&delivery) {
+                completed = true;
                 self.complete(setup.incoming.take());
             } else {
                 self.take(&delivery, setup);
@@ -141,7 +146,7 @@ impl LevelsTask {
                 number: delivery.number,
             });
         }
-        Ok(())
+        Ok(completed)
     }
 
     fn take(&mut self, delivery: &Delivery, setup: &mut Setup) {
@@ -179,7 +184,6 @@ impl LevelsTask {
         let Some(fleet) = fleet else { return };
         self.documents.everybody(&fleet);
         self.levels.replace(fleet);
-        self.health.ready();
         tracing::info!("the fleet's configuration is complete");
     }
 

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Part;
 use crate::mqtt::Settled;
-use crate::mqtt::consumer::reconnect_backoff;
-use crate::mqtt::link::{Arrived, Link, LinkError, LinkOptions};
+use crate::mqtt::connect::LinkOptions;
+use crate::mqtt::link::{Arrived, Link, LinkError};
 use crate::mqtt::probe::Probe;
+use crate::mqtt::reconnect::Reconnect;
 
 /// Filters that live topics could match. Pure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,25 +80,24 @@ pub(crate) struct InterestTask {
 impl InterestTask {
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut backoff = reconnect_backoff();
+        let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
         loop {
-            let Err(error) = self.follow(&stop).await else {
+            let Err(error) = self.follow(&stop, &mut reconnect).await else {
                 return;
             };
-            if self.health.is_ready() {
-                backoff.succeeded();
-            }
-            self.health.not_ready(error.to_string());
-            tracing::warn!(client = %self.link.client_id, %error, "no connection to the broker");
             tokio::select! {
-                () = tokio::time::sleep(backoff.failed(None)) => {}
+                () = tokio::time::sleep(reconnect.failed(&error)) => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
     /// One connection; ends without an error when `stop` is.
-    async fn follow(&self, stop: &CancellationToken) -> Result<(), LinkError> {
+    async fn follow(
+        &self,
+        stop: &CancellationToken,
+        reconnect: &mut Reconnect,
+    ) -> Result<(), LinkError> {
         let connected = tokio::select! {
             connected = Link::connect(&self.link, 0) => connected,
             () = stop.cancelled() => return Ok(()),
@@ -122,7 +122,7 @@ impl InterestTask {
                     heard = true;
                     self.set(Interest::parse(&self.link.topics, &delivery.payload));
                 } else if probe.is_back(&delivery) {
-                    self.health.ready();
+                    reconnect.succeeded();
                     if !heard {
                         self.set(Interest::everything(&self.link.topics));
                     }
@@ -148,7 +148,11 @@ impl InterestTask {
 
 #[cfg(test)]
 mod tests {
+    use rumqttc::v5::mqttbytes::v5::Packet;
+
     use super::*;
+    use crate::health::Health;
+    use crate::mqtt::fake::{self, FakeBroker};
 
     fn parse(text: &str) -> Interest {
         Interest::parse(&Topics::default(), text.as_bytes())
@@ -185,5 +189,53 @@ mod tests {
     #[test]
     fn a_broker_that_says_nothing_sensible_gets_everything() {
         assert!(parse("what?").wants("thinglog/live/lamp-7/info/app"));
+    }
+
+    /// Runs the task against a broker that sends `document`, if any, before the probe comes back.
+    async fn followed(document: Option<&'static str>) -> Interest {
+        let broker = FakeBroker::start().await;
+        let (sender, mut interest) = watch::channel(Arc::new(Interest::default()));
+        let task = InterestTask {
+            link: broker.options(),
+            interest: sender,
+            health: Health::new().part("test"),
+        };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(task.run(stop.clone()));
+        let (mut peer, _) = broker.accept(false).await;
+        assert_eq!(peer.grant().await.filters[0].path, INTEREST);
+        if let Some(document) = document {
+            peer.send(&[fake::publish(INTEREST, 1, document)]).await;
+        }
+        let private = peer.grant().await.filters[0].path.clone();
+        let probe = loop {
+            if let Packet::Publish(probe) = peer.receive().await {
+                break probe;
+            }
+        };
+        assert_eq!(probe.topic, private);
+        peer.send(&[fake::publish(&private, 2, "probe")]).await;
+        let changed = interest.changed();
+        tokio::time::timeout(std::time::Duration::from_secs(10), changed)
+            .await
+            .unwrap()
+            .unwrap();
+        stop.cancel();
+        running.await.unwrap();
+        let interest = interest.borrow();
+        Interest::clone(&interest)
+    }
+
+    #[tokio::test]
+    async fn the_brokers_document_is_followed() {
+        let interest = followed(Some(r#"["thinglog/live/lamp-7/#"]"#)).await;
+        assert!(interest.wants("thinglog/live/lamp-7/info/app"));
+        assert!(!interest.wants("thinglog/live/lamp-8/info/app"));
+    }
+
+    #[tokio::test]
+    async fn without_a_document_everything_is_live() {
+        let interest = followed(None).await;
+        assert_eq!(interest, Interest::everything(&Topics::default()));
     }
 }

@@ -19,9 +19,10 @@ use crate::deliver::judge::Reader;
 use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::health::Part;
 use crate::levels::{LevelCache, Levels};
+use crate::mqtt::connect::LinkOptions;
 use crate::mqtt::consumer::Consumer;
 use crate::mqtt::inbox::Inbox;
-use crate::mqtt::link::{LinkOptions, Subscription};
+use crate::mqtt::link::Subscription;
 use crate::mqtt::outbox::Outbox;
 use crate::telemetry::Telemetry;
 use interest::Interest;
@@ -98,6 +99,8 @@ impl Live {
         if tokio::time::timeout(STOP_WITHIN, consumer).await.is_err() {
             abandon.cancel();
         }
+        // Nobody watching is a fine state to be in, whatever the connection was like.
+        self.health.ready();
         Ok(())
     }
 

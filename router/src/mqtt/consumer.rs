@@ -4,28 +4,21 @@
 //! connection is void by construction: the broker delivers again what it stood for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::SubscribeReasonCode;
 use tokio_util::sync::CancellationToken;
 
+use super::connect::LinkOptions;
 use super::inbox::Inbox;
-use super::link::{self, Arrived, Control, Link, LinkError, LinkOptions, Subscription};
+use super::link::{self, Arrived, Control, Link, LinkError, Subscription};
 use super::outbox::{Outbox, Requests};
-use crate::backoff::{Backoff, Jitter};
+use super::reconnect::Reconnect;
 use crate::health::Part;
 use crate::telemetry::ConsumerMetrics;
 
-const RETRY_FROM: Duration = Duration::from_millis(100);
-const RETRY_UP_TO: Duration = Duration::from_secs(10);
 /// Unsent bytes up to which further frames are taken from the outbox.
 const OUTPUT_LIMIT: usize = 1 << 20;
-
-/// Waiting times between connections.
-pub(crate) fn reconnect_backoff() -> Backoff {
-    Backoff::new(RETRY_FROM, RETRY_UP_TO, Jitter::from_system())
-}
 
 /// A subscription with manual acknowledgement, one client id, any number of connections.
 pub(crate) struct Consumer {
@@ -49,21 +42,21 @@ enum End {
 impl Consumer {
     /// Runs until the outbox is finished, or `abandon` is cancelled (then without farewell).
     pub(crate) async fn run(self, abandon: CancellationToken) {
-        let mut backoff = reconnect_backoff();
+        let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
         let mut generation = 0;
         while !self.outbox.is_finished() {
             generation += 1;
             let end = tokio::select! {
                 () = abandon.cancelled() => return,
-                end = self.connection(generation, &mut backoff) => end,
+                end = self.connection(generation, &mut reconnect) => end,
             };
             match end {
                 Ok(End::Finished) => return,
                 Ok(End::Restart) => {}
                 Err(error) => {
-                    self.lost(&error);
+                    self.metrics.disconnects.inc();
                     tokio::select! {
-                        () = tokio::time::sleep(backoff.failed(None)) => {}
+                        () = tokio::time::sleep(reconnect.failed(&error)) => {}
                         () = self.finished() => return,
                         () = abandon.cancelled() => return,
                     }
@@ -79,14 +72,12 @@ impl Consumer {
         }
     }
 
-    fn lost(&self, error: &LinkError) {
-        self.metrics.disconnects.inc();
-        self.health.not_ready(error.to_string());
-        tracing::warn!(client = %self.link.client_id, %error, "no connection to the broker");
-    }
-
     /// One connection from CONNECT to its end.
-    async fn connection(&self, generation: u64, backoff: &mut Backoff) -> Result<End, LinkError> {
+    async fn connection(
+        &self,
+        generation: u64,
+        reconnect: &mut Reconnect,
+    ) -> Result<End, LinkError> {
         let mut link = Link::connect(&self.link, generation).await?;
         if generation > 1 && self.link.persistent && !link.peer.session_present {
             tracing::warn!(
@@ -108,8 +99,7 @@ impl Consumer {
                     self.hand_over(&mut arrived, &link);
                     for control in arrived.controls.drain(..) {
                         if self.check(&control, packet_id)? {
-                            backoff.succeeded();
-                            self.health.ready();
+                            reconnect.succeeded();
                             tracing::info!(client = %self.link.client_id, "subscribed");
                         }
                     }
@@ -170,3 +160,7 @@ fn carry_out(requests: Requests, link: &mut Link) -> Option<End> {
     }
     requests.restart.then_some(End::Restart)
 }
+
+#[cfg(test)]
+#[path = "consumer_tests.rs"]
+mod tests;

@@ -9,45 +9,29 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::v5::{
-    Connect, ConnectProperties, ConnectReturnCode, Filter, Login, Packet, Publish,
-    RetainForwardRule, Subscribe, SubscribeProperties, SubscribeReasonCode,
+    ConnectReturnCode, Filter, Packet, Publish, RetainForwardRule, Subscribe, SubscribeProperties,
+    SubscribeReasonCode,
 };
 use rumqttc::v5::mqttbytes::{Error as CodecError, QoS};
-use thinglog_schemas::{Topics, payload::Stamp};
+use thinglog_schemas::payload::Stamp;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::connect::{LinkOptions, Peer, write_connect};
 use super::frame::{self, FrameError, Header};
 use super::names::TopicTable;
 use super::window::Window;
 use super::{Delivery, Settled};
 use crate::clock;
-use crate::config::Endpoint;
 
 /// Bytes asked of the socket at once.
 const READ: usize = 128 << 10;
 /// Largest packet accepted, bytes; more than a log payload may have, so that one which is too large
 /// arrives and is quarantined with its reason.
-const MAX_PACKET: usize = 4 << 20;
-/// Seconds without traffic after which a ping is due.
-const KEEP_ALIVE_S: u16 = 30;
+pub(super) const MAX_PACKET: usize = 4 << 20;
 /// Longest a broker may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Session expiry: "never" (section 3.1.2.11.2).
-const SESSION_FOR_EVER: u32 = u32::MAX;
-
-/// Who connects, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct LinkOptions {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) client_id: String,
-    /// Keep the session at the broker while away; else start clean and leave nothing.
-    pub(crate) persistent: bool,
-    pub(crate) window_packets: u16,
-    pub(crate) window_bytes: usize,
-    pub(crate) topics: Topics,
-}
 
 /// A subscription.
 #[derive(Clone, Debug)]
@@ -126,17 +110,6 @@ pub(crate) struct Link {
     last_read: Instant,
     last_write: Instant,
     next_packet_id: u16,
-}
-
-/// The broker's limits, from CONNACK.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer {
-    pub(crate) session_present: bool,
-    /// QoS 1 publishes it accepts unacknowledged.
-    pub(crate) receive_max: u16,
-    /// Largest packet it accepts, bytes.
-    pub(crate) max_packet: usize,
-    keep_alive: Duration,
 }
 
 impl Link {
@@ -406,59 +379,6 @@ impl Link {
         self.next_packet_id = id.checked_add(1).unwrap_or(1);
         id
     }
-}
-
-impl Default for Peer {
-    fn default() -> Peer {
-        Peer {
-            session_present: false,
-            receive_max: u16::MAX,
-            max_packet: MAX_PACKET,
-            keep_alive: Duration::from_secs(u64::from(KEEP_ALIVE_S)),
-        }
-    }
-}
-
-impl Peer {
-    fn from_connack(ack: rumqttc::v5::mqttbytes::v5::ConnAck) -> Peer {
-        let mut peer = Peer {
-            session_present: ack.session_present,
-            ..Peer::default()
-        };
-        if let Some(properties) = ack.properties {
-            if let Some(max) = properties.receive_max {
-                peer.receive_max = max.max(1);
-            }
-            if let Some(max) = properties.max_packet_size {
-                peer.max_packet = usize::try_from(max).unwrap_or(usize::MAX);
-            }
-            match properties.server_keep_alive {
-                // 0 turns the mechanism off; we still want to notice a dead peer.
-                None | Some(0) => {}
-                Some(seconds) => peer.keep_alive = Duration::from_secs(u64::from(seconds)),
-            }
-        }
-        peer
-    }
-}
-
-fn write_connect(options: &LinkOptions, output: &mut BytesMut) -> Result<(), LinkError> {
-    let mut properties = ConnectProperties::new();
-    properties.receive_maximum = Some(options.window_packets);
-    properties.max_packet_size = Some(MAX_PACKET as u32);
-    properties.session_expiry_interval = options.persistent.then_some(SESSION_FOR_EVER);
-    let connect = Connect {
-        keep_alive: KEEP_ALIVE_S,
-        client_id: options.client_id.clone(),
-        clean_start: !options.persistent,
-        properties: Some(properties),
-    };
-    let login = options.endpoint.username.as_ref().map(|username| Login {
-        username: username.clone(),
-        password: options.endpoint.password.clone().unwrap_or_default(),
-    });
-    connect.write(&None, &login, output)?;
-    Ok(())
 }
 
 /// A packet other than PUBLISH; `None` when it needs no attention.

@@ -6,7 +6,10 @@
 //! subscription alive across connections, and [`publisher`] the one that publishes at QoS 1 until
 //! acknowledged. Nothing here knows events.
 
+pub(crate) mod connect;
 pub(crate) mod consumer;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod frame;
 pub(crate) mod inbox;
 pub(crate) mod link;
@@ -14,6 +17,7 @@ pub(crate) mod names;
 pub(crate) mod outbox;
 pub(crate) mod probe;
 pub(crate) mod publisher;
+pub(crate) mod reconnect;
 pub(crate) mod window;
 
 use std::sync::Arc;

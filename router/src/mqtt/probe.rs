@@ -7,7 +7,8 @@
 use bytes::Bytes;
 
 use super::Delivery;
-use super::link::{self, Control, Link, LinkError, LinkOptions, Subscription};
+use super::connect::LinkOptions;
+use super::link::{self, Control, Link, LinkError, Subscription};
 
 /// The subscriptions of a connection, and the probe behind them.
 #[derive(Debug)]

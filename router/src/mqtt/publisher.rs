@@ -7,8 +7,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::consumer::reconnect_backoff;
-use super::link::{Arrived, Control, Link, LinkError, LinkOptions};
+use super::connect::LinkOptions;
+use super::link::{Arrived, Control, Link, LinkError};
+use super::reconnect::Reconnect;
 use crate::health::Part;
 use crate::telemetry::Telemetry;
 
@@ -85,31 +86,44 @@ pub(crate) fn new(
 impl PublisherTask {
     /// Runs until `stop`, or until every handle is gone and all is acknowledged.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut backoff = reconnect_backoff();
+        let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
         loop {
-            let Err(error) = self.connection(&stop).await else {
+            let Err(error) = self.connection(&stop, &mut reconnect).await else {
                 return;
             };
-            if self.health.is_ready() {
-                backoff.succeeded();
-            }
-            self.health.not_ready(error.to_string());
-            tracing::warn!(client = %self.link.client_id, %error, "no connection to the broker");
             tokio::select! {
-                () = tokio::time::sleep(backoff.failed(None)) => {}
+                () = tokio::time::sleep(reconnect.failed(&error)) => {}
+                () = self.nothing_left() => return,
                 () = stop.cancelled() => return,
             }
         }
     }
 
+    /// Without a connection: ends when nobody has a handle any more and nothing waits. What is handed
+    /// in meanwhile is sent on the next connection like what was unacknowledged on the last.
+    async fn nothing_left(&mut self) {
+        while self.flying.len() < IN_FLIGHT {
+            match self.queue.recv().await {
+                Some(message) => self.flying.push_back((0, message)),
+                None if self.flying.is_empty() => return,
+                None => break,
+            }
+        }
+        std::future::pending().await
+    }
+
     /// One connection; ends without an error when `stop` is, or nobody has a handle any more.
-    async fn connection(&mut self, stop: &CancellationToken) -> Result<(), LinkError> {
+    async fn connection(
+        &mut self,
+        stop: &CancellationToken,
+        reconnect: &mut Reconnect,
+    ) -> Result<(), LinkError> {
         let connected = tokio::select! {
             connected = Link::connect(&self.link, 0) => connected,
             () = stop.cancelled() => return Ok(()),
         };
         let mut link = connected?;
-        self.health.ready();
+        reconnect.succeeded();
         for (packet_id, message) in &mut self.flying {
             *packet_id = link.publish(&message.topic, message.payload.clone(), message.retain)?;
         }
@@ -173,5 +187,82 @@ impl PublisherTask {
             // Nobody waits any more: fine.
             let _ = done.send(result);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rumqttc::v5::mqttbytes::v5::{Packet, PubAck, PubAckReason};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::health::Health;
+    use crate::mqtt::fake::{FakeBroker, Peer};
+    use crate::testing::telemetry;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn message(topic: &str) -> (Message, oneshot::Receiver<Result<(), Refused>>) {
+        let (done, answer) = oneshot::channel();
+        let message = Message {
+            topic: topic.into(),
+            payload: Bytes::from_static(b"x"),
+            retain: false,
+            done: Some(done),
+        };
+        (message, answer)
+    }
+
+    async fn start() -> (FakeBroker, Publisher, tokio::task::JoinHandle<()>) {
+        let broker = FakeBroker::start().await;
+        let health = Health::new().part("publisher");
+        let (publisher, task) = new(broker.options(), telemetry(), health);
+        let running = tokio::spawn(task.run(CancellationToken::new()));
+        (broker, publisher, running)
+    }
+
+    /// The topic of the next publish, which is answered with `reason`.
+    async fn acknowledge(peer: &mut Peer, reason: PubAckReason) -> String {
+        let Packet::Publish(publish) = timeout(SOON, peer.receive()).await.unwrap() else {
+            panic!("no PUBLISH");
+        };
+        let mut ack = PubAck::new(publish.pkid, None);
+        ack.reason = reason;
+        peer.send(&[Packet::PubAck(ack)]).await;
+        String::from_utf8(publish.topic.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_not_acknowledged_is_published_again_in_order() {
+        let (broker, publisher, running) = start().await;
+        let (first, first_answer) = message("a");
+        let (second, second_answer) = message("b");
+        let (mut peer, _) = broker.accept(false).await;
+        publisher.try_publish(first).unwrap();
+        let Packet::Publish(lost) = peer.receive().await else {
+            panic!("no PUBLISH");
+        };
+        assert_eq!(&lost.topic[..], b"a");
+        drop(peer);
+        publisher.try_publish(second).unwrap();
+        let (mut peer, _) = timeout(SOON, broker.accept(false)).await.unwrap();
+        assert_eq!(acknowledge(&mut peer, PubAckReason::Success).await, "a");
+        assert_eq!(acknowledge(&mut peer, PubAckReason::Success).await, "b");
+        assert_eq!(first_answer.await.unwrap(), Ok(()));
+        assert_eq!(second_answer.await.unwrap(), Ok(()));
+        drop(publisher);
+        timeout(SOON, running).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told() {
+        let (broker, publisher, _running) = start().await;
+        let (refused, answer) = message("a");
+        publisher.try_publish(refused).unwrap();
+        let (mut peer, _) = broker.accept(false).await;
+        acknowledge(&mut peer, PubAckReason::QuotaExceeded).await;
+        assert_eq!(answer.await.unwrap(), Err(Refused::Reason(0x97)));
     }
 }

@@ -150,9 +150,13 @@ async fn sources(publisher: &Publisher, options: &Options, action: Action) -> an
     loop {
         tokio::select! {
             ended = &mut working => return ended,
-            _ = terminate.recv() => cancel.cancel(),
-            _ = interrupt.recv() => cancel.cancel(),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        if cancel.is_cancelled() {
+            anyhow::bail!("interrupted before everything was delivered");
+        }
+        cancel.cancel();
     }
 }
 

@@ -1,0 +1,59 @@
+//! Who gives way when memory is full: the least grave first, of the source that holds most of it, the
+//! oldest first; never more than needed.
+
+use super::{
+    Queue,
+    lane::{CLASSES, Lane},
+};
+
+impl Queue {
+    /// Gives up the oldest events of the least grave classes, up to `class`, until `cost` fits.
+    /// False when what remains is graver (or belongs to sources that wait).
+    pub(super) fn make_room(&mut self, cost: usize, class: usize) -> bool {
+        if self.outside + cost > self.options.memory_bytes {
+            return false;
+        }
+        for class in 0..=class.min(CLASSES - 1) {
+            while self.bytes + self.outside + cost > self.options.memory_bytes {
+                let Some(victim) = self.victim(class) else {
+                    break;
+                };
+                self.give_up_from(victim, class);
+            }
+        }
+        self.bytes + self.outside + cost <= self.options.memory_bytes
+    }
+
+    /// The impatient lane that holds most of a class. Looked for anew only now and then: a full
+    /// queue gives something up for every event.
+    fn victim(&mut self, class: usize) -> Option<usize> {
+        const KEEP: u32 = 64;
+        let has_some = |lane: &Lane| !lane.patient && lane.class_bytes(class) > 0;
+        if let Some((index, uses)) = &mut self.victims[class]
+            && *uses > 0
+            && self.lanes[*index].as_ref().is_some_and(has_some)
+        {
+            *uses -= 1;
+            return Some(*index);
+        }
+        let lanes = self.lanes.iter().enumerate();
+        let largest = lanes
+            .filter_map(|(index, lane)| Some((lane.as_ref().filter(|l| has_some(l))?, index)))
+            .max_by_key(|(lane, _)| lane.class_bytes(class))
+            .map(|(_, index)| index);
+        self.victims[class] = largest.map(|index| (index, KEEP));
+        largest
+    }
+
+    fn give_up_from(&mut self, index: usize, class: usize) {
+        let Some(lane) = self.lanes[index].as_mut() else {
+            return;
+        };
+        if let Some((cost, awaited)) = lane.give_up(class) {
+            self.bytes -= cost;
+            self.events -= 1;
+            self.counters.dropped += 1;
+            self.flush_losses += u64::from(awaited);
+        }
+    }
+}
