@@ -198,7 +198,12 @@ impl SpoolDir {
             received,
             desired: desired.clone(),
         };
-        replace(&path, &serde_json::to_vec(&kept)?, true)
+        let bytes = serde_json::to_vec(&kept)?;
+        // A retained document comes again with every connection: flash is not worn for that.
+        if fs::read(&path).is_ok_and(|now| now == bytes) {
+            return Ok(());
+        }
+        replace(&path, &bytes, true)
     }
 
     /// The offset below which everything of journal `id` is acknowledged, as far as was noted.
