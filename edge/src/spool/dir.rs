@@ -194,15 +194,16 @@ impl SpoolDir {
                 _ => Ok(()),
             };
         };
+        // A retained document comes again with every connection: flash is not worn for that, and a
+        // temporary level keeps the time of its first receipt.
+        if self.desired().is_some_and(|(kept, _)| kept == *desired) {
+            return Ok(());
+        }
         let kept = KeptDesired {
             received,
             desired: desired.clone(),
         };
         let bytes = serde_json::to_vec(&kept)?;
-        // A retained document comes again with every connection: flash is not worn for that.
-        if fs::read(&path).is_ok_and(|now| now == bytes) {
-            return Ok(());
-        }
         replace(&path, &bytes, true)
     }
 
