@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -17,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::HttpConfig;
 use crate::health::Health;
+
+/// Longest wait for requests under way when the router stops.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// The bound listener, not yet serving.
 #[derive(Debug)]
@@ -67,9 +71,16 @@ impl Http {
                 check_host,
             ))
             .with_state(self.shared);
-        axum::serve(listener, app)
-            .with_graceful_shutdown(async move { stop.cancelled().await })
-            .await
+        let orderly = stop.clone().cancelled_owned();
+        let serving = axum::serve(listener, app).with_graceful_shutdown(orderly);
+        tokio::select! {
+            served = serving.into_future() => served,
+            // A client that never finishes its request must not keep the router from stopping.
+            () = async {
+                stop.cancelled().await;
+                tokio::time::sleep(STOP_WITHIN).await;
+            } => Ok(()),
+        }
     }
 }
 
@@ -136,6 +147,28 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         is_meant(&headers, &["logs.example".into()])
+    }
+
+    #[tokio::test]
+    async fn half_a_request_does_not_hold_up_the_end() {
+        use tokio::io::AsyncWriteExt;
+
+        let config = HttpConfig {
+            address: "127.0.0.1:0".parse().unwrap(),
+            ..HttpConfig::default()
+        };
+        let http = Http::bind(&config, Registry::new(), Health::new()).unwrap();
+        let address = http.address().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(http.run(stop.clone()));
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        // A whole request and half of the next: the server has taken the connection.
+        let requests = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /he";
+        client.write_all(requests).await.unwrap();
+        client.readable().await.unwrap();
+        stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
+        ended.unwrap().unwrap().unwrap();
     }
 
     #[test]

@@ -2,15 +2,18 @@
 //! what changed.
 //!
 //! ```text
-//! file    magic 8 ("tlgrst01"), records
-//! record  length u32 LE, CRC-32 u32 LE of the body, body (MessagePack)
+//! file    magic 8 ("tlgrst02"), records
+//! record  length u32 LE, CRC-32 u32 LE of the body, CRC-32 u32 LE of these eight bytes,
+//!         body (MessagePack)
 //! ```
 //!
 //! Each record is one commit, written in one piece and synced before the next begins. So only the
-//! last one can be torn: it ends at or beyond the end of the file, or is zeros to the end (the size
-//! reached the disk, the data did not). A torn record stands for a commit that nobody was told of and
-//! is cut. A bad record with others behind it is damage: cutting there would forget commits that were
-//! acknowledged, so opening fails and says what to do.
+//! last one can be torn: it stands for a commit that nobody was told of and is cut. A bad record
+//! with the head of another anywhere behind it is damage: cutting there would forget commits that
+//! were acknowledged, so opening fails and says what to do.
+//!
+//! What opening has read is written anew before it counts: a sync that failed, or that a kill came
+//! before, leaves pages that read well and need not be on the disk.
 //!
 //! When appended records outgrow the state they describe, the log is rewritten as a snapshot: a new
 //! file, synced, renamed over the old one, the folder synced.
@@ -25,8 +28,8 @@ use serde::de::DeserializeOwned;
 
 use crate::folder::sync_folder_of;
 
-const MAGIC: &[u8; 8] = b"tlgrst01";
-const HEAD: usize = 8;
+const MAGIC: &[u8; 8] = b"tlgrst02";
+const HEAD: usize = 12;
 /// Appended bytes below which a rewrite is not worth its syncs.
 const REWRITE_FROM: u64 = 1 << 20;
 
@@ -67,7 +70,9 @@ pub(crate) fn frame<R: Serialize>(record: &R, out: &mut Vec<u8>) -> Result<(), S
     let crc = crc32fast::hash(&out[body..]);
     let length = (out.len() - body) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    out[start + 4..body].copy_from_slice(&crc.to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32fast::hash(&out[start..start + 8]);
+    out[start + 8..body].copy_from_slice(&crc.to_le_bytes());
     Ok(())
 }
 
@@ -83,42 +88,36 @@ fn scan(log: &[u8]) -> Result<Good<'_>, (usize, String)> {
                 bodies.push(body);
                 at += HEAD + body.len();
             }
-            Err(Bad::Torn) => break,
-            Err(Bad::Damaged(reason)) => return Err((at, reason)),
+            Err(reason) if has_head_behind(rest) => return Err((at, reason.to_owned())),
+            Err(_) => break,
         }
     }
     Ok((bodies, at.min(log.len())))
 }
 
-enum Bad {
-    Torn,
-    Damaged(String),
+/// Length and checksum of a record's body, if this is the head of one.
+fn head(rest: &[u8]) -> Option<(usize, u32)> {
+    let [a, b, c, d, e, f, g, h, sum @ ..] = *rest.first_chunk::<HEAD>()?;
+    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    let is_head = crc32fast::hash(&[a, b, c, d, e, f, g, h]) == u32::from_le_bytes(sum);
+    (is_head && length > 0).then(|| (length, u32::from_le_bytes([e, f, g, h])))
 }
 
-fn record(rest: &[u8]) -> Result<&[u8], Bad> {
-    let head = rest.first_chunk::<HEAD>().ok_or(Bad::Torn)?;
-    let [a, b, c, d, e, f, g, h] = *head;
-    let length = u32::from_le_bytes([a, b, c, d]) as usize;
-    let crc = u32::from_le_bytes([e, f, g, h]);
-    let behind = &rest[HEAD..];
-    if length == 0 {
-        let zeros = rest.iter().all(|byte| *byte == 0);
-        return Err(if zeros {
-            Bad::Torn
-        } else {
-            Bad::Damaged("empty record".into())
-        });
+/// The body of the record that `rest` begins with, or what is wrong with it.
+fn record(rest: &[u8]) -> Result<&[u8], &'static str> {
+    let (length, crc) = head(rest).ok_or("not the head of a record")?;
+    let body = rest[HEAD..].get(..length).ok_or("it ends early")?;
+    match crc32fast::hash(body) == crc {
+        true => Ok(body),
+        false => Err("checksum differs"),
     }
-    let body = behind.get(..length).ok_or(Bad::Torn)?;
-    if crc32fast::hash(body) == crc {
-        return Ok(body);
-    }
-    let last = behind[length..].iter().all(|byte| *byte == 0);
-    Err(if last {
-        Bad::Torn
-    } else {
-        Bad::Damaged("checksum differs".into())
-    })
+}
+
+/// Whether a record begins anywhere behind the one that `rest` begins with.
+fn has_head_behind(rest: &[u8]) -> bool {
+    rest.windows(HEAD)
+        .skip(1)
+        .any(|window| head(window).is_some())
 }
 
 impl StateLog {
@@ -150,16 +149,10 @@ impl StateLog {
         };
         let (bodies, end) = scan(&bytes).map_err(damaged)?;
         let records = decode(&bodies).map_err(|reason| damaged((end, reason)))?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(io)?;
         if end < bytes.len() {
             tracing::warn!(path = %path.display(), cut = bytes.len() - end, "a torn commit was cut");
-            file.set_len(end as u64).map_err(io)?;
-            file.sync_data().map_err(io)?;
         }
+        let file = replace(path, &bytes[..end]).map_err(io)?;
         Ok((StateLog::at(path, file, end), records))
     }
 
@@ -168,6 +161,15 @@ impl StateLog {
             path: path.to_owned(),
             file,
             length: length as u64,
+        }
+    }
+
+    /// How much of the log is appended is not known any more: all of it may be, so that a log which
+    /// grew in many short lives is rewritten too.
+    pub(crate) fn growth(&self) -> Growth {
+        Growth {
+            appended: self.length,
+            base: 0,
         }
     }
 
@@ -212,7 +214,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<File> {
 }
 
 /// Decides between appending and rewriting.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Growth {
     appended: u64,
     base: u64,
@@ -277,17 +279,45 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_byte_with_commits_behind_it_refuses_to_open() {
+    fn a_flipped_bit_with_commits_behind_it_refuses_to_open() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        let mut bytes = filled(&path, 0..3);
-        bytes[MAGIC.len() + HEAD] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        let error = StateLog::open::<u64>(&path).unwrap_err();
-        assert!(
-            matches!(error, StateError::Damaged { at: 8, .. }),
-            "{error}"
-        );
+        let bytes = filled(&path, 0..3);
+        let record = (bytes.len() - MAGIC.len()) / 3;
+        for bit in 0..record * 8 {
+            let mut bytes = bytes.clone();
+            bytes[MAGIC.len() + bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            let error = StateLog::open::<u64>(&path).unwrap_err();
+            assert!(
+                matches!(error, StateError::Damaged { at: 8, .. }),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_written_anew() {
+        use std::os::unix::fs::MetadataExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        filled(&path, 0..3);
+        let before = std::fs::metadata(&path).unwrap().ino();
+        assert_eq!(read(&path).len(), 3);
+        assert_ne!(std::fs::metadata(&path).unwrap().ino(), before);
+    }
+
+    #[test]
+    fn what_earlier_lives_appended_counts_for_the_rewrite() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (mut log, _) = StateLog::open::<Vec<u8>>(&path).unwrap();
+        let mut framed = Vec::new();
+        frame(&vec![200u8; REWRITE_FROM as usize / 2], &mut framed).unwrap();
+        log.append(&framed).unwrap();
+        let (log, _) = StateLog::open::<Vec<u8>>(&path).unwrap();
+        assert!(log.growth().wants_rewrite());
     }
 
     #[test]
@@ -322,7 +352,7 @@ mod tests {
             let whole = read(&path);
             let expected: Vec<u64> = (0..whole.len() as u64).map(|n| n + 1_000_000).collect();
             prop_assert_eq!(&whole, &expected);
-            prop_assert!(10 - whole.len() <= cut.div_ceil(13));
+            prop_assert!(10 - whole.len() <= cut.div_ceil(17));
             // What was cut stays cut, and the log takes records again.
             filled(&path, whole.len() as u64..10);
             prop_assert_eq!(read(&path).len(), 10);

@@ -164,7 +164,7 @@ fn to_file(what: &str, deliveries: &[Delivery]) {
     let config = FileConfig::default();
     let file = FileDestination::open(folder.path(), config, None, bytes, deleted).unwrap();
     let (mut log, _) = StateLog::open::<u64>(&folder.path().join("state")).unwrap();
-    let mut stage = Deliver::new(judge(Table::default()).0, file, books.clone());
+    let mut stage = Deliver::new(judge(Table::default()).0, file, books.clone(), log.growth());
     let begun = Instant::now();
     let mut syncing = Duration::ZERO;
     let mut committed = 0;

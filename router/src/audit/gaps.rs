@@ -23,6 +23,9 @@ const IDLE_S: u64 = 7 * 24 * 3600;
 /// Most holes of a lane; beyond it the lowest are forgotten undeclared, and counted.
 const HOLES: usize = 1024;
 
+/// Wait before a gap that the broker would not take is offered again, seconds.
+const RETRY_S: u64 = 5;
+
 /// One source of one device in one spool lifetime.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneKey {
@@ -132,10 +135,11 @@ impl Gaps {
             dirty: false,
         });
         lane.used = now;
-        let before = lane.holes.len();
+        let beginning = lane.next;
         lane.observe(batch, decoded, now);
         self.forgotten += lane.forget_surplus();
-        if lane.holes.len() > before {
+        // Holes ascend, and only a new one lies beyond what the lane had reached.
+        if lane.holes.last().is_some_and(|hole| hole.from >= beginning) {
             self.waiting.push_back((now, key.clone()));
         }
         if !std::mem::replace(&mut lane.dirty, true) {
@@ -143,7 +147,7 @@ impl Gaps {
         }
     }
 
-    /// Gaps whose grace is over at `now`, at most `limit`; each is handed out once until
+    /// Gaps whose grace is over at `now`, at most `limit` of them; each is handed out once until
     /// [`Gaps::failed`].
     pub(crate) fn due(&mut self, now: u64, limit: usize) -> Vec<Gap> {
         let mut gaps = Vec::new();
@@ -159,6 +163,10 @@ impl Gaps {
             };
             let open = |hole: &&mut Hole| !hole.declared && hole.since <= since;
             for hole in lane.holes.iter_mut().filter(open) {
+                if gaps.len() == limit {
+                    self.waiting.push_front((since, key));
+                    return gaps;
+                }
                 hole.declared = true;
                 gaps.push(Gap {
                     lane: key.clone(),
@@ -188,8 +196,8 @@ impl Gaps {
         }
     }
 
-    /// The gap could not be declared: it is due again at once.
-    pub(crate) fn failed(&mut self, gap: &Gap) {
+    /// The gap could not be declared: it is due again after [`RETRY_S`].
+    pub(crate) fn failed(&mut self, gap: &Gap, now: u64) {
         let Some(lane) = self.lanes.get_mut(&gap.lane) else {
             return;
         };
@@ -201,7 +209,10 @@ impl Gaps {
             }
         }
         if let Some(since) = since {
-            self.waiting.push_front((since, gap.lane.clone()));
+            let retry = now.saturating_add(RETRY_S).saturating_sub(self.grace_s);
+            let since = since.max(retry);
+            let at = self.waiting.partition_point(|(other, _)| *other <= since);
+            self.waiting.insert(at, (since, gap.lane.clone()));
         }
     }
 

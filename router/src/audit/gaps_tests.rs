@@ -131,8 +131,41 @@ fn a_gap_that_could_not_be_declared_is_due_again() {
     observe(&mut gaps, &batch(&[0], &[]), 10);
     observe(&mut gaps, &batch(&[5], &[]), 10);
     let gap = gaps.due(100, 1).remove(0);
-    gaps.failed(&gap);
-    assert_eq!(due(&mut gaps, 100), [(1, 4)]);
+    gaps.failed(&gap, 100);
+    assert_eq!(due(&mut gaps, 100), [], "not at once");
+    assert_eq!(gaps.next_due(), Some(100 + RETRY_S));
+    assert_eq!(due(&mut gaps, 100 + RETRY_S), [(1, 4)]);
+}
+
+#[test]
+fn a_lane_with_many_holes_declares_no_more_at_once_than_asked_for_and_all_in_the_end() {
+    let mut gaps = Gaps::new(GRACE);
+    observe(&mut gaps, &batch(&[0, 2, 4, 6, 8], &[]), 10);
+    let first = gaps.due(100, 3);
+    assert_eq!(first.len(), 3);
+    assert_eq!(due(&mut gaps, 100), [(7, 7)]);
+}
+
+#[test]
+fn a_hole_that_opens_as_another_closes_is_declared() {
+    let mut gaps = Gaps::new(GRACE);
+    observe(&mut gaps, &batch(&[0], &[]), 10);
+    observe(&mut gaps, &batch(&[2], &[]), 10);
+    observe(&mut gaps, &batch(&[1, 5], &[]), 20);
+    assert_eq!(due(&mut gaps, 100), [(3, 4)]);
+}
+
+#[test]
+fn the_newest_hole_of_a_lane_that_is_full_of_holes_is_declared() {
+    let mut gaps = Gaps::new(GRACE);
+    for n in 0..=HOLES as u64 {
+        observe(&mut gaps, &batch(&[n * 2], &[]), 10);
+    }
+    let declared = gaps.due(100, HOLES);
+    assert_eq!(declared.len(), HOLES);
+    let next = (HOLES as u64 + 1) * 2;
+    observe(&mut gaps, &batch(&[next], &[]), 200);
+    assert_eq!(due(&mut gaps, 300), [(next - 1, next - 1)]);
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Open for AuditOpener {
             quarantine,
             noted: HashSet::new(),
             reports: Vec::new(),
-            growth: Growth::default(),
+            growth: log.growth(),
             tally: Tally::default(),
             forget_at: clock::now_s() + FORGET_EVERY_S,
             last_kept: None,
@@ -189,8 +189,8 @@ impl Audit {
             let (done, answer) = oneshot::channel();
             let message = gap_message(&self.topics, &gap, done);
             if self.publisher.try_publish(message).is_err() {
-                self.gaps.failed(&gap);
-                return;
+                self.gaps.failed(&gap, now);
+                continue;
             }
             self.books.take(0, 1);
             self.reports.push(Report { gap, answer });
@@ -198,7 +198,7 @@ impl Audit {
     }
 
     /// Takes answers to gap events; says whether a hole was closed.
-    fn answers(&mut self) -> bool {
+    fn answers(&mut self, now: u64) -> bool {
         let mut changed = false;
         let mut waiting = Vec::new();
         for mut report in std::mem::take(&mut self.reports) {
@@ -210,7 +210,7 @@ impl Audit {
                 }
                 Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => {
                     self.tally.rejected += 1;
-                    self.gaps.failed(&report.gap);
+                    self.gaps.failed(&report.gap, now);
                 }
             }
         }
@@ -349,7 +349,7 @@ impl Stage for Audit {
 
     fn tick(&mut self, now: Instant) -> Tick {
         let now_s = clock::now_s();
-        let changed = self.answers();
+        let changed = self.answers(now_s);
         self.declare(now_s);
         let forgotten = self.gaps.take_forgotten();
         if forgotten > 0 {
@@ -366,5 +366,50 @@ impl Stage for Audit {
             Some(now + LOOK_EVERY)
         };
         Tick { again, changed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Health;
+    use crate::mqtt::fake::FakeBroker;
+    use crate::mqtt::publisher;
+    use crate::testing::{batch, cache, delivery, telemetry};
+
+    #[tokio::test]
+    async fn gaps_the_publisher_has_no_room_for_are_declared_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let telemetry = telemetry();
+        let options = FakeBroker::start().await.options();
+        let health = Health::new().part("publisher");
+        let (publisher, _task) = publisher::new(options, telemetry.clone(), health);
+        let message = || Message {
+            topic: "a".into(),
+            payload: Bytes::new(),
+            retain: false,
+            done: None,
+        };
+        while publisher.try_publish(message()).is_ok() {}
+        let opener = AuditOpener {
+            folder: Folder::lock(&folder.path().join("audit")).unwrap(),
+            quarantine: folder.path().join("quarantine"),
+            config: AuditConfig {
+                gap_grace_s: 0,
+                ..AuditConfig::default()
+            },
+            topics: Topics::default(),
+            levels: Levels::new().0,
+            shared: cache(1),
+            publisher,
+            books: telemetry.books("audit"),
+            telemetry,
+        };
+        let (mut audit, _log) = opener.open().unwrap();
+        let now = clock::now_s();
+        audit.take(&delivery(batch(&[0, 2, 4, 6], &[]), None), now);
+        audit.tick(Instant::now());
+        assert_eq!(audit.gaps.due(now, 10), [], "not at once");
+        assert_eq!(audit.gaps.due(now + 3600, 10).len(), 3);
     }
 }

@@ -4,7 +4,7 @@
 //! Plain events behind a broker that numbers nothing have no key at all: they are delivered at least
 //! once.
 //!
-//! Bounds: 64 ranges and 7 idle days a lane, a million lanes, 65,536 ranges a journal and 16 journals.
+//! Bounds: 64 ranges and 7 idle days a lane, 1024 ranges for its gaps, a million lanes, 65,536 ranges a journal and 16 journals.
 //! What goes over a bound is the longest idle; an event of a forgotten lane that is sent again is
 //! then delivered again.
 
@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::seen::{Novelty, Seen};
 
 const LANE_RANGES: usize = 64;
+/// Gaps of a lane are declared in any order, up to as many as it may have holes.
+const GAP_RANGES: usize = 1024;
 const JOURNAL_RANGES: usize = 65_536;
 const JOURNALS: usize = 16;
 /// Most lanes kept.
@@ -212,7 +214,8 @@ impl Table {
 fn range_cap(key: &Key) -> usize {
     match key {
         Key::Journal(_) => JOURNAL_RANGES,
-        Key::Lane(..) | Key::Gaps(..) => LANE_RANGES,
+        Key::Lane(..) => LANE_RANGES,
+        Key::Gaps(..) => GAP_RANGES,
     }
 }
 

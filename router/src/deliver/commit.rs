@@ -2,6 +2,7 @@
 //! to the broker. One job at a time, in order; after a failure none is carried out any more.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -128,11 +129,27 @@ impl Committer {
     }
 }
 
+/// Whatever becomes of the worker: nobody may open the files again while a commit writes to them.
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 fn run(mut parts: Parts, queue: &Receiver<Job>, shared: &Shared) {
     for job in queue {
         let begun = Instant::now();
         let failed = shared.progress.lock().failed.is_some();
-        let result = if failed { Ok(()) } else { parts.commit(job) };
+        let result = if failed {
+            Ok(())
+        } else {
+            // A panic has to end the part like an error: whoever waits must hear of it.
+            catch_unwind(AssertUnwindSafe(|| parts.commit(job)))
+                .unwrap_or_else(|_| Err(io::Error::other("the committing thread panicked")))
+        };
         let mut progress = shared.progress.lock();
         progress.open -= 1;
         progress.took = Some(begun.elapsed());
@@ -161,5 +178,63 @@ impl Parts {
             self.outbox.settle(settled);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::testing::telemetry;
+
+    fn start() -> (Committer, Arc<Outbox>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, _) = StateLog::open::<u64>(&folder.path().join("state")).unwrap();
+        let outbox = Arc::new(Outbox::default());
+        let parts = Parts {
+            log,
+            inbox: Arc::new(Inbox::default()),
+            outbox: Arc::clone(&outbox),
+            books: telemetry().books("test"),
+        };
+        (Committer::start("test", parts).unwrap(), outbox, folder)
+    }
+
+    fn job(sync: impl FnOnce() -> io::Result<()> + Send + 'static) -> Job {
+        Job {
+            sync: Some(Box::new(sync)),
+            state: Write::Nothing,
+            settled: Some(Settled {
+                generation: 1,
+                number: 0,
+            }),
+            tally: Tally::default(),
+        }
+    }
+
+    #[test]
+    fn a_dropped_committer_has_ended_its_commit() {
+        let (committer, outbox, _folder) = start();
+        let (begun, has_begun) = sync_channel(1);
+        let (go_on, gate) = sync_channel(1);
+        committer.submit(job(move || {
+            begun.send(()).unwrap();
+            gate.recv().map_err(io::Error::other)
+        }));
+        has_begun.recv().unwrap();
+        let dropping = std::thread::spawn(move || drop(committer));
+        go_on.send(()).unwrap();
+        dropping.join().unwrap();
+        assert!(outbox.take(false).settled.is_some());
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_and_acknowledges_nothing() {
+        let (committer, outbox, _folder) = start();
+        committer.submit(job(|| panic!("on purpose")));
+        committer.wait_idle();
+        assert!(committer.failure().is_some());
+        assert!(outbox.take(false).settled.is_none());
     }
 }

@@ -106,13 +106,13 @@ pub(crate) struct Deliver<D> {
 }
 
 impl<D: Destination> Deliver<D> {
-    pub(crate) fn new(judge: Judge, destination: D, books: Books) -> Deliver<D> {
+    pub(crate) fn new(judge: Judge, destination: D, books: Books, growth: Growth) -> Deliver<D> {
         Deliver {
             judge,
             destination,
             batch: Batch::default(),
             books,
-            growth: Growth::default(),
+            growth,
             tally: Tally::default(),
             position: None,
             forget_at: clock::now_s() + FORGET_EVERY_S,

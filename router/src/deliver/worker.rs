@@ -195,6 +195,23 @@ impl<S: Stage> Worker<S> {
     }
 
     fn commit(&mut self, now: Instant) -> Result<(), Exit> {
+        if !self.hand_in(now)? {
+            return Ok(());
+        }
+        self.committer.wait_idle();
+        if let Some(reason) = self.committer.failure() {
+            return Err(Exit::Broken(reason));
+        }
+        self.stage
+            .committed()
+            .map_err(|error| Exit::Broken(error.to_string()))?;
+        // Where the data goes on is recorded at once: until then only the files themselves tell, and
+        // somebody may take away one that is complete.
+        self.hand_in(now).map(drop)
+    }
+
+    /// Hands a commit to its thread; says whether it is a barrier.
+    fn hand_in(&mut self, now: Instant) -> Result<bool, Exit> {
         let closing = self
             .stage
             .commit()
@@ -206,16 +223,7 @@ impl<S: Stage> Worker<S> {
             settled: self.state.pushed,
             tally: closing.tally,
         });
-        if closing.barrier {
-            self.committer.wait_idle();
-            if let Some(reason) = self.committer.failure() {
-                return Err(Exit::Broken(reason));
-            }
-            self.stage
-                .committed()
-                .map_err(|error| Exit::Broken(error.to_string()))?;
-        }
-        Ok(())
+        Ok(closing.barrier)
     }
 
     /// Commits what was pushed.

@@ -24,6 +24,10 @@ struct Shared {
     pushes: usize,
     commits: usize,
     sync_fails: bool,
+    /// The next commit is a barrier.
+    barrier: bool,
+    /// Commits before each barrier was passed.
+    passed: Vec<usize>,
 }
 
 impl Stage for Script {
@@ -54,11 +58,14 @@ impl Stage for Script {
             sync: Some(Box::new(sync)),
             state: Write::Nothing,
             tally: Tally::default(),
-            barrier: false,
+            barrier: std::mem::take(&mut shared.barrier),
         })
     }
 
     fn committed(&mut self) -> std::io::Result<()> {
+        let mut shared = self.shared.lock();
+        let commits = shared.commits;
+        shared.passed.push(commits);
         Ok(())
     }
 }
@@ -168,6 +175,19 @@ fn stopping_while_a_chunk_waits_for_its_retry_commits_nothing_of_it() {
     assert_eq!(bench.thread.join().unwrap(), Exit::Stopped);
     assert_eq!(bench.script.shared.lock().commits, 0);
     assert_eq!(bench.outbox.take(false).settled, None);
+}
+
+#[test]
+fn what_follows_a_barrier_is_recorded_at_once() {
+    let script = Script::default();
+    script.shared.lock().barrier = true;
+    let bench = start(script);
+    bench.send(&[0]);
+    bench.settled();
+    bench.inbox.close();
+    assert_eq!(bench.thread.join().unwrap(), Exit::Stopped);
+    let shared = bench.script.shared.lock();
+    assert_eq!((&shared.passed[..], shared.commits), (&[1][..], 2));
 }
 
 #[test]

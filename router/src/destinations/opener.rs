@@ -87,7 +87,8 @@ impl Open for DestinationOpener {
         }
         let reader = Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Front));
         let judge = Judge::new(reader, LevelCache::new(Arc::clone(&self.levels)), table);
-        Ok((Deliver::new(judge, destination, self.books.clone()), log))
+        let stage = Deliver::new(judge, destination, self.books.clone(), log.growth());
+        Ok((stage, log))
     }
 }
 

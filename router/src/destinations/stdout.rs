@@ -4,7 +4,7 @@
 //! move the cursor, change colours or forge another line (C0, DEL, C1, and the Unicode characters that
 //! turn the direction of text).
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use thinglog_schemas::{Event, Level, json};
 
@@ -17,7 +17,9 @@ pub(crate) struct Stdout<W> {
     out: W,
     format: LineFormat,
     colour: bool,
+    /// Lines of the batch in hand, and how many bytes of them are out.
     buffer: Vec<u8>,
+    written: usize,
 }
 
 impl Stdout<io::Stdout> {
@@ -37,7 +39,21 @@ impl<W: Write> Stdout<W> {
             format,
             colour,
             buffer: Vec::new(),
+            written: 0,
         }
+    }
+
+    /// Writes what is left of the buffer.
+    fn write(&mut self) -> io::Result<()> {
+        while let Some(rest) = self.buffer.get(self.written..).filter(|it| !it.is_empty()) {
+            match self.out.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.out.flush()
     }
 
     fn format(&mut self, event: &Event) {
@@ -51,21 +67,29 @@ impl<W: Write> Stdout<W> {
 
 impl<W: Write + Send + 'static> Destination for Stdout<W> {
     fn deliver(&mut self, batch: &Batch) -> Outcome {
-        self.buffer.clear();
-        for event in batch.events() {
-            self.format(event);
+        // A buffer that is not empty is this batch's, offered again.
+        if self.buffer.is_empty() {
+            for event in batch.events() {
+                self.format(event);
+            }
         }
-        let written = self
-            .out
-            .write_all(&self.buffer)
-            .and_then(|()| self.out.flush());
-        match written {
+        let outcome = match self.write() {
             Ok(()) => Outcome::Delivered,
-            // Whoever read is gone and does not come back.
-            Err(error) => Outcome::Rejected {
-                reason: format!("standard output: {error}"),
-            },
-        }
+            Err(error) => {
+                let reason = format!("standard output: {error}");
+                match error.kind() {
+                    // Whoever read is gone and does not come back.
+                    ErrorKind::BrokenPipe => Outcome::Rejected { reason },
+                    _ => {
+                        let after = None;
+                        return Outcome::Retry { after, reason };
+                    }
+                }
+            }
+        };
+        self.buffer.clear();
+        self.written = 0;
+        outcome
     }
 
     fn commit(&mut self) -> Promise {
@@ -187,6 +211,64 @@ mod tests {
             "{text}"
         );
         assert!(line("x", true).contains("\x1b[33mWARN\x1b[0m"));
+    }
+
+    /// Takes a few bytes, then fails once.
+    struct Full {
+        failure: Option<ErrorKind>,
+        out: Vec<u8>,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.out.len() >= 3
+                && let Some(kind) = self.failure.take()
+            {
+                return Err(kind.into());
+            }
+            let some = bytes.len().min(3);
+            self.out.extend_from_slice(&bytes[..some]);
+            Ok(some)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn one(message: &str) -> Batch {
+        let decoded = Decoded {
+            events: vec![event(message)],
+            lane: None,
+        };
+        let mut batch = Batch::default();
+        batch.push(Arc::new(decoded), Keep::All, 0);
+        batch
+    }
+
+    #[test]
+    fn a_full_disk_behind_it_neither_loses_nor_repeats() {
+        let full = Full {
+            failure: Some(ErrorKind::StorageFull),
+            out: Vec::new(),
+        };
+        let mut stdout = Stdout::new(full, LineFormat::Text, false);
+        let batch = one("hello");
+        assert!(matches!(stdout.deliver(&batch), Outcome::Retry { .. }));
+        assert_eq!(stdout.deliver(&batch), Outcome::Delivered);
+        let expected = format!("{}\n", line("hello", false));
+        assert_eq!(String::from_utf8(stdout.out.out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_not_waited_for() {
+        let gone = Full {
+            failure: Some(ErrorKind::BrokenPipe),
+            out: Vec::new(),
+        };
+        let mut stdout = Stdout::new(gone, LineFormat::Text, false);
+        let batch = one("hello");
+        assert!(matches!(stdout.deliver(&batch), Outcome::Rejected { .. }));
     }
 
     #[test]

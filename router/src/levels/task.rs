@@ -56,13 +56,9 @@ impl LevelsTask {
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
-        loop {
-            let Err(error) = self.connection(&stop, &mut reconnect).await else {
+        while let Err(error) = self.connection(&stop, &mut reconnect).await {
+            if !reconnect.wait(&error, &stop).await {
                 return;
-            };
-            tokio::select! {
-                () = tokio::time::sleep(reconnect.failed(&error)) => {}
-                () = stop.cancelled() => return,
             }
         }
     }
@@ -197,7 +193,15 @@ impl LevelsTask {
     fn look(&mut self) {
         let now = clock::now_ns();
         let looked = std::mem::replace(&mut self.looked, now);
-        self.documents.recheck();
+        self.documents.recheck(now);
+        let contested = self.documents.take_contested();
+        if contested > 0 {
+            tracing::warn!(
+                documents = contested,
+                "desired documents are written again and again: another router goes by other \
+                 configuration, or the broker refuses them"
+            );
+        }
         let documents = &mut self.documents;
         self.levels.change(|fleet| {
             fleet.forget_ended(now);

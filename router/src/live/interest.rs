@@ -81,13 +81,9 @@ impl InterestTask {
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
-        loop {
-            let Err(error) = self.follow(&stop, &mut reconnect).await else {
+        while let Err(error) = self.follow(&stop, &mut reconnect).await {
+            if !reconnect.wait(&error, &stop).await {
                 return;
-            };
-            tokio::select! {
-                () = tokio::time::sleep(reconnect.failed(&error)) => {}
-                () = stop.cancelled() => return,
             }
         }
     }

@@ -56,9 +56,8 @@ impl Consumer {
                 Err(error) => {
                     self.metrics.disconnects.inc();
                     tokio::select! {
-                        () = tokio::time::sleep(reconnect.failed(&error)) => {}
+                        again = reconnect.wait(&error, &abandon) => if !again { return },
                         () = self.finished() => return,
-                        () = abandon.cancelled() => return,
                     }
                 }
             }

@@ -45,7 +45,7 @@ impl FakeBroker {
 
     /// Takes a connection and answers its CONNECT.
     pub(crate) async fn accept(&self, session_present: bool) -> (Peer, Connect) {
-        self.accept_with(session_present, None).await
+        self.answer_connect(session_present, None).await
     }
 
     /// The same with a keep alive of the broker's own, seconds.
@@ -53,6 +53,29 @@ impl FakeBroker {
         &self,
         session_present: bool,
         keep_alive: Option<u16>,
+    ) -> (Peer, Connect) {
+        let properties = keep_alive.map(|seconds| {
+            let mut properties = no_properties();
+            properties.server_keep_alive = Some(seconds);
+            properties
+        });
+        self.answer_connect(session_present, properties).await
+    }
+
+    /// Takes a connection without a session and tells it limits.
+    pub(crate) async fn accept_limiting(
+        &self,
+        limit: impl FnOnce(&mut ConnAckProperties),
+    ) -> (Peer, Connect) {
+        let mut properties = no_properties();
+        limit(&mut properties);
+        self.answer_connect(false, Some(properties)).await
+    }
+
+    async fn answer_connect(
+        &self,
+        session_present: bool,
+        properties: Option<ConnAckProperties>,
     ) -> (Peer, Connect) {
         let (stream, _) = self.listener.accept().await.unwrap();
         let mut peer = Peer {
@@ -65,7 +88,7 @@ impl FakeBroker {
         let ack = ConnAck {
             session_present,
             code: ConnectReturnCode::Success,
-            properties: keep_alive.map(with_keep_alive),
+            properties,
         };
         peer.send(&[Packet::ConnAck(ack)]).await;
         (peer, connect)
@@ -81,6 +104,11 @@ impl Peer {
             let read = self.stream.read_buf(&mut self.input).await.unwrap();
             assert!(read > 0, "the router closed the connection");
         }
+    }
+
+    /// Whether anything has come behind the packet received last.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.input.is_empty()
     }
 
     /// The next SUBSCRIBE, granted at QoS 1.
@@ -124,7 +152,7 @@ impl Peer {
     }
 }
 
-fn with_keep_alive(seconds: u16) -> ConnAckProperties {
+fn no_properties() -> ConnAckProperties {
     ConnAckProperties {
         session_expiry_interval: None,
         receive_max: None,
@@ -138,7 +166,7 @@ fn with_keep_alive(seconds: u16) -> ConnAckProperties {
         wildcard_subscription_available: None,
         subscription_identifiers_available: None,
         shared_subscription_available: None,
-        server_keep_alive: Some(seconds),
+        server_keep_alive: None,
         response_information: None,
         server_reference: None,
         authentication_method: None,

@@ -61,6 +61,11 @@ pub(crate) enum LinkError {
     Closed,
     #[error("the broker closed the connection with reason 0x{0:02x}")]
     Disconnected(u8),
+    #[error(
+        "another client took over the session: another router with the same destination uses this \
+         broker; stop it, or name one of the destinations differently"
+    )]
+    TakenOver,
     #[error("the broker is silent for {0} s")]
     Silent(u64),
     #[error("{0}")]
@@ -388,9 +393,12 @@ fn control(bytes: &Bytes, header: Header) -> Result<Option<Control>, LinkError> 
     const SUBACK: u8 = 9;
     const PINGRESP: u8 = 13;
     const DISCONNECT: u8 = 14;
+    /// Section 3.14.2.1.
+    const SESSION_TAKEN_OVER: u8 = 0x8E;
     let body = &bytes[header.length..];
     match header.kind {
         PINGRESP => Ok(None),
+        DISCONNECT if body.first() == Some(&SESSION_TAKEN_OVER) => Err(LinkError::TakenOver),
         DISCONNECT => Err(LinkError::Disconnected(body.first().copied().unwrap_or(0))),
         PUBACK => {
             let Some((id, rest)) = body.split_first_chunk::<2>() else {

@@ -60,7 +60,9 @@ impl Publisher {
 pub(crate) struct PublisherTask {
     link: LinkOptions,
     queue: mpsc::Receiver<Message>,
-    /// Sent and unacknowledged, oldest first; sent again on a new connection.
+    /// Taken off the queue, oldest first, and to be sent before what is in it.
+    waiting: VecDeque<Message>,
+    /// Sent on this connection and unacknowledged, oldest first.
     flying: VecDeque<(u16, Message)>,
     telemetry: Telemetry,
     health: Part,
@@ -76,6 +78,7 @@ pub(crate) fn new(
     let task = PublisherTask {
         link,
         queue,
+        waiting: VecDeque::new(),
         flying: VecDeque::new(),
         telemetry,
         health,
@@ -87,25 +90,30 @@ impl PublisherTask {
     /// Runs until `stop`, or until every handle is gone and all is acknowledged.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut reconnect = Reconnect::new(&self.link.client_id, self.health.clone());
-        loop {
-            let Err(error) = self.connection(&stop, &mut reconnect).await else {
-                return;
-            };
+        while let Err(error) = self.connection(&stop, &mut reconnect).await {
+            self.unsend();
             tokio::select! {
-                () = tokio::time::sleep(reconnect.failed(&error)) => {}
+                again = reconnect.wait(&error, &stop) => if !again { return },
                 () = self.nothing_left() => return,
-                () = stop.cancelled() => return,
             }
+        }
+    }
+
+    /// The connection is gone: what it left unacknowledged waits for the next. Not all of it may go
+    /// out at once there, because another broker, or the same one configured anew, may take less.
+    fn unsend(&mut self) {
+        while let Some((_, message)) = self.flying.pop_back() {
+            self.waiting.push_front(message);
         }
     }
 
     /// Without a connection: ends when nobody has a handle any more and nothing waits. What is handed
     /// in meanwhile is sent on the next connection like what was unacknowledged on the last.
     async fn nothing_left(&mut self) {
-        while self.flying.len() < IN_FLIGHT {
+        while self.waiting.len() < IN_FLIGHT {
             match self.queue.recv().await {
-                Some(message) => self.flying.push_back((0, message)),
-                None if self.flying.is_empty() => return,
+                Some(message) => self.waiting.push_back(message),
+                None if self.waiting.is_empty() => return,
                 None => break,
             }
         }
@@ -124,13 +132,16 @@ impl PublisherTask {
         };
         let mut link = connected?;
         reconnect.succeeded();
-        for (packet_id, message) in &mut self.flying {
-            *packet_id = link.publish(&message.topic, message.payload.clone(), message.retain)?;
-        }
         let mut arrived = Arrived::default();
         let mut open = true;
-        while open || !self.flying.is_empty() {
-            let room = self.flying.len() < IN_FLIGHT.min(usize::from(link.peer.receive_max));
+        let most = IN_FLIGHT.min(usize::from(link.peer.receive_max));
+        while open || !self.flying.is_empty() || !self.waiting.is_empty() {
+            while self.flying.len() < most
+                && let Some(message) = self.waiting.pop_front()
+            {
+                self.send(&mut link, message)?;
+            }
+            let room = self.flying.len() < most;
             tokio::select! {
                 () = stop.cancelled() => break,
                 message = self.queue.recv(), if open && room => match message {
@@ -194,7 +205,7 @@ impl PublisherTask {
 mod tests {
     use std::time::Duration;
 
-    use rumqttc::v5::mqttbytes::v5::{Packet, PubAck, PubAckReason};
+    use rumqttc::v5::mqttbytes::v5::{ConnAckProperties, Packet, PubAck, PubAckReason};
     use tokio::time::timeout;
 
     use super::*;
@@ -254,6 +265,44 @@ mod tests {
         assert_eq!(second_answer.await.unwrap(), Ok(()));
         drop(publisher);
         timeout(SOON, running).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_waited_for_the_connection_keeps_within_the_brokers_limits() {
+        let (broker, publisher, _running) = start().await;
+        let mut answers = Vec::new();
+        let (mut large, refused) = message("large");
+        large.payload = Bytes::from(vec![0; 1000]);
+        publisher.try_publish(large).unwrap();
+        for topic in ["a", "b", "c"] {
+            let (message, answer) = message(topic);
+            publisher.try_publish(message).unwrap();
+            answers.push(answer);
+        }
+        // Everything has been taken off the queue when this connection ends.
+        let (mut peer, _) = broker.accept(false).await;
+        for _ in 0..4 {
+            peer.receive().await;
+        }
+        drop(peer);
+        let limits = |properties: &mut ConnAckProperties| {
+            properties.receive_max = Some(1);
+            properties.max_packet_size = Some(500);
+        };
+        let (mut peer, _) = timeout(SOON, broker.accept_limiting(limits)).await.unwrap();
+        for topic in ["a", "b", "c"] {
+            let Packet::Publish(publish) = timeout(SOON, peer.receive()).await.unwrap() else {
+                panic!("no PUBLISH");
+            };
+            assert_eq!(&publish.topic[..], topic.as_bytes());
+            assert!(!peer.has_more(), "more than one at a time");
+            peer.send(&[Packet::PubAck(PubAck::new(publish.pkid, None))])
+                .await;
+        }
+        for answer in answers {
+            assert_eq!(timeout(SOON, answer).await.unwrap().unwrap(), Ok(()));
+        }
+        assert!(matches!(refused.await.unwrap(), Err(Refused::TooLarge(_))));
     }
 
     #[tokio::test]
