@@ -41,10 +41,10 @@ fn plain_clients_reach_the_file_and_the_live_topics() {
     });
     for version in VERSIONS {
         let topic = "thinglog/logs/lamp-7/app";
-        let plain = format!("hello in plain {version}");
-        mosquitto::publish(site.mqtt, topic, plain.as_bytes(), &["-V", version]);
         let json = format!(r#"{{"level":"warn","message":"hot in {version}","celsius":91.5}}"#);
         mosquitto::publish(site.mqtt, topic, json.as_bytes(), &["-V", version]);
+        let plain = format!("hello in plain {version}");
+        mosquitto::publish(site.mqtt, topic, plain.as_bytes(), &["-V", version]);
 
         let event = site.event(&plain);
         assert_eq!(event["device"], "lamp-7");
@@ -133,6 +133,12 @@ fn only_errors_pass(site: &Site, edge: &mut impl Write, round: &str) {
     writeln!(edge, "e {round}: loud").unwrap();
     let loud = site.event(&format!("{round}: loud"));
     assert_eq!(loud["level"], "ERROR");
+    // Deliveries come in the order of the log: behind this one there is nothing more of the agent's.
+    let end = "thinglog/logs/lamp-7/end";
+    mosquitto::publish(site.mqtt, end, b"end", &[]);
+    wait::until("the watch to have caught up", || {
+        watch.lines().iter().any(|topic| topic == end).then_some(())
+    });
     let sent = watch
         .lines()
         .into_iter()

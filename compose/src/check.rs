@@ -19,9 +19,7 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
     if let Some(http) = &config.router.http {
         say("HTTP", &format_args!("http://{}", http.address));
     }
-    if loaded.router_broker_given {
-        say("router from", &config.router.broker.address);
-    }
+    say("router from", &loaded.broker_address());
     say(
         "data",
         &format_args!(

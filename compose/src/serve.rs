@@ -1,11 +1,6 @@
 //! `up`, `broker` and `router`: puts the parts together and runs them.
 
-use std::{
-    io::IsTerminal,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode};
 
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
@@ -16,7 +11,7 @@ use tracing::{error, info, warn};
 use crate::{
     banner::Banner,
     cli,
-    config::Loaded,
+    config::{Loaded, reachable},
     demo::{self, OwnLog},
     load, logging, say,
     supervise::{BROKER, Outcome, ROUTER, Stage, Supervisor},
@@ -72,7 +67,9 @@ pub(crate) fn router(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<Exi
     logging::init(None::<OwnLog>)?;
     run(
         async |supervisor, registry| {
-            start_router(supervisor, loaded.config.router.clone(), registry).map(drop)
+            let mut router = loaded.config.router.clone();
+            router.broker.address = loaded.broker_address();
+            start_router(supervisor, router, registry).map(drop)
         },
         &loaded,
     )
@@ -161,16 +158,6 @@ fn start_router(
 fn elsewhere(address: SocketAddr, variable: &str) -> String {
     let other = SocketAddr::new(address.ip(), address.port().wrapping_add(1).max(1024));
     format!("is another program listening there? To use another address: {variable}={other}")
-}
-
-/// Where this machine reaches what listens there.
-pub(crate) fn reachable(listens: SocketAddr) -> SocketAddr {
-    let ip = match listens.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listens.port())
 }
 
 #[cfg(test)]

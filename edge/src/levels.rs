@@ -25,6 +25,8 @@ pub(crate) struct Levels {
     desired: Option<Desired>,
     /// When the temporary level ends; `None` when none is in force.
     temporary_ends: Option<Instant>,
+    /// The document came from the broker since the start.
+    heard: bool,
 }
 
 impl Levels {
@@ -34,16 +36,24 @@ impl Levels {
             default,
             desired: None,
             temporary_ends: None,
+            heard: false,
         }
     }
 
     /// Puts a document in force that arrived at `now`. A temporary level ends at the earlier of its
-    /// `until` (when the device knows the time) and `for_s` after the arrival.
+    /// `until` (when the device knows the time) and `for_s` after the arrival. A retained document
+    /// arrives again with every connection: its time runs from the first.
     pub(crate) fn apply(&mut self, desired: Desired, now: Now) {
-        self.temporary_ends = desired.temporary.as_ref().and_then(|temporary| {
+        let ends = desired.temporary.as_ref().and_then(|temporary| {
             let left = Duration::from_secs(temporary.for_s);
             remaining(&temporary.until, left, now.wall).map(|left| clock::after(now.mono, left))
         });
+        let again = self.heard && self.desired.as_ref() == Some(&desired);
+        self.temporary_ends = match self.temporary_ends {
+            before if again => before.zip(ends).map(|(before, ends)| before.min(ends)),
+            _ => ends,
+        };
+        self.heard = true;
         self.desired = Some(desired);
     }
 
@@ -57,6 +67,7 @@ impl Levels {
             let left = Duration::from_secs(temporary.for_s).checked_sub(age)?;
             remaining(&temporary.until, left, Some(wall)).map(|left| clock::after(now.mono, left))
         });
+        self.heard = false;
         self.desired = Some(desired);
     }
 
@@ -64,6 +75,7 @@ impl Levels {
     pub(crate) fn clear(&mut self) {
         self.desired = None;
         self.temporary_ends = None;
+        self.heard = false;
     }
 
     /// Ends the temporary level when its time is over; true when that changed something.
@@ -200,6 +212,25 @@ mod tests {
             levels.next_change(),
             Some(now.mono + Duration::from_secs(30))
         );
+    }
+
+    #[test]
+    fn a_document_that_arrives_again_prolongs_nothing() {
+        let desired = temporary("2026-01-01T01:00:00Z", 60);
+        let mut levels = Levels::new(Level::Info);
+        let first = at(None);
+        levels.restore(desired.clone(), 0, first);
+        levels.apply(desired.clone(), first);
+        let ends = first.mono + Duration::from_secs(60);
+        let later = Now {
+            mono: first.mono + Duration::from_secs(50),
+            wall: None,
+        };
+        levels.apply(desired.clone(), later);
+        assert_eq!(levels.next_change(), Some(ends));
+        assert!(levels.tick(ends));
+        levels.apply(desired, later);
+        assert_eq!(levels.level("app"), Level::Warn);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use thinglog_schemas::Severity;
 use crate::{clock, config::Builder, park, queue::Pushed, record::Record, shared::Shared};
 
 /// Carries a device's log events to its broker. Clones share everything; when the last one is gone,
-/// what is still queued gets a few seconds ([`Builder::linger`]) to leave.
+/// what is still queued gets a few seconds ([`Builder::linger`]) to leave, as long as the process goes
+/// on: call [`close`](Publisher::close) before it ends.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -156,13 +157,16 @@ impl Publisher {
 
     /// Sends what is queued without waiting for more to come, and returns whether everything emitted
     /// before is durable: on disk (synced) when there is a spool, else acknowledged by the broker.
-    /// False after `deadline`, or when something had to be dropped meanwhile.
+    /// False after `deadline`, or when something had to be dropped meanwhile; what was dropped before
+    /// the call stands in [`counters`](Publisher::counters).
     pub async fn flush(&self, deadline: Duration) -> bool {
         let durable = self.shared().wait_durable(true, Some(deadline));
         durable.await.unwrap_or(false)
     }
 
-    /// [`flush`](Publisher::flush) for threads without a runtime.
+    /// [`flush`](Publisher::flush) for threads without a runtime. With
+    /// [`Builder::attach`](crate::Builder::attach) it must not be called on the thread that runs the
+    /// worker, which it would wait for.
     pub fn flush_blocking(&self, deadline: Duration) -> bool {
         park::block_on(self.flush(deadline))
     }

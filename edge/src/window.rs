@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::sealed::Sealed;
+use crate::{queue::LaneKey, sealed::Sealed};
 
 /// What stands in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) struct Slot {
     /// The spool may release everything below this once the slot is done; `None` when the batch
     /// never was on disk or when it shares its record with a later slot.
     pub(crate) release: Option<u64>,
+    /// Not on disk although there may be a spool.
+    in_memory: bool,
     state: State,
 }
 
@@ -76,8 +78,21 @@ impl Window {
         self.slots.push_back(Slot {
             sealed,
             release,
+            in_memory: release.is_none(),
             state: State::Waiting,
         });
+    }
+
+    /// A later batch of the lane, up to `through`, is on disk: when an earlier one is only here, it
+    /// takes that over and settles both once it is acknowledged. False when there is none.
+    pub(crate) fn take_over(&mut self, lane: LaneKey, through: u64) -> bool {
+        let mut slots = self.slots.iter_mut().rev();
+        let earlier = slots.find(|slot| slot.in_memory && slot.sealed.epoch == lane.epoch());
+        if let Some(slot) = earlier {
+            slot.sealed.settles = Some((lane, through));
+            return true;
+        }
+        false
     }
 
     /// The next batch to send while at most `limit` are between the oldest unacknowledged one and
@@ -120,6 +135,7 @@ impl Window {
             let slot = Slot {
                 sealed,
                 release: old.release.filter(|_| i + 1 == count),
+                in_memory: old.in_memory,
                 state: State::Waiting,
             };
             self.slots.insert(at + i, slot);
@@ -308,6 +324,49 @@ mod tests {
         window.assigned(4);
         assert_eq!(window.sent(3).unwrap().first_seq, 2);
         assert_eq!(window.sent(4).unwrap().first_seq, 0);
+    }
+
+    #[test]
+    fn what_is_on_disk_behind_a_batch_that_is_not_settles_with_it() {
+        let mut queue = crate::queue::Queue::new(
+            crate::queue::QueueOptions {
+                memory_bytes: 1 << 20,
+                batch_events: 1,
+                batch_bytes: 1 << 10,
+                flush_age: std::time::Duration::ZERO,
+            },
+            crate::levels::Levels::new(thinglog_schemas::Level::Info),
+            7,
+        );
+        let record = crate::Record::new("app", thinglog_schemas::Severity::INFO, "m");
+        queue.push(record);
+        let clock = thinglog_schemas::batch::ClockInfo {
+            boot: 0,
+            sent_mono: 0,
+            synced: true,
+        };
+        let lane = queue.cut(None, clock).unwrap().lane;
+        let around = Sealed {
+            epoch: lane.epoch(),
+            settles: Some((lane, 1)),
+            ..sealed(0)
+        };
+
+        let mut window = window(2);
+        assert!(!window.take_over(lane, 2), "all of it is on disk");
+        window.push(around, None);
+        assert!(window.take_over(lane, 2));
+        send_all(&mut window, 1);
+        window.reset();
+        assert_eq!(send_all(&mut window, 1).len(), 3);
+        for pkid in 1..=3 {
+            assert!(window.acknowledged(pkid));
+        }
+        let settled: Vec<_> = std::iter::from_fn(|| window.pop_done())
+            .map(|slot| slot.sealed.settles)
+            .collect();
+        assert_eq!(settled, [None, None, Some((lane, 2))]);
+        assert!(!window.take_over(lane, 3));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::{
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use support::Broker;
@@ -114,6 +116,20 @@ fn what_a_command_said_while_the_broker_was_away_arrives_from_the_spool() {
 }
 
 #[test]
+fn a_stderr_that_nobody_reads_any_more_costs_neither_exit_code_nor_lines() {
+    let broker = Broker::start();
+    let script = "read go; echo err >&2; exit 7";
+    let mut command = agent(broker.address);
+    command.args(["run", "--", "sh", "-c", script]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(broker.state(|state| state.messages()), ["err"]);
+}
+
+#[test]
 fn signals_reach_the_command() {
     let broker = Broker::start();
     let script = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.01; done";
@@ -128,6 +144,35 @@ fn signals_reach_the_command() {
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(3), None));
     assert_eq!(broker.state(|state| state.messages()), ["ready", "bye"]);
+}
+
+#[test]
+fn an_output_that_nobody_reads_does_not_keep_the_agent_from_ending() {
+    let broker = Broker::start();
+    // More than the pipe to the reader holds, and less than both pipes together.
+    let dir = tempfile::tempdir().unwrap();
+    let done = dir.path().join("done");
+    let mut child = agent(broker.address)
+        .env("DONE", &done)
+        .args(["run", "--", "sh", "-c", r#"seq 1 18000; : > "$DONE""#])
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + support::LIMIT;
+    let status = loop {
+        if done.exists() {
+            send_signal(&child, rustix::process::Signal::TERM);
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("still there");
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    // The command's own end, or by the signal when that came first.
+    assert!(matches!(status.code(), Some(0 | 143)), "{status}");
 }
 
 #[test]
@@ -317,6 +362,37 @@ fn the_journal_is_followed_from_the_remembered_cursor() {
     let asked: Vec<&str> = asked.lines().collect();
     assert!(asked[0].ends_with("--lines 5"), "{asked:?}");
     assert!(asked[1].ends_with("--after-cursor c2"), "{asked:?}");
+}
+
+#[test]
+fn a_long_message_of_the_journal_arrives_whole() {
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().unwrap();
+    // As journalctl does: only `--all` makes it write out what is longer than 4 KiB.
+    let script = r#"#!/bin/sh
+case "$*" in
+  *--all*) printf '{"__CURSOR":"c1","MESSAGE":"'; yes '\u0061' | head -n 60000 | tr -d '\n'; echo '"}' ;;
+  *) echo '{"__CURSOR":"c1","MESSAGE":null}' ;;
+esac
+exec sleep 600
+"#;
+    let program = dir.path().join("journalctl");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut child = agent(broker.address)
+        .env("PATH", format!("{}:{path}", dir.path().display()))
+        .arg("journal")
+        .spawn()
+        .unwrap();
+    let messages = broker.wait(|state| Some(state.messages()).filter(|m| !m.is_empty()));
+    send_signal(&child, rustix::process::Signal::TERM);
+    assert!(child.wait().unwrap().success());
+    assert!(
+        messages == ["a".repeat(60_000)],
+        "{} bytes",
+        messages[0].len()
+    );
 }
 
 #[test]

@@ -346,6 +346,15 @@ fn it_runs_on_the_callers_runtime_too() {
 }
 
 #[test]
+fn a_publisher_whose_future_was_never_run_says_so_instead_of_waiting() {
+    let (publisher, work) = builder(Broker::reserve()).attach().unwrap();
+    emit(&publisher, 0..1);
+    drop(work);
+    assert!(!publisher.flush_blocking(support::LIMIT));
+    assert!(!publisher.close_blocking(support::LIMIT));
+}
+
+#[test]
 fn tracing_events_become_events_with_their_fields() {
     let broker = Broker::start();
     let publisher = builder(broker.address).start().unwrap();

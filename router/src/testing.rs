@@ -22,6 +22,7 @@ pub(crate) fn delivery(payload: impl Into<Bytes>, offset: Option<u64>) -> Delive
     Delivery {
         topic: Arc::new(topic),
         payload: payload.into(),
+        retain: false,
         stamp: Stamp {
             stored: offset.map(|offset| (1, offset)),
             ..Stamp::default()

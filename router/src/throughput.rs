@@ -45,6 +45,7 @@ fn delivery(table: &mut TopicTable, device: u64, offset: u64, payload: Bytes) ->
     Delivery {
         topic: table.get(format!("thinglog/logs/lamp-{device}/app").as_bytes()),
         payload,
+        retain: false,
         stamp: Stamp {
             stored: Some((7, offset)),
             received: 1_767_323_045_000_000_000 + offset,
@@ -252,6 +253,7 @@ fn frames() {
         deliveries.push(Delivery {
             topic,
             payload: bytes.slice(publish.payload..),
+            retain: publish.retain,
             stamp: Stamp {
                 stored: publish.stamp.stored,
                 received: publish.stamp.received.unwrap(),

@@ -137,6 +137,30 @@ async fn a_retained_level_filters_and_is_pushed_to_the_device() {
 }
 
 #[tokio::test]
+async fn a_document_without_retain_changes_nothing_and_is_explained() {
+    let Some(broker) = Mosquitto::start() else {
+        return;
+    };
+    let data = tempfile::tempdir().unwrap();
+    let _router = Running::start(config(broker.port, data.path())).await;
+    let mut operator = Client::connect(broker.port, "operator");
+    operator.subscribe("thinglog/alerts/config").await;
+    operator
+        .publish("thinglog/config/default", r#"{"level":"ERROR"}"#)
+        .await;
+    let (_, alert) = operator.next(|_| true).await;
+    assert_eq!(alert["topic"], "thinglog/config/default");
+    assert!(
+        alert["reason"].as_str().unwrap().contains("RETAIN"),
+        "{alert}"
+    );
+    operator
+        .publish("thinglog/logs/lamp-7/app", "still told")
+        .await;
+    until("the event", || messages(data.path()) == ["still told"]).await;
+}
+
+#[tokio::test]
 async fn a_device_that_publishes_gets_a_desired_document() {
     let Some(broker) = Mosquitto::start() else {
         return;

@@ -246,7 +246,11 @@ pub(crate) fn parse_member(payload: &[u8]) -> Result<(), String> {
     parse::<Member>(payload).map(|Member {}| ())
 }
 
+/// Objects only: serde would also take an array, field by field.
 fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
+    if !payload.trim_ascii_start().starts_with(b"{") {
+        return Err("it is not a JSON object, like {\"level\": \"WARN\"}".into());
+    }
     serde_json::from_slice(payload).map_err(|error| error.to_string())
 }
 

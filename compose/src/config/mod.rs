@@ -13,6 +13,7 @@ mod error;
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -58,8 +59,18 @@ impl Loaded {
         if self.router_broker_given {
             return self.config.router.broker.address.clone();
         }
-        crate::serve::reachable(self.config.broker.listen).to_string()
+        reachable(self.config.broker.listen).to_string()
     }
+}
+
+/// Where this machine reaches what listens there.
+pub(crate) fn reachable(listens: SocketAddr) -> SocketAddr {
+    let ip = match listens.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listens.port())
 }
 
 /// Where the parts come from; tests have their own.

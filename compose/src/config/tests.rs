@@ -333,6 +333,7 @@ fn a_summary_says_what_would_run() {
 thinglog.toml: valid
   MQTT         127.0.0.1:1884
   HTTP         http://127.0.0.1:8080
+  router from  127.0.0.1:1884
   data         thinglog-data/broker, thinglog-data/router
   destination  screen (stdout)
   warning      THINGLOG_XYZ is ignored: there is no such key

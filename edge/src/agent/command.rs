@@ -89,8 +89,10 @@ pub async fn run_command(
             None => Ok(()),
         }
     };
+    let ended = CancellationToken::new();
     let end = async {
         let status = wait(&mut child, options.at_a_terminal).await;
+        ended.cancel();
         tokio::spawn({
             let stop = stop.clone();
             async move {
@@ -100,9 +102,18 @@ pub async fn run_command(
         });
         status
     };
-    let (status, out, err) = tokio::join!(end, out, err);
-    out?;
-    err?;
+    let shown = async {
+        tokio::select! {
+            (out, err) = async { tokio::join!(out, err) } => out.and(err),
+            // Whoever should read what is shown may never do so.
+            told = told_to_end(&ended) => told.map_err(|source| SourceError::Io {
+                what: "signals".to_owned(),
+                source,
+            }),
+        }
+    };
+    let (status, shown) = tokio::join!(end, shown);
+    shown?;
     let status = status.map_err(|source| SourceError::Io {
         what: "the command".to_owned(),
         source,
@@ -149,6 +160,20 @@ async fn wait(child: &mut Child, at_a_terminal: bool) -> io::Result<ExitStatus> 
             _ = user2.recv() => pass_on(Signal::USR2),
         }
     }
+}
+
+/// A signal to end that comes after the command `ended`: there is nobody left to pass it on to.
+async fn told_to_end(ended: &CancellationToken) -> io::Result<()> {
+    ended.cancelled().await;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
 }
 
 fn code(status: ExitStatus) -> u8 {

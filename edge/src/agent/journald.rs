@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use thinglog_schemas::Severity;
+use thinglog_schemas::{Severity, batch::MAX_MESSAGE};
 use tokio::{
     io::{AsyncReadExt, BufReader},
     process::{Child, ChildStdout, Command},
@@ -51,6 +51,20 @@ impl Default for JournalOptions {
     }
 }
 
+/// What is asked for of an entry, beside cursor and time, which always come. All of it: without
+/// `--all`, what is longer than 4 KiB comes as null.
+const FIELDS: [&str; 6] = [
+    "MESSAGE",
+    "PRIORITY",
+    "SYSLOG_IDENTIFIER",
+    "_SYSTEMD_UNIT",
+    "_PID",
+    "_TRANSPORT",
+];
+/// The longest entry that is read, bytes: a message at its limit, with every byte escaped or written
+/// as a number.
+const MAX_ENTRY: usize = 8 * MAX_MESSAGE;
+
 /// Follows the journal until `cancel`. `journalctl` is started again when it ends.
 pub async fn run_journal_source(
     publisher: &Publisher,
@@ -81,7 +95,13 @@ pub async fn run_journal_source(
             what: options.program.display().to_string(),
             source,
         })?;
-        if cursor == before && cursor.is_some() && started.elapsed() < Duration::from_secs(5) {
+        // A signal says nothing about the cursor.
+        let refused = status.code().is_some_and(|code| code != 0);
+        if refused
+            && cursor == before
+            && cursor.is_some()
+            && started.elapsed() < Duration::from_secs(5)
+        {
             tracing::warn!(
                 "the journal no longer knows the remembered cursor; entries may be missing"
             );
@@ -93,14 +113,18 @@ pub async fn run_journal_source(
         tracing::warn!(%status, "journalctl ended; starting it again");
         tokio::select! {
             () = tokio::time::sleep(backoff.next(crate::random())) => {}
-            () = cancel.cancelled() => {}
+            () = cancel.cancelled() => {
+                keeper.finish(cursor, publisher, options.drain).await;
+                return Ok(());
+            }
         }
     }
 }
 
 fn start(options: &JournalOptions, cursor: Option<&str>) -> Result<Child, SourceError> {
     let mut command = Command::new(&options.program);
-    command.args(["-o", "json", "--follow", "--no-pager"]);
+    command.args(["-o", "json", "--follow", "--no-pager", "--all"]);
+    command.arg(format!("--output-fields={}", FIELDS.join(",")));
     match cursor {
         // Without `--no-tail`, following begins ten entries before the end.
         Some(cursor) => command.args(["--no-tail", "--after-cursor", cursor]),
@@ -135,7 +159,7 @@ async fn follow(
         return child.wait().await;
     };
     let mut stdout: BufReader<ChildStdout> = BufReader::new(stdout);
-    let mut lines = Lines::default();
+    let mut lines = Lines::up_to(MAX_ENTRY);
     let mut buffer = vec![0; 64 << 10];
     let mut entries = Vec::new();
     loop {
@@ -178,6 +202,11 @@ async fn follow(
 /// One line of `journalctl -o json` to a record and its cursor. Lines that are no objects are none
 /// of the journal's.
 fn entry(line: Line<'_>, source: Option<&str>) -> Option<(Record, Option<String>)> {
+    if line.truncated {
+        let mut record = Record::new(source.unwrap_or("journal"), Severity::INFO, TOO_LONG);
+        record.truncated = true;
+        return Some((record, None));
+    }
     let fields: Map<String, Value> = serde_json::from_slice(line.bytes)
         .inspect_err(|error| tracing::warn!(%error, "an entry of the journal cannot be read"))
         .ok()?;
@@ -216,7 +245,10 @@ fn unit(unit: Option<&str>) -> Option<&str> {
     }
 }
 
-/// Text, or bytes as an array of numbers when it is not UTF-8; null when journald held it back for
+/// Stands for what was too long to be passed on.
+const TOO_LONG: &str = "(an entry of the journal that is too long)";
+
+/// Text, or bytes as an array of numbers when it is not UTF-8; null when journalctl held it back for
 /// its size.
 fn message(value: &Value) -> String {
     match value {
@@ -226,7 +258,7 @@ fn message(value: &Value) -> String {
             let bytes: Vec<u8> = bytes.iter().filter_map(byte).collect();
             String::from_utf8_lossy(&bytes).into_owned()
         }
-        Value::Null => "(message withheld by journalctl: too long)".to_owned(),
+        Value::Null => TOO_LONG.to_owned(),
         other => other.to_string(),
     }
 }
@@ -284,5 +316,16 @@ mod tests {
             truncated: false,
         };
         assert!(entry(line, None).is_none());
+    }
+
+    #[test]
+    fn an_entry_beyond_all_limits_leaves_a_trace() {
+        let line = Line {
+            bytes: br#"{"MESSAGE":"aaa"#,
+            truncated: true,
+        };
+        let (record, cursor) = entry(line, None).unwrap();
+        assert!(record.truncated);
+        assert_eq!((&*record.message, cursor), (TOO_LONG, None));
     }
 }

@@ -1,11 +1,13 @@
-//! Bytes to lines, whatever way they come in. A line that is longer than a message may be is cut,
-//! flagged, and read on to its end without being kept.
+//! Bytes to lines, whatever way they come in. A line that is longer than it may be (by default, than a
+//! message) is cut, flagged, and read on to its end without being kept.
 
 use thinglog_schemas::batch::MAX_MESSAGE;
 
 /// Collects bytes and gives out whole lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lines {
+    /// The longest line, bytes.
+    max: usize,
     partial: Vec<u8>,
     /// Bytes of the unfinished line that were not kept.
     skipped: u64,
@@ -25,14 +27,29 @@ impl Line<'_> {
     }
 }
 
+impl Default for Lines {
+    fn default() -> Lines {
+        Lines::up_to(MAX_MESSAGE)
+    }
+}
+
 impl Lines {
+    /// With lines of up to `max` bytes.
+    pub(crate) fn up_to(max: usize) -> Lines {
+        Lines {
+            max,
+            partial: Vec::new(),
+            skipped: 0,
+        }
+    }
+
     /// Takes bytes and calls `each` for every line that is complete now. Empty lines are left out.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
             bytes = rest;
-            if self.partial.is_empty() && head.len() <= MAX_MESSAGE {
-                give(head, false, &mut each);
+            if self.partial.is_empty() && head.len() <= self.max {
+                give(head, false, self.max, &mut each);
             } else {
                 self.keep(head);
                 self.finish(&mut each);
@@ -44,7 +61,7 @@ impl Lines {
     /// The end of the input: what is there is the last line.
     pub(crate) fn finish(&mut self, mut each: impl FnMut(Line<'_>)) {
         let truncated = self.skipped > 0;
-        give(&self.partial, truncated, &mut each);
+        give(&self.partial, truncated, self.max, &mut each);
         self.partial.clear();
         self.skipped = 0;
         if self.partial.capacity() > 2 * MAX_LINE_BUFFER {
@@ -58,8 +75,8 @@ impl Lines {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        // One byte more than a message, so that a `\r` at the limit is still seen as the line's end.
-        let room = (MAX_MESSAGE + 1).saturating_sub(self.partial.len());
+        // One byte more than a line, so that a `\r` at the limit is still seen as the line's end.
+        let room = (self.max + 1).saturating_sub(self.partial.len());
         let kept = bytes.len().min(room);
         self.partial.extend_from_slice(&bytes[..kept]);
         self.skipped += (bytes.len() - kept) as u64;
@@ -69,7 +86,7 @@ impl Lines {
 /// What a line buffer keeps between long lines.
 const MAX_LINE_BUFFER: usize = 16 << 10;
 
-fn give(line: &[u8], truncated: bool, each: &mut impl FnMut(Line<'_>)) {
+fn give(line: &[u8], truncated: bool, max: usize, each: &mut impl FnMut(Line<'_>)) {
     let line = match line {
         [head @ .., b'\r'] if !truncated => head,
         line => line,
@@ -77,7 +94,7 @@ fn give(line: &[u8], truncated: bool, each: &mut impl FnMut(Line<'_>)) {
     if line.is_empty() {
         return;
     }
-    let cut = cut_point(line);
+    let cut = cut_point(line, max);
     each(Line {
         bytes: &line[..cut],
         truncated: truncated || cut < line.len(),
@@ -85,15 +102,15 @@ fn give(line: &[u8], truncated: bool, each: &mut impl FnMut(Line<'_>)) {
 }
 
 /// Where a line is cut: at the limit, but not within a character.
-fn cut_point(line: &[u8]) -> usize {
-    if line.len() <= MAX_MESSAGE {
+fn cut_point(line: &[u8], max: usize) -> usize {
+    if line.len() <= max {
         return line.len();
     }
     let is_boundary = |at: &usize| line[*at] & 0b1100_0000 != 0b1000_0000;
-    (MAX_MESSAGE - 3..=MAX_MESSAGE)
+    (max.saturating_sub(3)..=max)
         .rev()
         .find(is_boundary)
-        .unwrap_or(MAX_MESSAGE)
+        .unwrap_or(max)
 }
 
 #[cfg(test)]

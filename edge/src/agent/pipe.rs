@@ -20,6 +20,10 @@ pub struct StreamOptions {
     pub wait: bool,
 }
 
+/// What is already there when a stream that cannot wait is cancelled is still read, up to so many
+/// bytes: the most that a pipe holds by default, many times over.
+const AFTER_CANCEL: usize = 1 << 20;
+
 /// Publishes the lines of `input` to its end or until `cancel`, and copies every byte to `echo`
 /// first. An echo that cannot be written to any more is done without.
 pub async fn run_stream_source(
@@ -33,17 +37,23 @@ pub async fn run_stream_source(
     let mut lines = Lines::default();
     let mut buffer = vec![0; 64 << 10];
     let mut records: Vec<Record> = Vec::new();
-    loop {
+    let mut left = AFTER_CANCEL;
+    while left > 0 {
         let read = tokio::select! {
             biased;
-            () = cancel.cancelled() => break,
+            // Who can wait keeps what was not read yet.
+            () = cancel.cancelled(), if options.wait => break,
             read = input.read(&mut buffer) => read.map_err(|source| SourceError::Io {
                 what: format!("the stream of {}", options.source),
                 source,
             })?,
+            () = cancel.cancelled() => break,
         };
         if read == 0 {
             break;
+        }
+        if cancel.is_cancelled() {
+            left = left.saturating_sub(read);
         }
         copy(&mut echo, &buffer[..read]).await;
         lines.feed(&buffer[..read], |line| {
@@ -91,4 +101,52 @@ async fn emit(
 async fn grace(cancel: &CancellationToken) {
     cancel.cancelled().await;
     tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_already_there_when_a_stream_is_cancelled_is_still_read() {
+        let publisher = Publisher::builder("lamp-7").broker("127.0.0.1", 1);
+        let publisher = publisher.start().unwrap();
+        let options = StreamOptions {
+            source: "sh".into(),
+            severity: Severity::INFO,
+            wait: false,
+        };
+        let input = "a line\n".repeat(18_000);
+        let mut echo = Vec::new();
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let reading = run_stream_source(
+            &publisher,
+            options,
+            input.as_bytes(),
+            Some(&mut echo),
+            cancel,
+        );
+        crate::park::block_on(reading).unwrap();
+        assert_eq!(echo, input.as_bytes());
+        assert_eq!(publisher.counters().accepted, 18_000);
+    }
+
+    #[test]
+    fn a_stream_without_end_does_not_outlive_its_cancellation() {
+        let publisher = Publisher::builder("lamp-7").broker("127.0.0.1", 1);
+        let publisher = publisher.start().unwrap();
+        let options = StreamOptions {
+            source: "sh".into(),
+            severity: Severity::INFO,
+            wait: false,
+        };
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let echo = None::<Vec<u8>>;
+        let input = tokio::io::repeat(b'x');
+        let reading = run_stream_source(&publisher, options, input, echo, cancel);
+        crate::park::block_on(reading).unwrap();
+        assert_eq!(publisher.counters().accepted, 1);
+    }
 }

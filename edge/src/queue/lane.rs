@@ -48,6 +48,17 @@ struct Queued {
     cost: usize,
 }
 
+/// What sealing made of the oldest events of a lane.
+pub(super) struct Sealing {
+    pub(super) batch: Batch,
+    /// What the events had cost in memory, bytes.
+    pub(super) cost: usize,
+    /// The arrivals it accounts for.
+    pub(super) through: u64,
+    /// Events given up although a flush waits for them.
+    pub(super) awaited: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Lane {
     /// The source as the application names it, and as it stands in a topic.
@@ -198,15 +209,15 @@ impl Lane {
 
     /// Takes the oldest events, at most `max_events` and about `max_bytes` (always one), numbers
     /// them, and declares what was given up. With `least`, whatever is below that class is given up
-    /// instead of sent. Returns the batch, what it cost, and the arrivals it accounts for.
+    /// instead of sent.
     pub(super) fn seal(
         &mut self,
         max_events: usize,
         max_bytes: usize,
         least: usize,
         clock: ClockInfo,
-    ) -> (Batch, usize, u64) {
-        let mut cost = 0;
+    ) -> Sealing {
+        let (mut cost, mut awaited) = (0, 0);
         let mut entries = Vec::with_capacity(self.events.min(max_events));
         while entries.len() < max_events && (cost < max_bytes || entries.is_empty()) {
             let Some(class) = self.oldest() else { break };
@@ -217,6 +228,7 @@ impl Lane {
             self.class_bytes[class] -= queued.cost;
             cost += queued.cost;
             if class < least {
+                awaited += u64::from(queued.entry.seq < self.marked);
                 self.lose(queued.entry.severity, DropReason::SpoolFull, 1);
             } else {
                 entries.push(queued.entry);
@@ -240,7 +252,12 @@ impl Lane {
             drops,
             entries,
         };
-        (batch, cost, through)
+        Sealing {
+            batch,
+            cost,
+            through,
+            awaited,
+        }
     }
 
     /// The class whose front arrived first.

@@ -28,7 +28,7 @@ use thinglog_schemas::{
 
 use crate::{clock, levels::Levels, record::Record};
 pub(crate) use flush::FlushTarget;
-use lane::{CLASSES, Lane, State};
+use lane::{CLASSES, Lane, Sealing, State};
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
 pub(crate) const MAX_LANES: usize = 1024;
@@ -72,6 +72,13 @@ pub(crate) enum Pushed {
 pub(crate) struct LaneKey {
     index: usize,
     epoch: u64,
+}
+
+impl LaneKey {
+    /// The lane's epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
 }
 
 /// A batch on its way out, with what to tell the queue once it is durable.
@@ -331,8 +338,10 @@ impl Queue {
             let least = if lane.patient { 0 } else { least };
             let before = lane.events() as u64;
             let (events, bytes) = (self.options.batch_events, self.options.batch_bytes);
-            let (batch, cost, through) = lane.seal(events.max(1), bytes, least, clock);
+            let sealing = lane.seal(events.max(1), bytes, least, clock);
+            let Sealing { batch, cost, .. } = sealing;
             let taken = before - lane.events() as u64;
+            self.flush_losses += sealing.awaited;
             self.counters.dropped += taken - batch.entries.len() as u64;
             self.bytes -= cost;
             self.events -= taken;
@@ -347,7 +356,7 @@ impl Queue {
                     epoch: lane.epoch,
                 },
                 batch,
-                through,
+                through: sealing.through,
             };
             return Some(cut);
         }

@@ -330,6 +330,17 @@ fn a_flush_fails_when_something_it_waits_for_is_dropped_and_not_for_later_drops(
 }
 
 #[test]
+fn a_flush_fails_when_the_reserve_of_the_spool_gives_up_what_it_waits_for() {
+    let mut queue = queue();
+    queue.push(record("app", Severity::INFO, 1));
+    queue.push(record("app", Severity::ERROR, 1));
+    let mut target = queue.start_flush();
+    let cut = queue.cut(Some(Level::Warn), CLOCK).unwrap();
+    queue.settle(cut.lane, cut.through);
+    assert_eq!(queue.poll_flush(&mut target), Some(false));
+}
+
+#[test]
 fn epochs_differ_between_lanes_and_between_processes() {
     let mut seen = std::collections::HashSet::new();
     for seed in [1, 2, 3, u64::MAX] {

@@ -194,11 +194,17 @@ impl SpoolDir {
                 _ => Ok(()),
             };
         };
+        // A retained document comes again with every connection: flash is not worn for that, and a
+        // temporary level keeps the time of its first receipt.
+        if self.desired().is_some_and(|(kept, _)| kept == *desired) {
+            return Ok(());
+        }
         let kept = KeptDesired {
             received,
             desired: desired.clone(),
         };
-        replace(&path, &serde_json::to_vec(&kept)?, true)
+        let bytes = serde_json::to_vec(&kept)?;
+        replace(&path, &bytes, true)
     }
 
     /// The offset below which everything of journal `id` is acknowledged, as far as was noted.

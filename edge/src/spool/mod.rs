@@ -36,6 +36,9 @@ const RECORD_ROOM: usize = 1 << 10;
 const SIDE_FILES: u64 = 64 << 10;
 /// Bytes read from the journal at a time.
 const READ_BYTES: usize = 256 << 10;
+/// Payload bytes appended at a time, at most (always one batch): a group that alone is more than the
+/// cap leaves would be refused as a whole, and for ever.
+const GROUP_BYTES: u64 = 1 << 20;
 /// Lanes whose last seq is remembered to name what a damaged record held.
 const REMEMBERED_LANES: usize = 4096;
 /// After a refused append, unless something was released before.
@@ -87,6 +90,8 @@ pub(crate) struct Spool {
     damaged: bool,
     unreadable: u64,
     released: u64,
+    /// Payload bytes that are stored and not released; of what an earlier process left, at most.
+    unreleased: u64,
     noted: (u64, Option<Instant>),
     complained: bool,
 }
@@ -147,6 +152,10 @@ impl Spool {
             damaged: damaged > 0,
             unreadable: damaged,
             released,
+            unreleased: match released < journal.next() {
+                true => journal.stats().bytes,
+                false => 0,
+            },
             noted: (released, None),
             complained: false,
             journal,
@@ -169,10 +178,12 @@ impl Spool {
         MAX_PAYLOAD.min(frame - RECORD_ROOM)
     }
 
-    /// How much room is left below the cap, or below a smaller one that was configured since.
+    /// How much room is left below the cap, or below a smaller one that was configured since. The
+    /// smaller one counts what is not acknowledged: the last segment stays on disk until it is full,
+    /// and may be larger than that.
     pub(crate) fn pressure(&self, configured: Option<u64>) -> Pressure {
-        let cap = configured.map_or(self.cap, |bytes| bytes.min(self.cap));
-        if self.bytes() >= cap / 4 * 3 {
+        let over = configured.is_some_and(|cap| self.unreleased >= cap.max(4) / 4 * 3);
+        if over || self.bytes() >= self.cap / 4 * 3 {
             Pressure::Reserve
         } else {
             Pressure::None
@@ -200,17 +211,24 @@ impl Spool {
         group.map(|sealed| sealed.payload.len()).sum()
     }
 
-    /// Hands a group to the journal, stamped `wall` (ns since the epoch). A group that it refuses
-    /// stays in `group`.
+    /// Hands what comes first in `group` to the journal, stamped `wall` (ns since the epoch). What it
+    /// refuses stays in `group`.
     pub(crate) fn append(&mut self, group: &mut VecDeque<Sealed>, wall: u64, now: Instant) {
         self.records.clear();
+        let most = GROUP_BYTES.min(self.cap / 16);
+        let (mut count, mut bytes) = (0, 0);
         for sealed in group.iter() {
+            bytes += sealed.payload.len() as u64;
+            if count > 0 && bytes > most {
+                break;
+            }
             self.records.push_with(|out| record::write(sealed, out));
+            count += 1;
         }
         match self.journal.append(wall, &self.records) {
             Ok(offsets) => {
                 self.retry_at = None;
-                self.writing = Some((group.drain(..).collect(), offsets));
+                self.writing = Some((group.drain(..count).collect(), offsets));
             }
             Err(error) => {
                 self.retry_at = Some(now + RETRY);
@@ -243,6 +261,8 @@ impl Spool {
         let (group, _) = self.writing.take()?;
         let Some(failure) = failure else {
             self.complained = false;
+            let bytes = group.iter().map(|sealed| sealed.payload.len() as u64);
+            self.unreleased += bytes.sum::<u64>();
             return Some(Group::Durable(group));
         };
         self.retry_at = Some(now + RETRY);
@@ -321,9 +341,13 @@ impl Spool {
         self.unreadable
     }
 
-    /// Everything below `offset` is acknowledged.
-    pub(crate) fn release(&mut self, offset: u64) {
+    /// Everything below `offset` is acknowledged, `bytes` of payload since the last time.
+    pub(crate) fn release(&mut self, offset: u64, bytes: u64) {
         self.released = self.released.max(offset);
+        self.unreleased = match self.released < self.journal.next() {
+            true => self.unreleased.saturating_sub(bytes),
+            false => 0,
+        };
         let first = self.journal.first();
         if let Err(error) = self.journal.release(self.released) {
             tracing::warn!(%error, "acknowledged segments of the spool stay on disk");

@@ -47,6 +47,16 @@ fn store(spool: &mut Spool, news: &Receiver<()>, batches: impl IntoIterator<Item
     }
 }
 
+/// The group that is being written, once it is decided.
+fn wait(spool: &mut Spool, news: &Receiver<()>) -> Group {
+    loop {
+        match spool.poll(clock::mono()) {
+            Some(group) => break group,
+            None => news.recv().unwrap(),
+        }
+    }
+}
+
 /// Everything there is to send, as (epoch, first seq) and the offset to release.
 fn read_all(spool: &mut Spool) -> Vec<(Sealed, Option<u64>)> {
     let mut sealer = Sealer::new();
@@ -74,7 +84,7 @@ fn what_was_not_released_is_read_again_after_a_restart_unchanged() {
     store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 100)));
     let before = read_all(&mut spool);
     assert_eq!(seqs(&before), (0..10).collect::<Vec<_>>());
-    spool.release(before[3].1.unwrap());
+    spool.release(before[3].1.unwrap(), 0);
     spool.note_released(clock::mono(), true);
     drop(spool);
 
@@ -89,7 +99,7 @@ fn a_lost_release_note_repeats_batches_and_loses_none() {
     let (mut spool, news) = open(dir.path(), MIN_BYTES);
     store(&mut spool, &news, (0..5).map(|seq| sealed(7, seq, 100)));
     let read = read_all(&mut spool);
-    spool.release(read[4].1.unwrap());
+    spool.release(read[4].1.unwrap(), 0);
     drop(spool);
 
     let (mut spool, _news) = open(dir.path(), MIN_BYTES);
@@ -121,7 +131,7 @@ fn a_full_spool_refuses_stays_below_its_cap_and_takes_again_what_release_makes_r
 
     let read = read_all(&mut spool);
     assert_eq!(read.len() as u64, stored);
-    spool.release(read[read.len() / 2].1.unwrap());
+    spool.release(read[read.len() / 2].1.unwrap(), 0);
     assert!(spool.is_ready(clock::mono()));
     assert_eq!(spool.pressure(None), Pressure::None);
     store(&mut spool, &news, refused);
@@ -134,6 +144,20 @@ fn a_smaller_cap_that_is_configured_later_is_felt_at_once() {
     store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 10_000)));
     assert_eq!(spool.pressure(None), Pressure::None);
     assert_eq!(spool.pressure(Some(100_000)), Pressure::Reserve);
+}
+
+#[test]
+fn a_smaller_cap_is_not_felt_any_more_when_all_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 10_000)));
+    let read = read_all(&mut spool);
+    assert_eq!(spool.pressure(Some(100_000)), Pressure::Reserve);
+    spool.release(read[4].1.unwrap(), 50_000);
+    assert_eq!(spool.pressure(Some(100_000)), Pressure::None);
+    assert_eq!(spool.pressure(Some(50_000)), Pressure::Reserve);
+    spool.release(read[9].1.unwrap(), 40_000);
+    assert_eq!(spool.pressure(Some(1)), Pressure::None);
 }
 
 #[test]
@@ -182,6 +206,26 @@ fn a_hole_without_damage_is_what_went_around_a_full_spool_and_is_not_declared() 
 }
 
 #[test]
+fn a_group_larger_than_the_cap_is_stored_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    let mut group: VecDeque<Sealed> = (0..50).map(|seq| sealed(7, seq, 100_000)).collect();
+    let mut stored = 0;
+    while stored < 30 {
+        spool.append(&mut group, clock::wall(), clock::mono());
+        stored += match wait(&mut spool, &news) {
+            Group::Durable(part) => part.len(),
+            Group::Failed(_) => panic!("refused"),
+        };
+    }
+    assert_eq!(group[0].first_seq, stored as u64);
+    assert_eq!(
+        seqs(&read_all(&mut spool)),
+        Vec::from_iter(0..stored as u64)
+    );
+}
+
+#[test]
 fn a_group_is_read_back_in_the_order_it_was_given() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, news) = open(dir.path(), MIN_BYTES);
@@ -189,12 +233,7 @@ fn a_group_is_read_back_in_the_order_it_was_given() {
     let given: Vec<Sealed> = group.iter().cloned().collect();
     spool.append(&mut group, clock::wall(), clock::mono());
     assert!(spool.writing_bytes() > 0 && !spool.is_ready(clock::mono()));
-    let durable = loop {
-        match spool.poll(clock::mono()) {
-            Some(durable) => break durable,
-            None => news.recv().unwrap(),
-        }
-    };
+    let durable = wait(&mut spool, &news);
     assert_eq!(durable, Group::Durable(given.clone()));
     let read: Vec<Sealed> = read_all(&mut spool).into_iter().map(|(s, _)| s).collect();
     assert_eq!(read, given);

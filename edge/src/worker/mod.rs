@@ -60,6 +60,8 @@ pub(crate) struct Worker {
     /// Set while saying goodbye.
     farewell_until: Option<Instant>,
     complained: bool,
+    /// The last field, so dropped last: whoever waited finds the spool unlocked.
+    _ending: Ending,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +70,7 @@ struct Limits {
     max_payload: usize,
 }
 
-/// Tells whoever waits that the worker is gone, even when it panicked.
+/// Tells whoever waits that the worker is gone, even when it panicked or never ran.
 struct Ending(Arc<Shared>);
 impl Drop for Ending {
     fn drop(&mut self) {
@@ -87,6 +89,7 @@ impl Worker {
         let now = clock::mono();
         let kept = spool.as_ref().and_then(|spool| spool.dir().desired());
         let mut worker = Worker {
+            _ending: Ending(shared.clone()),
             remote: Remote::new(now),
             outbox: Outbox::new(spool, INFLIGHT, settings.batching.memory_bytes, boot),
             shared,
@@ -112,11 +115,8 @@ impl Worker {
     }
 
     /// Runs until it is asked to stop.
-    pub(crate) async fn run(self) {
-        let _ending = Ending(self.shared.clone());
-        // Declared after it, so gone before it: whoever waited finds the spool unlocked.
-        let mut worker = self;
-        worker.work().await;
+    pub(crate) async fn run(mut self) {
+        self.work().await;
     }
 
     async fn work(&mut self) {

@@ -122,7 +122,10 @@ impl Outbox {
             Some(Group::Durable(group)) => {
                 let mut queue = shared.queue.lock();
                 for (lane, through) in group.iter().filter_map(|sealed| sealed.settles) {
-                    queue.settle(lane, through);
+                    // What went around the spool before it is not on disk.
+                    if !self.window.take_over(lane, through) {
+                        queue.settle(lane, through);
+                    }
                 }
             }
             Some(Group::Failed(group)) => {
@@ -172,7 +175,7 @@ impl Outbox {
     /// Takes acknowledged batches off the window's end; true when there were any.
     pub(super) fn release(&mut self, shared: &Shared, now: Instant) -> bool {
         let mut any = false;
-        let mut released = None;
+        let (mut released, mut released_bytes) = (None, 0);
         while let Some(slot) = self.window.pop_done() {
             any = true;
             let events = u64::from(slot.sealed.events);
@@ -183,11 +186,14 @@ impl Outbox {
             if let Some((lane, through)) = slot.sealed.settles {
                 shared.queue.lock().settle(lane, through);
             }
-            released = slot.release.or(released);
+            if slot.release.is_some() {
+                released = slot.release;
+                released_bytes += bytes;
+            }
         }
         if let Some(spool) = &mut self.spool {
             if let Some(offset) = released {
-                spool.release(offset);
+                spool.release(offset, released_bytes);
             }
             spool.note_released(now, false);
         }

@@ -39,6 +39,8 @@ pub(super) struct Remote {
     hold_until: Instant,
     configuring_until: Option<Instant>,
     absent_at: Option<Instant>,
+    /// A document came over this connection.
+    answered: bool,
     report_at: Option<Instant>,
     last_report: Option<Reported>,
 }
@@ -50,6 +52,7 @@ impl Remote {
             hold_until: now + HOLD_AT_START,
             configuring_until: None,
             absent_at: None,
+            answered: false,
             report_at: None,
             last_report: None,
         }
@@ -57,6 +60,7 @@ impl Remote {
 
     pub(super) fn connected(&mut self, now: Instant) {
         self.configuring_until = Some(now + CONFIGURE_WITHIN);
+        self.answered = false;
         self.report_at = Some(now);
         self.last_report = None;
     }
@@ -64,7 +68,8 @@ impl Remote {
     pub(super) fn subscribed(&mut self, granted: bool, now: Instant) {
         if let Some(until) = &mut self.configuring_until {
             *until = (*until).min(now + RETAINED_WITHIN);
-            self.absent_at = granted.then_some(now + ABSENT_AFTER);
+            // A broker may send the document ahead of its answer (MQTT 5 section 3.8.4).
+            self.absent_at = (granted && !self.answered).then_some(now + ABSENT_AFTER);
         }
     }
 
@@ -72,6 +77,14 @@ impl Remote {
         self.configuring_until = None;
         self.absent_at = None;
         self.report_at = None;
+    }
+
+    /// A document came, readable or not.
+    fn arrived(&mut self, now: Instant) {
+        self.known = true;
+        self.answered = true;
+        self.absent_at = None;
+        self.configuring_until = self.configuring_until.map(|until| until.min(now));
     }
 
     /// Whether the connection still waits for the configuration.
@@ -111,7 +124,7 @@ impl Worker {
                 Ok(desired) => Some(desired),
                 Err(error) => {
                     tracing::warn!(%error, "the configuration cannot be read; the last one stays");
-                    self.configured(now.mono);
+                    self.remote.arrived(now.mono);
                     return;
                 }
             },
@@ -129,13 +142,7 @@ impl Worker {
             }
         }
         self.remote.report_at = Some(now.mono);
-        self.configured(now.mono);
-    }
-
-    fn configured(&mut self, now: Instant) {
-        self.remote.known = true;
-        self.remote.absent_at = None;
-        self.remote.configuring_until = self.remote.configuring_until.map(|until| until.min(now));
+        self.remote.arrived(now.mono);
     }
 
     fn keep(&self, desired: Option<&Desired>, now: Now) {
@@ -163,9 +170,11 @@ impl Worker {
         let events = upload.batch_events.map(|events| events as usize);
         let bytes = upload.batch_bytes.map(|bytes| bytes as usize);
         let age = upload.flush_ms.map(Duration::from_millis);
+        // One batch must not hold so much of the memory that what waits for room waits for the broker.
+        let most_bytes = MAX_BATCH_BYTES.min(own.memory_bytes / 4);
         self.shared.queue.lock().set_batching(|options| {
             options.batch_events = events.unwrap_or(own.batch_events).min(MAX_BATCH_EVENTS);
-            options.batch_bytes = bytes.unwrap_or(own.batch_bytes).min(MAX_BATCH_BYTES);
+            options.batch_bytes = bytes.unwrap_or(own.batch_bytes).min(most_bytes);
             options.flush_age = age.unwrap_or(own.flush_age);
         });
         self.outbox.configured_bytes = limits.spool_bytes;
@@ -224,5 +233,25 @@ impl Worker {
             dropped: queue.counters().dropped,
             attributes: self.settings.attributes.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_ahead_of_the_answer_to_the_subscription_counts() {
+        let now = clock::mono();
+        let mut remote = Remote::new(now);
+        remote.connected(now);
+        remote.arrived(now);
+        remote.subscribed(true, now);
+        assert_eq!(remote.absent_at, None);
+
+        remote.disconnected();
+        remote.connected(now);
+        remote.subscribed(true, now);
+        assert_eq!(remote.absent_at, Some(now + ABSENT_AFTER));
     }
 }

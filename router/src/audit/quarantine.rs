@@ -180,6 +180,7 @@ mod tests {
                 b"thinglog/logs/lamp-7/app",
             )),
             payload: Bytes::copy_from_slice(payload),
+            retain: false,
             stamp: Stamp {
                 stored: Some((255, 7)),
                 principal: Some(Arc::from("lamp\"7")),

@@ -149,6 +149,12 @@ impl LevelsTask {
         let topics: &Topics = &self.link.topics;
         match topics.parse(&delivery.topic.text) {
             Ok(Topic::Desired { device }) => self.documents.retained(device, &delivery.payload),
+            Ok(Topic::Config(_)) if !delivery.retain => self.refuse(&ConfigError {
+                topic: delivery.topic.text.to_string(),
+                reason: "it was published without RETAIN and would be forgotten at the next \
+                         restart; publish it retained (mosquitto_pub -r)"
+                    .into(),
+            }),
             Ok(Topic::Config(topic)) => {
                 let payload = &delivery.payload[..];
                 let result = match &mut setup.incoming {

@@ -30,6 +30,8 @@ pub(crate) struct Header {
 pub(crate) struct Publish<'a> {
     pub(crate) topic: &'a [u8],
     pub(crate) qos: u8,
+    /// As it was published: subscriptions ask for Retain As Published.
+    pub(crate) retain: bool,
     /// 0 at QoS 0.
     pub(crate) packet_id: u16,
     pub(crate) payload: usize,
@@ -103,6 +105,7 @@ pub(crate) fn publish(frame: &[u8], header: Header) -> Result<Publish<'_>, Frame
     Ok(Publish {
         topic,
         qos,
+        retain: header.flags & 1 != 0,
         packet_id,
         payload: frame.len() - at.rest.len(),
         stamp,

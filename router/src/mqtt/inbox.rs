@@ -130,6 +130,7 @@ mod tests {
         Delivery {
             topic,
             payload: Bytes::new(),
+            retain: false,
             stamp: Stamp::default(),
             number,
         }

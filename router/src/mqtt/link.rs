@@ -379,6 +379,7 @@ impl Link {
         Ok(Delivery {
             topic,
             payload: bytes.slice(payload..),
+            retain: publish.retain,
             stamp,
             number,
         })

@@ -33,6 +33,8 @@ pub(crate) struct Delivery {
     /// The topic, parsed once and shared by its deliveries.
     pub(crate) topic: Arc<TopicInfo>,
     pub(crate) payload: Bytes,
+    /// Whether it was published with RETAIN.
+    pub(crate) retain: bool,
     /// What the broker says of it; `received` is the router's own clock when the broker is silent.
     pub(crate) stamp: Stamp,
     /// Place in the order of its connection, from 0: what an acknowledgement counts by.

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, Metadata},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -54,12 +54,17 @@ pub(crate) struct OpenFile {
 impl OpenFile {
     /// Opens `path` to be read from `offset`.
     pub(crate) fn open(path: &Path, offset: u64) -> io::Result<OpenFile> {
-        let file = File::open(path)?;
+        // Without waiting: opening a named pipe would, for its writer.
+        let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = File::options()
+            .read(true)
+            .custom_flags(no_wait)
+            .open(path)?;
         let metadata = file.metadata()?;
-        if metadata.is_dir() {
+        if !metadata.is_file() {
             return Err(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "is a directory",
+                io::ErrorKind::InvalidInput,
+                "not a regular file; read a stream with `thinglog-edge pipe`",
             ));
         }
         let mut open = OpenFile {

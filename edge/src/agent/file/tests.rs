@@ -232,3 +232,13 @@ fn many_rotations_at_once_keep_the_order() {
     got.extend(bench.read());
     assert_eq!(got, expected);
 }
+
+#[test]
+fn a_named_pipe_is_an_error_and_never_waited_for() {
+    let bench = Bench::new(StartAt::Beginning);
+    let path = bench.path("fifo");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let error = open::OpenFile::open(&path, 0).unwrap_err();
+    assert!(error.to_string().contains("pipe"), "{error}");
+}

@@ -5,7 +5,7 @@
 mod cli;
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     path::Path,
     process::ExitCode,
 };
@@ -245,6 +245,8 @@ fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("THINGLOG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would complain to stderr of a stderr that is gone, and panic.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     if io::stderr().is_terminal() {
         subscriber.init();
@@ -253,7 +255,7 @@ fn log_to_stderr() {
     }
 }
 
-#[allow(clippy::print_stderr)]
+/// To whoever is still there to read it.
 fn complain(text: &str) {
-    eprintln!("thinglog-edge: {text}");
+    let _ = writeln!(io::stderr(), "thinglog-edge: {text}");
 }

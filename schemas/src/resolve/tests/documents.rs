@@ -65,7 +65,8 @@ fn bad_documents_are_refused_with_field_and_reason() {
             "unknown level \"LOUD\"",
         ),
         ("device/lamp", r#"{"level": "WARN""#, "EOF"),
-        ("device/lamp", "WARN", "expected"),
+        ("device/lamp", "WARN", "not a JSON object"),
+        ("device/lamp", r#"["ERROR"]"#, "not a JSON object"),
         (
             "device/lamp",
             r#"{"disabled": true}"#,
