@@ -39,6 +39,8 @@ pub(crate) struct Telemetry {
     pub(crate) quarantined: IntCounterVec,
     /// Lost events nobody declared.
     pub(crate) gap_events: IntCounter,
+    /// Events that devices declared as dropped.
+    pub(crate) dropped: IntCounterVec,
     /// Holes declared as losses.
     pub(crate) gaps: IntCounter,
     /// Events published to live topics.
@@ -166,6 +168,11 @@ impl Telemetry {
                 &["reason"],
             )?,
             gap_events: make.counter("lost_events_total", "Events lost without a declaration")?,
+            dropped: make.counters(
+                "device_dropped_events_total",
+                "Events that devices declared as dropped, by reason",
+                &["reason"],
+            )?,
             gaps: make.counter("gaps_total", "Holes declared as losses")?,
             live_published: make.counter("live_published_total", "Events on live topics")?,
             live_missed: make.counters(

@@ -104,10 +104,14 @@ impl Open for AuditOpener {
             tally: Tally::default(),
             forget_at: clock::now_s() + FORGET_EVERY_S,
             last_kept: None,
+            last_drop: None,
         };
         Ok((audit, log))
     }
 }
+
+/// A device may claim any number of events; one claim cannot overflow a counter.
+const CLAIM: u64 = u32::MAX as u64;
 
 /// The stage.
 pub(crate) struct Audit {
@@ -128,6 +132,8 @@ pub(crate) struct Audit {
     forget_at: u64,
     /// When a quarantined payload was last logged: a device can send any number of them.
     last_kept: Option<Instant>,
+    /// When drops were last logged.
+    last_drop: Option<Instant>,
 }
 
 /// A gap event on its way.
@@ -155,9 +161,29 @@ impl Audit {
             return Ok(());
         }
         let decoded = self.reader.read(delivery, names)?;
+        if let Some(lane) = &decoded.lane {
+            self.count_drops(names, &lane.drops);
+        }
         self.gaps
             .observe(&names.device, &names.source, &decoded, now);
         Ok(())
+    }
+
+    /// What a device gave up on purpose and says so.
+    fn count_drops(&mut self, names: &Names, drops: &[batch::Drop]) {
+        for dropped in drops {
+            self.telemetry
+                .dropped
+                .with_label_values(&[dropped.reason.name()])
+                .inc_by(dropped.count.min(CLAIM));
+        }
+        let Some(first) = drops.first() else { return };
+        if self.last_drop.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            self.last_drop = Some(Instant::now());
+            let events: u64 = drops.iter().map(|dropped| dropped.count.min(CLAIM)).sum();
+            tracing::warn!(device = %names.device, source = %names.source, events,
+                reason = first.reason.name(), "a device dropped events");
+        }
     }
 
     fn keep(&mut self, delivery: &Delivery, kind: &str, reason: &str) {
@@ -227,10 +253,7 @@ impl Audit {
             "events are lost"
         );
         self.telemetry.gaps.inc();
-        // A device may claim any number; one claim cannot overflow the counter.
-        self.telemetry
-            .gap_events
-            .inc_by(gap.count().min(u64::from(u32::MAX)));
+        self.telemetry.gap_events.inc_by(gap.count().min(CLAIM));
         self.tally.delivered += 1;
         self.gaps.declared(gap);
     }
@@ -376,9 +399,8 @@ mod tests {
     use crate::mqtt::publisher;
     use crate::testing::{batch, cache, delivery, telemetry};
 
-    #[tokio::test]
-    async fn gaps_the_publisher_has_no_room_for_are_declared_later() {
-        let folder = tempfile::tempdir().unwrap();
+    /// An audit without a grace, whose publisher has no room.
+    async fn audit(folder: &std::path::Path) -> (Audit, Telemetry) {
         let telemetry = telemetry();
         let options = FakeBroker::start().await.options();
         let health = Health::new().part("publisher");
@@ -391,8 +413,8 @@ mod tests {
         };
         while publisher.try_publish(message()).is_ok() {}
         let opener = AuditOpener {
-            folder: Folder::lock(&folder.path().join("audit")).unwrap(),
-            quarantine: folder.path().join("quarantine"),
+            folder: Folder::lock(&folder.join("audit")).unwrap(),
+            quarantine: folder.join("quarantine"),
             config: AuditConfig {
                 gap_grace_s: 0,
                 ..AuditConfig::default()
@@ -402,9 +424,27 @@ mod tests {
             shared: cache(1),
             publisher,
             books: telemetry.books("audit"),
-            telemetry,
+            telemetry: telemetry.clone(),
         };
-        let (mut audit, _log) = opener.open().unwrap();
+        (opener.open().unwrap().0, telemetry)
+    }
+
+    #[tokio::test]
+    async fn what_a_device_declares_as_dropped_is_counted_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut audit, telemetry) = audit(folder.path()).await;
+        let payload = batch(&[5], &[(0, 4, 3)]);
+        let now = clock::now_s();
+        audit.take(&delivery(payload.clone(), Some(1)), now);
+        audit.take(&delivery(payload, Some(1)), now);
+        let count = telemetry.dropped.with_label_values(&["spool_full"]).get();
+        assert_eq!(count, 3);
+    }
+
+    #[tokio::test]
+    async fn gaps_the_publisher_has_no_room_for_are_declared_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut audit, _telemetry) = audit(folder.path()).await;
         let now = clock::now_s();
         audit.take(&delivery(batch(&[0, 2, 4, 6], &[]), None), now);
         audit.tick(Instant::now());
