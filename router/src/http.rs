@@ -161,11 +161,14 @@ mod tests {
         let address = http.address().unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(http.run(stop.clone()));
-        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-        // A whole request and half of the next: the server has taken the connection.
-        let requests = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /he";
-        client.write_all(requests).await.unwrap();
-        client.readable().await.unwrap();
+        let connect = || tokio::net::TcpStream::connect(address);
+        let mut half = connect().await.unwrap();
+        half.write_all(b"GET /he").await.unwrap();
+        // Answering the next one, the server has looked at the first.
+        let mut whole = connect().await.unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        whole.write_all(request).await.unwrap();
+        whole.readable().await.unwrap();
         stop.cancel();
         let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
         ended.unwrap().unwrap().unwrap();
