@@ -29,11 +29,18 @@ pub(crate) enum Kind {
     Cursor,
 }
 
-const KINDS: [(Kind, &str); 3] = [
-    (Kind::Retained, "retained"),
-    (Kind::Session, "sessions"),
-    (Kind::Cursor, "cursors"),
-];
+const KINDS: [Kind; 3] = [Kind::Retained, Kind::Session, Kind::Cursor];
+
+impl Kind {
+    const fn tree(self) -> &'static str {
+        match self {
+            Kind::Retained => "retained",
+            Kind::Session => "sessions",
+            Kind::Cursor => "cursors",
+        }
+    }
+}
+
 const META: &str = "meta";
 const LOST_BELOW: &str = "lost-below";
 /// Set in every database that was ever opened: one without it, beside the marker, lost everything.
@@ -123,27 +130,28 @@ impl State {
                 .map_err(reason)?;
         }
         meta.insert(IN_USE, &[1]).map_err(reason)?;
-        let mut loaded = load(&db, &meta).map_err(reason)?;
         let before = meta
             .insert(JOURNAL, &journal.to_be_bytes())
             .map_err(reason)?;
         if before.is_some_and(|before| *before != journal.to_be_bytes()) {
             warn!(path = %dir.display(), "the durable log is another one than before; its subscriptions start at its oldest record");
-            loaded.cursors.clear();
+            let cursors = db.open_tree(Kind::Cursor.tree()).map_err(reason)?;
+            cursors.clear().map_err(reason)?;
         }
-        let files = SyncedFiles {
-            database: database.clone(),
-            dir: dir.to_owned(),
+        let loaded = load(&db, &meta).map_err(reason)?;
+        let sync_dir = || {
+            File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(io(dir))
         };
         db.flush().map_err(reason)?;
-        files.sync().map_err(io(&database))?;
+        sync_database(&database).map_err(io(&database))?;
+        sync_dir()?;
         if !marker.exists() {
             File::create(&marker)
                 .and_then(|file| file.sync_all())
                 .map_err(io(&marker))?;
-            File::open(dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(io(dir))?;
+            sync_dir()?;
         }
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
@@ -155,7 +163,7 @@ impl State {
             let shared = shared.clone();
             std::thread::Builder::new()
                 .name("broker-state".into())
-                .spawn(move || write_groups(&shared, &db, &files))
+                .spawn(move || write_groups(&shared, &db, &database))
                 .map_err(io(dir))?
         };
         Ok((
@@ -267,7 +275,8 @@ fn load(db: &sled::Db, meta: &sled::Tree) -> Result<Loaded, sled::Error> {
     {
         loaded.lost_below = u64::from_be_bytes(bytes);
     }
-    for (kind, name) in KINDS {
+    for kind in KINDS {
+        let name = kind.tree();
         for entry in db.open_tree(name)?.iter() {
             let (key, value) = entry?;
             let Ok(key) = String::from_utf8(key.to_vec()) else {
@@ -287,21 +296,13 @@ fn load(db: &sled::Db, meta: &sled::Tree) -> Result<Loaded, sled::Error> {
     Ok(loaded)
 }
 
-/// The files that must be synced for sled's state to be on disk.
-struct SyncedFiles {
-    database: PathBuf,
-    dir: PathBuf,
+/// Syncs what must be on disk for sled's state to be there: its file, and the names in its folder.
+fn sync_database(database: &Path) -> std::io::Result<()> {
+    File::open(database.join("db"))?.sync_data()?;
+    File::open(database)?.sync_all()
 }
 
-impl SyncedFiles {
-    fn sync(&self) -> std::io::Result<()> {
-        File::open(self.database.join("db"))?.sync_data()?;
-        File::open(&self.database)?.sync_all()?;
-        File::open(&self.dir)?.sync_all()
-    }
-}
-
-fn write_groups(shared: &Shared, db: &sled::Db, files: &SyncedFiles) {
+fn write_groups(shared: &Shared, db: &sled::Db, database: &Path) {
     let mut settled = 0;
     loop {
         let (changes, newest, closed) = {
@@ -316,7 +317,7 @@ fn write_groups(shared: &Shared, db: &sled::Db, files: &SyncedFiles) {
             )
         };
         if !changes.is_empty() {
-            if let Err(reason) = write_group(db, files, changes) {
+            if let Err(reason) = write_group(db, database, changes) {
                 error!(reason, "the broker's state could not be stored");
                 let mut failed = shared.failed.lock();
                 failed.push(settled + 1..=newest);
@@ -334,7 +335,7 @@ fn write_groups(shared: &Shared, db: &sled::Db, files: &SyncedFiles) {
 
 fn write_group(
     db: &sled::Db,
-    files: &SyncedFiles,
+    database: &Path,
     changes: HashMap<(Kind, String), Option<Vec<u8>>>,
 ) -> Result<(), String> {
     let mut batches: HashMap<Kind, sled::Batch> = HashMap::new();
@@ -345,15 +346,15 @@ fn write_group(
             None => batch.remove(key.as_bytes()),
         }
     }
-    for (kind, name) in KINDS {
+    for kind in KINDS {
         if let Some(batch) = batches.remove(&kind) {
-            db.open_tree(name)
+            db.open_tree(kind.tree())
                 .and_then(|tree| tree.apply_batch(batch))
                 .map_err(|error| error.to_string())?;
         }
     }
     db.flush().map_err(|error| error.to_string())?;
-    files.sync().map_err(|error| error.to_string())
+    sync_database(database).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -402,8 +403,10 @@ mod tests {
         let (state, loaded) = State::open(dir.path(), 1, 0).unwrap();
         assert_eq!(loaded.cursors.len(), 1);
         drop(state);
-        let (_state, loaded) = State::open(dir.path(), 2, 0).unwrap();
-        assert!(loaded.cursors.is_empty());
+        for round in 0..2 {
+            let (_state, loaded) = State::open(dir.path(), 2, 0).unwrap();
+            assert!(loaded.cursors.is_empty(), "round {round}");
+        }
     }
 
     #[test]
