@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::{
     codec::{Delivery, Version, put_user_property},
     message::seconds_left,
-    record::Record,
+    record::{NO_ADDRESS, Record},
     session::Inner,
     trie::Subscription,
     window::Sent,
@@ -132,7 +132,7 @@ impl Feed {
             resend: resend.collect(),
             journal_prefix: format!("{:016x}/", journal.id()),
             stamp: Vec::new(),
-            address: (IpAddr::from([0, 0, 0, 0]), Vec::new()),
+            address: (NO_ADDRESS, Vec::new()),
             skipped: Skipped::default(),
             journal,
         };

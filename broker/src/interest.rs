@@ -67,24 +67,9 @@ impl Interest {
         if filters.len() > MAX_FILTERS || bytes > MAX_BYTES {
             return r##"["#"]"##.into();
         }
-        let quoted: Vec<String> = filters.keys().map(|filter| quote(filter)).collect();
-        format!("[{}]", quoted.join(","))
+        let filters: Vec<&String> = filters.keys().collect();
+        serde_json::json!(filters).to_string()
     }
-}
-
-/// A JSON string (RFC 8259 section 7).
-fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c < ' ' => out.push_str(&format!("\\u{:04x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]

@@ -53,6 +53,6 @@ pub(crate) fn seconds_left(expires: u64, now: u64) -> u32 {
 }
 
 /// The expiry time of a message that may live `seconds` from `now`.
-pub(crate) fn expiry_time(seconds: Option<u32>, now: u64) -> Option<u64> {
-    seconds.map(|seconds| now.saturating_add(u64::from(seconds) * 1_000_000_000))
+pub(crate) fn expiry_time(seconds: u32, now: u64) -> u64 {
+    now.saturating_add(u64::from(seconds) * 1_000_000_000)
 }

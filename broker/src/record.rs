@@ -18,6 +18,9 @@ const EXPIRY: u8 = 4;
 const PRINCIPAL: u8 = 8;
 const IPV6: u8 = 16;
 
+/// The address of what no client's connection published.
+pub(crate) const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// One durable publish, borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record<'a> {

@@ -14,7 +14,7 @@ use prometheus::Registry;
 use thinglog_journal::{Journal, fs::RealFs};
 use thinglog_schemas::Topics;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -74,7 +74,6 @@ pub struct Broker {
     hub: Arc<Hub>,
     listener: TcpListener,
     address: SocketAddr,
-    notifier: watch::Receiver<u64>,
 }
 
 impl Broker {
@@ -121,19 +120,12 @@ impl Broker {
         });
         let telemetry = Telemetry::new(registry)?;
         let hub = Arc::new(Hub::new(
-            config,
-            &topics,
-            journal,
-            notifier.clone(),
-            state,
-            loaded,
-            telemetry,
+            config, &topics, journal, notifier, state, loaded, telemetry,
         ));
         Ok(Broker {
             hub,
             listener,
             address,
-            notifier,
         })
     }
 
@@ -154,7 +146,6 @@ impl Broker {
             hub,
             listener,
             address,
-            notifier,
         } = self;
         info!(%address, "broker listening");
         hub.publish_interest();
@@ -170,7 +161,6 @@ impl Broker {
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
             warn!("some clients did not take their last packets in time");
         }
-        drop(notifier);
         hub.checkpoint();
         let closing = hub.clone();
         if tokio::task::spawn_blocking(move || closing.state.close())
@@ -213,21 +203,11 @@ async fn accept(
         let connection = next.fetch_add(1, Ordering::Relaxed);
         tasks.spawn(async move {
             hub.telemetry.connections.inc();
-            serve(&hub, stream, peer, connection, shutdown).await;
+            connection::serve(hub.clone(), stream, peer.ip(), connection, shutdown).await;
             hub.telemetry.connections.dec();
             drop(place);
         });
     }
-}
-
-async fn serve(
-    hub: &Arc<Hub>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    connection: u64,
-    shutdown: CancellationToken,
-) {
-    connection::serve(hub.clone(), stream, peer.ip(), connection, shutdown).await;
 }
 
 async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
@@ -255,23 +235,26 @@ async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
 /// Makes room in a log that refuses when full: what every session has read may go. While no session
 /// reads the log nothing goes.
 async fn release(hub: &Arc<Hub>) {
-    let Some(unread) = hub.unread_from() else {
-        return;
-    };
-    let journal = hub.journal.clone();
-    match tokio::task::spawn_blocking(move || journal.release(unread)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, "segments that were read could not be released"),
-        Err(error) => warn!(%error, "the release of segments did not finish"),
+    if let Some(unread) = hub.unread_from() {
+        upkeep(hub, "release", move |journal| journal.release(unread)).await;
     }
 }
 
 async fn retain(hub: &Arc<Hub>) {
+    upkeep(hub, "retention", |journal| journal.retain(clock::now())).await;
+}
+
+/// Runs what deletes segments, which may wait for the disk, beside the async threads.
+async fn upkeep(
+    hub: &Arc<Hub>,
+    what: &'static str,
+    work: impl FnOnce(&Journal) -> std::io::Result<()> + Send + 'static,
+) {
     let journal = hub.journal.clone();
-    match tokio::task::spawn_blocking(move || journal.retain(clock::now())).await {
+    match tokio::task::spawn_blocking(move || work(&journal)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, "retention could not be applied to the durable log"),
-        Err(error) => warn!(%error, "retention did not finish"),
+        Ok(Err(error)) => warn!(%error, what, "the durable log's upkeep failed"),
+        Err(error) => warn!(%error, what, "the durable log's upkeep did not finish"),
     }
 }
 

@@ -78,8 +78,8 @@ impl Inner {
     }
 
     /// When a disconnected session is forgotten, ns since the epoch.
-    pub(crate) fn expires_at(&self, longest: u32) -> Option<u64> {
-        let seconds = u64::from(self.expiry.min(longest));
+    pub(crate) fn expires_at(&self) -> Option<u64> {
+        let seconds = u64::from(self.expiry);
         self.disconnected_at
             .map(|at| at.saturating_add(seconds * 1_000_000_000))
     }
@@ -185,10 +185,11 @@ impl Stored {
     }
 
     /// The session as it comes back at `now`, cursor left out; one that was connected when the
-    /// broker stopped counts as disconnected since then.
-    pub(crate) fn revive(self, now: u64) -> Inner {
+    /// broker stopped counts as disconnected since then, one that was to be kept for longer than `longest`
+    /// seconds is kept so long.
+    pub(crate) fn revive(self, now: u64, longest: u32) -> Inner {
         Inner {
-            expiry: self.expiry,
+            expiry: self.expiry.min(longest),
             disconnected_at: Some(self.disconnected_at.unwrap_or(now)),
             subscriptions: self.subscriptions,
             stored: true,
@@ -251,7 +252,7 @@ mod tests {
         };
         inner.subscriptions.insert("a/#".into(), subscription);
         let stored = Stored::decode(&Stored::of(&inner).encode()).unwrap();
-        let revived = stored.revive(5);
+        let revived = stored.revive(5, 3600);
         assert_eq!(revived.subscriptions, inner.subscriptions);
         assert_eq!((revived.expiry, revived.disconnected_at), (60, Some(5)));
     }

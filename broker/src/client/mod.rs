@@ -1,5 +1,5 @@
-//! What each packet of a client does: bytes in, bytes out, acknowledgements that wait for the disk.
-//! No sockets and no waiting here; [`crate::connection`] drives it.
+//! One connected client: [`packets`] takes what it sends, [`deliver`] gives what it gets, and in between
+//! wait the acknowledgements for the disk. No sockets and no waiting here; [`crate::connection`] drives it.
 
 mod deliver;
 mod packets;
@@ -47,7 +47,7 @@ struct Waiting {
 
 enum Answer {
     PubAck(u16),
-    /// A packet that is ready, in place of a longer list of its parts.
+    /// Any other packet, whole.
     Packet(BytesMut),
 }
 

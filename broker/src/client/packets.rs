@@ -75,8 +75,9 @@ impl Client {
         if topic.starts_with("$SYS/") {
             return self.reject(&publish, Reason::NotAuthorized, "$SYS is the broker's own");
         }
-        let now = clock::now();
-        let expires = expiry_time(scanned.expiry, now);
+        let expires = scanned
+            .expiry
+            .map(|seconds| expiry_time(seconds, clock::now()));
         if self.hub.durable.contains(topic) {
             return self.collect(&publish, topic, expires, &forward);
         }

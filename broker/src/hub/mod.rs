@@ -139,7 +139,7 @@ impl Hub {
                 );
                 continue;
             };
-            let mut inner = stored.revive(now);
+            let mut inner = stored.revive(now, self.config.limits.session_seconds);
             inner.cursor = match loaded
                 .cursors
                 .remove(&client_id)

@@ -62,9 +62,7 @@ impl Hub {
             self.release(session, &mut inner, now);
             inner.wake.notify_one();
         }
-        let expired = inner
-            .expires_at(self.config.limits.session_seconds)
-            .is_some_and(|at| at <= now);
+        let expired = inner.expires_at().is_some_and(|at| at <= now);
         let ends = clean_start || expired || !inner.is_persistent();
         self.part(session, inner, ends, now);
         !ends
@@ -184,8 +182,7 @@ impl Hub {
 
     /// Sends the will of a disconnected client that is due, forgets the session when its time is over.
     fn see_to_absent(&self, session: &Arc<Session>, now: u64) {
-        let longest = self.config.limits.session_seconds;
-        let is_over = |inner: &Inner| inner.expires_at(longest).is_some_and(|at| at <= now);
+        let is_over = |inner: &Inner| inner.expires_at().is_some_and(|at| at <= now);
         let is_due = |inner: &Inner| inner.will_at.is_some_and(|at| at <= now);
         {
             let inner = session.inner.lock();

@@ -13,7 +13,7 @@ use crate::{
     codec::{Filter, Reason, Will},
     feed::may_be_durable,
     message::{Message, Queued, expiry_time},
-    record::{Record, client_hash},
+    record::{NO_ADDRESS, Record, client_hash},
     retained::{Scan, Step},
     session::{ConnectionId, Inner, Session},
     state::Kind,
@@ -175,7 +175,7 @@ impl Hub {
             Record {
                 qos: message.qos,
                 client: message.client,
-                address: std::net::IpAddr::from([0, 0, 0, 0]),
+                address: NO_ADDRESS,
                 expires: message.expires,
                 principal: None,
                 topic: &message.topic,
@@ -196,7 +196,6 @@ impl Hub {
             .matching(&message.topic, &mut |key, subscription| {
                 let qos = subscription.qos.min(message.qos);
                 let retain = subscription.retain_as_published && message.retain;
-                // Of a filter with No Local nothing else about the session is known here: ask it below.
                 let ids = subscription.id.into_iter();
                 if subscription.no_local && self.is_client(key, message.client) {
                     return;
@@ -281,7 +280,7 @@ impl Hub {
     /// Publishes a will, whatever its topic.
     pub(crate) fn publish_will(&self, client_id: &str, will: Will) {
         let now = clock::now();
-        let expires = expiry_time(will.expiry, now);
+        let expires = will.expiry.map(|seconds| expiry_time(seconds, now));
         if !self.durable.contains(&will.topic) {
             let message = Message {
                 topic: will.topic.into(),
@@ -302,7 +301,7 @@ impl Hub {
         let record = Record {
             qos: will.qos.min(1),
             client: client_hash(client_id),
-            address: std::net::IpAddr::from([0, 0, 0, 0]),
+            address: NO_ADDRESS,
             expires,
             principal: None,
             topic: &will.topic,
