@@ -14,6 +14,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use thinglog_schemas::hash::fnv1a;
+
 const EXPIRY: u8 = 4;
 const PRINCIPAL: u8 = 8;
 const IPV6: u8 = 16;
@@ -119,11 +121,9 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(text).ok()
 }
 
-/// FNV-1a, 64 bits: stable across restarts, which the journal needs of a client's hash.
+/// Stands for a client id in a record: the same across restarts, which the journal needs.
 pub(crate) fn client_hash(client_id: &str) -> u64 {
-    client_id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    fnv1a(client_id.as_bytes())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Level, batch, json, name, topic::ConfigTopic};
+use crate::{Level, batch, hash, json, name, topic::ConfigTopic};
 
 /// Most entries of a document's `sources`.
 pub const MAX_SOURCES: usize = 1000;
@@ -138,10 +138,7 @@ impl Desired {
         // Fields in the order of the struct, maps sorted: one content has one text. A struct of
         // strings and numbers always serialises.
         let text = serde_json::to_vec(&content).unwrap_or_default();
-        let hash = text.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        format!("{hash:016x}")
+        format!("{:016x}", hash::fnv1a(&text))
     }
 }
 

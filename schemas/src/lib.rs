@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod config;
 pub mod event;
+pub mod hash;
 pub mod json;
 pub mod limits;
 pub mod name;

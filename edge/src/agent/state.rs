@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use thinglog_schemas::hash::fnv1a;
 
 use crate::spool::dir::replace;
 
@@ -61,12 +62,5 @@ impl StateDir {
 
 /// A file name for whatever text, the same for the same text.
 pub(crate) fn key(prefix: &str, text: &[u8]) -> String {
-    format!("{prefix}-{:016x}", fnv(text))
-}
-
-/// FNV-1a, 64 bits.
-pub(crate) fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    format!("{prefix}-{:016x}", fnv1a(text))
 }

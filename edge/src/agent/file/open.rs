@@ -8,11 +8,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use thinglog_schemas::hash::fnv1a;
 
-use crate::agent::{
-    lines::{Line, Lines},
-    state::fnv,
-};
+use crate::agent::lines::{Line, Lines};
 
 /// How many of its first bytes tell one file from another that took its inode or its place.
 const FINGERPRINT: usize = 256;
@@ -72,7 +70,7 @@ impl OpenFile {
             inode: metadata.ino(),
             file,
             read: offset,
-            fingerprint: (0, fnv(&[])),
+            fingerprint: (0, fnv1a(&[])),
             lines: Lines::default(),
             seen: (0, 0, 0),
         };
@@ -134,7 +132,7 @@ impl OpenFile {
     /// Back to the beginning, after the file was replaced in place.
     pub(crate) fn rewind(&mut self) {
         self.read = 0;
-        self.fingerprint = (0, fnv(&[]));
+        self.fingerprint = (0, fnv1a(&[]));
     }
 
     /// False when the file became shorter, or begins differently although it did not.
@@ -168,7 +166,7 @@ impl OpenFile {
             return Ok(None);
         };
         match self.file.read_exact_at(bytes, 0) {
-            Ok(()) => Ok(Some(fnv(bytes))),
+            Ok(()) => Ok(Some(fnv1a(bytes))),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
