@@ -1,14 +1,7 @@
 //! Plain MQTT publishers: one JSON event a PUBLISH at QoS 1, MQTT 3.1.1, many connections from one
 //! thread, as light as can be so that the machine is left to what is measured.
 
-use std::{
-    io::Write as _,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{io::Write as _, net::SocketAddr};
 
 use anyhow::{Context, bail};
 use bytes::{Buf, BufMut, BytesMut};
@@ -19,12 +12,6 @@ use tokio::{
 };
 
 use super::input::Input;
-
-/// What the publishers did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Published {
-    pub(super) wire_bytes: u64,
-}
 
 /// How the load is spread.
 #[derive(Clone)]
@@ -43,26 +30,21 @@ impl Plan {
     }
 }
 
-/// Publishes everything and returns when all of it is acknowledged.
-pub(super) async fn publish(plan: &Plan) -> anyhow::Result<Published> {
-    let wire = Arc::new(AtomicU64::new(0));
+/// Publishes everything and returns when all of it is acknowledged; gives the bytes sent.
+pub(super) async fn publish(plan: &Plan) -> anyhow::Result<u64> {
     let mut tasks = JoinSet::new();
     for publisher in 0..plan.connections {
-        let (plan, wire) = (plan.clone(), wire.clone());
+        let plan = plan.clone();
         tasks.spawn(async move {
-            let bytes = publish_one(&plan, publisher)
-                .await
-                .with_context(|| format!("publisher {publisher}"))?;
-            wire.fetch_add(bytes, Ordering::Relaxed);
-            anyhow::Ok(())
+            let sent = publish_one(&plan, publisher).await;
+            sent.with_context(|| format!("publisher {publisher}"))
         });
     }
+    let mut wire_bytes = 0;
     while let Some(done) = tasks.join_next().await {
-        done??;
+        wire_bytes += done??;
     }
-    Ok(Published {
-        wire_bytes: wire.load(Ordering::Relaxed),
-    })
+    Ok(wire_bytes)
 }
 
 async fn publish_one(plan: &Plan, publisher: u64) -> anyhow::Result<u64> {

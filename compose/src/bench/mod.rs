@@ -24,7 +24,7 @@ use thinglog_schemas::Severity;
 
 use self::{
     input::Input,
-    load::{Plan, Published},
+    load::Plan,
     process::{Process, free_address},
     report::{Report, Run},
 };
@@ -159,7 +159,7 @@ fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
     let idle = process.usage()?;
     let plan = plan(args, mode, input, mqtt);
     let start = Instant::now();
-    let published = runtime()?.block_on(async {
+    let wire_bytes = runtime()?.block_on(async {
         match mode {
             Mode::Batches => publish_batches(&plan).await,
             Mode::Single | Mode::Both => load::publish(&plan).await,
@@ -180,7 +180,7 @@ fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
         cpu_seconds: usage.cpu_seconds - idle.cpu_seconds,
         peak_bytes: usage.peak,
         idle_bytes: idle.resident,
-        wire_bytes: published.wire_bytes,
+        wire_bytes,
         output_bytes: verdict.bytes,
         lost: verdict.lost,
         duplicated: verdict.duplicated,
@@ -202,21 +202,20 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start a runtime")
 }
 
-/// Publishes through the embedded publisher, one for each device; returns when all is acknowledged.
-async fn publish_batches(plan: &Plan) -> anyhow::Result<Published> {
-    let mut threads = Vec::new();
-    for device in 0..plan.connections {
+/// Publishes through the embedded publisher, one for each device; returns when all is acknowledged,
+/// with the bytes sent.
+async fn publish_batches(plan: &Plan) -> anyhow::Result<u64> {
+    let publish = |device| {
         let plan = plan.clone();
-        threads.push(std::thread::spawn(move || publish_device(&plan, device)));
-    }
-    let mut published = Published { wire_bytes: 0 };
+        std::thread::spawn(move || publish_device(&plan, device))
+    };
+    let threads: Vec<_> = (0..plan.connections).map(publish).collect();
+    let mut wire_bytes = 0;
     for thread in threads {
-        let bytes = thread
-            .join()
-            .map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
-        published.wire_bytes += bytes;
+        let sent = thread.join();
+        wire_bytes += sent.map_err(|_| anyhow::anyhow!("a publisher panicked"))??;
     }
-    Ok(published)
+    Ok(wire_bytes)
 }
 
 fn publish_device(plan: &Plan, device: u64) -> anyhow::Result<u64> {

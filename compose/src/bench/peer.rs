@@ -62,9 +62,9 @@ pub(super) fn measure(args: &BenchArgs, plan: &Plan) -> anyhow::Result<Run> {
     wait_for_subscription(plan)?;
     let before = (broker.usage()?, subscriber.usage()?);
     let start = Instant::now();
-    let published = runtime()?.block_on(load::publish(plan))?;
+    let wire_bytes = runtime()?.block_on(load::publish(plan))?;
     let acknowledged = start.elapsed();
-    wait_for_lines(&output, plan.events)?;
+    let lines = wait_for_lines(&output, plan.events)?;
     let elapsed = start.elapsed();
     let after = (broker.usage()?, subscriber.usage()?);
     drop(subscriber);
@@ -80,9 +80,9 @@ pub(super) fn measure(args: &BenchArgs, plan: &Plan) -> anyhow::Result<Run> {
             - before.1.cpu_seconds,
         peak_bytes: after.0.peak + after.1.peak,
         idle_bytes: before.0.resident + before.1.resident,
-        wire_bytes: published.wire_bytes,
+        wire_bytes,
         output_bytes: bytes,
-        lost: plan.events.saturating_sub(verify::count_lines(&output)?),
+        lost: plan.events.saturating_sub(lines),
         duplicated: 0,
         floor_seconds: None,
     })
@@ -130,20 +130,21 @@ fn wait_for_subscription(plan: &Plan) -> anyhow::Result<()> {
     }
 }
 
-fn wait_for_lines(output: &std::path::Path, events: u64) -> anyhow::Result<()> {
+/// Gives the lines there are once there are enough, or no more come.
+fn wait_for_lines(output: &std::path::Path, events: u64) -> anyhow::Result<u64> {
     let mut tail = verify::LineCounter::open(output)?;
     let (mut last, mut moved) = (0, Instant::now());
     loop {
         let lines = tail.lines()?;
         if lines >= events {
-            return Ok(());
+            return Ok(lines);
         }
         if lines > last {
             (last, moved) = (lines, Instant::now());
         }
         if moved.elapsed() > Duration::from_secs(10) {
             // Not an error: what is missing is counted as lost.
-            return Ok(());
+            return Ok(lines);
         }
         std::thread::sleep(Duration::from_millis(10));
     }

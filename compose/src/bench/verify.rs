@@ -142,8 +142,3 @@ impl LineCounter {
         }
     }
 }
-
-/// Lines of a file.
-pub(super) fn count_lines(path: &Path) -> anyhow::Result<u64> {
-    LineCounter::open(path)?.lines()
-}
