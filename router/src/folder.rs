@@ -61,6 +61,16 @@ pub(crate) fn create_durably(path: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Opens a file that is written at positions of our own keeping; creates it if need be.
+pub(crate) fn open_to_write_at(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
 /// Makes creations, renames and removals next to `path` durable.
 pub(crate) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
     match path.parent() {

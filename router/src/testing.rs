@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prometheus::Registry;
 use thinglog_schemas::batch::{Batch, ClockInfo, Drop, DropReason, Encoder, Entry};
-use thinglog_schemas::payload::Stamp;
-use thinglog_schemas::{Attributes, Severity, Topics};
+use thinglog_schemas::payload::{Decoded, Stamp};
+use thinglog_schemas::{Attributes, Event, EventId, Severity, Topics};
 
 use crate::dedup::table::Table;
 use crate::deliver::judge::{Judge, Reader};
@@ -28,6 +28,26 @@ pub(crate) fn delivery(payload: impl Into<Bytes>, offset: Option<u64>) -> Delive
             ..Stamp::default()
         },
         number: offset.unwrap_or(0),
+    }
+}
+
+/// A payload of one plain event of `lamp-7/app`.
+pub(crate) fn decoded(message: &str) -> Decoded {
+    let event = Event {
+        device: Arc::from("lamp-7"),
+        source: Arc::from("app"),
+        id: EventId::None,
+        time: 0,
+        time_estimated: false,
+        severity: Severity::INFO,
+        message: message.into(),
+        truncated: false,
+        attributes: Attributes::new(),
+        received: 0,
+    };
+    Decoded {
+        events: vec![event],
+        lane: None,
     }
 }
 

@@ -107,15 +107,20 @@ async fn grace(cancel: &CancellationToken) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_already_there_when_a_stream_is_cancelled_is_still_read() {
+    /// A publisher without a broker, and a stream that never waits.
+    fn parts() -> (Publisher, StreamOptions) {
         let publisher = Publisher::builder("lamp-7").broker("127.0.0.1", 1);
-        let publisher = publisher.start().unwrap();
         let options = StreamOptions {
             source: "sh".into(),
             severity: Severity::INFO,
             wait: false,
         };
+        (publisher.start().unwrap(), options)
+    }
+
+    #[test]
+    fn what_is_already_there_when_a_stream_is_cancelled_is_still_read() {
+        let (publisher, options) = parts();
         let input = "a line\n".repeat(18_000);
         let mut echo = Vec::new();
         let cancel = CancellationToken::new();
@@ -134,13 +139,7 @@ mod tests {
 
     #[test]
     fn a_stream_without_end_does_not_outlive_its_cancellation() {
-        let publisher = Publisher::builder("lamp-7").broker("127.0.0.1", 1);
-        let publisher = publisher.start().unwrap();
-        let options = StreamOptions {
-            source: "sh".into(),
-            severity: Severity::INFO,
-            wait: false,
-        };
+        let (publisher, options) = parts();
         let cancel = CancellationToken::new();
         cancel.cancel();
         let echo = None::<Vec<u8>>;

@@ -8,7 +8,7 @@
 //! Bounded in bytes as a whole: the oldest file goes first, logged and counted. A line is on disk
 //! before its publish is acknowledged; a crash between the two can repeat a line.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use prometheus::IntCounter;
 use thinglog_schemas::json;
 
 use crate::destinations::rotation::{self, cut_torn_line};
-use crate::folder::{create_durably, sync_folder_of};
+use crate::folder::{create_durably, open_to_write_at, sync_folder_of};
 use crate::mqtt::Delivery;
 
 const STEM: &str = "quarantine";
@@ -138,12 +138,7 @@ impl Quarantine {
 
 fn open_file(folder: &Path, number: u64) -> io::Result<(File, PathBuf)> {
     let path = folder.join(rotation::name(STEM, number, EXTENSION));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)?;
+    let file = open_to_write_at(&path)?;
     Ok((file, path))
 }
 

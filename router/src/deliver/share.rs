@@ -273,9 +273,8 @@ impl Drop for Claim<'_> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use thinglog_schemas::{Event, EventId, Severity};
-
     use super::*;
+    use crate::testing::decoded;
 
     fn cache(readers: u32, limit: usize) -> Arc<DecodeCache> {
         let counter = |name| IntCounter::new(name, "test").unwrap();
@@ -285,25 +284,6 @@ mod tests {
 
     fn front(cache: &Arc<DecodeCache>) -> Shared {
         Shared::new(Arc::clone(cache), Seat::Front)
-    }
-
-    fn decoded(message: &str) -> Decoded {
-        let event = Event {
-            device: Arc::from("lamp-7"),
-            source: Arc::from("app"),
-            id: EventId::None,
-            time: 0,
-            time_estimated: false,
-            severity: Severity::INFO,
-            message: message.into(),
-            truncated: false,
-            attributes: thinglog_schemas::Attributes::new(),
-            received: 0,
-        };
-        Decoded {
-            events: vec![event],
-            lane: None,
-        }
     }
 
     #[test]

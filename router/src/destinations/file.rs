@@ -31,7 +31,7 @@ use super::rotation::{self, cut_torn_line};
 use crate::config::FileConfig;
 use crate::deliver::batch::Batch;
 use crate::deliver::{Destination, Outcome, Position, Promise, Sync};
-use crate::folder::sync_folder_of;
+use crate::folder::{open_to_write_at, sync_folder_of};
 
 const STEM: &str = "events";
 const EXTENSION: &str = "ndjson";
@@ -66,12 +66,7 @@ impl FileDestination {
         let number = current_number(folder, committed)?;
         let path = folder.join(CURRENT);
         let is_new = !path.exists();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)?;
+        let file = open_to_write_at(&path)?;
         let length = match committed {
             Some(position) if position.number == number => cut_to(&file, &path, position.length)?,
             Some(_) => cut_to(&file, &path, 0)?,

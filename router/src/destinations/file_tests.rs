@@ -1,8 +1,6 @@
-use thinglog_schemas::payload::Decoded;
-use thinglog_schemas::{Attributes, Event, EventId, Severity};
-
 use super::*;
 use crate::deliver::batch::Keep;
+use crate::testing::decoded;
 
 fn open(folder: &Path, committed: Option<Position>) -> FileDestination {
     let config = FileConfig {
@@ -15,24 +13,8 @@ fn open(folder: &Path, committed: Option<Position>) -> FileDestination {
 }
 
 fn one(message: &str) -> Batch {
-    let event = Event {
-        device: Arc::from("lamp-7"),
-        source: Arc::from("app"),
-        id: EventId::None,
-        time: 0,
-        time_estimated: false,
-        severity: Severity::INFO,
-        message: message.into(),
-        truncated: false,
-        attributes: Attributes::new(),
-        received: 0,
-    };
-    let decoded = Decoded {
-        events: vec![event],
-        lane: None,
-    };
     let mut batch = Batch::default();
-    batch.push(Arc::new(decoded), Keep::All, 0);
+    batch.push(Arc::new(decoded(message)), Keep::All, 0);
     batch
 }
 
