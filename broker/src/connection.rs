@@ -1,7 +1,7 @@
 //! One client's connection: reads and writes the socket, keeps time, and lets
 //! [`crate::client::Client`] decide.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use prometheus::IntCounter;
@@ -17,6 +17,7 @@ use crate::{
     codec::{self, CodecError, ConnAck, Connect, Reason, Version, Will, kind},
     feed::Feed,
     hub::Hub,
+    peer::Peer,
     session::ConnectionId,
 };
 
@@ -32,7 +33,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(crate) async fn serve<S>(
     hub: Arc<Hub>,
     stream: S,
-    address: IpAddr,
+    peer: Peer,
     connection: ConnectionId,
     shutdown: CancellationToken,
 ) where
@@ -49,16 +50,16 @@ pub(crate) async fn serve<S>(
         Err(_elapsed) => {
             return hub
                 .telemetry
-                .refused(&address.to_string(), "no CONNECT in time");
+                .refused(&peer.to_string(), "no CONNECT in time");
         }
         Ok(Err(None)) => return,
         Ok(Err(Some((version, error)))) => {
-            hub.telemetry.refused(&address.to_string(), error.text);
+            hub.telemetry.refused(&peer.to_string(), error.text);
             return refuse(&mut writer, version, error, usize::MAX).await;
         }
         Ok(Ok(connect)) => connect,
     };
-    let (client, ack) = match admit(&hub, &connect, address, connection) {
+    let (client, ack) = match admit(&hub, &connect, &peer, connection) {
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
@@ -77,7 +78,7 @@ pub(crate) async fn serve<S>(
         shutdown,
     };
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
-    debug!(client = &*driver.client.session.client_id, %address, present = ack.session_present, "connected");
+    debug!(client = &*driver.client.session.client_id, %peer, present = ack.session_present, "connected");
     let close = driver.run().await;
     log_end(&driver.client, close);
     hub.detach(&driver.client.session, connection, close.polite);
@@ -144,7 +145,7 @@ async fn refuse(
 fn admit(
     hub: &Arc<Hub>,
     connect: &Connect,
-    address: IpAddr,
+    peer: &Peer,
     connection: ConnectionId,
 ) -> Result<(Client, ConnAck), CodecError> {
     if connect.enhanced_auth {
@@ -187,7 +188,7 @@ fn admit(
         .attach(connect, &client_id, connection)
         .map_err(|reason| CodecError::new(reason, "too many sessions"))?;
     ack.session_present = attached.present;
-    let client = Client::new(hub.clone(), attached, connection, connect, address);
+    let client = Client::new(hub.clone(), attached, connection, connect, peer.clone());
     Ok((client, ack))
 }
 

@@ -4,7 +4,7 @@
 mod deliver;
 mod packets;
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Buf, BytesMut};
 use prometheus::IntCounter;
@@ -15,6 +15,7 @@ use crate::{
     codec::{self, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
     hub::{Attached, Hub, Wait},
+    peer::Peer,
     record::client_hash,
     session::{ConnectionId, Session},
     window::Sent,
@@ -61,7 +62,7 @@ pub(crate) struct Client {
     pub(crate) closing: Option<Close>,
     pub(crate) feed: Option<Feed>,
     receiver: Receiver,
-    address: IpAddr,
+    peer: Peer,
     aliases: Vec<Option<Arc<str>>>,
     records: Records,
     waiting: VecDeque<Waiting>,
@@ -78,7 +79,7 @@ impl Client {
         Attached { session, wake, .. }: Attached,
         connection: ConnectionId,
         connect: &Connect,
-        address: IpAddr,
+        peer: Peer,
     ) -> Client {
         let mut inner = session.inner.lock();
         inner.resume();
@@ -101,7 +102,7 @@ impl Client {
             out: BytesMut::new(),
             closing: None,
             feed,
-            address,
+            peer,
             aliases: Vec::new(),
             records: Records::new(),
             waiting: VecDeque::new(),

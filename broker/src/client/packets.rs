@@ -139,7 +139,7 @@ impl Client {
         let record = Record {
             qos: publish.qos,
             client: self.receiver.client,
-            address: self.address,
+            address: self.peer.address,
             expires,
             principal: None,
             topic,

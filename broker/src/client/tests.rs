@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     codec::Filter,
     config::{Config, Limits},
+    peer::Transport,
     server::Broker,
 };
 
@@ -28,8 +29,12 @@ fn connect(hub: &Arc<Hub>, id: &str, connection: ConnectionId, clean_start: bool
         ..Connect::plain(Version::V5, id)
     };
     let attached = hub.attach(&connect, &id.into(), connection).unwrap();
-    let address = IpAddr::from([127, 0, 0, 1]);
-    Client::new(hub.clone(), attached, connection, &connect, address)
+    let peer = Peer {
+        address: [127, 0, 0, 1].into(),
+        certificate: None,
+        transport: Transport::Tcp,
+    };
+    Client::new(hub.clone(), attached, connection, &connect, peer)
 }
 
 fn subscribe(client: &Client, path: &str) -> u8 {

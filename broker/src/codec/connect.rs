@@ -141,6 +141,11 @@ pub(crate) fn read_connect(
     };
     let flags = Flags(*flags);
     flags.check(version)?;
+    if version == Version::V5 && !frame.is_minimal() {
+        return Err(CodecError::malformed(
+            "a length takes more bytes than it needs",
+        ));
+    }
     let mut connect = Connect {
         clean_start: flags.clean_start(),
         keep_alive: u16::from_be_bytes([*high, *low]),

@@ -107,6 +107,14 @@ fn parse(id: u8, at: &[u8]) -> Result<(usize, Property<'_>), CodecError> {
         id::EXPIRY | id::SESSION_EXPIRY | id::WILL_DELAY | id::MAX_PACKET => 4,
         id::SUBSCRIPTION_ID => {
             let (number, used) = read_varint(at)?.ok_or(short)?;
+            if number == 0 {
+                return Err(CodecError::protocol("subscription identifier 0"));
+            }
+            if used != super::varint_len(number) {
+                return Err(CodecError::malformed(
+                    "a number takes more bytes than it needs",
+                ));
+            }
             property.number = number as u32;
             return Ok((used, property));
         }
@@ -137,10 +145,7 @@ fn parse(id: u8, at: &[u8]) -> Result<(usize, Property<'_>), CodecError> {
     if is_flag && property.number > 1 {
         return Err(CodecError::protocol("a property is neither 0 nor 1"));
     }
-    let must_not_be_zero = matches!(
-        id,
-        id::RECEIVE_MAXIMUM | id::MAX_PACKET | id::SUBSCRIPTION_ID
-    );
+    let must_not_be_zero = matches!(id, id::RECEIVE_MAXIMUM | id::MAX_PACKET);
     if must_not_be_zero && property.number == 0 {
         return Err(CodecError::protocol("a property is 0 that must not be"));
     }
