@@ -23,6 +23,7 @@ mod feed;
 mod hub;
 mod interest;
 mod message;
+mod peer;
 mod record;
 mod retained;
 mod server;

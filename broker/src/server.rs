@@ -26,6 +26,7 @@ use crate::{
     config::{Config, ConfigError, OnFull},
     connection,
     hub::Hub,
+    peer::{Peer, Transport},
     state::State,
     telemetry::Telemetry,
 };
@@ -182,7 +183,7 @@ async fn accept(
     let places = Arc::new(Semaphore::new(hub.config.limits.connections));
     let next = AtomicU64::new(1);
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: the next attempt may do better.
@@ -193,17 +194,22 @@ async fn accept(
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             hub.telemetry
-                .refused(&peer.ip().to_string(), "too many connections");
+                .refused(&address.ip().to_string(), "too many connections");
             continue;
         };
         let _ = stream.set_nodelay(true);
         // A peer that vanished without a word holds its place only until the system notices.
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         let (hub, shutdown) = (hub.clone(), shutdown.clone());
+        let peer = Peer {
+            address: address.ip(),
+            certificate: None,
+            transport: Transport::Tcp,
+        };
         let connection = next.fetch_add(1, Ordering::Relaxed);
         tasks.spawn(async move {
             hub.telemetry.connections.inc();
-            connection::serve(hub.clone(), stream, peer.ip(), connection, shutdown).await;
+            connection::serve(hub.clone(), stream, peer, connection, shutdown).await;
             hub.telemetry.connections.dec();
             drop(place);
         });

@@ -4,7 +4,7 @@
 mod deliver;
 mod packets;
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Buf, BytesMut};
 use prometheus::IntCounter;
@@ -15,6 +15,7 @@ use crate::{
     codec::{self, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
     hub::{Attached, Hub, Wait},
+    peer::Peer,
     record::client_hash,
     session::{ConnectionId, Session},
     window::Sent,
@@ -61,7 +62,7 @@ pub(crate) struct Client {
     pub(crate) closing: Option<Close>,
     pub(crate) feed: Option<Feed>,
     receiver: Receiver,
-    address: IpAddr,
+    peer: Peer,
     aliases: Vec<Option<Arc<str>>>,
     records: Records,
     waiting: VecDeque<Waiting>,
@@ -78,7 +79,7 @@ impl Client {
         Attached { session, wake, .. }: Attached,
         connection: ConnectionId,
         connect: &Connect,
-        address: IpAddr,
+        peer: Peer,
     ) -> Client {
         let mut inner = session.inner.lock();
         inner.resume();
@@ -94,13 +95,14 @@ impl Client {
                 version: connect.version,
                 receive_maximum: connect.receive_maximum,
                 max_packet: connect.max_packet,
+                explains: connect.request_problem_information,
                 client: client_hash(&session.client_id),
             },
             received: [hub.telemetry.received(0), hub.telemetry.received(1)],
             out: BytesMut::new(),
             closing: None,
             feed,
-            address,
+            peer,
             aliases: Vec::new(),
             records: Records::new(),
             waiting: VecDeque::new(),
@@ -115,6 +117,11 @@ impl Client {
 
     pub(crate) fn version(&self) -> Version {
         self.receiver.version
+    }
+
+    /// Bytes of the largest packet the client takes.
+    pub(crate) fn max_packet(&self) -> usize {
+        self.receiver.max_packet
     }
 
     /// Whether more input may be taken.
@@ -181,6 +188,11 @@ impl Client {
             && self.records.bytes() < MAX_COLLECTED
         {
             match codec::frame(&input[taken..], self.hub.config.limits.packet_bytes) {
+                Ok(Some(frame)) if !frame.is_minimal() && self.version() == Version::V5 => {
+                    self.refuse(CodecError::malformed(
+                        "a length takes more bytes than it needs",
+                    ));
+                }
                 Ok(Some(frame)) => {
                     let packet = &input[taken..taken + frame.total];
                     taken += frame.total;

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     codec::Filter,
     config::{Config, Limits},
+    peer::Transport,
     server::Broker,
 };
 
@@ -22,19 +23,18 @@ async fn hub(dir: &Path, limits: Limits) -> Arc<Hub> {
 
 fn connect(hub: &Arc<Hub>, id: &str, connection: ConnectionId, clean_start: bool) -> Client {
     let connect = Connect {
-        version: Version::V5,
-        client_id: id.into(),
         clean_start,
-        keep_alive: 0,
         expiry: 3600,
         receive_maximum: 10,
-        max_packet: 1 << 20,
-        will: None,
-        enhanced_auth: false,
+        ..Connect::plain(Version::V5, id)
     };
     let attached = hub.attach(&connect, &id.into(), connection).unwrap();
-    let address = IpAddr::from([127, 0, 0, 1]);
-    Client::new(hub.clone(), attached, connection, &connect, address)
+    let peer = Peer {
+        address: [127, 0, 0, 1].into(),
+        certificate: None,
+        transport: Transport::Tcp,
+    };
+    Client::new(hub.clone(), attached, connection, &connect, peer)
 }
 
 fn subscribe(client: &Client, path: &str) -> u8 {
