@@ -142,7 +142,12 @@ mod tests {
         .unwrap();
         let shown = |rules: &[Rule]| {
             let shown = |rule: &Rule| {
-                format!("{}:{} {}", rule.line, rule.access.word(), rule.filter.text())
+                format!(
+                    "{}:{} {}",
+                    rule.line,
+                    rule.access.word(),
+                    rule.filter.text()
+                )
             };
             rules.iter().map(shown).collect::<Vec<_>>()
         };

@@ -72,7 +72,10 @@ impl Auth {
                 return Err(("auth.jwt.keys", reason.into()));
             }
             if jwt.principal.is_empty() {
-                return Err(("auth.jwt.principal", "must name a claim, as in \"sub\"".into()));
+                return Err((
+                    "auth.jwt.principal",
+                    "must name a claim, as in \"sub\"".into(),
+                ));
             }
         }
         Ok(())

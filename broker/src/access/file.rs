@@ -111,9 +111,8 @@ pub fn edit<E: From<FileError>>(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let directory = File::open(folder).map_err(|error| {
-        failed("its directory cannot be opened", error)
-    })?;
+    let directory =
+        File::open(folder).map_err(|error| failed("its directory cannot be opened", error))?;
     flock(&directory, FlockOperation::LockExclusive)
         .map_err(|error| failed("cannot wait for other writers", error.into()))?;
     let old = match fs::metadata(path) {

@@ -102,7 +102,10 @@ impl Issuer {
         {
             return Err("token is of another issuer");
         }
-        if !config.audience.is_empty() && !texts(claims.get("aud")).any(|aud| config.audience.iter().any(|wanted| wanted == aud)) {
+        if !config.audience.is_empty()
+            && !texts(claims.get("aud"))
+                .any(|aud| config.audience.iter().any(|wanted| wanted == aud))
+        {
             return Err("token is for another audience");
         }
         let principal = text(&config.principal)

@@ -68,7 +68,12 @@ fn times_and_names_are_checked() {
     }
     let mut endless = good;
     endless.as_object_mut().unwrap().remove("exp");
-    assert!(strict.verify(&token(endless), NOW).unwrap_err().contains("no exp"));
+    assert!(
+        strict
+            .verify(&token(endless), NOW)
+            .unwrap_err()
+            .contains("no exp")
+    );
 }
 
 #[test]
@@ -82,15 +87,26 @@ fn roles_and_groups_come_from_the_claims_that_are_configured() {
     let issuer = issuer(SECRET, named);
     let grant = |role: Value, groups: Value| {
         let claims = json!({"email": "a@b", "exp": 1001, "role": role, "groups": groups});
-        issuer.verify(&token(claims), NOW).map(|claims| claims.grant.to_string())
+        issuer
+            .verify(&token(claims), NOW)
+            .map(|claims| claims.grant.to_string())
     };
-    assert_eq!(grant(json!("operator"), json!(["eu", "us"])).unwrap(), "role=operator,group=eu,group=us");
-    assert_eq!(grant(json!("operator"), json!("eu")).unwrap(), "role=operator,group=eu");
+    assert_eq!(
+        grant(json!("operator"), json!(["eu", "us"])).unwrap(),
+        "role=operator,group=eu,group=us"
+    );
+    assert_eq!(
+        grant(json!("operator"), json!("eu")).unwrap(),
+        "role=operator,group=eu"
+    );
     assert_eq!(grant(json!("admin"), json!(["eu"])).unwrap(), "role=admin");
     assert!(grant(json!("boss"), json!(["eu"])).is_err());
     // An operator whose groups cannot be read must not become one of all groups.
     for groups in [json!([]), json!({}), json!([7]), json!("e/u"), Value::Null] {
-        assert!(grant(json!("operator"), groups.clone()).is_err(), "{groups}");
+        assert!(
+            grant(json!("operator"), groups.clone()).is_err(),
+            "{groups}"
+        );
     }
 }
 
@@ -101,8 +117,16 @@ fn the_key_decides_the_algorithm() {
     let issuer = issuer(&public, config());
     let claims = json!({"sub": "admin", "exp": 1001});
     // The classic forgery: the public key, which everybody has, taken as a shared secret.
-    for secret in [public.as_bytes(), public.trim().as_bytes(), pair.public_key_raw()] {
-        let forged = jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret));
+    for secret in [
+        public.as_bytes(),
+        public.trim().as_bytes(),
+        pair.public_key_raw(),
+    ] {
+        let forged = jsonwebtoken::encode(
+            &Header::default(),
+            &claims,
+            &EncodingKey::from_secret(secret),
+        );
         assert!(issuer.verify(&forged.unwrap(), NOW).is_err());
     }
     let private = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
@@ -110,7 +134,11 @@ fn the_key_decides_the_algorithm() {
     assert!(issuer.verify(&signed, NOW).is_ok());
     // {"alg":"none"} with no signature.
     let body = signed.split('.').nth(1).unwrap();
-    assert!(issuer.verify(&format!("eyJhbGciOiJub25lIn0.{body}."), NOW).is_err());
+    assert!(
+        issuer
+            .verify(&format!("eyJhbGciOiJub25lIn0.{body}."), NOW)
+            .is_err()
+    );
 }
 
 #[test]

@@ -12,7 +12,9 @@ use jsonwebtoken::{
 };
 use sha2::{Digest, Sha256};
 use x509_parser::{
-    oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519},
+    oid_registry::{
+        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+    },
     pem::parse_x509_pem,
     prelude::FromDer,
     x509::SubjectPublicKeyInfo,
@@ -205,8 +207,14 @@ mod tests {
             ("short", "at least 32 bytes"),
             ("{", "keys:1: is no JWKS"),
             ("{\"keys\": []}", "holds no key"),
-            (r#"{"keys": [{"kty": "oct", "k": "c2hvcnQ"}]}"#, "holds no key"),
-            (r#"{"keys": [{"kty": "EC", "crv": "P-256", "alg": "HS256", "x": "AA", "y": "AA"}]}"#, "holds no key"),
+            (
+                r#"{"keys": [{"kty": "oct", "k": "c2hvcnQ"}]}"#,
+                "holds no key",
+            ),
+            (
+                r#"{"keys": [{"kty": "EC", "crv": "P-256", "alg": "HS256", "x": "AA", "y": "AA"}]}"#,
+                "holds no key",
+            ),
         ] {
             let error = read_text(text).unwrap_err().to_string();
             assert!(error.contains(said), "{text}: {error}");

@@ -8,8 +8,8 @@
 pub(crate) mod acl;
 pub(crate) mod config;
 pub mod file;
-mod keys;
 mod jwt;
+mod keys;
 pub mod password;
 mod rights;
 mod roles;
@@ -256,7 +256,10 @@ impl Access {
     ) -> Result<Login, CodecError> {
         let (hash, counts) = tables.passwords.hash_of(username);
         let right = || {
-            let grant = tables.passwords.get(username).map(|user| user.grant.clone());
+            let grant = tables
+                .passwords
+                .get(username)
+                .map(|user| user.grant.clone());
             let proof = Proof::Password(password::fingerprint(hash));
             Ok(Login::new(username, grant.unwrap_or_default(), proof))
         };

@@ -308,10 +308,16 @@ mod tests {
             ("alice", "passwords:1: is not NAME:HASH"),
             ("\nalice:$7$101$x$y", "passwords:2: "),
             ("alice:$argon2id$v=19$m=8,t=1,p=1", "cut short"),
-            ("alice:$argon2i$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g", "argon2id, not argon2i"),
+            (
+                "alice:$argon2i$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
+                "argon2id, not argon2i",
+            ),
             (&format!("alice:{cheap}"), "costs more than"),
             ("alice:*:role=boss", "no role"),
-            ("alice:*\nalice:*", "passwords:2: user \"alice\" is here twice"),
+            (
+                "alice:*\nalice:*",
+                "passwords:2: user \"alice\" is here twice",
+            ),
             ("$x:*", "no user name"),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -182,9 +182,8 @@ impl Rights {
             return Reach::Nothing;
         }
         let names = self.names();
-        let covers = |rule: &Rule| {
-            rule.access.allows(Action::Read) && rule.filter.covers(filter, &names)
-        };
+        let covers =
+            |rule: &Rule| rule.access.allows(Action::Read) && rule.filter.covers(filter, &names);
         let touches =
             |rule: &Rule| rule.access == Access::Deny && rule.filter.overlaps(filter, &names);
         if self.rules().any(covers) && !(self.denies && self.rules().any(touches)) {
@@ -305,7 +304,12 @@ mod tests {
             assert!(device.may_read(&format!("thinglog/{topic}")), "{topic}");
             assert!(!device.may_write(&format!("thinglog/{topic}")), "{topic}");
         }
-        for topic in ["logs/lamp2/app", "reported/lamp/x", "config/default", "desired/other"] {
+        for topic in [
+            "logs/lamp2/app",
+            "reported/lamp/x",
+            "config/default",
+            "desired/other",
+        ] {
             assert!(!device.may_write(&format!("thinglog/{topic}")), "{topic}");
             assert!(!device.may_read(&format!("thinglog/{topic}")), "{topic}");
         }
@@ -321,7 +325,11 @@ mod tests {
     fn a_device_whose_name_would_need_escaping_has_no_topics() {
         for name in ["a/b", "+", "#", "lamp 7", "$SYS", ""] {
             let device = rights("", Some(name), name, "role=device");
-            for topic in ["thinglog/logs/a/b", "thinglog/logs/a/b/c", "thinglog/logs/lamp 7/x"] {
+            for topic in [
+                "thinglog/logs/a/b",
+                "thinglog/logs/a/b/c",
+                "thinglog/logs/lamp 7/x",
+            ] {
                 assert!(!device.may_write(topic), "{name:?} {topic}");
             }
             assert_eq!(device.reach("#"), Reach::Nothing, "{name:?}");
@@ -341,13 +349,20 @@ mod tests {
         for group in ["eu", "us"] {
             assert!(scoped.may_read(&format!("thinglog/live-group/{group}/lamp/error/app")));
         }
-        for topic in ["live-group/asia/l/error/a", "live/l/error/a", "config/default"] {
+        for topic in [
+            "live-group/asia/l/error/a",
+            "live/l/error/a",
+            "config/default",
+        ] {
             assert!(!scoped.may_read(&format!("thinglog/{topic}")), "{topic}");
         }
         assert!(!scoped.may_write("thinglog/config/default"));
         assert!(!scoped.may_read("$SYS/thinglog/interest"));
         assert_eq!(scoped.reach("thinglog/live-group/eu/#"), Reach::Everything);
-        assert_eq!(scoped.reach("$share/g/thinglog/live-group/eu/#"), Reach::Everything);
+        assert_eq!(
+            scoped.reach("$share/g/thinglog/live-group/eu/#"),
+            Reach::Everything
+        );
         assert_eq!(scoped.reach("$share/g/thinglog/live/#"), Reach::Nothing);
     }
 
@@ -418,9 +433,8 @@ mod tests {
 
     fn filter() -> impl Strategy<Value = String> {
         let level = prop_oneof![Just("a"), Just("b"), Just("%u"), Just("+")];
-        (proptest::collection::vec(level, 1..4), any::<bool>()).prop_map(|(levels, hash)| {
-            levels.join("/") + if hash { "/#" } else { "" }
-        })
+        (proptest::collection::vec(level, 1..4), any::<bool>())
+            .prop_map(|(levels, hash)| levels.join("/") + if hash { "/#" } else { "" })
     }
 
     proptest! {

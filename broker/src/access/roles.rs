@@ -171,7 +171,10 @@ impl RoleRules {
                 below(Access::Write, "request/#"),
             ],
             router: vec![below(Access::ReadWrite, "#"), system()],
-            admin: vec![rule(Access::ReadWrite, "#"), rule(Access::ReadWrite, "$SYS/#")],
+            admin: vec![
+                rule(Access::ReadWrite, "#"),
+                rule(Access::ReadWrite, "$SYS/#"),
+            ],
             root: root.to_owned(),
         }
     }

@@ -150,8 +150,7 @@ impl Template {
 
     /// Whether the names it needs are known.
     fn applies(&self, names: &Names<'_>) -> bool {
-        (!self.names_user || names.user.is_some())
-            && (!self.names_client || names.client.is_some())
+        (!self.names_user || names.user.is_some()) && (!self.names_client || names.client.is_some())
     }
 
     fn starts_wild(&self) -> bool {
@@ -255,7 +254,12 @@ impl Level {
 fn pieces(level: &str) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut rest = level;
-    let next = |rest: &str| [rest.find("%u"), rest.find("%c")].into_iter().flatten().min();
+    let next = |rest: &str| {
+        [rest.find("%u"), rest.find("%c")]
+            .into_iter()
+            .flatten()
+            .min()
+    };
     while let Some(at) = next(rest) {
         if at > 0 {
             pieces.push(Piece::Text(rest[..at].into()));

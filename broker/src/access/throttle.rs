@@ -91,7 +91,9 @@ impl Failures {
         let periods = now.saturating_sub(self.last) / FORGIVEN.as_nanos() as u64;
         if periods > 0 {
             self.count = self.count.min(2 * FREE);
-            self.count = self.count.saturating_sub(u32::try_from(periods).unwrap_or(u32::MAX));
+            self.count = self
+                .count
+                .saturating_sub(u32::try_from(periods).unwrap_or(u32::MAX));
             self.last += periods * FORGIVEN.as_nanos() as u64;
         }
     }
@@ -170,7 +172,11 @@ mod tests {
             throttle.failed(address(n), u64::from(n));
             assert!(throttle.addresses.len() <= MAX_ADDRESSES);
         }
-        assert!(throttle.addresses.contains_key(&address(3 * MAX_ADDRESSES as u32 - 1)));
+        assert!(
+            throttle
+                .addresses
+                .contains_key(&address(3 * MAX_ADDRESSES as u32 - 1))
+        );
     }
 
     proptest! {

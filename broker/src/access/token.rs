@@ -107,7 +107,10 @@ fn hex(bytes: &[u8]) -> String {
 /// The device and the digest of a line.
 fn split(line: &str) -> Option<(&str, [u8; 32])> {
     let (device, rest) = line.split_once(&format!(":{SCHEME}"))?;
-    if !name::is_valid(device) || rest.len() != 64 || !rest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !name::is_valid(device)
+        || rest.len() != 64
+        || !rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
         return None;
     }
     let mut digest = [0; 32];
@@ -214,8 +217,14 @@ mod tests {
         for (text, said) in [
             ("lamp", "tokens:1: is not DEVICE:$sha256$DIGEST"),
             (&line[..40], "tokens:1: is not"),
-            (&format!("\n{}", line.replace("lamp", "la/mp")), "tokens:2: is not"),
-            (&format!("{line}{line}"), "tokens:2: device \"lamp\" is here twice"),
+            (
+                &format!("\n{}", line.replace("lamp", "la/mp")),
+                "tokens:2: is not",
+            ),
+            (
+                &format!("{line}{line}"),
+                "tokens:2: device \"lamp\" is here twice",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(said), "{text:?}: {error}");

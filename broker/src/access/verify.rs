@@ -2,11 +2,7 @@
 //! right before remembered. A password costs some ten milliseconds and 19 MiB, so that neither many
 //! clients at once nor an attacker may have as many as they like.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    thread::available_parallelism,
-};
+use std::{collections::HashSet, sync::Arc, thread::available_parallelism};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -176,7 +172,10 @@ mod tests {
         let verifier = Verifier::new().unwrap();
         let hash = password::hash(b"right").unwrap();
         assert_eq!(verifier.verify(&hash, true, b"wrong").await, Verdict::Wrong);
-        assert_eq!(verifier.verify(&hash, false, b"right").await, Verdict::Wrong);
+        assert_eq!(
+            verifier.verify(&hash, false, b"right").await,
+            Verdict::Wrong
+        );
         assert!(!verifier.knows(&hash, b"right") && !verifier.knows(&hash, b"wrong"));
         assert_eq!(verifier.verify(&hash, true, b"right").await, Verdict::Right);
         assert!(verifier.knows(&hash, b"right"));
@@ -185,7 +184,10 @@ mod tests {
     #[tokio::test]
     async fn who_comes_when_too_many_wait_is_told_so_at_once() {
         let verifier = Verifier::new().unwrap();
-        let all = verifier.admitted.clone().acquire_many_owned(MAX_WAITING as u32);
+        let all = verifier
+            .admitted
+            .clone()
+            .acquire_many_owned(MAX_WAITING as u32);
         let held = all.await.unwrap();
         assert_eq!(verifier.verify("", true, b"x").await, Verdict::Busy);
         drop(held);
