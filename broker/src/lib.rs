@@ -26,6 +26,7 @@ mod interest;
 mod message;
 mod peer;
 mod record;
+mod reload;
 mod retained;
 mod server;
 mod session;
@@ -35,4 +36,5 @@ mod trie;
 mod window;
 
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};
+pub use reload::{Reload, ReloadError};
 pub use server::{Broker, StartError};

@@ -10,6 +10,7 @@ pub(crate) mod config;
 pub mod file;
 mod jwt;
 mod keys;
+mod login;
 pub mod password;
 mod rights;
 mod roles;
@@ -52,6 +53,8 @@ use crate::{
 
 pub use config::{Auth, Jwt};
 pub use file::FileError;
+use login::Proof;
+pub(crate) use login::{Gone, Login, Pass};
 pub use rights::{Because, Decision};
 pub(crate) use rights::{Reach, Rights};
 pub use roles::{Grant, Role};
@@ -68,38 +71,6 @@ pub(crate) struct Credentials<'a> {
     /// Common name of a verified certificate.
     pub(crate) certificate: Option<&'a str>,
 }
-
-/// A client that proved who it is.
-#[derive(Clone, Debug)]
-pub(crate) struct Login {
-    /// `None` is nobody in particular.
-    pub(crate) principal: Option<Arc<str>>,
-    /// When the proof ends, ns since the epoch.
-    pub(crate) expires: Option<u64>,
-    grant: Grant,
-    proof: Proof,
-}
-
-/// What proved it, to see after a reload whether it still does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    /// Nobody is asked.
-    Open,
-    Anonymous,
-    Certificate,
-    /// Fingerprint of the password's hash.
-    Password([u8; 32]),
-    /// Digest of the device's token.
-    Token([u8; 32]),
-    /// Fingerprint of the issuer's key.
-    Issuer([u8; 32]),
-    /// A part of this process.
-    Part,
-}
-
-/// Why a login no longer stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Gone(pub(crate) &'static str);
 
 /// The files as they were read last.
 struct Tables {
@@ -157,7 +128,7 @@ impl Access {
     }
 
     /// Counts the reloads.
-    pub(crate) fn generation(&self) -> u64 {
+    fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
@@ -290,17 +261,39 @@ impl Access {
         }
     }
 
-    /// What a client may do that logged in so.
-    pub(crate) fn rights(&self, login: &Login, client_id: &str) -> Arc<Rights> {
+    /// What a client holds that logged in so.
+    pub(crate) fn pass(&self, login: Login, client_id: Arc<str>) -> Arc<Pass> {
+        // Before the rules: at worst a pass is renewed once more than needed.
+        let generation = self.generation();
         let rules = self.tables.read().rules.clone();
-        Arc::new(match login.proof {
+        let rights = match login.proof {
             Proof::Open => Rights::unlimited(rules),
-            _ => Rights::new(rules, login.principal.clone(), client_id, &login.grant),
+            _ => Rights::new(rules, login.principal.clone(), &client_id, &login.grant),
+        };
+        Arc::new(Pass {
+            login,
+            client_id,
+            rights,
+            generation,
         })
     }
 
+    /// Whether nothing was read since the pass was made.
+    pub(crate) fn is_current(&self, pass: &Pass) -> bool {
+        self.generation() == pass.generation
+    }
+
+    /// The pass as it stands now.
+    pub(crate) fn renew(&self, pass: &Arc<Pass>) -> Result<Arc<Pass>, Gone> {
+        if self.is_current(pass) {
+            return Ok(pass.clone());
+        }
+        let login = self.judge(&pass.login)?;
+        Ok(self.pass(login, pass.client_id.clone()))
+    }
+
     /// The login as it stands after a reload.
-    pub(crate) fn renew(&self, login: &Login) -> Result<Login, Gone> {
+    fn judge(&self, login: &Login) -> Result<Login, Gone> {
         let tables = self.tables.read().clone();
         let name = login.principal.as_deref().unwrap_or_default();
         let mut renewed = login.clone();
@@ -325,68 +318,6 @@ impl Access {
             Proof::Token(_) | Proof::Issuer(_) => {}
         }
         Ok(renewed)
-    }
-}
-
-impl Login {
-    fn new(principal: &str, grant: Grant, proof: Proof) -> Login {
-        Login {
-            principal: Some(principal.into()),
-            expires: None,
-            grant,
-            proof,
-        }
-    }
-
-    fn nobody(proof: Proof) -> Login {
-        Login {
-            principal: None,
-            expires: None,
-            grant: Grant::default(),
-            proof,
-        }
-    }
-
-    /// Of a client of a broker that asks nobody.
-    #[cfg(test)]
-    pub(crate) fn open() -> Login {
-        Login::nobody(Proof::Open)
-    }
-
-    /// Refuses a client id that is not the device's own: `<device>` or `<device>/<instance>`.
-    pub(crate) fn check_client_id(&self, client_id: &str) -> Result<(), CodecError> {
-        let own = |name: &str| {
-            client_id
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        match (&self.principal, self.grant.role) {
-            (Some(name), Some(Role::Device)) if !own(name) => Err(CodecError::new(
-                Reason::ClientIdInvalid,
-                "a device's client id is its name, or its name, a slash and anything",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// A client id for a client that left the choice to the broker.
-    pub(crate) fn assign_client_id(&self, random: String) -> String {
-        match (&self.principal, self.grant.role) {
-            (Some(name), Some(Role::Device)) => format!("{name}/{random}"),
-            _ => random,
-        }
-    }
-
-    /// Whether a session of `owner` may be taken up. One of nobody's may by anybody; the parts of this
-    /// process take over from the separate ones and the other way round.
-    pub(crate) fn may_take(&self, owner: Option<&str>) -> bool {
-        let Some(owner) = owner else { return true };
-        match self.proof {
-            Proof::Open => true,
-            Proof::Part if self.grant.role == Some(Role::Router) => true,
-            _ if owner.starts_with('$') && self.grant.role == Some(Role::Router) => true,
-            _ => self.principal.as_deref() == Some(owner),
-        }
     }
 }
 

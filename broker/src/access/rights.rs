@@ -107,14 +107,6 @@ impl Rights {
         }
     }
 
-    pub(crate) fn principal(&self) -> Option<&Arc<str>> {
-        self.principal.as_ref()
-    }
-
-    pub(crate) fn grant(&self) -> &Grant {
-        &self.grant
-    }
-
     fn names(&self) -> Names<'_> {
         Names::new(self.principal.as_deref(), self.bound.as_deref())
     }
@@ -191,11 +183,6 @@ impl Rights {
         } else {
             Reach::Checked
         }
-    }
-
-    /// Whether every delivery is allowed.
-    pub(crate) fn reads_everything(&self) -> bool {
-        self.unlimited
     }
 
     /// Whether the client is told where messages come from (`thinglog-*` properties) and may choose
@@ -373,7 +360,7 @@ mod tests {
         assert!(!router.may_write("other") && router.is_trusted());
         assert_eq!(router.reach("thinglog/logs/#"), Reach::Everything);
         let admin = rights("", Some("a"), "x", "role=admin");
-        assert!(admin.may_write("other") && admin.reads_everything());
+        assert!(admin.may_write("other") && admin.unlimited);
     }
 
     #[test]
@@ -384,7 +371,7 @@ mod tests {
         assert_eq!(user.reach("x/#"), Reach::Checked);
         assert_eq!(user.reach("x/secret"), Reach::Nothing);
         let admin = rights(acl, Some("a"), "x", "role=admin");
-        assert!(!admin.may_write("y/z") && admin.may_write("z") && !admin.reads_everything());
+        assert!(!admin.may_write("y/z") && admin.may_write("z") && !admin.unlimited);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum Action {
 
 /// What a rule says of the topics that its filter matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// They may be read.
     Read,
     /// They may be written.

@@ -73,6 +73,10 @@ async fn show(access: &Access, certificate: Option<&str>) -> Result<Login, Codec
     access.login(shown, ADDRESS).await
 }
 
+fn pass(access: &Access, login: &Login, client_id: &str) -> Arc<Pass> {
+    access.pass(login.clone(), client_id.into())
+}
+
 fn jwt(name: &str, seconds: u64) -> String {
     let exp = clock::now() / 1_000_000_000 + seconds;
     let claims = serde_json::json!({"sub": name, "exp": exp});
@@ -140,7 +144,7 @@ async fn a_token_logs_in_its_own_device_only() {
 async fn nobody_is_asked_while_nothing_is_configured_and_refused_once_something_is() {
     let open = Access::open(&Auth::default(), &Topics::default()).unwrap();
     let anybody = show(&open, None).await.unwrap();
-    let rights = open.rights(&anybody, "x");
+    let rights = pass(&open, &anybody, "x");
     assert!(rights.may_write("anything") && rights.is_trusted());
     assert!(
         login(&open, "any", b"thing")
@@ -151,7 +155,7 @@ async fn nobody_is_asked_while_nothing_is_configured_and_refused_once_something_
     );
     // A certificate that was verified still says who it is.
     let lamp = show(&open, Some("lamp")).await.unwrap();
-    assert!(!open.rights(&lamp, "lamp").may_write("anything"));
+    assert!(!pass(&open, &lamp, "lamp").may_write("anything"));
 
     let files = Files::new();
     let config = Auth {
@@ -160,7 +164,7 @@ async fn nobody_is_asked_while_nothing_is_configured_and_refused_once_something_
     };
     let access = Access::open(&config, &Topics::default()).unwrap();
     let nobody = show(&access, None).await.unwrap();
-    let rights = access.rights(&nobody, "x");
+    let rights = pass(&access, &nobody, "x");
     assert!(rights.may_read("weather/x") && !rights.may_write("weather/x"));
     assert!(!rights.is_trusted());
 }
@@ -179,17 +183,17 @@ async fn a_reload_ends_logins_whose_proof_is_gone_and_keeps_the_others() {
     let press = show(&access, Some("press")).await.unwrap();
     access.reload().unwrap();
     for kept in [&alice, &lamp, &bearer, &press] {
-        assert!(access.renew(kept).is_ok(), "{kept:?}");
+        assert!(access.judge(kept).is_ok(), "{kept:?}");
     }
     files.write("passwords", "press:*\n");
     files.write("tokens", "");
     files.write("keys", "another secret of more than thirty-two bytes");
     access.reload().unwrap();
     for gone in [&alice, &lamp, &bearer] {
-        assert!(access.renew(gone).is_err(), "{gone:?}");
+        assert!(access.judge(gone).is_err(), "{gone:?}");
     }
     assert_eq!(
-        access.renew(&press).unwrap().grant.role,
+        access.judge(&press).unwrap().grant.role,
         None,
         "the new role counts"
     );
@@ -216,7 +220,7 @@ async fn a_changed_password_ends_what_logged_in_with_the_old_one() {
     );
     access.reload().unwrap();
     assert_eq!(
-        access.renew(&alice).unwrap_err(),
+        access.judge(&alice).unwrap_err(),
         Gone("the user's password was changed")
     );
     assert!(login(&access, "alice", b"land").await.is_ok());
@@ -283,9 +287,9 @@ async fn parts_of_the_process_log_in_with_what_nobody_else_knows() {
     let access = files.open();
     let (user, password) = access.part("router", Role::Router).unwrap();
     let router = login(&access, &user, password.as_bytes()).await.unwrap();
-    assert!(access.rights(&router, "x").is_trusted());
+    assert!(pass(&access, &router, "x").is_trusted());
     access.reload().unwrap();
-    assert!(access.renew(&router).is_ok());
+    assert!(access.judge(&router).is_ok());
     assert!(login(&access, &user, files.token.as_bytes()).await.is_err());
     assert!(login(&access, "alice", password.as_bytes()).await.is_err());
     let open = Access::open(&Auth::default(), &Topics::default()).unwrap();
