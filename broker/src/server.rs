@@ -153,8 +153,8 @@ impl Broker {
         self.address
     }
 
-    /// What reads files again while the broker runs.
-    pub fn reload(&self) -> Reload {
+    /// To be run when files have changed, also while the broker serves.
+    pub fn reload_handle(&self) -> Reload {
         Reload::new(self.hub.clone())
     }
 

@@ -1,11 +1,12 @@
 //! `up`, `broker` and `router`: puts the parts together and runs them.
 
-use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode};
+use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
-use thinglog_broker::{Broker, StartError};
-use thinglog_router::{BuildError, Router};
+use thinglog_broker::{Broker, Reload, StartError, access::Role};
+use thinglog_router::{BuildError, Router, config::Endpoint};
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -24,11 +25,17 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
     logging::init(args.demo.then(|| own.clone()))?;
     run(
         async |supervisor, registry| {
-            let listens = start_broker(supervisor, &loaded, registry).await?;
+            let logins = |broker: &Broker| {
+                let router = broker.login_for("router", Role::Router);
+                (router, args.demo.then(|| demo::logins(broker)))
+            };
+            let (listens, (login, demo)) =
+                start_broker(supervisor, &loaded, registry, logins).await?;
             let mqtt = reachable(listens);
             let mut router = loaded.config.router.clone();
             if !loaded.router_broker_given {
                 router.broker.address = mqtt.to_string();
+                log_in(&mut router.broker, login);
             }
             let http = start_router(supervisor, router, registry)?;
             let config = &loaded.config.broker;
@@ -42,8 +49,8 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 demo: args.demo,
             };
             banner.print();
-            if args.demo {
-                demo::start(supervisor, mqtt, root, own, banner.hints())?;
+            if let Some(logins) = demo {
+                demo::start(supervisor, (mqtt, root), logins, own, banner.hints())?;
             }
             Ok(())
         },
@@ -51,12 +58,25 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
     )
 }
 
+/// The router of this process is let in without an operator's doing, unless the operator gave it a
+/// login of its own.
+fn log_in(broker: &mut Endpoint, made: Option<(String, String)>) {
+    if let (None, Some((username, password))) = (&broker.username, made) {
+        broker.username = Some(username);
+        broker.password = Some(password);
+    }
+}
+
 /// The broker alone.
 pub(crate) fn broker(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<ExitCode> {
     let loaded = load(file, args.insecure)?;
     logging::init(None::<OwnLog>)?;
     run(
-        async |supervisor, registry| start_broker(supervisor, &loaded, registry).await.map(drop),
+        async |supervisor, registry| {
+            start_broker(supervisor, &loaded, registry, |_| ())
+                .await
+                .map(drop)
+        },
         &loaded,
     )
 }
@@ -113,11 +133,13 @@ fn run(
     })
 }
 
-async fn start_broker(
+/// Starts the broker; gives where it listens, and what `prepare` makes of it before.
+async fn start_broker<T>(
     supervisor: &mut Supervisor,
     loaded: &Loaded,
     registry: &Registry,
-) -> anyhow::Result<SocketAddr> {
+    prepare: impl FnOnce(&Broker) -> T,
+) -> anyhow::Result<(SocketAddr, T)> {
     let bound = Broker::bind(loaded.config.broker.clone(), registry).await;
     let broker = bound.map_err(|error| match &error {
         StartError::Bind { address, .. } => {
@@ -126,9 +148,27 @@ async fn start_broker(
         // These errors tell their causes themselves.
         _ => anyhow!("{error}"),
     })?;
-    let address = broker.address();
-    supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
-    Ok(address)
+    let started = (broker.address(), prepare(&broker));
+    let token = supervisor.token(Stage::Broker);
+    let (reload, asked) = (broker.reload_handle(), supervisor.reload());
+    supervisor.spawn(BROKER, async move {
+        tokio::select! {
+            () = broker.run(token) => {}
+            () = reload_when(asked, reload) => {}
+        }
+    });
+    Ok(started)
+}
+
+/// Reads what can change again whenever that is asked for; what is wrong is logged.
+async fn reload_when(asked: Arc<Notify>, reload: Reload) {
+    loop {
+        asked.notified().await;
+        info!("reloading");
+        for error in reload.run().await {
+            error!("{error}");
+        }
+    }
 }
 
 /// Where its HTTP listens, if it has any.

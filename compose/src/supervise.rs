@@ -3,12 +3,14 @@
 //! Tasks are declared with their stage and with what their end means. A signal, or the end of a task
 //! that must not end, stops the stages one after the other, each with a deadline of its own:
 //! first what produces (the demo's devices), then the router, then the broker that both need. A
-//! second signal ends the process at once.
+//! second signal ends the process at once. SIGHUP reloads; but when it comes because the terminal is
+//! gone, it ends the process as other signals do.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io::IsTerminal, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     task::{Id, JoinError, JoinSet},
     time::timeout,
 };
@@ -80,6 +82,8 @@ pub(crate) const DEMO: Kind = Kind {
 pub(crate) struct Supervisor {
     tasks: Tasks,
     signals: Signals,
+    /// Rung by SIGHUP.
+    reload: Arc<Notify>,
 }
 
 /// How it ended.
@@ -96,18 +100,27 @@ impl Supervisor {
     pub(crate) fn new() -> std::io::Result<Supervisor> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
         Ok(Supervisor {
             tasks: Tasks::default(),
             signals: Signals {
                 terminate,
                 interrupt,
+                hangup,
+                at_a_terminal: std::io::stdin().is_terminal(),
             },
+            reload: Arc::default(),
         })
     }
 
     /// Cancelled when the stage is to stop.
     pub(crate) fn token(&self, stage: Stage) -> CancellationToken {
         self.tasks.tokens[stage as usize].clone()
+    }
+
+    /// Rung when what can be reloaded is to be.
+    pub(crate) fn reload(&self) -> Arc<Notify> {
+        self.reload.clone()
     }
 
     /// Starts a task; it ends soon after its stage's token is cancelled.
@@ -118,14 +131,19 @@ impl Supervisor {
 
     /// Runs until a signal or a fatal end, then stops everything in order.
     pub(crate) async fn run(mut self) -> Outcome {
-        let asked = tokio::select! {
-            () = self.signals.any() => {
-                info!("stopping; a second signal ends at once");
-                true
-            }
-            kind = self.tasks.fatal_end() => {
-                error!(task = kind.name, "ended by itself; stopping everything");
-                false
+        let asked = loop {
+            tokio::select! {
+                asked = self.signals.next() => match asked {
+                    Asked::Reload => self.reload.notify_one(),
+                    Asked::Stop => {
+                        info!("stopping; a second signal ends at once");
+                        break true;
+                    }
+                },
+                kind = self.tasks.fatal_end() => {
+                    error!(task = kind.name, "ended by itself; stopping everything");
+                    break false;
+                }
             }
         };
         let stopped = self.stop().await;
@@ -148,7 +166,7 @@ impl Supervisor {
         };
         tokio::select! {
             clean = stopping => clean,
-            () = self.signals.any() => {
+            () = self.signals.stop() => {
                 warn!("second signal: ending at once");
                 false
             }
@@ -156,17 +174,35 @@ impl Supervisor {
     }
 }
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    /// Standard input was a terminal at the start.
+    at_a_terminal: bool,
 }
 
 impl Signals {
-    async fn any(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => {
+                let is_gone = self.at_a_terminal && !std::io::stdin().is_terminal();
+                if is_gone { Asked::Stop } else { Asked::Reload }
+            }
         }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
     }
 }
 

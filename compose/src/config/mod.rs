@@ -54,6 +54,13 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// User name and password that the router was given for its broker.
+    pub(crate) fn router_login(&self) -> Option<(String, String)> {
+        let broker = &self.config.router.broker;
+        let password = broker.password.clone().unwrap_or_default();
+        broker.username.clone().map(|user| (user, password))
+    }
+
     /// Where commands reach the broker: the one the router was told, else the bundled one.
     pub(crate) fn broker_address(&self) -> String {
         if self.router_broker_given {
