@@ -5,13 +5,19 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use thinglog_schemas::Topics;
 
+use crate::listen::{TlsConfig, WebSocketConfig};
+
 /// Configuration of the broker.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where MQTT clients connect (default 127.0.0.1:1883).
+    /// Where MQTT clients connect without TLS (default 127.0.0.1:1883).
     pub listen: SocketAddr,
-    /// Serve an address beyond loopback although nothing asks clients for credentials.
+    /// MQTT over TLS; not served unless configured.
+    pub tls: Option<TlsConfig>,
+    /// MQTT over WebSocket; not served unless configured.
+    pub websocket: Option<WebSocketConfig>,
+    /// Serve addresses beyond loopback although nothing asks clients for credentials.
     pub insecure: bool,
     /// Directory of the journal and the state database (default `thinglog-data/broker`).
     pub data: PathBuf,
@@ -56,8 +62,11 @@ pub struct Limits {
     pub connections: usize,
     /// Largest packet taken from a client, bytes (default 1 MiB and 64 KiB).
     pub packet_bytes: usize,
-    /// Seconds a new connection has to send CONNECT (default 10).
+    /// Seconds a new connection has for the handshakes of TLS and WebSocket, and as many again to send
+    /// CONNECT (default 10).
     pub connect_seconds: u64,
+    /// TLS handshakes worked on at once; more wait for their turn (default 1,000).
+    pub handshakes: usize,
     /// Unacknowledged QoS 1 publishes taken from one client (Receive Maximum, default 1,024).
     pub receive_maximum: u16,
     /// Messages queued for one session (default 10,000).
@@ -80,6 +89,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            tls: None,
+            websocket: None,
             insecure: false,
             data: PathBuf::from("thinglog-data/broker"),
             root: "thinglog".into(),
@@ -106,6 +117,7 @@ impl Default for Limits {
             connections: 20_000,
             packet_bytes: (1 << 20) + (64 << 10),
             connect_seconds: 10,
+            handshakes: 1_000,
             receive_maximum: 1024,
             queue_messages: 10_000,
             queue_bytes: 8 << 20,
@@ -142,16 +154,7 @@ impl Config {
         {
             return fail("durable", format!("{bad:?} is not a topic filter"));
         }
-        if !self.listen.ip().is_loopback() && !self.insecure {
-            return fail(
-                "listen",
-                format!(
-                    "{} is reachable from other machines and nothing asks clients for credentials; \
-                     listen on 127.0.0.1, or accept the risk with --insecure (broker.insecure = true)",
-                    self.listen
-                ),
-            );
-        }
+        self.validate_listeners()?;
         if self.retention.bytes < 1 << 20 {
             return fail("retention.bytes", "must be at least 1048576 (1 MiB)".into());
         }
@@ -171,6 +174,9 @@ impl Config {
         }
         if self.limits.receive_maximum == 0 {
             return fail("limits.receive_maximum", "must be at least 1".into());
+        }
+        if self.limits.handshakes == 0 {
+            return fail("limits.handshakes", "must be at least 1".into());
         }
         Ok(())
     }
