@@ -67,6 +67,8 @@ pub struct Limits {
     pub connect_seconds: u64,
     /// TLS handshakes worked on at once; more wait for their turn (default 1,000).
     pub handshakes: usize,
+    /// Longest keep alive of a version 5 client, seconds; 0 takes any, and none (default).
+    pub keep_alive_seconds: u16,
     /// Unacknowledged QoS 1 publishes taken from one client (Receive Maximum, default 1,024).
     pub receive_maximum: u16,
     /// Messages queued for one session (default 10,000).
@@ -118,6 +120,7 @@ impl Default for Limits {
             packet_bytes: (1 << 20) + (64 << 10),
             connect_seconds: 10,
             handshakes: 1_000,
+            keep_alive_seconds: 0,
             receive_maximum: 1024,
             queue_messages: 10_000,
             queue_bytes: 8 << 20,
