@@ -227,7 +227,7 @@ impl Gate {
         let tls = self.tls.as_ref()?;
         let handshake = async {
             // Who says nothing takes no place from those who do.
-            stream.readable().await.map_err(|_| None)?;
+            stream.peek(&mut [0]).await.map_err(|_| None)?;
             let _place = self.handshakes.acquire().await.map_err(|_| None)?;
             tls.handshake(stream).await
         };

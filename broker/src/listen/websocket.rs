@@ -73,17 +73,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
             match this.context.read(io) {
                 Ok(Message::Binary(message)) => this.message = message,
                 Ok(Message::Text(_)) => {
-                    let close = CloseFrame {
-                        code: CloseCode::Unsupported,
-                        reason: Utf8Bytes::from_static("MQTT needs binary messages"),
-                    };
-                    let _ = this.context.close(io, Some(close));
-                    let error = "a text message";
+                    say_goodbye(&mut this.context, io, CloseCode::Unsupported);
+                    let error = "a text message; MQTT needs binary ones";
                     return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, error)));
                 }
                 Ok(_) => {}
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => return Poll::Ready(Ok(())),
-                Err(error) => return outcome(error).map(Err),
+                Err(error) => {
+                    if let Some(code) = complaint(&error) {
+                        say_goodbye(&mut this.context, io, code);
+                    }
+                    return outcome(error).map(Err);
+                }
             }
         }
         let length = this.message.len().min(out.remaining());
@@ -135,10 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.is_shut_down {
-            let close = CloseFrame {
-                code: CloseCode::Normal,
-                reason: Utf8Bytes::default(),
-            };
+            let close = goodbye(CloseCode::Normal);
             match this.context.close(
                 &mut Now {
                     io: &mut this.io,
@@ -154,6 +152,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
             this.is_shut_down = true;
         }
         Pin::new(&mut this.io).poll_shutdown(cx)
+    }
+}
+
+fn goodbye(code: CloseCode) -> CloseFrame {
+    CloseFrame {
+        code,
+        reason: Utf8Bytes::default(),
+    }
+}
+
+/// Tells a client that broke the rules, as far as the connection takes it now.
+fn say_goodbye(context: &mut WebSocketContext, io: &mut (impl Read + Write), code: CloseCode) {
+    let _ = context.close(io, Some(goodbye(code)));
+}
+
+/// What a client did wrong, if it did (RFC 6455 section 7.4.1).
+fn complaint(error: &Error) -> Option<CloseCode> {
+    match error {
+        Error::Capacity(_) => Some(CloseCode::Size),
+        Error::Utf8(_) => Some(CloseCode::Invalid),
+        Error::Protocol(_) => Some(CloseCode::Protocol),
+        _ => None,
     }
 }
 

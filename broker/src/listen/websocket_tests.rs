@@ -4,8 +4,13 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::{
+    connection::serve,
+    peer::{Peer, Transport},
+};
 
 const PACKET: usize = 128 << 10;
 
@@ -124,27 +129,24 @@ async fn refused(bytes: &[u8]) -> (io::Error, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn a_text_message_ends_the_connection() {
-    let (error, told) = refused(&frame(0x81, b"\x10\x00")).await;
-    assert_eq!(error.kind(), ErrorKind::InvalidData);
-    // Close, 1003: a type of data that cannot be taken.
-    assert_eq!((told[0], &told[2..4]), (0x88, &1003u16.to_be_bytes()[..]));
-}
-
-#[tokio::test]
-async fn messages_have_a_limit_whole_or_in_pieces() {
-    let whole = frame(BINARY, &vec![0; PACKET + 1]);
-    assert_eq!(refused(&whole[..20]).await.0.kind(), ErrorKind::InvalidData);
-    let piece = frame(0x02, &vec![0; PACKET]);
-    let more = frame(0x80, b"x");
-    let pieces = [piece, more].concat();
-    assert_eq!(refused(&pieces).await.0.kind(), ErrorKind::InvalidData);
-}
-
-#[tokio::test]
-async fn a_frame_without_mask_ends_the_connection() {
-    let error = refused(b"\x82\x01x").await.0;
-    assert_eq!(error.kind(), ErrorKind::InvalidData);
+async fn what_breaks_the_rules_ends_the_connection_with_the_reason() {
+    let large = frame(BINARY, &vec![0; PACKET + 1]);
+    let pieces = [frame(0x02, &vec![0; PACKET]), frame(0x80, b"x")].concat();
+    let cases = [
+        (1003, frame(0x81, b"text"), "a text message"),
+        (1007, frame(0x81, b"\xff"), "a text message that is none"),
+        (1009, large[..20].to_vec(), "a message over the limit"),
+        (1009, pieces, "a message over the limit in pieces"),
+        (1002, b"\x82\x01x".to_vec(), "a frame without mask"),
+        (1002, frame(0xC2, b"x"), "a frame of an extension"),
+        (1002, frame(0x80, b"x"), "a continuation of nothing"),
+    ];
+    for (code, bytes, what) in cases {
+        let (error, told) = refused(&bytes).await;
+        assert_eq!(error.kind(), ErrorKind::InvalidData, "{what}");
+        let close = [0x88, 2, (code >> 8) as u8, code as u8];
+        assert_eq!(told, close, "{what}");
+    }
 }
 
 #[tokio::test]
@@ -182,4 +184,30 @@ async fn pings_to_a_client_that_reads_nothing_do_not_pile_up() {
     let mut pongs = Vec::new();
     client.read_to_end(&mut pongs).await.unwrap();
     assert!(pongs.len() <= (4 << 10) + UNSENT, "{}", pongs.len());
+}
+
+/// A stream that holds back what the socket did not take is flushed although no packet follows.
+#[tokio::test]
+async fn a_packet_that_the_socket_takes_in_pieces_is_sent_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = crate::Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: dir.path().to_owned(),
+        ..crate::Config::default()
+    };
+    let broker = crate::Broker::bind(config, &prometheus::Registry::new()).await;
+    let (mut client, server) = pair(4);
+    let peer = Peer {
+        address: [127, 0, 0, 1].into(),
+        certificate: None,
+        transport: Transport::WebSocket,
+    };
+    let shutdown = CancellationToken::new();
+    tokio::spawn(serve(broker.unwrap().hub(), server, peer, 1, shutdown));
+    let connect = frame(BINARY, b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a");
+    client.write_all(&connect).await.unwrap();
+    let mut connack = [0; 6];
+    let received = timeout(Duration::from_secs(10), client.read_exact(&mut connack)).await;
+    received.expect("the rest is held back").unwrap();
+    assert_eq!(connack, *b"\x82\x04\x20\x02\0\0");
 }
