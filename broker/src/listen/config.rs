@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::rules::Rules;
+use super::{rules::Rules, tls::Tls};
 use crate::{
     config::{Config, ConfigError},
     peer::Transport,
@@ -138,6 +138,11 @@ impl Config {
     pub fn listeners(&self) -> impl Iterator<Item = (Transport, SocketAddr)> {
         let places = self.places().into_iter();
         places.map(|place| (place.transport, place.address))
+    }
+
+    /// Reads the files that the configuration names (blocking) as the start will.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        self.tls.as_ref().map(Tls::load).transpose().map(drop)
     }
 
     /// Checks what concerns listeners, without touching a file or socket.
