@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use thinglog_schemas::Topics;
 
-use crate::listen::{TlsConfig, WebSocketConfig};
+use crate::{
+    access::Auth,
+    listen::{TlsConfig, WebSocketConfig},
+};
 
 /// Configuration of the broker.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,6 +22,8 @@ pub struct Config {
     pub websocket: Option<WebSocketConfig>,
     /// Serve addresses beyond loopback although nothing asks clients for credentials.
     pub insecure: bool,
+    /// Who may connect, and who may do what.
+    pub auth: Auth,
     /// Directory of the journal and the state database (default `thinglog-data/broker`).
     pub data: PathBuf,
     /// First levels of thinglog's own topics (default `thinglog`).
@@ -94,6 +99,7 @@ impl Default for Config {
             tls: None,
             websocket: None,
             insecure: false,
+            auth: Auth::default(),
             data: PathBuf::from("thinglog-data/broker"),
             root: "thinglog".into(),
             durable: Vec::new(),
@@ -157,6 +163,9 @@ impl Config {
         {
             return fail("durable", format!("{bad:?} is not a topic filter"));
         }
+        self.auth
+            .validate()
+            .map_err(|(key, reason)| ConfigError { key, reason })?;
         self.validate_listeners()?;
         if self.retention.bytes < 1 << 20 {
             return fail("retention.bytes", "must be at least 1048576 (1 MiB)".into());

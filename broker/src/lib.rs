@@ -14,6 +14,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 mod client;
 mod clock;
 mod codec;
@@ -26,6 +27,7 @@ mod listen;
 mod message;
 mod peer;
 mod record;
+mod reload;
 mod retained;
 mod server;
 mod session;
@@ -37,4 +39,5 @@ mod window;
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};
 pub use listen::{ClientCertificates, TlsConfig, WebSocketConfig};
 pub use peer::Transport;
-pub use server::{Broker, Reload, StartError};
+pub use reload::{Reload, ReloadError};
+pub use server::{Broker, StartError};

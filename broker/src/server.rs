@@ -13,11 +13,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
+    access::{Access, FileError, Role},
     clock,
     config::{Config, ConfigError, OnFull},
     hub::Hub,
     listen::{Gate, Listener, Rules, Tls},
     peer::Transport,
+    reload::Reload,
     state::State,
     telemetry::Telemetry,
 };
@@ -58,6 +60,9 @@ pub enum StartError {
         /// What is wrong.
         reason: String,
     },
+    /// Users, tokens, keys or rules cannot be used.
+    #[error("broker.auth: {0}")]
+    Access(#[from] FileError),
     /// The metrics collide with others in the registry.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -72,37 +77,16 @@ pub struct Broker {
     rules: Rules,
 }
 
-/// Reads again what may change while the broker serves: its certificates.
-#[derive(Clone)]
-pub struct Reload {
-    tls: Option<Arc<Tls>>,
-}
-
-impl Reload {
-    /// Reads the files again. Gives what could not be used: that stays as it was. Clients that are
-    /// connected stay in any case.
-    pub async fn run(&self) -> Vec<ConfigError> {
-        let Some(tls) = self.tls.clone() else {
-            return Vec::new();
-        };
-        let reading = tokio::task::spawn_blocking(move || tls.reload()).await;
-        let failed = reading.map_err(|error| ConfigError {
-            key: "tls",
-            reason: format!("cannot be read again: {error}"),
-        });
-        failed.and_then(|read| read).err().into_iter().collect()
-    }
-}
-
 impl Broker {
-    /// Reads certificates, opens the data directory (both blocking) and binds the addresses, so that whatever is wrong shows at
-    /// the start. Metrics go to `registry`.
+    /// Reads the files that are named, binds the addresses and opens the data directory (blocking), so
+    /// that whatever is wrong shows at the start. Metrics go to `registry`.
     pub async fn bind(config: Config, registry: &Registry) -> Result<Broker, StartError> {
         config.validate()?;
         let topics = Topics::new(&config.root).map_err(|error| ConfigError {
             key: "root",
             reason: error.to_string(),
         })?;
+        let access = Access::open(&config.auth, &topics)?;
         let tls = config
             .tls
             .as_ref()
@@ -143,7 +127,13 @@ impl Broker {
         });
         let telemetry = Telemetry::new(registry)?;
         let hub = Arc::new(Hub::new(
-            config, &topics, journal, notifier, state, loaded, telemetry,
+            (config, access),
+            &topics,
+            journal,
+            notifier,
+            state,
+            loaded,
+            telemetry,
         ));
         Ok(Broker {
             hub,
@@ -171,11 +161,15 @@ impl Broker {
         listeners.map(|listener| (listener.transport, listener.address))
     }
 
-    /// To be run when files have changed, also while the broker serves.
-    pub fn reload_handle(&self) -> Reload {
-        Reload {
-            tls: self.tls.clone(),
-        }
+    /// What reads files again while the broker runs.
+    pub fn reload(&self) -> Reload {
+        Reload::new(self.hub.clone(), self.tls.clone())
+    }
+
+    /// User name and password for a part of this process, made up now and written nowhere; `None` when
+    /// nobody is asked who they are.
+    pub fn login_for(&self, part: &str, role: Role) -> Option<(String, String)> {
+        self.hub.access.part(part, role)
     }
 
     /// Serves until `shutdown`, then lets clients go and writes everything down.

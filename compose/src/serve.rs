@@ -132,7 +132,7 @@ async fn start_broker(
     })?;
     let address = broker.address();
     let others = broker.listeners().skip(1).collect();
-    supervisor.reload_on_hangup(broker.reload_handle());
+    supervisor.reload_on_hangup(broker.reload());
     supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
     Ok((address, others))
 }

@@ -179,15 +179,13 @@ impl Supervisor {
 
 /// Reads files again; what cannot be used stays as it was.
 async fn reload(reload: Option<&Reload>) {
-    let Some(reload) = reload else {
+    let Some(reload) = reload.cloned() else {
         return info!("SIGHUP: there is nothing to read again");
     };
-    let errors = reload.run().await;
-    for error in &errors {
-        error!("not reloaded, what was read before stays: {error}");
-    }
-    if errors.is_empty() {
-        info!("reloaded");
+    match tokio::task::spawn_blocking(move || reload.reload()).await {
+        Ok(errors) if errors.is_empty() => info!("files read again"),
+        Ok(errors) => errors.iter().for_each(|error| error!("{error}")),
+        Err(error) => error!(%error, "files could not be read again"),
     }
 }
 

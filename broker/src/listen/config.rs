@@ -6,9 +6,11 @@ use std::{
 };
 
 use serde::Deserialize;
+use thinglog_schemas::Topics;
 
 use super::{rules::Rules, tls::Tls};
 use crate::{
+    access::Access,
     config::{Config, ConfigError},
     peer::Transport,
 };
@@ -142,6 +144,9 @@ impl Config {
 
     /// Reads the files that the configuration names (blocking) as the start will.
     pub fn check_files(&self) -> Result<(), ConfigError> {
+        let wrong = |key| move |reason: String| ConfigError { key, reason };
+        let topics = Topics::new(&self.root).map_err(|error| wrong("root")(error.to_string()))?;
+        Access::open(&self.auth, &topics).map_err(|error| wrong("auth")(error.to_string()))?;
         self.tls.as_ref().map(Tls::load).transpose().map(drop)
     }
 
@@ -163,12 +168,7 @@ impl Config {
             None => Ok(()),
             Some(open) => Err(ConfigError {
                 key: open.key,
-                reason: format!(
-                    "{} is reachable from other machines and nothing asks clients for credentials; \
-                     listen on 127.0.0.1, ask for certificates (broker.tls.client_ca), or accept \
-                     the risk with --insecure (broker.insecure = true)",
-                    open.address
-                ),
+                reason: open_to_all(open.address),
             }),
         }
     }
@@ -184,8 +184,21 @@ impl Config {
             .tls
             .as_ref()
             .is_some_and(TlsConfig::requires_certificates);
-        transport.is_encrypted() && certificates
+        self.auth.asks() || transport.is_encrypted() && certificates
     }
+}
+
+/// Why an address beyond loopback is not served to everybody, and the commands that change it.
+fn open_to_all(address: SocketAddr) -> String {
+    format!(
+        "{address} is reachable from other machines and nothing asks clients for credentials. \
+         Have them log in:
+    thinglog passwd --file passwords --role admin admin
+    thinglog device add --file tokens lamp-7
+    export THINGLOG_BROKER_AUTH_PASSWORDS=passwords THINGLOG_BROKER_AUTH_TOKENS=tokens
+  (or passwords = \"passwords\" and tokens = \"tokens\" below [broker.auth] in thinglog.toml) and start \
+         again; or ask for certificates (broker.tls.client_ca); or listen on 127.0.0.1 only; or accept the risk with --insecure (broker.insecure = true)"
+    )
 }
 
 /// Whether only this machine reaches the address.

@@ -37,7 +37,7 @@ impl Running {
         let registry = Registry::new();
         let broker = Broker::bind(config, &registry).await.unwrap();
         let address = broker.address();
-        let reload = broker.reload_handle();
+        let reload = broker.reload();
         let listeners = broker.listeners().collect();
         let stop = CancellationToken::new();
         let task = tokio::spawn(broker.run(stop.clone()));

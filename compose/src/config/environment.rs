@@ -12,8 +12,10 @@ use super::{
 
 /// Every table that has keys of its own, destinations apart. A variable belongs to the longest of
 /// these that its name begins with.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
     "broker",
+    "broker.auth",
+    "broker.auth.jwt",
     "broker.tls",
     "broker.websocket",
     "broker.retention",
