@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::{JoinError, spawn_blocking};
-
-use crate::{access::FileError, hub::Hub};
+use crate::{access::FileError, config::ConfigError, hub::Hub, listen::Tls};
 
 /// What could not be read again; the broker goes on with what it had.
 #[derive(Debug, thiserror::Error)]
@@ -13,32 +11,35 @@ pub enum ReloadError {
     /// Users, tokens, keys or rules.
     #[error("who may do what stays as it was: {0}")]
     Access(#[from] FileError),
-    /// Reading did not come to its end.
-    #[error("the files were not read: {0}")]
-    Unread(#[from] JoinError),
+    /// Certificates or keys of TLS.
+    #[error("the certificates stay as they were: {0}")]
+    Tls(#[from] ConfigError),
 }
 
 /// Reads files again while the broker runs. Cheap to clone; may outlive the broker.
 #[derive(Clone)]
 pub struct Reload {
     hub: Arc<Hub>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Reload {
-    pub(crate) fn new(hub: Arc<Hub>) -> Reload {
-        Reload { hub }
+    pub(crate) fn new(hub: Arc<Hub>, tls: Option<Arc<Tls>>) -> Reload {
+        Reload { hub, tls }
     }
 
-    /// Reads everything again, each on its own; gives what could not be. Clients that lost a right they
-    /// use are disconnected soon after.
-    pub async fn run(&self) -> Vec<ReloadError> {
-        let hub = self.hub.clone();
-        let reading = spawn_blocking(move || {
-            hub.access.reload()?;
-            hub.renew_everybody();
-            Ok(())
-        });
-        let read = reading.await.map_err(ReloadError::from);
-        read.and_then(|read| read).err().into_iter().collect()
+    /// Reads everything again (blocking), each on its own; gives what could not be.
+    #[must_use = "what could not be read is for the log"]
+    pub fn reload(&self) -> Vec<ReloadError> {
+        let mut errors = Vec::new();
+        match self.hub.access.reload() {
+            Ok(()) => self.hub.renew_everybody(),
+            Err(error) => errors.push(error.into()),
+        }
+        // Connections go on with the certificates they began with.
+        if let Some(Err(error)) = self.tls.as_ref().map(|tls| tls.reload()) {
+            errors.push(error.into());
+        }
+        errors
     }
 }

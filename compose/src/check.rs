@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use thinglog_broker::access;
-use thinglog_schemas::Topics;
-
-use crate::config::{ConfigError, Loaded};
+use crate::{
+    banner::url,
+    config::{ConfigError, Loaded},
+};
 
 /// What is printed for a valid configuration.
 pub(crate) fn summary(loaded: &Loaded) -> String {
@@ -19,7 +19,10 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
         let _ = writeln!(out, "  {what:<12} {is}");
     };
     say("MQTT", &config.broker.listen);
-    say("logins", &logins(&config.broker.auth));
+    for (transport, address) in config.broker.listeners().skip(1) {
+        say("", &url(transport, address));
+    }
+    say("logins", &logins(&config.broker));
     if let Some(http) = &config.router.http {
         say("HTTP", &format_args!("http://{}", http.address));
     }
@@ -51,23 +54,20 @@ fn kind(destination: &thinglog_router::config::DestinationConfig) -> &'static st
     }
 }
 
-/// Reads the files of users, tokens, keys and rules; what is wrong otherwise, as a line.
-pub(crate) fn files(loaded: &Loaded) -> Result<(), String> {
-    let broker = &loaded.config.broker;
-    let topics = Topics::new(&broker.root).map_err(|error| error.to_string())?;
-    access::check(&broker.auth, &topics).map_err(|error| format!("broker.auth: {error}\n"))
-}
-
 /// Who may connect, in a few words.
-fn logins(auth: &access::Auth) -> String {
-    if !auth.is_on() {
-        return "anybody, with all rights (broker.auth is empty)".into();
-    }
+fn logins(broker: &thinglog_broker::Config) -> String {
+    let auth = &broker.auth;
+    let tls = broker.tls.as_ref();
     let proofs = [
+        ("anybody, with all rights", !auth.is_on()),
+        (
+            "certificates",
+            tls.is_some_and(|tls| tls.client_ca.is_some()),
+        ),
         ("passwords", auth.passwords.is_some()),
         ("device tokens", auth.tokens.is_some()),
         ("JWT", auth.jwt.is_some()),
-        ("anybody, by the ACL file", auth.anonymous),
+        ("anybody, by the ACL file", auth.is_on() && auth.anonymous),
     ];
     let proofs: Vec<&str> = proofs
         .into_iter()

@@ -64,17 +64,15 @@ fn load(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
 }
 
 fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
-    match config::load(file, insecure) {
-        Ok(loaded) => Ok(match check::files(&loaded) {
-            Ok(()) => {
-                say(&check::summary(&loaded));
-                ExitCode::SUCCESS
-            }
-            Err(complaint) => {
-                eprint!("{complaint}");
-                ExitCode::FAILURE
-            }
-        }),
+    let checked = config::load(file, insecure).and_then(|loaded| {
+        let files = loaded.check_files();
+        files.map(|()| loaded).map_err(|error| vec![error])
+    });
+    match checked {
+        Ok(loaded) => {
+            say(&check::summary(&loaded));
+            Ok(ExitCode::SUCCESS)
+        }
         Err(errors) => {
             eprint!("{}", check::complaint(&errors));
             Ok(ExitCode::FAILURE)

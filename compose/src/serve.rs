@@ -1,12 +1,11 @@
 //! `up`, `broker` and `router`: puts the parts together and runs them.
 
-use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode};
 
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
-use thinglog_broker::{Broker, Reload, StartError, access::Role};
+use thinglog_broker::{Broker, StartError, Transport, access::Role};
 use thinglog_router::{BuildError, Router, config::Endpoint};
-use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -29,9 +28,9 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 let router = broker.login_for("router", Role::Router);
                 (router, args.demo.then(|| demo::logins(broker)))
             };
-            let (listens, (login, demo)) =
+            let (mqtt, others, (login, demo)) =
                 start_broker(supervisor, &loaded, registry, logins).await?;
-            let mqtt = reachable(listens);
+            let mqtt = reachable(mqtt);
             let mut router = loaded.config.router.clone();
             if !loaded.router_broker_given {
                 router.broker.address = mqtt.to_string();
@@ -43,6 +42,7 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
             let root = &config.root;
             let banner = Banner {
                 mqtt,
+                others: &others,
                 http,
                 data,
                 root,
@@ -133,42 +133,30 @@ fn run(
     })
 }
 
-/// Starts the broker; gives where it listens, and what `prepare` makes of it before.
+/// Starts the broker; gives where it listens for plain MQTT, and for the rest, and what `prepare` makes
+/// of it before.
 async fn start_broker<T>(
     supervisor: &mut Supervisor,
     loaded: &Loaded,
     registry: &Registry,
     prepare: impl FnOnce(&Broker) -> T,
-) -> anyhow::Result<(SocketAddr, T)> {
+) -> anyhow::Result<(SocketAddr, Vec<(Transport, SocketAddr)>, T)> {
     let bound = Broker::bind(loaded.config.broker.clone(), registry).await;
     let broker = bound.map_err(|error| match &error {
-        StartError::Bind { address, .. } => {
-            anyhow!("{error}; {}", elsewhere(*address, "THINGLOG_BROKER_LISTEN"))
+        StartError::Bind { key, address, .. } => {
+            let key = key.replace('.', "_").to_ascii_uppercase();
+            let variable = format!("THINGLOG_BROKER_{key}");
+            anyhow!("{error}; {}", elsewhere(*address, &variable))
         }
         // These errors tell their causes themselves.
         _ => anyhow!("{error}"),
     })?;
-    let started = (broker.address(), prepare(&broker));
-    let token = supervisor.token(Stage::Broker);
-    let (reload, asked) = (broker.reload_handle(), supervisor.reload());
-    supervisor.spawn(BROKER, async move {
-        tokio::select! {
-            () = broker.run(token) => {}
-            () = reload_when(asked, reload) => {}
-        }
-    });
-    Ok(started)
-}
-
-/// Reads what can change again whenever that is asked for; what is wrong is logged.
-async fn reload_when(asked: Arc<Notify>, reload: Reload) {
-    loop {
-        asked.notified().await;
-        info!("reloading");
-        for error in reload.run().await {
-            error!("{error}");
-        }
-    }
+    let address = broker.address();
+    let others = broker.listeners().skip(1).collect();
+    let prepared = prepare(&broker);
+    supervisor.reload_on_hangup(broker.reload());
+    supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
+    Ok((address, others, prepared))
 }
 
 /// Where its HTTP listens, if it has any.

@@ -3,14 +3,18 @@
 //! Tasks are declared with their stage and with what their end means. A signal, or the end of a task
 //! that must not end, stops the stages one after the other, each with a deadline of its own:
 //! first what produces (the demo's devices), then the router, then the broker that both need. A
-//! second signal ends the process at once. SIGHUP reloads; but when it comes because the terminal is
-//! gone, it ends the process as other signals do.
+//! second signal ends the process at once. SIGHUP has files read again, unless it says that the
+//! terminal is gone: that is a wish to stop like any other.
 
-use std::{future::Future, io::IsTerminal, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io::{IsTerminal, stdin},
+    time::Duration,
+};
 
+use thinglog_broker::Reload;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::Notify,
     task::{Id, JoinError, JoinSet},
     time::timeout,
 };
@@ -82,8 +86,7 @@ pub(crate) const DEMO: Kind = Kind {
 pub(crate) struct Supervisor {
     tasks: Tasks,
     signals: Signals,
-    /// Rung by SIGHUP.
-    reload: Arc<Notify>,
+    reload: Option<Reload>,
 }
 
 /// How it ended.
@@ -107,20 +110,20 @@ impl Supervisor {
                 terminate,
                 interrupt,
                 hangup,
-                at_a_terminal: std::io::stdin().is_terminal(),
+                has_terminal: stdin().is_terminal(),
             },
-            reload: Arc::default(),
+            reload: None,
         })
+    }
+
+    /// What to do on SIGHUP.
+    pub(crate) fn reload_on_hangup(&mut self, reload: Reload) {
+        self.reload = Some(reload);
     }
 
     /// Cancelled when the stage is to stop.
     pub(crate) fn token(&self, stage: Stage) -> CancellationToken {
         self.tasks.tokens[stage as usize].clone()
-    }
-
-    /// Rung when what can be reloaded is to be.
-    pub(crate) fn reload(&self) -> Arc<Notify> {
-        self.reload.clone()
     }
 
     /// Starts a task; it ends soon after its stage's token is cancelled.
@@ -133,12 +136,12 @@ impl Supervisor {
     pub(crate) async fn run(mut self) -> Outcome {
         let asked = loop {
             tokio::select! {
-                asked = self.signals.next() => match asked {
-                    Asked::Reload => self.reload.notify_one(),
-                    Asked::Stop => {
+                wish = self.signals.next() => match wish {
+                    Wish::Stop => {
                         info!("stopping; a second signal ends at once");
                         break true;
                     }
+                    Wish::Reload => reload(self.reload.as_ref()).await,
                 },
                 kind = self.tasks.fatal_end() => {
                     error!(task = kind.name, "ended by itself; stopping everything");
@@ -174,35 +177,49 @@ impl Supervisor {
     }
 }
 
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Stop,
-    Reload,
+/// Reads files again; what cannot be used stays as it was.
+async fn reload(reload: Option<&Reload>) {
+    let Some(reload) = reload.cloned() else {
+        return info!("SIGHUP: there is nothing to read again");
+    };
+    match tokio::task::spawn_blocking(move || reload.reload()).await {
+        Ok(errors) if errors.is_empty() => info!("files read again"),
+        Ok(errors) => errors.iter().for_each(|error| error!("{error}")),
+        Err(error) => error!(%error, "files could not be read again"),
+    }
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    /// Standard input was a terminal at the start.
-    at_a_terminal: bool,
+    /// It was there at the start.
+    has_terminal: bool,
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Reload,
 }
 
 impl Signals {
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> Wish {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => {
-                let is_gone = self.at_a_terminal && !std::io::stdin().is_terminal();
-                if is_gone { Asked::Stop } else { Asked::Reload }
-            }
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hangup.recv() => match self.has_terminal && !stdin().is_terminal() {
+                true => Wish::Stop,
+                false => Wish::Reload,
+            },
         }
     }
 
     async fn stop(&mut self) {
-        while self.next().await != Asked::Stop {}
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -388,11 +388,6 @@ pub(crate) async fn until(time: Option<u64>) {
     }
 }
 
-/// Reads every file as the broker would, to see whether they can be used.
-pub fn check(config: &Auth, topics: &Topics) -> Result<(), FileError> {
-    Tables::read(config, topics).map(drop)
-}
-
 /// Whom a question about the rules is about.
 #[derive(Clone, Debug, Default)]
 pub struct Who {
