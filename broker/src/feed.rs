@@ -121,7 +121,7 @@ impl Feed {
             .to_resend()
             .filter_map(|(pkid, sent)| match sent {
                 Sent::Durable(offset) => Some((*offset, pkid)),
-                Sent::Queued(_) => None,
+                Sent::Queued(_) | Sent::Released => None,
             });
         let mut feed = Feed {
             source: Source::Ready(Box::new(journal.reader(cursor.position()))),
@@ -212,7 +212,7 @@ impl Feed {
         }
         let kept = self.resend.split_off(&offset);
         for (_, pkid) in std::mem::replace(&mut self.resend, kept) {
-            inner.window.acknowledge(pkid);
+            inner.window.discard(pkid);
         }
         if let Some(cursor) = &mut inner.cursor {
             cursor.done(self.expected..offset);
@@ -224,7 +224,7 @@ impl Feed {
     /// Nobody here wants the record at `offset`: it is done.
     fn pass_over(&mut self, inner: &mut Inner, offset: u64) -> bool {
         if let Some(pkid) = self.resend.remove(&offset) {
-            inner.window.acknowledge(pkid);
+            inner.window.discard(pkid);
         }
         if let Some(cursor) = &mut inner.cursor {
             cursor.done(offset..offset + 1);
