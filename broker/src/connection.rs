@@ -16,7 +16,7 @@ use crate::{
     client::{Client, Close, TOPIC_ALIASES},
     codec::{self, CodecError, ConnAck, Connect, Reason, Version, Will, kind},
     feed::Feed,
-    hub::Hub,
+    hub::{Hub, Settled, Wait},
     peer::Peer,
     session::ConnectionId,
 };
@@ -59,7 +59,7 @@ pub(crate) async fn serve<S>(
         }
         Ok(Ok(connect)) => connect,
     };
-    let (client, ack) = match admit(&hub, &connect, &peer, connection) {
+    let (client, ack, until) = match admit(&hub, &connect, &peer, connection) {
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
@@ -77,6 +77,13 @@ pub(crate) async fn serve<S>(
         sent: hub.telemetry.sent_bytes(),
         shutdown,
     };
+    if !is_stored(&hub, &until).await {
+        let error = CodecError::new(Reason::QuotaExceeded, "the session could not be stored");
+        hub.telemetry.refused(&connect.client_id, error.text);
+        hub.detach(&driver.client.session, connection, true);
+        let writer = &mut driver.writer;
+        return refuse(writer, connect.version, error, connect.max_packet).await;
+    }
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     debug!(client = &*driver.client.session.client_id, %peer, present = ack.session_present, "connected");
     let close = driver.run().await;
@@ -147,7 +154,7 @@ fn admit(
     connect: &Connect,
     peer: &Peer,
     connection: ConnectionId,
-) -> Result<(Client, ConnAck), CodecError> {
+) -> Result<(Client, ConnAck, Wait), CodecError> {
     if connect.enhanced_auth {
         return Err(CodecError::new(
             Reason::BadAuthenticationMethod,
@@ -188,8 +195,9 @@ fn admit(
         .attach(connect, &client_id, connection)
         .map_err(|reason| CodecError::new(reason, "too many sessions"))?;
     ack.session_present = attached.present;
+    let until = attached.until;
     let client = Client::new(hub.clone(), attached, connection, connect, peer.clone());
-    Ok((client, ack))
+    Ok((client, ack, until))
 }
 
 /// What the client is told of the broker; the session is not known yet.
@@ -214,13 +222,14 @@ fn connack(hub: &Hub, connect: &Connect, assigned: Option<Arc<str>>) -> ConnAck 
     }
 }
 
+/// Waits until the disk has what CONNACK tells of; false when it will not have it.
+async fn is_stored(hub: &Hub, until: &Wait) -> bool {
+    let mut state = hub.state.settled();
+    let decided = state.wait_for(|_| hub.settled(until) != Settled::Pending);
+    decided.await.is_ok() && hub.settled(until) == Settled::Stored
+}
+
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
-    if will.qos > 1 {
-        return Err(CodecError::new(
-            Reason::QosNotSupported,
-            "QoS 2 is not offered for wills",
-        ));
-    }
     if will.topic.starts_with("$SYS/") {
         return Err(CodecError::new(
             Reason::NotAuthorized,
@@ -266,10 +275,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         let hub = self.client.hub.clone();
         let (session, wake) = (self.client.session.clone(), self.client.wake.clone());
         let mut journal = hub.journal_settled.clone();
+        let mut mail = hub.mail.watch();
         let mut state = hub.state.settled();
         let mut heard = Instant::now();
         loop {
             journal.mark_unchanged();
+            mail.mark_unchanged();
             state.mark_unchanged();
             self.client.append();
             self.client.take_input(&mut self.input);
@@ -288,8 +299,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 heard = Instant::now();
             }
             let has_output = !self.client.out.is_empty();
-            let (awaits_journal, awaits_state) =
-                (self.client.awaits_journal(), self.client.awaits_state());
+            let awaits_journal = self.client.awaits_journal();
+            let awaits_mail = self.client.awaits_mail();
+            let awaits_state = self.client.awaits_state();
             tokio::select! {
                 read = self.reader.read_buf(&mut self.input), if hears => match read {
                     Ok(0) => return closed("the client closed the connection"),
@@ -307,6 +319,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 }
                 changed = journal.changed(), if awaits_journal => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");
+                },
+                changed = mail.changed(), if awaits_mail => match changed {
+                    Ok(()) => self.client.unblock(),
+                    Err(_) => self.client.close(Reason::ShuttingDown, "the broker is shutting down"),
                 },
                 changed = state.changed(), if awaits_state => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");

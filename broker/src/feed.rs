@@ -406,6 +406,24 @@ pub(crate) fn may_be_durable(filter: &str, durable: &[String]) -> bool {
     durable.iter().any(|other| overlap(filter, other))
 }
 
+/// Whether all topics that match the filter are durable.
+pub(crate) fn is_all_durable(filter: &str, durable: &[String]) -> bool {
+    durable.iter().any(|other| covers(other, filter))
+}
+
+/// Whether `filter` matches nothing that `wide` does not.
+fn covers(wide: &str, filter: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('/'), filter.split('/'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => {}
+            (Some(left), Some(right)) if left == right => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Whether a topic is durable, by the compiled filters.
 #[derive(Debug, Clone)]
 pub(crate) struct DurableTopics(Arc<[Matcher]>);
@@ -447,6 +465,17 @@ mod tests {
                     "{filter} {topic}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_filter_is_all_durable_only_when_nothing_else_matches_it() {
+        let durable = ["t/logs/#".to_owned(), "t/out/+/x".to_owned()];
+        for filter in ["t/logs/#", "t/logs", "t/logs/+/y", "t/out/+/x", "t/out/a/x"] {
+            assert!(is_all_durable(filter, &durable), "{filter}");
+        }
+        for filter in ["#", "+/logs/#", "t/+", "t/#", "t/out/#", "t/out/+/+", "+/+"] {
+            assert!(!is_all_durable(filter, &durable), "{filter}");
         }
     }
 

@@ -47,17 +47,20 @@ impl Inbound {
         self.changed |= self.ids.remove(&pkid).is_some();
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// What is below `marks`, encoded; what is not below them is found by reading the journals from
-    /// there on, and keeps the ids marked as changed.
-    pub(crate) fn checkpoint(&mut self, marks: Marks) -> Vec<u8> {
-        let below = |place: &Place| match place {
-            Place::Memory => false,
-            Place::Log(offset) => *offset < marks.log,
-            Place::Mail(offset) => *offset < marks.mail,
+    /// What is below `marks` and stored, encoded; what is not below them is found by reading the
+    /// journals from there on, and keeps the ids marked as changed.
+    pub(crate) fn checkpoint(
+        &mut self,
+        marks: Marks,
+        is_durable: impl Fn(Place) -> bool,
+    ) -> Vec<u8> {
+        let below = |place: &Place| {
+            is_durable(*place)
+                && match place {
+                    Place::Memory => false,
+                    Place::Log(offset) => *offset < marks.log,
+                    Place::Mail(offset) => *offset < marks.mail,
+                }
         };
         let kept: BTreeMap<u16, Place> = self
             .ids
@@ -99,15 +102,15 @@ mod tests {
         inbound.insert(2, Place::Log(5));
         inbound.insert(3, Place::Mail(0));
         inbound.insert(4, Place::Memory);
-        let bytes = inbound.checkpoint(Marks { log: 5, mail: 1 });
+        let bytes = inbound.checkpoint(Marks { log: 5, mail: 1 }, |_| true);
         let back = Inbound::decode(&bytes).unwrap();
         assert_eq!(back.place(1), Some(Place::Log(4)));
         assert_eq!(back.place(3), Some(Place::Mail(0)));
-        assert_eq!(back.len(), 2);
+        assert_eq!((back.place(2), back.place(4)), (None, None));
         assert!(inbound.changed, "one id is not covered yet");
         inbound.remove(2);
         inbound.remove(4);
-        inbound.checkpoint(Marks { log: 5, mail: 1 });
+        inbound.checkpoint(Marks { log: 5, mail: 1 }, |_| true);
         assert!(!inbound.changed);
     }
 }

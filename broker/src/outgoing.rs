@@ -3,11 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    message::Origin,
-    session::Inner,
-    window::Sent,
-};
+use crate::{message::Origin, session::Inner, window::Sent};
 
 /// The messages of one session that its client has not settled.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

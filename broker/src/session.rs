@@ -224,10 +224,15 @@ impl Queue {
         self.messages.iter()
     }
 
-    /// Adds a retained message for a new subscription; asked for only while the queue `is_short`.
-    pub(crate) fn push_retained(&mut self, queued: Queued) {
+    /// Adds a message that was in the queue before a restart, whatever the limits are now.
+    pub(crate) fn push_restored(&mut self, queued: Queued) {
         self.bytes += queued.message.weight();
         self.messages.push_back(queued);
+    }
+
+    /// Adds a retained message for a new subscription; asked for only while the queue `is_short`.
+    pub(crate) fn push_retained(&mut self, queued: Queued) {
+        self.push_restored(queued);
     }
 
     /// Whether retained messages may be moved in.
@@ -316,7 +321,7 @@ mod tests {
             ..Limits::default()
         };
         let mut queue = Queue::default();
-        let mut push = |queue: &mut Queue, bytes| {
+        let push = |queue: &mut Queue, bytes| {
             let queued = Queued::of_test(0, bytes);
             queue.push(queued, &limits, false).is_ok()
         };
