@@ -233,7 +233,7 @@ impl Mail {
     }
 
     fn copy_oldest(&self) {
-        let (mut copied, mut from) = (0, 0);
+        let (mut copied, mut from, end) = (0, 0, self.next());
         while copied < COPY {
             let next = self
                 .live

@@ -83,7 +83,7 @@ impl Client {
                 Answer::PubRec(pkid) => {
                     codec::write_pubrec(version, pkid, reason, "", &mut self.out)
                 }
-                Answer::PubComp(_) | Answer::Packet(_) => {}
+                Answer::PubComp(_) | Answer::SubAck(_) | Answer::Packet(_) => {}
             }
         }
     }
@@ -140,6 +140,12 @@ impl Client {
                     self.unacknowledged = self.unacknowledged.saturating_sub(1);
                     self.session.inner.lock().inbound.remove(pkid);
                     codec::write_pubcomp(version, pkid, reason, &mut self.out);
+                }
+            }
+            Answer::SubAck(packet) => {
+                self.subscribing -= 1;
+                if stored {
+                    self.out.extend_from_slice(&packet);
                 }
             }
             Answer::Packet(packet) if stored => self.out.extend_from_slice(&packet),

@@ -26,6 +26,9 @@ impl Client {
             self.close(Reason::TakenOver, "another connection uses this client id");
             return false;
         }
+        if self.subscribing > 0 {
+            return false;
+        }
         let now = clock::now();
         self.send_again(&mut inner, now);
         self.send_prepared(&mut inner, now);

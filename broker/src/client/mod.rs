@@ -55,6 +55,8 @@ enum Answer {
     PubAck(u16),
     PubRec(u16),
     PubComp(u16),
+    /// SUBACK: deliveries wait for it.
+    SubAck(BytesMut),
     /// Any other packet, whole.
     Packet(BytesMut),
 }
@@ -91,6 +93,8 @@ pub(crate) struct Client {
     prepared: VecDeque<(u64, u16)>,
     /// Packet ids that are due for PUBREL.
     to_release: Vec<u16>,
+    /// SUBACKs that wait for the disk.
+    subscribing: usize,
     /// A packet waits for the mail journal to settle some more.
     is_blocked: bool,
     /// By QoS.
@@ -135,6 +139,7 @@ impl Client {
             resend,
             prepared: VecDeque::new(),
             to_release: Vec::new(),
+            subscribing: 0,
             is_blocked: false,
             hub,
             session,

@@ -180,7 +180,8 @@ impl Client {
         }
         let mut packet = BytesMut::new();
         codec::write_suback(self.version(), subscribe.pkid, &codes, &mut packet);
-        self.answer_subscription(packet);
+        self.subscribing += 1;
+        self.answer_subscription(Answer::SubAck(packet));
     }
 
     fn unsubscribe(&mut self, unsubscribe: codec::Unsubscribe) {
@@ -200,11 +201,11 @@ impl Client {
             .collect();
         let mut packet = BytesMut::new();
         codec::write_unsuback(self.version(), unsubscribe.pkid, &codes, &mut packet);
-        self.answer_subscription(packet);
+        self.answer_subscription(Answer::Packet(packet));
     }
 
     /// Queues SUBACK or UNSUBACK behind the storing of the session and renews the feed's filters.
-    fn answer_subscription(&mut self, packet: BytesMut) {
+    fn answer_subscription(&mut self, answer: Answer) {
         let mut inner = self.session.inner.lock();
         let state = if inner.is_persistent() {
             Some(self.hub.store(&self.session, &mut inner))
@@ -223,7 +224,7 @@ impl Client {
             state,
             ..Wait::default()
         };
-        self.wait(until, Answer::Packet(packet));
+        self.wait(until, answer);
     }
 
     fn disconnect(&mut self, disconnect: codec::Disconnect) -> Result<(), CodecError> {
