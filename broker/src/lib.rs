@@ -14,6 +14,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 mod client;
 mod clock;
 mod codec;
@@ -29,6 +30,7 @@ mod message;
 mod outgoing;
 mod peer;
 mod record;
+mod reload;
 mod retained;
 mod server;
 mod session;
@@ -38,4 +40,5 @@ mod trie;
 mod window;
 
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};
+pub use reload::{Reload, ReloadError};
 pub use server::{Broker, StartError};

@@ -16,6 +16,7 @@ use thinglog_journal::cursor::Cursor;
 use tokio::sync::Notify;
 
 use crate::{
+    access::Pass,
     codec::Will,
     config::Limits,
     inbound::Inbound,
@@ -46,6 +47,10 @@ pub(crate) struct Session {
 pub(crate) struct Inner {
     /// The connection that may act on the session.
     pub(crate) owner: ConnectionId,
+    /// Whom the session belongs to: who created it. `None` is nobody in particular.
+    pub(crate) principal: Option<Arc<str>>,
+    /// What its client may do; `None` since the broker started and until the client comes back.
+    pub(crate) pass: Option<Arc<Pass>>,
     /// Rung when something was queued or the owner was evicted; every owner has its own, so that
     /// an evicted one takes no ring that is meant for the next.
     pub(crate) wake: Arc<Notify>,
@@ -112,6 +117,11 @@ impl Inner {
         let seconds = u64::from(self.expiry);
         self.disconnected_at
             .map(|at| at.saturating_add(seconds * 1_000_000_000))
+    }
+
+    /// Whether its client may read `topic`, as far as that is known.
+    pub(crate) fn may_read(&self, topic: &str) -> bool {
+        self.pass.as_ref().is_none_or(|pass| pass.may_read(topic))
     }
 
     /// A connection takes the session up: what was sent before is sent again, but for records that
@@ -263,6 +273,9 @@ pub(crate) struct Stored {
     /// Filters whose retained messages are to be sent again.
     #[serde(default)]
     unscanned: BTreeSet<String>,
+    /// Whose session it is.
+    #[serde(default)]
+    principal: Option<Arc<str>>,
 }
 
 impl Stored {
@@ -273,6 +286,7 @@ impl Stored {
             expiry: inner.expiry,
             disconnected_at: inner.disconnected_at,
             subscriptions: inner.subscriptions.clone(),
+            principal: inner.principal.clone(),
         }
     }
 
@@ -303,6 +317,7 @@ impl Stored {
             scans: scans.collect(),
             unscanned: self.unscanned,
             subscriptions: self.subscriptions,
+            principal: self.principal,
             stored: true,
             ..Inner::default()
         }

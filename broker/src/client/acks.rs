@@ -226,6 +226,18 @@ impl Client {
         Ok(Taken::Whole)
     }
 
+    /// A publish that the client may not make: version 5 hears so; 3.1.1 has no way to be told, so that
+    /// the publish is acknowledged and goes nowhere (MQTT 3.1.1 section 3.3.5).
+    pub(super) fn deny(&mut self, publish: &Publish<'_>) -> Result<Taken, CodecError> {
+        const TEXT: &str = "not allowed to publish";
+        if self.version() == Version::V5 {
+            return self.reject(publish, Reason::NotAuthorized, TEXT);
+        }
+        self.hub.telemetry.refused(&self.session.client_id, TEXT);
+        self.acknowledge(publish, Wait::default(), None);
+        Ok(Taken::Whole)
+    }
+
     /// Queues an answer behind those before it.
     pub(super) fn wait(&mut self, until: Wait, answer: Answer) {
         self.waiting.push_back(Waiting {

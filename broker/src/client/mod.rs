@@ -1,6 +1,7 @@
 //! One connected client: [`packets`] takes what it sends, [`deliver`] gives what it gets, and in between
 //! wait the acknowledgements for the disk. No sockets and no waiting here; [`crate::connection`] drives it.
 
+mod access;
 mod acks;
 mod deliver;
 mod packets;
@@ -17,6 +18,7 @@ use thinglog_journal::Records;
 use tokio::sync::Notify;
 
 use crate::{
+    access::Pass,
     codec::{self, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
     hub::{Attached, Hub, Wait},
@@ -77,6 +79,8 @@ pub(crate) struct Client {
     pub(crate) connection: ConnectionId,
     pub(crate) out: BytesMut,
     pub(crate) closing: Option<Close>,
+    /// Who the client is and what it may do.
+    pub(crate) pass: Arc<Pass>,
     pub(crate) feed: Option<Feed>,
     receiver: Receiver,
     peer: Peer,
@@ -107,7 +111,7 @@ impl Client {
         Attached { session, wake, .. }: Attached,
         connection: ConnectionId,
         connect: &Connect,
-        peer: Peer,
+        (peer, pass): (Peer, Arc<Pass>),
     ) -> Client {
         let mut inner = session.inner.lock();
         inner.resume();
@@ -129,6 +133,7 @@ impl Client {
             received: [0, 1, 2].map(|qos| hub.telemetry.received(qos)),
             out: BytesMut::new(),
             closing: None,
+            pass,
             feed,
             peer,
             aliases: Vec::new(),
@@ -215,6 +220,7 @@ impl Client {
 
     /// Takes the whole packets at the front of `input`, as long as what they ask for is taken.
     pub(crate) fn take_input(&mut self, input: &mut BytesMut) {
+        self.renew();
         while self.takes_input() {
             let taken = self.take_some(input);
             input.advance(taken);

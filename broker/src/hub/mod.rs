@@ -24,6 +24,7 @@ use tokio::sync::{Notify, watch};
 pub(crate) use publish::Refusal;
 
 use crate::{
+    access::Access,
     clock,
     config::Config,
     feed::DurableTopics,
@@ -40,6 +41,7 @@ use crate::{
 /// The shared heart of the broker.
 pub(crate) struct Hub {
     pub(crate) config: Config,
+    pub(crate) access: Access,
     pub(crate) journal: Journal,
     pub(crate) journal_settled: watch::Receiver<u64>,
     pub(crate) state: State,
@@ -107,7 +109,7 @@ pub(crate) enum Settled {
 
 impl Hub {
     pub(crate) fn new(
-        config: Config,
+        (config, access): (Config, Access),
         topics: &Topics,
         disk: Disk,
         loaded: Loaded,
@@ -118,6 +120,7 @@ impl Hub {
             durable: DurableTopics::new(&durable_filters),
             durable_filters,
             interest: Interest::new(topics),
+            access,
             journal: disk.journal,
             journal_settled: disk.journal_settled,
             state: disk.state,

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::{Hub, Wait};
 use crate::{
+    access::Pass,
     clock,
     codec::{Reason, Will},
     inbound::Place,
@@ -197,8 +198,8 @@ impl Hub {
             inner.mail_seen = id + 1;
             inner.mail_changed = true;
         }
-        if inner.owner == 0 && queued.qos == 0 {
-            return;
+        if (inner.owner == 0 && queued.qos == 0) || !inner.may_read(&queued.message.topic) {
+            return inner.finish(&queued, &self.mail);
         }
         let limits = &self.config.limits;
         queued.charge = Charge::new(&self.load, queued.message.weight());
@@ -218,8 +219,15 @@ impl Hub {
         );
     }
 
-    /// Publishes a will, whatever its topic.
-    pub(crate) fn publish_will(&self, client_id: &str, will: Will) {
+    /// Publishes a will, whatever its topic, if the client may publish there as things stand now.
+    pub(crate) fn publish_will(&self, client_id: &str, pass: Option<&Arc<Pass>>, will: Will) {
+        let may_write = |pass: &Arc<Pass>| {
+            let pass = self.access.renew(pass);
+            pass.is_ok_and(|pass| pass.may_write(&will.topic))
+        };
+        if !pass.is_none_or(may_write) {
+            return self.telemetry.dropped(client_id, "will not allowed");
+        }
         let now = clock::now();
         let expires = will.expiry.map(|seconds| expiry_time(seconds, now));
         let message = Message {
@@ -238,8 +246,12 @@ impl Hub {
             }
             return;
         }
+        let record = Record {
+            principal: pass.and_then(|pass| pass.principal()).map(|name| &**name),
+            ..record_of(&message)
+        };
         let mut records = Records::new();
-        records.push_with(|out| record_of(&message).encode(out));
+        records.push_with(|out| record.encode(out));
         if let Err(error) = self.journal.append(now, &records) {
             self.telemetry.dropped(client_id, "will not stored");
             warn!(client = client_id, %error, "a will could not be stored");

@@ -150,7 +150,9 @@ impl Hub {
                 return;
             };
             let step = self.retained.lock().next(&mut scan, now, &mut budget);
-            if let Step::Found(message) = &step {
+            if let Step::Found(message) = &step
+                && inner.may_read(&message.topic)
+            {
                 inner.queue.push_retained(Queued {
                     qos: subscription.qos.min(message.qos),
                     retain: true,
