@@ -9,7 +9,7 @@
 //!
 //! The broker never looks into a payload and knows nothing of events or levels.
 //!
-//! Reading order: [`server`] accepts, [`connection`] drives one client, [`session`] is what outlives
+//! Reading order: [`listen`] accepts over TCP, TLS and WebSocket, [`connection`] drives one client, [`session`] is what outlives
 //! a connection, [`hub`] is what connections share, [`feed`] carries the journal to subscribers.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -25,6 +25,7 @@ mod hub;
 mod inbound;
 mod interest;
 mod letter;
+mod listen;
 mod mail;
 mod message;
 mod outgoing;
@@ -40,5 +41,7 @@ mod trie;
 mod window;
 
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};
+pub use listen::{ClientCertificates, TlsConfig, WebSocketConfig};
+pub use peer::Transport;
 pub use reload::{Reload, ReloadError};
 pub use server::{Broker, StartError};
