@@ -41,6 +41,7 @@ use crate::{
 /// The shared heart of the broker.
 pub(crate) struct Hub {
     pub(crate) config: Config,
+    pub(crate) topics: Topics,
     pub(crate) access: Access,
     pub(crate) journal: Journal,
     pub(crate) journal_settled: watch::Receiver<u64>,
@@ -120,6 +121,7 @@ impl Hub {
             durable: DurableTopics::new(&durable_filters),
             durable_filters,
             interest: Interest::new(topics),
+            topics: topics.clone(),
             access,
             journal: disk.journal,
             journal_settled: disk.journal_settled,
