@@ -16,8 +16,9 @@ use crate::{
     access::{Access, FileError, Role},
     clock,
     config::{Config, ConfigError, OnFull},
-    hub::Hub,
+    hub::{Disk, Hub},
     listen::{Gate, Listener, Rules, Tls},
+    mail::Mail,
     peer::Transport,
     reload::Reload,
     state::State,
@@ -113,6 +114,11 @@ impl Broker {
             next = recovery.next,
             "durable log open"
         );
+        let (mail, _) = Mail::open(
+            &config.data.join("mail"),
+            config.mail_bytes(),
+            config.limits.packet_bytes,
+        )?;
         let state_dir = config.data.join("state");
         let (state, loaded) =
             State::open(&state_dir, journal.id(), journal.next()).map_err(|error| {
@@ -126,15 +132,13 @@ impl Broker {
             settled.send_replace(offset);
         });
         let telemetry = Telemetry::new(registry)?;
-        let hub = Arc::new(Hub::new(
-            (config, access),
-            &topics,
+        let disk = Disk {
             journal,
-            notifier,
+            journal_settled: notifier,
+            mail,
             state,
-            loaded,
-            telemetry,
-        ));
+        };
+        let hub = Arc::new(Hub::new((config, access), &topics, disk, loaded, telemetry));
         Ok(Broker {
             hub,
             listeners,
@@ -214,6 +218,7 @@ async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
         tokio::select! {
             _ = checkpoint.tick() => {
                 hub.checkpoint();
+                tidy_mail(&hub).await;
                 if hub.config.retention.on_full == OnFull::Refuse {
                     release(&hub).await;
                 }
@@ -233,6 +238,15 @@ async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
 async fn release(hub: &Arc<Hub>) {
     if let Some(unread) = hub.unread_from() {
         upkeep(hub, "release", move |journal| journal.release(unread)).await;
+    }
+}
+
+async fn tidy_mail(hub: &Arc<Hub>) {
+    let tidied = hub.clone();
+    match tokio::task::spawn_blocking(move || tidied.tidy_mail()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "old queued messages could not be removed from disk"),
+        Err(error) => warn!(%error, "the upkeep of queued messages did not finish"),
     }
 }
 
