@@ -24,6 +24,7 @@ mod feed;
 mod hub;
 mod inbound;
 mod interest;
+mod lag;
 mod letter;
 mod listen;
 mod mail;
@@ -38,6 +39,7 @@ mod session;
 mod state;
 mod telemetry;
 mod trie;
+mod upkeep;
 mod window;
 
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};
