@@ -508,6 +508,7 @@ async fn a_reload_disconnects_who_lost_a_right_they_use_and_leaves_the_others() 
     let (code, text) = lamp.farewell().await;
     assert_eq!(code, 0x87);
     assert!(text.contains("token was removed"), "{text}");
+    assert_eq!(broker.refused("the device's token was removed"), 1);
     assert_eq!(writer.publish("b/x", 1, false).await, 0x87);
     assert!(door.publish("thinglog/logs/door/app", 1, false).await < 0x80);
     refused(site.lamp(4), &broker, WRONG).await;
