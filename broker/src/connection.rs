@@ -174,7 +174,7 @@ fn admit(
         .unwrap_or_else(|| connect.client_id.as_str().into());
     let attached = hub
         .attach(connect, &client_id, connection)
-        .map_err(|reason| CodecError::new(reason, "too many sessions"))?;
+        .map_err(|reason| CodecError::new(reason, "no room for another session"))?;
     let expiry = connect.expiry.min(hub.config.limits.session_seconds);
     let ack = ConnAck {
         session_present: attached.present,

@@ -36,6 +36,10 @@ impl Retained {
         self.messages.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.messages.values()
+    }
+
     /// Whether `message` may be set within the limits.
     pub(crate) fn has_room(&self, message: &Message, limits: &Limits) -> bool {
         let replaced = self

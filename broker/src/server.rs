@@ -109,7 +109,7 @@ impl Broker {
         );
         let state_dir = config.data.join("state");
         let (state, loaded) =
-            State::open(&state_dir, journal.id(), journal.next()).map_err(|error| {
+            State::open(&state_dir, config.reserve_bytes, journal.id(), journal.next()).map_err(|error| {
                 StartError::State {
                     path: state_dir,
                     reason: error.to_string(),
@@ -227,7 +227,8 @@ async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
                 if hub.config.retention.on_full == OnFull::Refuse {
                     release(&hub).await;
                 }
-                hub.telemetry.journal_bytes.set(hub.journal.stats().bytes as i64);
+                hub.renew_state();
+                hub.telemetry.stored(&hub.journal.stats(), &hub.state);
             }
             _ = retention.tick() => {
                 hub.remove_expired(clock::now());

@@ -22,6 +22,9 @@ impl Client {
         if self.records.is_empty() {
             return;
         }
+        if !self.hub.state.accepts() {
+            return self.cannot_store("the disk is full");
+        }
         match self.hub.journal.append(clock::now(), &self.records) {
             Ok(offsets) => {
                 for waiting in self.waiting.iter_mut().rev() {
@@ -34,13 +37,18 @@ impl Client {
                 self.records.clear();
             }
             Err(AppendError::Busy) => {}
-            Err(error) => {
-                tracing::error!(client = &*self.session.client_id, %error, "publishes could not be stored");
-                self.records.clear();
-                self.drop_unstored();
-                self.close(Reason::QuotaExceeded, "the publish could not be stored");
-            }
+            Err(error) => self.cannot_store(&error.to_string()),
         }
+    }
+
+    /// Refuses the collected publishes and ends the connection.
+    fn cannot_store(&mut self, reason: &str) {
+        let client = &*self.session.client_id;
+        tracing::debug!(client, reason, "publishes could not be stored");
+        self.hub.telemetry.refused(client, "not stored");
+        self.records.clear();
+        self.drop_unstored();
+        self.close(Reason::QuotaExceeded, "the publish could not be stored");
     }
 
     /// Tells a version 5 client which publishes were not stored.

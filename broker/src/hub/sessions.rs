@@ -28,6 +28,9 @@ impl Hub {
             None if self.sessions.lock().len() >= self.config.limits.sessions => {
                 return Err(Reason::QuotaExceeded);
             }
+            None if connect.expiry > 0 && !self.state.accepts() => {
+                return Err(Reason::QuotaExceeded);
+            }
             None => self.add_session(client_id.clone()),
         };
         let mut inner = session.inner.lock();
@@ -169,6 +172,22 @@ impl Hub {
             drop(inner);
             self.see_to_absent(&session, now);
         }
+    }
+
+    /// Gives the state everything again when the disk has lost what memory still has.
+    pub(crate) fn renew_state(&self) {
+        if !self.state.wants_everything() {
+            return;
+        }
+        self.store_all_retained();
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            let mut inner = session.inner.lock();
+            if inner.stored {
+                self.store(&session, &mut inner);
+            }
+        }
+        self.state.gave_everything();
     }
 
     /// The oldest offset that some session has still to read; `None` when no session reads the log.

@@ -63,6 +63,9 @@ impl Hub {
         if is_new && inner.subscriptions.len() >= self.config.limits.subscriptions {
             return Reason::QuotaExceeded as u8;
         }
+        if is_new && inner.is_persistent() && !self.state.accepts() {
+            return Reason::QuotaExceeded as u8;
+        }
         if let Some(start) = start {
             let Some(start) = start else {
                 return Reason::Unspecified as u8;
@@ -148,7 +151,9 @@ impl Hub {
         if message.retain {
             _in_order = Some(self.retaining.lock());
             let mut retained = self.retained.lock();
-            if !message.payload.is_empty() && !retained.has_room(&message, &self.config.limits) {
+            let has_room =
+                retained.has_room(&message, &self.config.limits) && self.state.accepts();
+            if !message.payload.is_empty() && !has_room {
                 return Err(Reason::QuotaExceeded);
             }
             retained.set(message.clone());
@@ -167,6 +172,14 @@ impl Hub {
             self.state.change(Kind::Retained, &topic, None);
         }
         self.telemetry.retained.set(retained.len() as i64);
+    }
+
+    /// Queues every retained message for the disk.
+    pub(super) fn store_all_retained(&self) {
+        let retained = self.retained.lock();
+        for message in retained.iter().filter(|message| *message.topic != *INTEREST) {
+            self.store_retained(message);
+        }
     }
 
     fn store_retained(&self, message: &Message) -> u64 {
