@@ -62,6 +62,8 @@ pub struct Limits {
     pub packet_bytes: usize,
     /// Seconds a new connection has to send CONNECT (default 10).
     pub connect_seconds: u64,
+    /// Longest keep alive of a version 5 client, seconds; 0 takes any, and none (default).
+    pub keep_alive_seconds: u16,
     /// Unacknowledged QoS 1 publishes taken from one client (Receive Maximum, default 1,024).
     pub receive_maximum: u16,
     /// Messages queued for one session (default 10,000).
@@ -111,6 +113,7 @@ impl Default for Limits {
             connections: 20_000,
             packet_bytes: (1 << 20) + (64 << 10),
             connect_seconds: 10,
+            keep_alive_seconds: 0,
             receive_maximum: 1024,
             queue_messages: 10_000,
             queue_bytes: 8 << 20,

@@ -55,7 +55,7 @@ pub(crate) async fn serve<S>(
         Ok(Err(None)) => return,
         Ok(Err(Some((version, error)))) => {
             hub.telemetry.refused(&peer.to_string(), error.text);
-            return refuse(&mut writer, version, error.reason, error.text).await;
+            return refuse(&mut writer, version, error, usize::MAX).await;
         }
         Ok(Ok(connect)) => connect,
     };
@@ -63,7 +63,7 @@ pub(crate) async fn serve<S>(
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
-            return refuse(&mut writer, connect.version, error.reason, error.text).await;
+            return refuse(&mut writer, connect.version, error, connect.max_packet).await;
         }
     };
     let mut driver = Driver {
@@ -73,7 +73,7 @@ pub(crate) async fn serve<S>(
         input,
         is_busy: false,
         small_reads: 0,
-        keep_alive: connect.keep_alive,
+        keep_alive: ack.keep_alive.unwrap_or(connect.keep_alive),
         sent: hub.telemetry.sent_bytes(),
         shutdown,
     };
@@ -93,8 +93,9 @@ async fn read_connect(
     loop {
         match codec::frame(input, hub.config.limits.packet_bytes) {
             Ok(Some(frame)) if frame.kind == kind::CONNECT => {
-                let connect = codec::read_connect(&frame, input)
-                    .map_err(|error| Some((Version::V311, error)))?;
+                let version = codec::connect_version(&input[frame.header..frame.total])?;
+                let connect = codec::read_connect(version, &frame, input)
+                    .map_err(|error| (version, error))?;
                 input.advance(frame.total);
                 return Ok(connect);
             }
@@ -120,21 +121,21 @@ async fn read_connect(
     }
 }
 
-/// Refuses a connection. A peer whose CONNECT could not be read is told nothing in version 5 and
-/// only an unsupported version in 3.1.1 (MQTT 3.1.1 section 3.1.4).
+/// Refuses a connection. A client of 3.1.1 whose CONNECT cannot be read is told nothing (MQTT 3.1.1
+/// section 3.1.4), nor is who may not speak MQTT at all.
 async fn refuse(
     writer: &mut (impl AsyncWrite + Unpin),
     version: Version,
-    reason: Reason,
-    text: &str,
+    error: CodecError,
+    max_packet: usize,
 ) {
     let mut out = BytesMut::new();
     let unreadable = matches!(
-        reason,
+        error.reason,
         Reason::Malformed | Reason::Protocol | Reason::PacketTooLarge
     );
-    if !unreadable {
-        codec::write_refusal(version, reason, text, &mut out);
+    if version == Version::V5 || !unreadable {
+        codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
         let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
     }
     let _ = timeout(GOODBYE, writer.shutdown()).await;
@@ -172,20 +173,45 @@ fn admit(
     let client_id = assigned
         .clone()
         .unwrap_or_else(|| connect.client_id.as_str().into());
+    let mut ack = connack(hub, connect, assigned);
+    if connect.version == Version::V5 {
+        let mut packet = BytesMut::new();
+        codec::write_connack(connect.version, &ack, &mut packet);
+        if packet.len() > connect.max_packet {
+            return Err(CodecError::new(
+                Reason::PacketTooLarge,
+                "Maximum Packet Size leaves no room for CONNACK",
+            ));
+        }
+    }
     let attached = hub
         .attach(connect, &client_id, connection)
         .map_err(|reason| CodecError::new(reason, "no room for another session"))?;
-    let expiry = connect.expiry.min(hub.config.limits.session_seconds);
-    let ack = ConnAck {
-        session_present: attached.present,
-        assigned_client_id: assigned,
-        expiry: (expiry != connect.expiry).then_some(expiry),
-        receive_maximum: hub.config.limits.receive_maximum,
-        max_packet: hub.config.limits.packet_bytes,
-        topic_alias_max: TOPIC_ALIASES,
-    };
+    ack.session_present = attached.present;
     let client = Client::new(hub.clone(), attached, connection, connect, peer.clone());
     Ok((client, ack))
+}
+
+/// What the client is told of the broker; the session is not known yet.
+fn connack(hub: &Hub, connect: &Connect, assigned: Option<Arc<str>>) -> ConnAck {
+    let limits = &hub.config.limits;
+    let expiry = connect.expiry.min(limits.session_seconds);
+    let longest = limits.keep_alive_seconds;
+    let is_longer = connect.keep_alive == 0 || connect.keep_alive > longest;
+    let client_id = assigned.as_deref().unwrap_or(&connect.client_id);
+    // Its own place for responses; a client id that is no part of a topic name has none.
+    let has_place = connect.request_response_information && !client_id.contains(['+', '#']);
+    ConnAck {
+        session_present: false,
+        expiry: (expiry != connect.expiry).then_some(expiry),
+        keep_alive: (longest > 0 && is_longer && connect.version == Version::V5).then_some(longest),
+        receive_maximum: limits.receive_maximum,
+        max_packet: limits.packet_bytes,
+        topic_alias_max: TOPIC_ALIASES,
+        response_information: has_place
+            .then(|| format!("{}/response/{client_id}", hub.config.root)),
+        assigned_client_id: assigned,
+    }
 }
 
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
@@ -333,7 +359,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
     /// Sends what is ready; after DISCONNECT nothing may follow (MQTT 5.0 section 3.14.4).
     async fn say_goodbye(&mut self, close: Close) {
         if close.reason != Reason::Success && self.client.version() == Version::V5 {
-            codec::write_disconnect(close.reason, close.text, &mut self.client.out);
+            let max_packet = self.client.max_packet();
+            codec::write_disconnect(close.reason, close.text, max_packet, &mut self.client.out);
         }
         let _ = timeout(GOODBYE, self.writer.write_all_buf(&mut self.client.out)).await;
         let _ = timeout(GOODBYE, self.writer.shutdown()).await;

@@ -21,6 +21,8 @@ use crate::{
 const READ: usize = 512 << 10;
 /// Bytes of outgoing buffer beyond which a feed waits for the socket.
 pub(crate) const HIGH_WATER: usize = 256 << 10;
+/// Bytes of an acknowledgement with a reason in words, without the words.
+const ACK_BYTES: usize = 12;
 
 /// A filter in the form that is quickest to test.
 #[derive(Debug)]
@@ -57,8 +59,21 @@ pub(crate) struct Receiver {
     pub(crate) receive_maximum: u16,
     /// Largest packet the client takes, bytes.
     pub(crate) max_packet: usize,
+    /// It wants reasons in words in every packet that may hold them (MQTT 5.0 section 3.1.2.11.7).
+    pub(crate) explains: bool,
     /// Hash of its client id, for No Local.
     pub(crate) client: u64,
+}
+
+impl Receiver {
+    /// A reason in words for a packet other than CONNACK and DISCONNECT: nothing when the client does
+    /// not want any or might not take a packet with it.
+    pub(crate) fn explain(&self, text: &'static str) -> &'static str {
+        match self.explains && self.max_packet >= ACK_BYTES + text.len() {
+            true => text,
+            false => "",
+        }
+    }
 }
 
 /// Why filling stopped.

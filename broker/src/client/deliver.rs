@@ -57,7 +57,8 @@ impl Client {
             if let (Some(_), Answer::PubAck(pkid)) = (waiting.collected, &waiting.answer)
                 && self.version() == Version::V5
             {
-                codec::write_puback(*pkid, Reason::QuotaExceeded, &mut self.out);
+                let version = self.version();
+                codec::write_puback(version, *pkid, Reason::QuotaExceeded, "", &mut self.out);
             }
         }
     }
@@ -99,10 +100,12 @@ impl Client {
         match waiting.answer {
             Answer::PubAck(pkid) => {
                 self.pubacks_waiting -= 1;
+                let version = self.version();
                 if stored {
-                    codec::write_puback(pkid, Reason::Success, &mut self.out);
-                } else if self.version() == Version::V5 && self.closing.is_none() {
-                    codec::write_puback(pkid, Reason::QuotaExceeded, &mut self.out);
+                    codec::write_puback(version, pkid, Reason::Success, "", &mut self.out);
+                } else if version == Version::V5 && self.closing.is_none() {
+                    let reason = Reason::QuotaExceeded;
+                    codec::write_puback(version, pkid, reason, "", &mut self.out);
                 }
             }
             Answer::Packet(packet) if stored => self.out.extend_from_slice(&packet),

@@ -95,6 +95,7 @@ impl Client {
                 version: connect.version,
                 receive_maximum: connect.receive_maximum,
                 max_packet: connect.max_packet,
+                explains: connect.request_problem_information,
                 client: client_hash(&session.client_id),
             },
             received: [hub.telemetry.received(0), hub.telemetry.received(1)],
@@ -116,6 +117,11 @@ impl Client {
 
     pub(crate) fn version(&self) -> Version {
         self.receiver.version
+    }
+
+    /// Bytes of the largest packet the client takes.
+    pub(crate) fn max_packet(&self) -> usize {
+        self.receiver.max_packet
     }
 
     /// Whether more input may be taken.
@@ -182,6 +188,11 @@ impl Client {
             && self.records.bytes() < MAX_COLLECTED
         {
             match codec::frame(&input[taken..], self.hub.config.limits.packet_bytes) {
+                Ok(Some(frame)) if !frame.is_minimal() && self.version() == Version::V5 => {
+                    self.refuse(CodecError::malformed(
+                        "a length takes more bytes than it needs",
+                    ));
+                }
                 Ok(Some(frame)) => {
                     let packet = &input[taken..taken + frame.total];
                     taken += frame.total;

@@ -21,21 +21,20 @@ impl Client {
         match frame.kind {
             kind::PUBLISH => self.publish(codec::parse_publish(version, frame.flags, body)?)?,
             kind::PUBACK => {
-                let (pkid, _success) = codec::read_puback(body)?;
+                let ack = codec::read_ack(version, frame, body)?;
                 let mut inner = self.session.inner.lock();
                 if inner.owner == self.connection {
-                    inner.acknowledge(pkid);
+                    inner.acknowledge(ack.pkid);
                 }
             }
-            kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, packet)?),
-            kind::UNSUBSCRIBE => self.unsubscribe(codec::read_unsubscribe(version, packet)?),
+            kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, body)?),
+            kind::UNSUBSCRIBE => self.unsubscribe(codec::read_unsubscribe(version, frame, packet)?),
             kind::PINGREQ => codec::write_pingresp(&mut self.out),
-            kind::DISCONNECT => self.disconnect(codec::read_disconnect(version, frame, packet)?)?,
+            kind::DISCONNECT => self.disconnect(codec::read_disconnect(version, body)?)?,
             kind::CONNECT => return Err(CodecError::protocol("a second CONNECT")),
             kind::AUTH => {
-                return Err(CodecError::new(
-                    Reason::BadAuthenticationMethod,
-                    "enhanced authentication is not offered",
+                return Err(CodecError::protocol(
+                    "AUTH on a connection without an authentication method",
                 ));
             }
             _ => {
@@ -180,7 +179,8 @@ impl Client {
         self.hub.telemetry.refused(&self.session.client_id, text);
         if publish.qos > 0 {
             let mut packet = BytesMut::new();
-            codec::write_puback(publish.pkid, reason, &mut packet);
+            let text = self.receiver.explain(text);
+            codec::write_puback(self.version(), publish.pkid, reason, text, &mut packet);
             self.wait_with(packet, Wait::Nothing);
         }
         Ok(())

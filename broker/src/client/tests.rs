@@ -23,15 +23,10 @@ async fn hub(dir: &Path, limits: Limits) -> Arc<Hub> {
 
 fn connect(hub: &Arc<Hub>, id: &str, connection: ConnectionId, clean_start: bool) -> Client {
     let connect = Connect {
-        version: Version::V5,
-        client_id: id.into(),
         clean_start,
-        keep_alive: 0,
         expiry: 3600,
         receive_maximum: 10,
-        max_packet: 1 << 20,
-        will: None,
-        enhanced_auth: false,
+        ..Connect::plain(Version::V5, id)
     };
     let attached = hub.attach(&connect, &id.into(), connection).unwrap();
     let peer = Peer {

@@ -3,7 +3,11 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{CodecError, Version, put_varint, read_varint, varint_len};
+use super::{
+    CodecError, Version,
+    properties::{self, id, text},
+    put_varint, varint_len,
+};
 
 /// User properties with this prefix are the broker's own; a client's are dropped.
 const RESERVED: &[u8] = b"thinglog-";
@@ -43,12 +47,9 @@ pub(crate) fn parse(version: Version, flags: u8, body: &[u8]) -> Result<Publish<
     }
     let (topic, rest) =
         super::read_bytes(body).ok_or(CodecError::malformed("PUBLISH topic crosses its packet"))?;
-    let topic = std::str::from_utf8(topic)
-        .map_err(|_| CodecError::malformed("PUBLISH topic is not UTF-8"))?;
-    if topic.bytes().any(|b| matches!(b, 0 | b'+' | b'#')) {
-        return Err(CodecError::malformed(
-            "PUBLISH topic holds a wildcard or NUL",
-        ));
+    let topic = text(topic)?;
+    if topic.bytes().any(is_wildcard) {
+        return Err(CodecError::malformed("PUBLISH topic holds a wildcard"));
     }
     let (pkid, rest) = match qos {
         0 => (0, rest),
@@ -62,17 +63,7 @@ pub(crate) fn parse(version: Version, flags: u8, body: &[u8]) -> Result<Publish<
     }
     let (properties, payload) = match version {
         Version::V311 => (&[][..], rest),
-        Version::V5 => {
-            let (length, used) = read_varint(rest)?
-                .ok_or(CodecError::malformed("PUBLISH without property length"))?;
-            let rest = &rest[used..];
-            if length > rest.len() {
-                return Err(CodecError::malformed(
-                    "PUBLISH properties cross their packet",
-                ));
-            }
-            rest.split_at(length)
-        }
+        Version::V5 => properties::split(rest)?,
     };
     Ok(Publish {
         dup,
@@ -86,89 +77,61 @@ pub(crate) fn parse(version: Version, flags: u8, body: &[u8]) -> Result<Publish<
 }
 
 /// Checks a client's PUBLISH properties and appends those to be forwarded to `forward`.
-pub(crate) fn scan_properties(
-    mut raw: &[u8],
-    forward: &mut Vec<u8>,
-) -> Result<Scanned, CodecError> {
+pub(crate) fn scan_properties(raw: &[u8], forward: &mut Vec<u8>) -> Result<Scanned, CodecError> {
+    const ALLOWED: &[u8] = &[
+        id::FORMAT,
+        id::EXPIRY,
+        id::CONTENT_TYPE,
+        id::RESPONSE_TOPIC,
+        id::CORRELATION,
+        id::SUBSCRIPTION_ID,
+        id::ALIAS,
+        id::USER,
+    ];
     let mut scanned = Scanned::default();
-    let mut seen = 0u64;
-    while let [id, rest @ ..] = raw {
-        let length = property_length(*id, rest)?;
-        let (value, next) = rest.split_at(length);
-        if *id != USER_PROPERTY {
-            if seen & (1 << id) != 0 {
-                return Err(CodecError::protocol("PUBLISH repeats a property"));
-            }
-            seen |= 1 << id;
-        }
-        match *id {
-            EXPIRY => {
-                scanned.expiry = Some(u32::from_be_bytes([value[0], value[1], value[2], value[3]]))
-            }
-            ALIAS => scanned.alias = Some(u16::from_be_bytes([value[0], value[1]])),
-            SUBSCRIPTION_ID => {
+    properties::read(raw, ALLOWED, |property| {
+        match property.id {
+            id::EXPIRY => scanned.expiry = Some(property.number),
+            id::ALIAS => scanned.alias = Some(property.number as u16),
+            id::SUBSCRIPTION_ID => {
                 return Err(CodecError::protocol(
                     "PUBLISH from a client with a subscription identifier",
                 ));
             }
-            USER_PROPERTY if value[2..].starts_with(RESERVED) => {}
-            _ => forward.extend_from_slice(&raw[..1 + length]),
+            id::USER if is_reserved(property.bytes) => {}
+            id::RESPONSE_TOPIC => {
+                check_response_topic(property.bytes)?;
+                forward.extend_from_slice(property.raw);
+            }
+            _ => forward.extend_from_slice(property.raw),
         }
-        raw = next;
-    }
+        Ok(())
+    })?;
     Ok(scanned)
 }
 
-const FORMAT: u8 = 1;
-const EXPIRY: u8 = 2;
-const CONTENT_TYPE: u8 = 3;
-const RESPONSE_TOPIC: u8 = 8;
-const CORRELATION: u8 = 9;
-const SUBSCRIPTION_ID: u8 = 11;
-const ALIAS: u8 = 35;
-const USER_PROPERTY: u8 = 38;
+/// Whether a user property of this name is the broker's own.
+pub(super) fn is_reserved(name: &[u8]) -> bool {
+    name.starts_with(RESERVED)
+}
 
-/// Length of a property's value, checked against what is there (MQTT 5.0 section 3.3.2.3).
-fn property_length(id: u8, value: &[u8]) -> Result<usize, CodecError> {
-    let short = CodecError::malformed("PUBLISH property crosses its packet");
-    let text = |at: &[u8]| -> Result<usize, CodecError> {
-        let (text, _) = super::read_bytes(at).ok_or(short)?;
-        if id != CORRELATION && (std::str::from_utf8(text).is_err() || text.contains(&0)) {
-            return Err(CodecError::malformed("PUBLISH property is not UTF-8"));
-        }
-        Ok(2 + text.len())
-    };
-    let length = match id {
-        FORMAT => 1,
-        EXPIRY => 4,
-        ALIAS => 2,
-        CONTENT_TYPE | CORRELATION => text(value)?,
-        RESPONSE_TOPIC => {
-            let length = text(value)?;
-            if value[2..length].iter().any(|b| matches!(b, b'+' | b'#')) {
-                return Err(CodecError::protocol("response topic holds a wildcard"));
-            }
-            length
-        }
-        USER_PROPERTY => {
-            let key = text(value)?;
-            key + text(&value[key..])?
-        }
-        SUBSCRIPTION_ID => read_varint(value)?.ok_or(short)?.1,
-        _ => return Err(CodecError::malformed("PUBLISH with an unknown property")),
-    };
-    if length > value.len() {
-        return Err(short);
+pub(super) fn is_wildcard(byte: u8) -> bool {
+    matches!(byte, b'+' | b'#')
+}
+
+/// A response topic is a topic name (MQTT 5.0 section 3.3.2.3.5).
+pub(super) fn check_response_topic(topic: &[u8]) -> Result<(), CodecError> {
+    match topic.is_empty() || topic.iter().copied().any(is_wildcard) {
+        true => Err(CodecError::protocol(
+            "response topic is empty or holds a wildcard",
+        )),
+        false => Ok(()),
     }
-    if id == FORMAT && value[0] > 1 {
-        return Err(CodecError::protocol("payload format indicator beyond 1"));
-    }
-    Ok(length)
 }
 
 /// Appends a user property to a property block.
 pub(crate) fn put_user_property(out: &mut Vec<u8>, key: &str, value: &[u8]) {
-    out.push(USER_PROPERTY);
+    out.push(id::USER);
     out.extend_from_slice(&(key.len() as u16).to_be_bytes());
     out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(&(value.len() as u16).to_be_bytes());
@@ -235,11 +198,11 @@ impl Delivery<'_> {
         if version == Version::V5 {
             put_varint(out, self.properties_len());
             if let Some(expiry) = self.expiry {
-                out.put_u8(EXPIRY);
+                out.put_u8(id::EXPIRY);
                 out.put_u32(expiry);
             }
             for id in self.subscription_ids {
-                out.put_u8(SUBSCRIPTION_ID);
+                out.put_u8(id::SUBSCRIPTION_ID);
                 put_varint(out, *id as usize);
             }
             out.put_slice(self.properties);
@@ -302,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_repeated_property_is_a_protocol_error() {
-        let raw = [ALIAS, 0, 1, ALIAS, 0, 2];
+        let raw = [id::ALIAS, 0, 1, id::ALIAS, 0, 2];
         assert!(scan_properties(&raw, &mut Vec::new()).is_err());
     }
 

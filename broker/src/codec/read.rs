@@ -1,41 +1,15 @@
-//! Packets that a client sends, PUBLISH aside: read by rumqttd's codec after the checks that it
-//! leaves out.
+//! SUBSCRIBE, UNSUBSCRIBE and DISCONNECT. SUBSCRIBE is read by our own code, because rumqttd's
+//! reader drops the reserved bits that have to be refused; UNSUBSCRIBE by rumqttd, once its
+//! properties are known to be whole.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rumqttd::protocol::{self as wire, Protocol, v4::V4, v5::V5};
 
-use super::{CodecError, Frame, Reason, Version, publish::put_user_property, read_bytes};
-
-/// CONNECT, either version.
-#[derive(Debug)]
-pub(crate) struct Connect {
-    pub(crate) version: Version,
-    pub(crate) client_id: String,
-    pub(crate) clean_start: bool,
-    /// Seconds; 0 is none.
-    pub(crate) keep_alive: u16,
-    /// Seconds the session outlives its connection; `u32::MAX` is for ever.
-    pub(crate) expiry: u32,
-    pub(crate) receive_maximum: u16,
-    /// Largest packet the client takes, bytes.
-    pub(crate) max_packet: usize,
-    pub(crate) will: Option<Will>,
-    pub(crate) enhanced_auth: bool,
-}
-
-/// A last will as CONNECT carries it.
-#[derive(Clone, Debug)]
-pub(crate) struct Will {
-    pub(crate) topic: String,
-    pub(crate) payload: Bytes,
-    pub(crate) qos: u8,
-    pub(crate) retain: bool,
-    /// Seconds after the connection ended.
-    pub(crate) delay: u32,
-    pub(crate) expiry: Option<u32>,
-    /// Forwarded properties, encoded.
-    pub(crate) properties: Vec<u8>,
-}
+use super::{
+    CodecError, Frame, Reason, Version,
+    properties::{self, id, text},
+    read_bytes,
+};
 
 /// One filter of a SUBSCRIBE.
 #[derive(Clone, Debug)]
@@ -66,231 +40,224 @@ pub(crate) struct Unsubscribe {
 }
 
 /// DISCONNECT from a client.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Disconnect {
     /// The will is to be sent all the same: any reason but 0x00 (MQTT 5.0 section 3.14.4).
     pub(crate) with_will: bool,
     pub(crate) expiry: Option<u32>,
 }
 
-fn read(version: Version, packet: &[u8]) -> Result<wire::Packet, CodecError> {
-    let mut bytes = BytesMut::from(packet);
-    let max = packet.len();
-    match version {
-        Version::V311 => V4.read_mut(&mut bytes, max),
-        Version::V5 => V5.read_mut(&mut bytes, max),
-    }
-    .map_err(|error| match error {
-        wire::Error::PacketIdZero => CodecError::protocol("packet id 0"),
-        wire::Error::EmptySubscription => CodecError::protocol("no filter"),
-        wire::Error::SubscriptionIdZero => CodecError::protocol("subscription identifier 0"),
-        _ => CodecError::malformed("packet is malformed"),
-    })
-}
-
-/// Which version a CONNECT speaks, from its protocol name and level.
-fn connect_version(body: &[u8]) -> Result<Version, CodecError> {
-    match read_bytes(body) {
-        Some((b"MQTT", [4, flags, ..])) if flags & 1 == 0 => Ok(Version::V311),
-        Some((b"MQTT", [5, flags, ..])) if flags & 1 == 0 => Ok(Version::V5),
-        Some((b"MQTT", [4 | 5, ..])) => {
-            Err(CodecError::malformed("reserved flag of CONNECT is set"))
-        }
-        Some((b"MQTT" | b"MQIsdp", [_, ..])) => Err(CodecError::new(
-            Reason::UnsupportedVersion,
-            "protocol level is neither 4 nor 5",
-        )),
-        _ => Err(CodecError::malformed("not an MQTT CONNECT")),
+/// The packet id at the front of `body`, and what follows it.
+fn packet_id(body: &[u8]) -> Result<(u16, &[u8]), CodecError> {
+    match body {
+        [0, 0, ..] => Err(CodecError::protocol("packet id 0")),
+        [high, low, rest @ ..] => Ok((u16::from_be_bytes([*high, *low]), rest)),
+        _ => Err(CodecError::malformed("packet without its packet id")),
     }
 }
 
-/// Reads a whole CONNECT packet.
-pub(crate) fn read_connect(frame: &Frame, packet: &[u8]) -> Result<Connect, CodecError> {
-    let version = connect_version(&packet[frame.header..frame.total])?;
-    let wire::Packet::Connect(connect, properties, will, will_properties, _login) =
-        read(version, &packet[..frame.total])?
-    else {
-        return Err(CodecError::protocol("expected CONNECT"));
-    };
-    let clean = connect.clean_session;
-    let expiry = match version {
-        Version::V311 if clean => 0,
-        Version::V311 => u32::MAX,
-        Version::V5 => properties
-            .as_ref()
-            .and_then(|p| p.session_expiry_interval)
-            .unwrap_or(0),
-    };
-    let receive_maximum = properties
-        .as_ref()
-        .and_then(|p| p.receive_maximum)
-        .unwrap_or(u16::MAX);
-    let max_packet = properties
-        .as_ref()
-        .and_then(|p| p.max_packet_size)
-        .unwrap_or(u32::MAX);
-    if receive_maximum == 0 || max_packet == 0 {
-        return Err(CodecError::protocol(
-            "CONNECT with Receive Maximum or Maximum Packet Size 0",
-        ));
+/// Reads the body of a SUBSCRIBE.
+pub(crate) fn read_subscribe(version: Version, body: &[u8]) -> Result<Subscribe, CodecError> {
+    let (pkid, mut rest) = packet_id(body)?;
+    let (mut id, mut from) = (None, None);
+    if version == Version::V5 {
+        let (block, payload) = properties::split(rest)?;
+        properties::read(block, &[id::SUBSCRIPTION_ID, id::USER], |property| {
+            match property.id {
+                id::SUBSCRIPTION_ID => id = Some(property.number),
+                _ if property.bytes == b"thinglog-from" && from.is_none() => {
+                    from = Some(text(property.value)?.to_owned());
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        rest = payload;
     }
-    Ok(Connect {
-        version,
-        client_id: connect.client_id,
-        clean_start: clean,
-        keep_alive: connect.keep_alive,
-        expiry,
-        receive_maximum,
-        max_packet: max_packet as usize,
-        will: will
-            .map(|will| read_will(will, will_properties))
-            .transpose()?,
-        enhanced_auth: properties.is_some_and(|p| p.authentication_method.is_some()),
-    })
-}
-
-fn read_will(
-    will: wire::LastWill,
-    properties: Option<wire::LastWillProperties>,
-) -> Result<Will, CodecError> {
-    let topic = String::from_utf8(will.topic.to_vec())
-        .map_err(|_| CodecError::malformed("will topic is not UTF-8"))?;
-    if topic.is_empty() || topic.bytes().any(|b| matches!(b, 0 | b'+' | b'#')) {
-        return Err(CodecError::new(
-            Reason::TopicNameInvalid,
-            "will topic is empty or holds a wildcard or NUL",
-        ));
-    }
-    let mut forward = Vec::new();
-    let (mut delay, mut expiry) = (0, None);
-    if let Some(properties) = properties {
-        delay = properties.delay_interval.unwrap_or(0);
-        expiry = properties.message_expiry_interval;
-        let mut text = |id: u8, value: &[u8]| {
-            forward.push(id);
-            forward.extend_from_slice(&(value.len() as u16).to_be_bytes());
-            forward.extend_from_slice(value);
+    let mut filters = Vec::new();
+    while !rest.is_empty() {
+        let (path, [options, after @ ..]) =
+            read_bytes(rest).ok_or(CodecError::malformed("a filter crosses its packet"))?
+        else {
+            return Err(CodecError::malformed("a filter without its options"));
         };
-        if let Some(value) = &properties.content_type {
-            text(3, value.as_bytes());
-        }
-        if let Some(value) = &properties.response_topic {
-            text(8, value.as_bytes());
-        }
-        if let Some(value) = &properties.correlation_data {
-            text(9, value);
-        }
-        if let Some(value) = properties.payload_format_indicator {
-            forward.extend_from_slice(&[1, value]);
-        }
-        for (key, value) in properties
-            .user_properties
-            .iter()
-            .filter(|(key, _)| !key.starts_with("thinglog-"))
-        {
-            put_user_property(&mut forward, key, value.as_bytes());
-        }
+        filters.push(filter(version, text(path)?, *options)?);
+        rest = after;
     }
-    Ok(Will {
-        topic,
-        payload: will.message,
-        qos: will.qos as u8,
-        retain: will.retain,
-        delay,
-        expiry,
-        properties: forward,
+    if filters.is_empty() {
+        return Err(CodecError::protocol("SUBSCRIBE without a filter"));
+    }
+    Ok(Subscribe {
+        pkid,
+        id,
+        from,
+        filters,
     })
 }
 
-/// Reads a whole SUBSCRIBE packet.
-pub(crate) fn read_subscribe(version: Version, packet: &[u8]) -> Result<Subscribe, CodecError> {
-    let wire::Packet::Subscribe(subscribe, properties) = read(version, packet)? else {
-        return Err(CodecError::protocol("expected SUBSCRIBE"));
+/// A filter with its options (MQTT 3.1.1 section 3.8.3, MQTT 5.0 section 3.8.3.1).
+fn filter(version: Version, path: &str, options: u8) -> Result<Filter, CodecError> {
+    let reserved = match version {
+        Version::V311 => 0xFC,
+        Version::V5 => 0xC0,
     };
-    if subscribe.pkid == 0 {
-        return Err(CodecError::protocol("SUBSCRIBE with packet id 0"));
+    if options & reserved != 0 || options & 3 == 3 {
+        return Err(CodecError::malformed(
+            "subscription with QoS 3 or reserved options",
+        ));
     }
-    let (id, from) = properties.map_or((None, None), |properties| {
-        let from = properties
-            .user_properties
-            .into_iter()
-            .find(|(key, _)| key == "thinglog-from")
-            .map(|(_, value)| value);
-        (properties.id, from)
-    });
-    if id == Some(0) {
-        return Err(CodecError::protocol("subscription identifier 0"));
+    let filter = Filter {
+        path: path.to_owned(),
+        qos: options & 3,
+        no_local: options & 4 != 0,
+        retain_as_published: options & 8 != 0,
+        retain_handling: options >> 4,
+    };
+    if filter.retain_handling == 3 {
+        return Err(CodecError::protocol("subscription with Retain Handling 3"));
     }
-    let filters = subscribe.filters.into_iter().map(|filter| Filter {
-        path: filter.path,
-        qos: filter.qos as u8,
-        no_local: filter.nolocal,
-        retain_as_published: filter.preserve_retain,
-        retain_handling: match filter.retain_forward_rule {
-            wire::RetainForwardRule::OnEverySubscribe => 0,
-            wire::RetainForwardRule::OnNewSubscribe => 1,
-            wire::RetainForwardRule::Never => 2,
-        },
-    });
-    Ok(Subscribe {
-        pkid: subscribe.pkid,
-        id: id.map(|id| id as u32),
-        from,
-        filters: filters.collect(),
-    })
+    if filter.no_local && path.starts_with("$share/") {
+        return Err(CodecError::protocol(
+            "shared subscription with the No Local option",
+        ));
+    }
+    Ok(filter)
 }
 
 /// Reads a whole UNSUBSCRIBE packet.
-pub(crate) fn read_unsubscribe(version: Version, packet: &[u8]) -> Result<Unsubscribe, CodecError> {
-    match read(version, packet)? {
-        wire::Packet::Unsubscribe(packet, _) if packet.pkid != 0 && !packet.filters.is_empty() => {
-            Ok(Unsubscribe {
-                pkid: packet.pkid,
-                filters: packet.filters,
-            })
+pub(crate) fn read_unsubscribe(
+    version: Version,
+    frame: &Frame,
+    packet: &[u8],
+) -> Result<Unsubscribe, CodecError> {
+    let (pkid, rest) = packet_id(&packet[frame.header..frame.total])?;
+    if version == Version::V5 {
+        let (block, _) = properties::split(rest)?;
+        properties::read(block, &[id::USER], |_| Ok(()))?;
+    }
+    let mut bytes = BytesMut::from(&packet[..frame.total]);
+    let read = match version {
+        Version::V311 => V4.read_mut(&mut bytes, frame.total),
+        Version::V5 => V5.read_mut(&mut bytes, frame.total),
+    };
+    let Ok(wire::Packet::Unsubscribe(unsubscribe, _)) = read else {
+        return Err(CodecError::malformed("UNSUBSCRIBE is malformed"));
+    };
+    for filter in &unsubscribe.filters {
+        text(filter.as_bytes())?;
+    }
+    if unsubscribe.filters.is_empty() {
+        return Err(CodecError::protocol("UNSUBSCRIBE without a filter"));
+    }
+    Ok(Unsubscribe {
+        pkid,
+        filters: unsubscribe.filters,
+    })
+}
+
+/// Reads the body of a DISCONNECT.
+pub(crate) fn read_disconnect(version: Version, body: &[u8]) -> Result<Disconnect, CodecError> {
+    let mut expiry = None;
+    let reason = match body {
+        [] => 0,
+        _ if version == Version::V311 => {
+            return Err(CodecError::malformed("DISCONNECT with a body"));
         }
-        _ => Err(CodecError::protocol(
-            "UNSUBSCRIBE without packet id or filter",
+        [reason, rest @ ..] => {
+            if !rest.is_empty() {
+                expiry = disconnect_properties(rest)?;
+            }
+            *reason
+        }
+    };
+    // What a client may give (MQTT 5.0 section 3.14.2.1).
+    if !matches!(reason, 0 | 4 | 0x80..=0x83 | 0x90 | 0x93..=0x99) {
+        return Err(CodecError::new(
+            Reason::Protocol,
+            "DISCONNECT with a reason code that clients do not give",
+        ));
+    }
+    Ok(Disconnect {
+        with_will: reason != 0,
+        expiry,
+    })
+}
+
+fn disconnect_properties(rest: &[u8]) -> Result<Option<u32>, CodecError> {
+    const ALLOWED: &[u8] = &[id::SESSION_EXPIRY, id::REASON_STRING, id::USER];
+    let (block, after) = properties::split(rest)?;
+    let mut expiry = None;
+    properties::read(block, ALLOWED, |property| {
+        if property.id == id::SESSION_EXPIRY {
+            expiry = Some(property.number);
+        }
+        Ok(())
+    })?;
+    match after {
+        [] => Ok(expiry),
+        _ => Err(CodecError::malformed(
+            "DISCONNECT is longer than its fields",
         )),
     }
 }
 
-/// Reads a whole DISCONNECT packet.
-pub(crate) fn read_disconnect(
-    version: Version,
-    frame: &Frame,
-    packet: &[u8],
-) -> Result<Disconnect, CodecError> {
-    if frame.total == frame.header {
-        return Ok(Disconnect {
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscribe(version: Version, options: u8, filter: &str) -> Result<Subscribe, CodecError> {
+        let mut body = vec![0, 1];
+        if version == Version::V5 {
+            body.push(0);
+        }
+        body.extend_from_slice(&[0, filter.len() as u8]);
+        body.extend_from_slice(filter.as_bytes());
+        body.push(options);
+        read_subscribe(version, &body)
+    }
+
+    #[test]
+    fn options_of_a_subscription_are_read_or_refused() {
+        let read = subscribe(Version::V5, 0x2D, "a").unwrap().filters.remove(0);
+        assert_eq!((read.qos, read.retain_handling), (1, 2));
+        assert!(read.no_local && read.retain_as_published);
+        for (version, options) in [
+            (Version::V311, 4),
+            (Version::V311, 3),
+            (Version::V5, 3),
+            (Version::V5, 0x40),
+            (Version::V5, 0x30),
+        ] {
+            assert!(subscribe(version, options, "a").is_err(), "{options:#x}");
+        }
+        assert!(subscribe(Version::V5, 4, "$share/g/a").is_err());
+    }
+
+    #[test]
+    fn the_first_thinglog_from_counts() {
+        let mut block = Vec::new();
+        super::super::put_user_property(&mut block, "thinglog-from", b"earliest");
+        super::super::put_user_property(&mut block, "thinglog-from", b"tail");
+        let mut body = vec![0, 1, block.len() as u8];
+        body.extend_from_slice(&block);
+        body.extend_from_slice(&[0, 1, b'a', 0]);
+        let read = read_subscribe(Version::V5, &body).unwrap();
+        assert_eq!(read.from.as_deref(), Some("earliest"));
+    }
+
+    #[test]
+    fn a_disconnect_may_be_cut_where_it_says_nothing() {
+        let plain = Disconnect {
             with_will: false,
             expiry: None,
-        });
-    }
-    if version == Version::V311 {
-        return Err(CodecError::malformed("DISCONNECT with a body"));
-    }
-    let reason = packet[frame.header];
-    if frame.total == frame.header + 1 {
-        return Ok(Disconnect {
-            with_will: reason != 0,
-            expiry: None,
-        });
-    }
-    let wire::Packet::Disconnect(_, properties) = read(version, &packet[..frame.total])? else {
-        return Err(CodecError::protocol("expected DISCONNECT"));
-    };
-    Ok(Disconnect {
-        with_will: reason != 0,
-        expiry: properties.and_then(|p| p.session_expiry_interval),
-    })
-}
-
-/// Reads packet id and whether it is a success from the body of a PUBACK.
-pub(crate) fn read_puback(body: &[u8]) -> Result<(u16, bool), CodecError> {
-    match body {
-        [high, low] => Ok((u16::from_be_bytes([*high, *low]), true)),
-        [high, low, reason, ..] => Ok((u16::from_be_bytes([*high, *low]), *reason < 0x80)),
-        _ => Err(CodecError::malformed("PUBACK without packet id")),
+        };
+        for body in [&[][..], &[0], &[0, 0]] {
+            assert_eq!(read_disconnect(Version::V5, body), Ok(plain));
+        }
+        assert!(read_disconnect(Version::V5, &[4]).unwrap().with_will);
+        let expiry = read_disconnect(Version::V5, &[0, 5, 17, 0, 0, 0, 9]).unwrap();
+        assert_eq!(expiry.expiry, Some(9));
+        assert!(read_disconnect(Version::V5, &[0x8B]).is_err(), "a server's");
+        assert!(read_disconnect(Version::V311, &[0]).is_err());
     }
 }
