@@ -151,8 +151,7 @@ impl Hub {
         if message.retain {
             _in_order = Some(self.retaining.lock());
             let mut retained = self.retained.lock();
-            let has_room =
-                retained.has_room(&message, &self.config.limits) && self.state.accepts();
+            let has_room = retained.has_room(&message, &self.config.limits) && self.state.accepts();
             if !message.payload.is_empty() && !has_room {
                 return Err(Reason::QuotaExceeded);
             }
@@ -177,7 +176,10 @@ impl Hub {
     /// Queues every retained message for the disk.
     pub(super) fn store_all_retained(&self) {
         let retained = self.retained.lock();
-        for message in retained.iter().filter(|message| *message.topic != *INTEREST) {
+        for message in retained
+            .iter()
+            .filter(|message| *message.topic != *INTEREST)
+        {
             self.store_retained(message);
         }
     }

@@ -1,6 +1,6 @@
 //! Images of the state: sled databases that are written once, whole, and never changed.
 //!
-//! An image is filled in `image.new`, closed, synced with all its files, and only then given its name:
+//! An image is filled in `image-<number>.new`, closed, synced with all its files, and only then given its name:
 //! one that has its name is complete. The name, `image-<number>-<log>-<mark>`, says what it stands
 //! for: all changes below offset `mark` of the log of changes with id `log`; of two images the one of
 //! the higher number is newer. Within stand how many entries it holds and the sum of their hashes;
@@ -36,7 +36,7 @@ const CACHE: u64 = 8 << 20;
 const BATCH: usize = 256 << 10;
 /// What an image says of itself.
 const ABOUT: &str = "image";
-const UNFINISHED: &str = "image.new";
+const UNFINISHED: &str = "new";
 
 /// A complete image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +115,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Image>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.ends_with(UNFINISHED) {
+        if path.extension().is_some_and(|end| end == UNFINISHED) {
             std::fs::remove_dir_all(&path)?;
         } else {
             found.extend(Image::of_path(path));
@@ -164,10 +164,7 @@ pub(super) fn read(
 }
 
 /// Gives every entry of a database of the kinds there are to `visit`.
-fn walk(
-    db: &sled::Db,
-    visit: &mut dyn FnMut(Kind, &str, &[u8]),
-) -> Result<Totals, ImageError> {
+fn walk(db: &sled::Db, visit: &mut dyn FnMut(Kind, &str, &[u8])) -> Result<Totals, ImageError> {
     let (mut totals, mut buffer) = (Totals::default(), Vec::new());
     for (kind, _, tree) in KINDS {
         for entry in &db.open_tree(tree)? {
@@ -175,7 +172,10 @@ fn walk(
             totals.add(tree, &key, &value, &mut buffer);
             match std::str::from_utf8(&key) {
                 Ok(key) => visit(kind, key, &value),
-                Err(_) => warn!(tree, "a key of the broker's state is not UTF-8 and is left out"),
+                Err(_) => warn!(
+                    tree,
+                    "a key of the broker's state is not UTF-8 and is left out"
+                ),
             }
         }
     }
@@ -213,7 +213,11 @@ impl Filler {
             None => batch.remove(key.as_bytes()),
         }
         self.bytes += key.len() + value.map_or(0, <[u8]>::len);
-        if self.bytes >= BATCH { self.apply() } else { Ok(()) }
+        if self.bytes >= BATCH {
+            self.apply()
+        } else {
+            Ok(())
+        }
     }
 
     fn apply(&mut self) -> Result<(), ImageError> {
@@ -235,7 +239,7 @@ pub(super) fn write(
 ) -> Result<(Image, u64), ImageError> {
     let Stamp { log, mark } = stamp;
     let path = dir.join(format!("image-{number}-{log:016x}-{mark}"));
-    let unfinished = dir.join(UNFINISHED);
+    let unfinished = dir.join(format!("image-{number}.{UNFINISHED}"));
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished)?;
     }

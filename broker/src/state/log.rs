@@ -16,11 +16,10 @@ use crate::clock;
 
 /// The log is refused beyond this: images that keep failing cannot fill the disk with it.
 const MOST: u64 = 1 << 30;
-const SEGMENT: u64 = 4 << 20;
 
-fn options() -> Options {
+fn options(segment_bytes: u64) -> Options {
     Options {
-        segment_bytes: SEGMENT,
+        segment_bytes,
         max_bytes: MOST,
         max_age: None,
         on_full: OnFull::Refuse,
@@ -35,6 +34,7 @@ fn options() -> Options {
 pub(super) struct Log {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
+    segment_bytes: u64,
     /// `None` after a failed sync, until it could be opened again.
     journal: Option<Journal>,
     id: u64,
@@ -53,14 +53,19 @@ pub(super) enum Appended {
 }
 
 impl Log {
-    pub(super) fn open(fs: Arc<dyn Fs>, dir: &Path) -> Result<(Log, Recovery), OpenError> {
-        let (journal, recovery) = Journal::open(fs.clone(), dir, options())?;
+    pub(super) fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        segment_bytes: u64,
+    ) -> Result<(Log, Recovery), OpenError> {
+        let (journal, recovery) = Journal::open(fs.clone(), dir, options(segment_bytes))?;
         if recovery.torn_bytes > 0 {
             info!(path = %dir.display(), bytes = recovery.torn_bytes, "a change of the broker's state that was never finished is cut off");
         }
         let log = Log {
             fs,
             dir: dir.to_owned(),
+            segment_bytes,
             id: journal.id(),
             journal: Some(journal),
         };
@@ -102,7 +107,7 @@ impl Log {
     pub(super) fn append(&mut self, changes: &Changes) -> Appended {
         let journal = match self.journal.take() {
             Some(journal) => journal,
-            None => match Journal::open(self.fs.clone(), &self.dir, options()) {
+            None => match Journal::open(self.fs.clone(), &self.dir, options(self.segment_bytes)) {
                 Ok((journal, _)) if journal.id() == self.id => journal,
                 Ok(_) => {
                     return Appended::Failed {

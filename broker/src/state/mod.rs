@@ -12,7 +12,7 @@
 //! reserve                    room for the case that the disk is full
 //! log/                       changes, oldest first
 //! image-<n>-<log>-<mark>/    everything below offset <mark> of the log with that id
-//! image.new/                 one being written; removed at the next opening
+//! image-<n>.new/             one being written; removed at the next opening
 //! image.damaged/             the last one that was set aside
 //! ```
 //!
@@ -41,10 +41,7 @@ use std::{
     collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
 };
 
@@ -160,7 +157,7 @@ impl State {
             // Opening needs room of its own.
             reserve.give_up();
         }
-        let (log, _) = Log::open(place.fs, &dir.join("log"))?;
+        let (log, _) = Log::open(place.fs, &dir.join("log"), place.fold_at / 2)?;
         let found = recover::recover(&*place.disk, dir, &log, &reserve, was_in_use)?;
         let shared = Arc::new(Shared::new());
         let figures = &shared.figures;
@@ -182,11 +179,11 @@ impl State {
             next_number: found.next_number,
             bases: found.bases,
             unfolded: found.unfolded,
+            overdue: false,
             fold_at: place.fold_at,
             image_bytes: 0,
             meta: meta(&contents),
             folding: None,
-            stop: Arc::new(AtomicBool::new(false)),
             rest_until: None,
             retry_at: None,
             tried: 0,

@@ -1,10 +1,6 @@
 //! Opening: the newest image that is whole, and what the log of changes has beyond it.
 
-use std::{
-    collections::hash_map::Entry,
-    io,
-    path::Path,
-};
+use std::{collections::hash_map::Entry, io, path::Path};
 
 use tracing::{error, warn};
 
@@ -183,8 +179,7 @@ impl Recovered {
             for record in chunk.records() {
                 match decode(&record.payload) {
                     Some((kind, key, Some(value))) => {
-                        self.contents
-                            .insert((kind, key.to_owned()), value.to_vec());
+                        self.contents.insert((kind, key.to_owned()), value.to_vec());
                     }
                     Some((kind, key, None)) => {
                         self.contents.remove(&(kind, key.to_owned()));

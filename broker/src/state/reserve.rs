@@ -131,7 +131,10 @@ mod tests {
         let mut reserve = Reserve::new(dir.path(), 1 << 20);
         assert!(reserve.look());
         assert_eq!(reserve.path().metadata().unwrap().len(), 1 << 20);
-        assert!(Reserve::new(dir.path(), 1 << 20).held, "it outlives the process");
+        assert!(
+            Reserve::new(dir.path(), 1 << 20).held,
+            "it outlives the process"
+        );
         assert!(reserve.give_up());
         assert!(!reserve.path().exists());
         assert!(!reserve.give_up());

@@ -124,7 +124,11 @@ impl Failures {
     /// repeat, to be told otherwise would lose.
     fn contains(&self, ticket: u64) -> bool {
         let at = self.ranges.partition_point(|range| *range.end() < ticket);
-        ticket <= self.forgotten || self.ranges.get(at).is_some_and(|range| range.contains(&ticket))
+        ticket <= self.forgotten
+            || self
+                .ranges
+                .get(at)
+                .is_some_and(|range| range.contains(&ticket))
     }
 }
 

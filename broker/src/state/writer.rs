@@ -25,6 +25,8 @@ use super::{
 
 /// How often the disk is looked at, and what failed is tried again.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long the folding of nothing may take: should sled wait for ever, nobody waits with it.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How long a folding may take to notice that it is to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest entry: far beyond what the limits on clients let grow.
@@ -32,7 +34,12 @@ const MOST_BYTES: usize = 128 << 20;
 /// Pause after a folding that failed.
 const REST: Duration = Duration::from_secs(10);
 
-type Folding = JoinHandle<Result<(Image, u64), FoldError>>;
+/// A folding under way.
+pub(super) struct Folding {
+    thread: JoinHandle<Result<(Image, u64), FoldError>>,
+    stop: Arc<AtomicBool>,
+    deadline: Instant,
+}
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -47,6 +54,8 @@ pub(super) struct Writer {
     pub(super) next_number: u64,
     /// Bytes in the log beyond the last base.
     pub(super) unfolded: u64,
+    /// The log is to be folded whatever its size.
+    pub(super) overdue: bool,
     /// Bytes in the log beyond the last base at which it is folded, at least.
     pub(super) fold_at: u64,
     /// Bytes of the last image.
@@ -54,7 +63,6 @@ pub(super) struct Writer {
     /// The state's own entries, to be given again with everything else.
     pub(super) meta: Vec<(String, Vec<u8>)>,
     pub(super) folding: Option<Folding>,
-    pub(super) stop: Arc<AtomicBool>,
     pub(super) rest_until: Option<Instant>,
     /// What failed is not tried before.
     pub(super) retry_at: Option<Instant>,
@@ -141,12 +149,18 @@ impl Writer {
     }
 
     fn tend_folding(&mut self) {
-        if let Some(folding) = self.folding.take_if(|folding| folding.is_finished()) {
-            self.folded(folding.join());
+        if let Some(folding) = self.folding.take_if(|folding| folding.thread.is_finished()) {
+            self.folded(folding.thread.join());
+        }
+        let is_late = |folding: &mut Folding| folding.deadline <= Instant::now();
+        if let Some(folding) = self.folding.take_if(is_late) {
+            // Whatever the thread waits for: nobody waits for it.
+            folding.stop.store(true, Ordering::Relaxed);
+            self.cannot_fold("it takes too long");
         }
         self.take_again();
         let rests = self.rest_until.is_some_and(|until| Instant::now() < until);
-        let due = self.unfolded >= self.fold_at.max(self.image_bytes);
+        let due = self.overdue || self.unfolded >= self.fold_at.max(self.image_bytes);
         let whole = !self.shared.incomplete.load(Ordering::Relaxed);
         // A full disk keeps what room there is for the log.
         let room = self.shared.accepts.load(Ordering::Relaxed);
@@ -167,19 +181,30 @@ impl Writer {
             log: self.log.id(),
             mark: range.end,
         };
+        let stop = Arc::new(AtomicBool::new(false));
         let fold = Fold {
             disk: self.disk.clone(),
             dir: self.dir.clone(),
             next: (self.next_number, stamp),
             base,
             reader,
-            stop: self.stop.clone(),
+            stop: stop.clone(),
         };
+        // At the least speed that a disk may have: 1 MiB/s.
+        let bytes = self.image_bytes + self.unfolded;
+        let deadline = Instant::now() + LONGEST + Duration::from_secs(bytes >> 20);
         self.next_number += 1;
         self.unfolded = 0;
+        self.overdue = false;
         let thread = std::thread::Builder::new().name("broker-state-fold".into());
         match thread.spawn(move || fold.run()) {
-            Ok(folding) => self.folding = Some(folding),
+            Ok(thread) => {
+                self.folding = Some(Folding {
+                    thread,
+                    stop,
+                    deadline,
+                });
+            }
             Err(error) => self.cannot_fold(&error.to_string()),
         }
     }
@@ -213,7 +238,7 @@ impl Writer {
     fn cannot_fold(&mut self, reason: &str) {
         error!(path = %self.dir.display(), reason, "an image of the broker's state cannot be written; its log of changes goes on growing");
         self.rest_until = Some(Instant::now() + REST);
-        self.unfolded = u64::MAX / 2;
+        self.overdue = true;
     }
 
     /// The last image cannot be read: the one before it and a longer piece of the log hold the same.
@@ -226,9 +251,19 @@ impl Writer {
             }
         }
         if self.bases.is_empty() {
+            self.begin_anew();
+        }
+        self.overdue = true;
+    }
+
+    /// Without any image there is the log, if it goes back to the beginning.
+    fn begin_anew(&mut self) {
+        if self.log.range().is_some_and(|range| range.start == 0) {
+            let log = self.log.id();
+            self.bases.push(Base::Empty(Stamp { log, mark: 0 }));
+        } else {
             self.ask_for_everything("no image is left");
         }
-        self.unfolded = u64::MAX / 2;
     }
 
     /// What is on disk does not make up the state any more; memory does.
@@ -268,24 +303,24 @@ impl Writer {
             mark: from,
         }));
         self.again_from = None;
-        self.unfolded = u64::MAX / 2;
+        self.overdue = true;
         self.shared.incomplete.store(false, Ordering::Relaxed);
     }
 
     /// Stops; what could not be stored is named.
     fn end(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
         if self.retry_at.is_some() {
             error!(path = %self.dir.display(), "the broker stops with changes of its state that could not be stored");
         }
         let Some(folding) = self.folding.take() else {
             return;
         };
+        folding.stop.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + PATIENCE;
-        while !folding.is_finished() && Instant::now() < deadline {
+        while !folding.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        if !folding.is_finished() {
+        if !folding.thread.is_finished() {
             error!(path = %self.dir.display(), "an image of the broker's state is still being written; it is left unfinished");
         }
     }
@@ -295,7 +330,13 @@ impl Writer {
 fn fits((kind, key): &(Kind, String), value: Option<&[u8]>) -> bool {
     let bytes = key.len() + value.map_or(0, <[u8]>::len);
     if bytes > MOST_BYTES {
-        error!(?kind, key, bytes, most = MOST_BYTES, "an entry of the broker's state is too large to be stored");
+        error!(
+            ?kind,
+            key,
+            bytes,
+            most = MOST_BYTES,
+            "an entry of the broker's state is too large to be stored"
+        );
     }
     bytes <= MOST_BYTES
 }
