@@ -5,14 +5,25 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use thinglog_schemas::Topics;
 
+use crate::{
+    access::Auth,
+    listen::{TlsConfig, WebSocketConfig},
+};
+
 /// Configuration of the broker.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where MQTT clients connect (default 127.0.0.1:1883).
+    /// Where MQTT clients connect without TLS (default 127.0.0.1:1883).
     pub listen: SocketAddr,
-    /// Serve an address beyond loopback although nothing asks clients for credentials.
+    /// MQTT over TLS; not served unless configured.
+    pub tls: Option<TlsConfig>,
+    /// MQTT over WebSocket; not served unless configured.
+    pub websocket: Option<WebSocketConfig>,
+    /// Serve addresses beyond loopback although nothing asks clients for credentials.
     pub insecure: bool,
+    /// Who may connect, and who may do what.
+    pub auth: Auth,
     /// Directory of the journal and the state database (default `thinglog-data/broker`).
     pub data: PathBuf,
     /// Bytes of the disk that `data` is on which are kept for finishing what is under way when it is
@@ -60,8 +71,11 @@ pub struct Limits {
     pub connections: usize,
     /// Largest packet taken from a client, bytes (default 1 MiB and 64 KiB).
     pub packet_bytes: usize,
-    /// Seconds a new connection has to send CONNECT (default 10).
+    /// Seconds a new connection has for the handshakes of TLS and WebSocket, and as many again to send
+    /// CONNECT (default 10).
     pub connect_seconds: u64,
+    /// TLS handshakes worked on at once; more wait for their turn (default 1,000).
+    pub handshakes: usize,
     /// Longest keep alive of a version 5 client, seconds; 0 takes any, and none (default).
     pub keep_alive_seconds: u16,
     /// Unacknowledged QoS 1 publishes taken from one client (Receive Maximum, default 1,024).
@@ -86,7 +100,10 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            tls: None,
+            websocket: None,
             insecure: false,
+            auth: Auth::default(),
             data: PathBuf::from("thinglog-data/broker"),
             reserve_bytes: 16 << 20,
             root: "thinglog".into(),
@@ -113,6 +130,7 @@ impl Default for Limits {
             connections: 20_000,
             packet_bytes: (1 << 20) + (64 << 10),
             connect_seconds: 10,
+            handshakes: 1_000,
             keep_alive_seconds: 0,
             receive_maximum: 1024,
             queue_messages: 10_000,
@@ -150,16 +168,10 @@ impl Config {
         {
             return fail("durable", format!("{bad:?} is not a topic filter"));
         }
-        if !self.listen.ip().is_loopback() && !self.insecure {
-            return fail(
-                "listen",
-                format!(
-                    "{} is reachable from other machines and nothing asks clients for credentials; \
-                     listen on 127.0.0.1, or accept the risk with --insecure (broker.insecure = true)",
-                    self.listen
-                ),
-            );
-        }
+        self.auth
+            .validate()
+            .map_err(|(key, reason)| ConfigError { key, reason })?;
+        self.validate_listeners()?;
         if self.retention.bytes < 1 << 20 {
             return fail("retention.bytes", "must be at least 1048576 (1 MiB)".into());
         }
@@ -179,6 +191,9 @@ impl Config {
         }
         if self.limits.receive_maximum == 0 {
             return fail("limits.receive_maximum", "must be at least 1".into());
+        }
+        if self.limits.handshakes == 0 {
+            return fail("limits.handshakes", "must be at least 1".into());
         }
         Ok(())
     }

@@ -4,16 +4,17 @@
 //! journal and acknowledged after the sync of its group. Subscribers of durable topics read that
 //! journal through cursors of their own; everything else is routed through a subscription trie into
 //! bounded per-session queues, in memory only: such a publish is acknowledged when it is queued and
-//! does not outlive the broker. Retained messages, sessions and cursors are kept in a small database
-//! that is synced before the acknowledgement it stands for.
+//! does not outlive the broker. Changes of retained messages, sessions and cursors are synced
+//! to a log of their own before the acknowledgement they stand for.
 //!
 //! The broker never looks into a payload and knows nothing of events or levels.
 //!
-//! Reading order: [`server`] accepts, [`connection`] drives one client, [`session`] is what outlives
+//! Reading order: [`listen`] accepts over TCP, TLS and WebSocket, [`connection`] drives one client, [`session`] is what outlives
 //! a connection, [`hub`] is what connections share, [`feed`] carries the journal to subscribers.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 mod client;
 mod clock;
 mod codec;
@@ -22,9 +23,11 @@ mod connection;
 mod feed;
 mod hub;
 mod interest;
+mod listen;
 mod message;
 mod peer;
 mod record;
+mod reload;
 mod retained;
 mod server;
 mod session;
@@ -34,4 +37,7 @@ mod trie;
 mod window;
 
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};
+pub use listen::{ClientCertificates, TlsConfig, WebSocketConfig};
+pub use peer::Transport;
+pub use reload::{Reload, ReloadError};
 pub use server::{Broker, StartError};

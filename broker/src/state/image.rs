@@ -37,6 +37,7 @@ const BATCH: usize = 256 << 10;
 /// What an image says of itself.
 const ABOUT: &str = "image";
 const UNFINISHED: &str = "new";
+const DAMAGED: &str = "damaged";
 
 /// A complete image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,13 +126,19 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Image>> {
     Ok(found)
 }
 
-/// Sets a damaged image aside, as evidence; the one that was set aside before goes.
-pub(super) fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let aside = path.with_file_name("image.damaged");
-    if aside.exists() {
-        std::fs::remove_dir_all(&aside)?;
+/// Sets a damaged image aside, as evidence; those that were set aside before go. One that cannot be
+/// moved stays where it is and is passed over again.
+pub(super) fn set_aside(disk: &dyn Disk, path: &Path) {
+    let entries = path.parent().and_then(|dir| std::fs::read_dir(dir).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        let other = entry.path();
+        if other.extension().is_some_and(|end| end == DAMAGED) {
+            remove(&other);
+        }
     }
-    disk.rename(path, &aside)
+    if let Err(error) = disk.rename(path, &path.with_extension(DAMAGED)) {
+        warn!(path = %path.display(), %error, "it cannot be set aside");
+    }
 }
 
 /// Gives every entry of the image at `path` to `visit`. Nothing is complete before this has

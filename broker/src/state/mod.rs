@@ -13,7 +13,7 @@
 //! log/                       changes, oldest first
 //! image-<n>-<log>-<mark>/    everything below offset <mark> of the log with that id
 //! image-<n>.new/             one being written; removed at the next opening
-//! image.damaged/             the last one that was set aside
+//! image-….damaged/           the last one that was set aside
 //! ```
 //!
 //! What was lost is said loudly, and durable subscriptions made afterwards start at the oldest record

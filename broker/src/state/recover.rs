@@ -66,7 +66,7 @@ pub(super) fn recover(
         None => 0,
     };
     if is_legacy {
-        found.read_legacy(disk, &legacy)?;
+        found.read_legacy(&legacy);
     } else if newest.is_none() && was_in_use && range.end == 0 {
         error!(path = %dir.display(), "the broker's state is empty although it was in use");
         found.lost = true;
@@ -79,9 +79,7 @@ pub(super) fn recover(
     if found.lost || found.damaged > 0 || is_legacy {
         found.write_image(disk, dir, log, range.end)?;
         if is_legacy {
-            disk.rename(&legacy, &dir.join("sled.old"))
-                .and_then(|()| std::fs::remove_dir_all(dir.join("sled.old")))
-                .map_err(io_at(&legacy))?;
+            image::set_aside(disk, &legacy);
         }
     }
     if found.bases.is_empty() {
@@ -134,7 +132,7 @@ impl Recovered {
                 Err(error) => {
                     error!(path = %path.display(), %error, "an image of the broker's state is damaged and is set aside");
                     self.damaged += 1;
-                    image::set_aside(disk, &path).map_err(io_at(&path))?;
+                    image::set_aside(disk, &path);
                     for (key, value) in contents {
                         if let Entry::Vacant(entry) = salvaged.entry(key) {
                             entry.insert(value);
@@ -150,18 +148,15 @@ impl Recovered {
     }
 
     /// Takes over a database that earlier versions changed in place.
-    fn read_legacy(&mut self, disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+    fn read_legacy(&mut self, path: &Path) {
         let contents = &mut self.contents;
         let read = image::read_legacy(path, &mut |kind, key, value| {
             contents.insert((kind, key.to_owned()), value.to_vec());
         });
         if let Err(error) = read {
-            error!(path = %path.display(), %error, "the broker's state cannot be read in full; it is set aside and what could be read is taken over");
+            error!(path = %path.display(), %error, "the broker's state cannot be read in full; what could be read is taken over");
             (self.damaged, self.lost) = (1, true);
-            image::set_aside(disk, path).map_err(io_at(path))?;
-            std::fs::create_dir_all(path).map_err(io_at(path))?;
         }
-        Ok(())
     }
 
     /// Applies what the log has from `from` on.

@@ -246,9 +246,7 @@ impl Writer {
         self.shared.figures.damaged.fetch_add(1, Ordering::Relaxed);
         if let Some(Base::Image(image)) = self.bases.pop() {
             error!(path = %image.path.display(), %cause, "an image of the broker's state is damaged and is set aside");
-            if let Err(error) = image::set_aside(&*self.disk, &image.path) {
-                error!(path = %image.path.display(), %error, "it cannot be set aside");
-            }
+            image::set_aside(&*self.disk, &image.path);
         }
         if self.bases.is_empty() {
             self.begin_anew();

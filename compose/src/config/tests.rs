@@ -264,7 +264,9 @@ fn a_wrong_variable_is_named_with_its_key() {
 fn everything_that_is_wrong_is_reported_at_once() {
     let text = "broker.listen = '0.0.0.0:1883'\nrouter.http.address = '0.0.0.0:8080'";
     let error = file(text).map(drop).unwrap_err();
-    assert_eq!(error.lines().count(), 2, "{error}");
+    // What goes on, on lines of its own, is indented.
+    let wrong = error.lines().filter(|line| !line.starts_with(' '));
+    assert_eq!(wrong.count(), 2, "{error}");
     let variables = [
         ("THINGLOG_BROKER_LISTEN", "a"),
         ("THINGLOG_ROUTER_HTTP_ADDRESS", "b"),
@@ -277,6 +279,26 @@ fn everything_that_is_wrong_is_reported_at_once() {
             .count(),
         2
     );
+}
+
+#[test]
+fn a_listener_for_everybody_needs_logins_and_the_refusal_gives_the_commands() {
+    let open = "broker.listen = '0.0.0.0:1883'\n";
+    let error = file(open).map(drop).unwrap_err();
+    for command in ["thinglog passwd ", "thinglog device add ", "--insecure"] {
+        assert!(error.contains(command), "{error}");
+    }
+    // Rules without logins, or everybody's rights, are no logins.
+    for no_login in ["acl = 'acl'", "anonymous = true"] {
+        assert!(
+            file(&format!("{open}broker.auth.{no_login}")).is_err(),
+            "{no_login}"
+        );
+    }
+    for login in ["passwords = 'p'", "tokens = 't'", "jwt.keys = 'k'"] {
+        let loaded = file(&format!("{open}broker.auth.{login}"));
+        assert!(loaded.is_ok(), "{login}");
+    }
 }
 
 #[test]
@@ -339,4 +361,38 @@ thinglog.toml: valid
   warning      THINGLOG_XYZ is ignored: there is no such key
 ";
     assert_eq!(crate::check::summary(&loaded), expected);
+}
+
+#[test]
+fn a_summary_shows_every_listener() {
+    let text = "broker.tls = { certificate = 'c.pem', key = 'k.pem' }\n[broker.websocket]\n";
+    let variables = [("THINGLOG_BROKER_WEBSOCKET_LISTEN", "127.0.0.1:9001")];
+    let loaded = assembled(Some(text), &variables).unwrap();
+    let summary = crate::check::summary(&loaded);
+    let expected = "
+  MQTT         127.0.0.1:1883
+               mqtts://127.0.0.1:8883
+               ws://127.0.0.1:9001/mqtt
+               wss://127.0.0.1:8084/mqtt
+";
+    assert!(summary.contains(expected), "{summary}");
+}
+
+#[test]
+fn certificates_that_cannot_be_read_are_found_before_the_start() {
+    let text = "[broker.tls]\ncertificate = '/nowhere/c.pem'\nkey = '/nowhere/k.pem'";
+    let error = file(text).unwrap().check_files().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "thinglog.toml: broker.tls.certificate: /nowhere/c.pem: No such file or directory (os error 2)"
+    );
+    let named = environment(&[
+        ("THINGLOG_BROKER_TLS_CERTIFICATE", "/nowhere/c.pem"),
+        ("THINGLOG_BROKER_TLS_KEY", "/nowhere/k.pem"),
+    ]);
+    let error = named.unwrap().check_files().unwrap_err().to_string();
+    assert!(
+        error.starts_with("THINGLOG_BROKER_TLS_CERTIFICATE: broker.tls.certificate: "),
+        "{error}"
+    );
 }
