@@ -40,6 +40,14 @@ impl Retained {
         self.messages.values()
     }
 
+    #[cfg(test)]
+    pub(crate) fn topics(&self) -> Vec<String> {
+        self.messages
+            .keys()
+            .map(|topic| topic.to_string())
+            .collect()
+    }
+
     /// Whether `message` may be set within the limits.
     pub(crate) fn has_room(&self, message: &Message, limits: &Limits) -> bool {
         let replaced = self

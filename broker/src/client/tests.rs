@@ -76,7 +76,7 @@ async fn retained_messages_that_wait_for_acknowledgements_ask_for_no_further_tur
     let dir = tempfile::tempdir().unwrap();
     let hub = hub(dir.path(), Limits::default()).await;
     for n in 0..600 {
-        hub.publish(message(&format!("config/{n}"), 10, true))
+        hub.publish(message(&format!("config/{n}"), 10, true), None)
             .unwrap();
     }
     let mut client = connect(&hub, "reader", 1, true);
@@ -117,7 +117,7 @@ async fn a_replaced_connection_neither_ends_nor_wakes_instead_of_the_new_one() {
     subscribe(&old, "request/#");
     let new = connect(&hub, "same", 2, false);
     assert!(rung(&old.wake) && !rung(&new.wake));
-    hub.publish(message("request/a", 1, false)).unwrap();
+    hub.publish(message("request/a", 1, false), None).unwrap();
     assert!(!rung(&old.wake) && rung(&new.wake));
     // DISCONNECT with a session expiry of 0.
     old.take_input(&mut BytesMut::from(&b"\xE0\x07\0\x05\x11\0\0\0\0"[..]));
@@ -135,7 +135,8 @@ async fn unacknowledged_messages_are_bounded_by_the_bytes_of_a_session() {
     let mut client = connect(&hub, "reader", 1, true);
     subscribe(&client, "request/#");
     for _ in 0..8 {
-        hub.publish(message("request/a", 1_000, false)).unwrap();
+        hub.publish(message("request/a", 1_000, false), None)
+            .unwrap();
         client.fill();
     }
     assert!(client.session.inner.lock().window.bytes() < 5_000);
@@ -153,7 +154,7 @@ async fn overlapping_subscriptions_make_one_delivery_of_the_highest_qos() {
             subscribe(client, filter);
         }
     }
-    hub.publish(message("request/a", 1, false)).unwrap();
+    hub.publish(message("request/a", 1, false), None).unwrap();
     for client in &clients {
         let mut inner = client.session.inner.lock();
         assert_eq!(inner.queue.pop().map(|queued| queued.qos), Some(1));
@@ -181,4 +182,45 @@ async fn what_is_unread_is_known_by_the_slowest_session() {
         Some(0),
         "a session that is away still counts"
     );
+}
+
+#[tokio::test]
+async fn a_will_outlives_the_broker_unless_its_client_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let will = |topic: &str| crate::codec::Will {
+        topic: topic.into(),
+        payload: Bytes::from_static(b"offline"),
+        qos: 1,
+        retain: true,
+        delay: 0,
+        expiry: None,
+        properties: Vec::new(),
+    };
+    let attach = |hub: &Arc<Hub>, id: &str, connection| {
+        let connect = Connect {
+            will: Some(will(&format!("reported/{id}"))),
+            ..Connect::plain(Version::V5, id)
+        };
+        let pass = hub.access.pass(Login::open(), id.into());
+        hub.attach(&connect, &id.into(), connection, &pass).unwrap()
+    };
+    let first = hub(dir.path(), Limits::default()).await;
+    for (connection, id) in [(1, "back"), (2, "gone"), (3, "polite")] {
+        let attached = attach(&first, id, connection);
+        if id == "polite" {
+            first.detach(&attached.session, connection, true);
+        }
+    }
+    drop(first);
+    let second = hub(dir.path(), Limits::default()).await;
+    attach(&second, "back", 1);
+    let now = crate::clock::now();
+    second.send_orphans(now);
+    assert_eq!(
+        second.retained_topics(),
+        [""; 0],
+        "clients have time to return"
+    );
+    second.send_orphans(now + 61_000_000_000);
+    assert_eq!(second.retained_topics(), ["reported/gone"]);
 }

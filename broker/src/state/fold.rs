@@ -105,9 +105,9 @@ impl Fold {
                 return Err(ImageError::Stopped);
             }
             for record in chunk.records().take_while(|record| record.offset < end) {
-                if let Some((kind, key, value)) = decode(&record.payload) {
-                    filler.put(kind, key, value)?;
-                }
+                decode(&record.payload, |kind, key, value| {
+                    filler.put(kind, key, value)
+                })?;
             }
         }
         Ok(())

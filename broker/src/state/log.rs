@@ -16,6 +16,8 @@ use crate::clock;
 
 /// The log is refused beyond this: images that keep failing cannot fill the disk with it.
 const MOST: u64 = 1 << 30;
+/// A group is one record up to this many bytes.
+const MOST_TOGETHER: usize = 32 << 20;
 
 fn options(segment_bytes: u64) -> Options {
     Options {
@@ -123,10 +125,7 @@ impl Log {
                 }
             },
         };
-        let mut records = Records::new();
-        for (key, value) in changes {
-            records.push_with(|out| encode(key, value.as_deref(), out));
-        }
+        let records = records(changes);
         let failed = |reason: &str, full| Appended::Failed {
             reason: reason.into(),
             full,
@@ -154,4 +153,25 @@ impl Log {
             Err(failed) => failed,
         }
     }
+}
+
+/// One record for the group, unless it is larger than records may be. Marks go last: they may rest
+/// on all that stands before them.
+fn records(changes: &Changes) -> Records {
+    let mut sorted: Vec<_> = changes.iter().collect();
+    sorted.sort_unstable_by_key(|((kind, _), _)| kind.code());
+    let mut left = sorted.as_slice();
+    let mut records = Records::new();
+    while !left.is_empty() {
+        records.push_with(|out| {
+            let start = out.len();
+            while let Some(((key, value), rest)) = left.split_first()
+                && out.len() - start < MOST_TOGETHER
+            {
+                encode(key, value.as_deref(), out);
+                left = rest;
+            }
+        });
+    }
+    records
 }

@@ -1,4 +1,4 @@
-//! The broker's small state on disk: retained messages, sessions and cursors.
+//! The broker's small state on disk: retained messages, sessions and what belongs to them.
 //!
 //! A change is durable, and its ticket settled, when the log of changes ([`log`], a journal of its
 //! own) has synced its group. Now and then the log is folded into an image of everything ([`image`],
@@ -87,6 +87,10 @@ pub(crate) struct Loaded {
     pub(crate) retained: Vec<(String, Vec<u8>)>,
     pub(crate) sessions: Vec<(String, Vec<u8>)>,
     pub(crate) cursors: HashMap<String, Vec<u8>>,
+    pub(crate) outgoing: HashMap<String, Vec<u8>>,
+    pub(crate) inbound: HashMap<String, Vec<u8>>,
+    pub(crate) wills: Vec<(String, Vec<u8>)>,
+    pub(crate) marks: Option<Vec<u8>>,
     /// Journal offsets below this may have been unread by a durable session that was lost.
     pub(crate) lost_below: u64,
 }
@@ -324,6 +328,10 @@ fn load(contents: Contents) -> Loaded {
             Kind::Retained => loaded.retained.push((key, value)),
             Kind::Session => loaded.sessions.push((key, value)),
             Kind::Cursor => drop(loaded.cursors.insert(key, value)),
+            Kind::Outgoing => drop(loaded.outgoing.insert(key, value)),
+            Kind::Inbound => drop(loaded.inbound.insert(key, value)),
+            Kind::Will => loaded.wills.push((key, value)),
+            Kind::Marks => loaded.marks = Some(value),
             Kind::Meta => {
                 if key == LOST_BELOW
                     && let Ok(bytes) = <[u8; 8]>::try_from(value)

@@ -1,6 +1,6 @@
 //! Opening: the newest image that is whole, and what the log of changes has beyond it.
 
-use std::{collections::hash_map::Entry, io, path::Path};
+use std::{collections::hash_map::Entry, convert::Infallible, io, path::Path};
 
 use tracing::{error, warn};
 
@@ -78,8 +78,10 @@ pub(super) fn recover(
     found.replay(dir, log, from)?;
     if found.lost || found.damaged > 0 || is_legacy {
         found.write_image(disk, dir, log, range.end)?;
-        if is_legacy {
+        if is_legacy && found.lost {
             image::set_aside(disk, &legacy);
+        } else if is_legacy {
+            image::remove(&legacy);
         }
     }
     if found.bases.is_empty() {
@@ -172,19 +174,20 @@ impl Recovered {
             damaged += chunk.quarantined;
             self.unfolded += chunk.bytes() as u64;
             for record in chunk.records() {
-                match decode(&record.payload) {
-                    Some((kind, key, Some(value))) => {
-                        self.contents.insert((kind, key.to_owned()), value.to_vec());
+                let contents = &mut self.contents;
+                let known = decode(&record.payload, |kind, key, value| {
+                    let key = (kind, key.to_owned());
+                    match value {
+                        Some(value) => drop(contents.insert(key, value.to_vec())),
+                        None => drop(contents.remove(&key)),
                     }
-                    Some((kind, key, None)) => {
-                        self.contents.remove(&(kind, key.to_owned()));
-                    }
-                    None => unknown += 1,
-                }
+                    Ok::<(), Infallible>(())
+                });
+                unknown += u64::from(known == Ok(false));
             }
         }
         if unknown > 0 {
-            warn!(path = %dir.display(), changes = unknown, "changes of a kind that this version does not know are left out");
+            warn!(path = %dir.display(), groups = unknown, "changes of a kind that this version does not know are left out");
         }
         if damaged > 0 {
             error!(path = %dir.display(), places = damaged, "the log of changes is damaged: some of what the broker's state had stored is gone");

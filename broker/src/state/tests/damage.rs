@@ -124,7 +124,7 @@ fn a_log_that_is_gone_costs_what_came_after_the_last_image() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_log_costs_one_change_and_is_said() {
+fn a_flipped_bit_in_the_log_costs_one_group_and_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let (state, _) = open(dir.path());
     for key in ["before", "the one", "after"] {

@@ -121,13 +121,14 @@ struct Life {
 }
 
 impl Life {
-    fn change(&mut self, state: &State, random: &mut Random, n: u64) {
+    /// Changes something; all but one of `waits` times it waits for what becomes of it.
+    fn change(&mut self, state: &State, random: &mut Random, n: u64, waits: u64) {
         let key = format!("key {}", random.below(12));
         let length = 1 + random.below(300) as usize;
         let value = (random.below(5) > 0).then(|| format!("{n} ").repeat(length));
         let bytes = value.clone().map(String::into_bytes);
         let ticket = state.change(Kind::Retained, &key, bytes);
-        if random.below(4) > 0 && state.wait(ticket) == Outcome::Stored {
+        if random.below(waits) > 0 && state.wait(ticket) == Outcome::Stored {
             // What was given before it of other keys is stored with it or before it.
             self.since.remove(&key);
             self.acknowledged.insert(key, value);
@@ -196,7 +197,11 @@ fn live_and_cut(seed: u64) {
                     .map(|(key, value)| (key, Some(value)))
                     .collect();
                 for n in 0..120 {
-                    life.change(&state, &mut random, n);
+                    life.change(&state, &mut random, n, 4);
+                }
+                // In the middle of groups that nobody was told of.
+                for n in 1000..1000 + random.below(40) {
+                    life.change(&state, &mut random, n, 1);
                 }
                 if cutting.left.swap(-1, Ordering::SeqCst) >= 0 {
                     fs.power_cut();
