@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use thinglog_schemas::Topics;
 
+use crate::access::Auth;
+
 /// Configuration of the broker.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +15,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Serve an address beyond loopback although nothing asks clients for credentials.
     pub insecure: bool,
+    /// Who may connect, and who may do what.
+    pub auth: Auth,
     /// Directory of the journal and the state database (default `thinglog-data/broker`).
     pub data: PathBuf,
     /// First levels of thinglog's own topics (default `thinglog`).
@@ -83,6 +87,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
             insecure: false,
+            auth: Auth::default(),
             data: PathBuf::from("thinglog-data/broker"),
             root: "thinglog".into(),
             durable: Vec::new(),
@@ -145,15 +150,11 @@ impl Config {
         {
             return fail("durable", format!("{bad:?} is not a topic filter"));
         }
-        if !self.listen.ip().is_loopback() && !self.insecure {
-            return fail(
-                "listen",
-                format!(
-                    "{} is reachable from other machines and nothing asks clients for credentials; \
-                     listen on 127.0.0.1, or accept the risk with --insecure (broker.insecure = true)",
-                    self.listen
-                ),
-            );
+        self.auth
+            .validate()
+            .map_err(|(key, reason)| ConfigError { key, reason })?;
+        if !self.listen.ip().is_loopback() && !self.insecure && !self.auth.asks() {
+            return fail("listen", open_to_all(self.listen));
         }
         if self.retention.bytes < 1 << 20 {
             return fail("retention.bytes", "must be at least 1048576 (1 MiB)".into());
@@ -206,4 +207,17 @@ impl Config {
             ..thinglog_journal::Options::default()
         }
     }
+}
+
+/// Why an address beyond loopback is not served to everybody, and the commands that change it.
+fn open_to_all(address: SocketAddr) -> String {
+    format!(
+        "{address} is reachable from other machines and nothing asks clients for credentials. \
+         Have them log in:
+    thinglog passwd --file passwords --role admin admin
+    thinglog device add --file tokens lamp-7
+    export THINGLOG_BROKER_AUTH_PASSWORDS=passwords THINGLOG_BROKER_AUTH_TOKENS=tokens
+  (or passwords = \"passwords\" and tokens = \"tokens\" below [broker.auth] in thinglog.toml) and start \
+         again; or listen on 127.0.0.1 only; or accept the risk with --insecure (broker.insecure = true)"
+    )
 }

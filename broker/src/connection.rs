@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::{
+    access::{self, Credentials, Login},
     client::{Client, Close, TOPIC_ALIASES},
     codec::{self, CodecError, ConnAck, Connect, Reason, Version, Will, kind},
     feed::Feed,
@@ -59,7 +60,16 @@ pub(crate) async fn serve<S>(
         }
         Ok(Ok(connect)) => connect,
     };
-    let (client, ack) = match admit(&hub, &connect, &peer, connection) {
+    let admitted = async {
+        check(&hub, &connect)?;
+        let login = log_in(&hub, &connect, &peer, patience).await?;
+        admit(&hub, &connect, &peer, connection, login)
+    };
+    let admitted = tokio::select! {
+        () = shutdown.cancelled() => return,
+        admitted = admitted => admitted,
+    };
+    let (client, ack) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
@@ -141,13 +151,8 @@ async fn refuse(
     let _ = timeout(GOODBYE, writer.shutdown()).await;
 }
 
-/// Gives the client its session, or the reason why not.
-fn admit(
-    hub: &Arc<Hub>,
-    connect: &Connect,
-    peer: &Peer,
-    connection: ConnectionId,
-) -> Result<(Client, ConnAck), CodecError> {
+/// Refuses what no client may ask for, whoever it is.
+fn check(hub: &Hub, connect: &Connect) -> Result<(), CodecError> {
     if connect.enhanced_auth {
         return Err(CodecError::new(
             Reason::BadAuthenticationMethod,
@@ -166,13 +171,58 @@ fn admit(
             "client id is longer than 1024 bytes or holds control characters",
         ));
     }
-    if let Some(will) = &connect.will {
-        check_will(hub, will)?;
+    connect
+        .will
+        .as_ref()
+        .map_or(Ok(()), |will| check_will(hub, will))
+}
+
+/// Finds out who the client is.
+async fn log_in(
+    hub: &Hub,
+    connect: &Connect,
+    peer: &Peer,
+    patience: Duration,
+) -> Result<Login, CodecError> {
+    let shown = Credentials {
+        username: connect.username.as_deref(),
+        password: connect.password.as_deref(),
+        certificate: peer.certificate.as_deref(),
+    };
+    match timeout(patience, hub.access.login(shown, peer.address)).await {
+        Ok(login) => login,
+        Err(_elapsed) => Err(CodecError::new(
+            Reason::ServerBusy,
+            "too many logins at once",
+        )),
     }
-    let assigned: Option<Arc<str>> = connect.client_id.is_empty().then(|| random_id().into());
+}
+
+/// Gives the client its session, or the reason why not.
+fn admit(
+    hub: &Arc<Hub>,
+    connect: &Connect,
+    peer: &Peer,
+    connection: ConnectionId,
+    login: Login,
+) -> Result<(Client, ConnAck), CodecError> {
+    let assigned: Option<Arc<str>> = connect
+        .client_id
+        .is_empty()
+        .then(|| login.assign_client_id(random_id()).into());
     let client_id = assigned
         .clone()
         .unwrap_or_else(|| connect.client_id.as_str().into());
+    login.check_client_id(&client_id)?;
+    let pass = hub.access.pass(login, client_id.clone());
+    if let Some(will) = &connect.will
+        && !pass.may_write(&will.topic)
+    {
+        return Err(CodecError::new(
+            Reason::NotAuthorized,
+            "not allowed to publish the will",
+        ));
+    }
     let mut ack = connack(hub, connect, assigned);
     if connect.version == Version::V5 {
         let mut packet = BytesMut::new();
@@ -185,10 +235,22 @@ fn admit(
         }
     }
     let attached = hub
-        .attach(connect, &client_id, connection)
-        .map_err(|reason| CodecError::new(reason, "too many sessions"))?;
+        .attach(connect, &client_id, connection, &pass)
+        .map_err(|reason| {
+            let text = match reason {
+                Reason::ClientIdInvalid => "the session of this client id belongs to somebody else",
+                _ => "too many sessions",
+            };
+            CodecError::new(reason, text)
+        })?;
     ack.session_present = attached.present;
-    let client = Client::new(hub.clone(), attached, connection, connect, peer.clone());
+    let client = Client::new(
+        hub.clone(),
+        attached,
+        connection,
+        connect,
+        (peer.clone(), pass),
+    );
     Ok((client, ack))
 }
 
@@ -268,6 +330,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         let mut journal = hub.journal_settled.clone();
         let mut state = hub.state.settled();
         let mut heard = Instant::now();
+        let expires = self.client.pass.expires();
         loop {
             journal.mark_unchanged();
             state.mark_unchanged();
@@ -322,6 +385,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 },
                 () = sleep_until(heard + patience(self.keep_alive)), if self.keep_alive > 0 => {
                     self.client.close(Reason::KeepAliveTimeout, "nothing heard within one and a half keep alive intervals");
+                }
+                () = access::until(expires) => {
+                    self.client.close(Reason::NotAuthorized, "the client's token has expired");
                 }
                 () = self.shutdown.cancelled() => self.client.close(Reason::ShuttingDown, "the broker is shutting down"),
             }

@@ -9,6 +9,7 @@ use thinglog_schemas::topic::{matches, overlap};
 use tokio::task::JoinHandle;
 
 use crate::{
+    access::{Pass, Reach},
     codec::{Delivery, Version, put_user_property},
     message::seconds_left,
     record::{NO_ADDRESS, Record},
@@ -50,6 +51,15 @@ impl Matcher {
             Matcher::General(filter) => matches(filter, topic),
         }
     }
+}
+
+/// A subscription that may match durable topics.
+#[derive(Debug)]
+struct Wanted {
+    filter: Matcher,
+    subscription: Subscription,
+    /// The client may read some of what it matches, not all.
+    is_checked: bool,
 }
 
 /// What a connection's client is, as far as deliveries depend on it.
@@ -116,7 +126,9 @@ pub(crate) struct Feed {
     held: Option<JournalRecord>,
     /// The offset that comes next unless the journal has a gap there.
     expected: u64,
-    filters: Vec<(Matcher, Subscription)>,
+    filters: Vec<Wanted>,
+    /// What the client may read; `None` is everything.
+    pass: Option<Arc<Pass>>,
     /// Records sent over an earlier connection and never acknowledged, with their packet ids.
     resend: BTreeMap<u64, u16>,
     /// `<journal id>/`, the beginning of every `thinglog-offset`.
@@ -144,6 +156,7 @@ impl Feed {
             held: None,
             expected: cursor.position(),
             filters: Vec::new(),
+            pass: None,
             resend: resend.collect(),
             journal_prefix: format!("{:016x}/", journal.id()),
             stamp: Vec::new(),
@@ -155,13 +168,22 @@ impl Feed {
         Some(feed)
     }
 
-    /// Takes the session's filters that may match durable topics.
+    /// Takes the session's filters that may match durable topics, and what its client may read.
     pub(crate) fn set_filters(&mut self, inner: &Inner, durable: &[String]) {
+        self.pass = inner.pass.clone();
+        let is_checked = |filter: &str| {
+            let pass = self.pass.as_ref();
+            pass.is_some_and(|pass| pass.reach(filter) != Reach::Everything)
+        };
         self.filters = inner
             .subscriptions
             .iter()
             .filter(|(filter, _)| may_be_durable(filter, durable))
-            .map(|(filter, subscription)| (Matcher::new(filter), subscription.clone()))
+            .map(|(filter, subscription)| Wanted {
+                filter: Matcher::new(filter),
+                subscription: subscription.clone(),
+                is_checked: is_checked(filter),
+            })
             .collect();
     }
 
@@ -322,9 +344,13 @@ impl Feed {
         ids: &'i mut [u32; 8],
     ) -> Option<(u8, &'i [u32])> {
         let (mut qos, mut count) = (None, 0);
-        for (filter, subscription) in &self.filters {
+        for wanted in &self.filters {
+            let (filter, subscription) = (&wanted.filter, &wanted.subscription);
             let own = subscription.no_local && record.client == to.client;
             if own || !filter.matches(record.topic) {
+                continue;
+            }
+            if wanted.is_checked && !self.may_read(record.topic) {
                 continue;
             }
             let granted = subscription.qos.min(record.qos).min(1);
@@ -340,9 +366,15 @@ impl Feed {
         qos.map(|qos| (qos, &ids[..count]))
     }
 
+    fn may_read(&self, topic: &str) -> bool {
+        self.pass.as_ref().is_none_or(|pass| pass.may_read(topic))
+    }
+
+    /// Where the record comes from, for those who are told.
     fn write_stamp(&mut self, at: &JournalRecord, record: &Record<'_>, version: Version) {
         self.stamp.clear();
-        if version == Version::V311 {
+        let is_told = self.pass.as_ref().is_none_or(|pass| pass.is_trusted());
+        if version == Version::V311 || !is_told {
             return;
         }
         let mut digits = [0u8; 20];

@@ -14,6 +14,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 mod client;
 mod clock;
 mod codec;
@@ -25,6 +26,7 @@ mod interest;
 mod message;
 mod peer;
 mod record;
+mod reload;
 mod retained;
 mod server;
 mod session;
@@ -34,4 +36,5 @@ mod trie;
 mod window;
 
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};
+pub use reload::{Reload, ReloadError};
 pub use server::{Broker, StartError};

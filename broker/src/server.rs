@@ -22,11 +22,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
+    access::{Access, FileError, Role},
     clock,
     config::{Config, ConfigError, OnFull},
     connection,
     hub::Hub,
     peer::{Peer, Transport},
+    reload::Reload,
     state::State,
     telemetry::Telemetry,
 };
@@ -65,6 +67,9 @@ pub enum StartError {
         /// What is wrong.
         reason: String,
     },
+    /// Users, tokens, keys or rules cannot be used.
+    #[error("broker.auth: {0}")]
+    Access(#[from] FileError),
     /// The metrics collide with others in the registry.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -86,6 +91,7 @@ impl Broker {
             key: "root",
             reason: error.to_string(),
         })?;
+        let access = Access::open(&config.auth, &topics)?;
         let listener =
             TcpListener::bind(config.listen)
                 .await
@@ -121,7 +127,13 @@ impl Broker {
         });
         let telemetry = Telemetry::new(registry)?;
         let hub = Arc::new(Hub::new(
-            config, &topics, journal, notifier, state, loaded, telemetry,
+            (config, access),
+            &topics,
+            journal,
+            notifier,
+            state,
+            loaded,
+            telemetry,
         ));
         Ok(Broker {
             hub,
@@ -139,6 +151,17 @@ impl Broker {
     /// Where it listens; the port is the real one when 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What reads files again while the broker runs.
+    pub fn reload(&self) -> Reload {
+        Reload::new(self.hub.clone())
+    }
+
+    /// User name and password for a part of this process, made up now and written nowhere; `None` when
+    /// nobody is asked who they are.
+    pub fn login_for(&self, part: &str, role: Role) -> Option<(String, String)> {
+        self.hub.access.part(part, role)
     }
 
     /// Serves until `shutdown`, then lets clients go and writes everything down.

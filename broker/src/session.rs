@@ -13,6 +13,7 @@ use thinglog_journal::cursor::Cursor;
 use tokio::sync::Notify;
 
 use crate::{
+    access::Pass,
     codec::Will,
     config::Limits,
     message::Queued,
@@ -37,6 +38,10 @@ pub(crate) struct Session {
 pub(crate) struct Inner {
     /// The connection that may act on the session.
     pub(crate) owner: ConnectionId,
+    /// Whom the session belongs to: who created it. `None` is nobody in particular.
+    pub(crate) principal: Option<Arc<str>>,
+    /// What its client may do; `None` since the broker started and until the client comes back.
+    pub(crate) pass: Option<Arc<Pass>>,
     /// Rung when something was queued or the owner was evicted; every owner has its own, so that
     /// an evicted one takes no ring that is meant for the next.
     pub(crate) wake: Arc<Notify>,
@@ -82,6 +87,11 @@ impl Inner {
         let seconds = u64::from(self.expiry);
         self.disconnected_at
             .map(|at| at.saturating_add(seconds * 1_000_000_000))
+    }
+
+    /// Whether its client may read `topic`, as far as that is known.
+    pub(crate) fn may_read(&self, topic: &str) -> bool {
+        self.pass.as_ref().is_none_or(|pass| pass.may_read(topic))
     }
 
     /// A connection takes the session up: what was sent before is sent again, but for records that
@@ -165,6 +175,8 @@ pub(crate) struct Stored {
     expiry: u32,
     disconnected_at: Option<u64>,
     subscriptions: BTreeMap<String, Subscription>,
+    #[serde(default)]
+    principal: Option<Arc<str>>,
 }
 
 impl Stored {
@@ -173,6 +185,7 @@ impl Stored {
             expiry: inner.expiry,
             disconnected_at: inner.disconnected_at,
             subscriptions: inner.subscriptions.clone(),
+            principal: inner.principal.clone(),
         }
     }
 
@@ -192,6 +205,7 @@ impl Stored {
             expiry: self.expiry.min(longest),
             disconnected_at: Some(self.disconnected_at.unwrap_or(now)),
             subscriptions: self.subscriptions,
+            principal: self.principal,
             stored: true,
             ..Inner::default()
         }

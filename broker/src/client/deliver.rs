@@ -116,6 +116,7 @@ impl Client {
 
     /// Fills the output with deliveries. True when there is more to give as soon as there is time.
     pub(crate) fn fill(&mut self) -> bool {
+        self.renew();
         if self.closing.is_some() {
             return false;
         }
@@ -198,9 +199,15 @@ impl Client {
         }
     }
 
-    /// Writes one message; false when it is larger than the client takes.
+    /// Writes one message; false when it is larger than the client takes, or not for it to read.
     fn write_queued(&mut self, queued: &Queued, pkid: u16, dup: bool, now: u64) -> bool {
         let message = &queued.message;
+        if !self.pass.may_read(&message.topic) {
+            self.hub
+                .telemetry
+                .dropped(&self.session.client_id, "not allowed to read");
+            return false;
+        }
         let delivery = Delivery {
             dup,
             qos: queued.qos,

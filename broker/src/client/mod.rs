@@ -1,6 +1,7 @@
 //! One connected client: [`packets`] takes what it sends, [`deliver`] gives what it gets, and in between
 //! wait the acknowledgements for the disk. No sockets and no waiting here; [`crate::connection`] drives it.
 
+mod access;
 mod deliver;
 mod packets;
 
@@ -12,6 +13,7 @@ use thinglog_journal::Records;
 use tokio::sync::Notify;
 
 use crate::{
+    access::Pass,
     codec::{self, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
     hub::{Attached, Hub, Wait},
@@ -60,6 +62,8 @@ pub(crate) struct Client {
     pub(crate) connection: ConnectionId,
     pub(crate) out: BytesMut,
     pub(crate) closing: Option<Close>,
+    /// Who the client is and what it may do.
+    pub(crate) pass: Arc<Pass>,
     pub(crate) feed: Option<Feed>,
     receiver: Receiver,
     peer: Peer,
@@ -79,7 +83,7 @@ impl Client {
         Attached { session, wake, .. }: Attached,
         connection: ConnectionId,
         connect: &Connect,
-        peer: Peer,
+        (peer, pass): (Peer, Arc<Pass>),
     ) -> Client {
         let mut inner = session.inner.lock();
         inner.resume();
@@ -101,6 +105,7 @@ impl Client {
             received: [hub.telemetry.received(0), hub.telemetry.received(1)],
             out: BytesMut::new(),
             closing: None,
+            pass,
             feed,
             peer,
             aliases: Vec::new(),
@@ -170,6 +175,7 @@ impl Client {
 
     /// Takes the whole packets at the front of `input`, as long as what they ask for is taken.
     pub(crate) fn take_input(&mut self, input: &mut BytesMut) {
+        self.renew();
         while self.takes_input() {
             let taken = self.take_some(input);
             input.advance(taken);

@@ -71,6 +71,9 @@ impl Client {
         };
         let aliased = self.resolve_alias(&publish, scanned.alias)?;
         let topic = aliased.as_deref().unwrap_or(publish.topic);
+        if !self.pass.may_write(topic) {
+            return self.deny(&publish);
+        }
         if topic.starts_with("$SYS/") {
             return self.reject(&publish, Reason::NotAuthorized, "$SYS is the broker's own");
         }
@@ -141,7 +144,7 @@ impl Client {
             client: self.receiver.client,
             address: self.peer.address,
             expires,
-            principal: None,
+            principal: self.pass.principal().map(|name| &**name),
             topic,
             properties,
             payload: publish.payload,
@@ -186,6 +189,18 @@ impl Client {
         Ok(())
     }
 
+    /// A publish that the client may not make: version 5 hears so; 3.1.1 has no way to be told, so that
+    /// the publish is acknowledged and goes nowhere (MQTT 3.1.1 section 3.3.5).
+    fn deny(&mut self, publish: &Publish<'_>) -> Result<(), CodecError> {
+        const TEXT: &str = "not allowed to publish";
+        if self.version() == Version::V5 {
+            return self.reject(publish, Reason::NotAuthorized, TEXT);
+        }
+        self.hub.telemetry.refused(&self.session.client_id, TEXT);
+        self.acknowledge(publish, Wait::Nothing, None);
+        Ok(())
+    }
+
     pub(super) fn wait_with(&mut self, packet: BytesMut, until: Wait) {
         self.waiting.push_back(Waiting {
             until,
@@ -199,15 +214,19 @@ impl Client {
         let hub = self.hub.clone();
         let mut codes: Vec<u8> = Vec::with_capacity(subscribe.filters.len());
         for filter in &subscribe.filters {
-            let code = hub.subscribe(
-                (&self.session, self.connection),
-                filter,
-                subscribe.id,
-                subscribe.from.as_deref(),
-            );
+            let refused = self.refuse_subscription(filter, subscribe.from.is_some());
+            let code = match refused {
+                Some(_) => Reason::NotAuthorized as u8,
+                None => hub.subscribe(
+                    (&self.session, self.connection),
+                    filter,
+                    subscribe.id,
+                    subscribe.from.as_deref(),
+                ),
+            };
             if code >= 0x80 {
-                hub.telemetry
-                    .refused(&self.session.client_id, "subscription refused");
+                let text = refused.unwrap_or("subscription refused");
+                hub.telemetry.refused(&self.session.client_id, text);
             }
             // 3.1.1 knows only one way to fail (section 3.9.3).
             codes.push(if code >= 0x80 && self.version() == Version::V311 {

@@ -5,6 +5,7 @@ use prometheus::Registry;
 
 use super::*;
 use crate::{
+    access::Login,
     codec::Filter,
     config::{Config, Limits},
     peer::Transport,
@@ -28,13 +29,14 @@ fn connect(hub: &Arc<Hub>, id: &str, connection: ConnectionId, clean_start: bool
         receive_maximum: 10,
         ..Connect::plain(Version::V5, id)
     };
-    let attached = hub.attach(&connect, &id.into(), connection).unwrap();
+    let pass = hub.access.pass(Login::open(), id.into());
+    let attached = hub.attach(&connect, &id.into(), connection, &pass).unwrap();
     let peer = Peer {
         address: [127, 0, 0, 1].into(),
         certificate: None,
         transport: Transport::Tcp,
     };
-    Client::new(hub.clone(), attached, connection, &connect, peer)
+    Client::new(hub.clone(), attached, connection, &connect, (peer, pass))
 }
 
 fn subscribe(client: &Client, path: &str) -> u8 {

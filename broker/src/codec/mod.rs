@@ -54,6 +54,7 @@ pub(crate) enum Reason {
     ClientIdInvalid = 0x85,
     BadCredentials = 0x86,
     NotAuthorized = 0x87,
+    ServerBusy = 0x89,
     ShuttingDown = 0x8B,
     BadAuthenticationMethod = 0x8C,
     KeepAliveTimeout = 0x8D,

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::{
+    access::Access,
     clock,
     config::Config,
     feed::{DurableTopics, may_be_durable},
@@ -37,6 +38,7 @@ use crate::{
 /// The shared heart of the broker.
 pub(crate) struct Hub {
     pub(crate) config: Config,
+    pub(crate) access: Access,
     pub(crate) journal: Journal,
     pub(crate) journal_settled: watch::Receiver<u64>,
     pub(crate) state: State,
@@ -77,7 +79,7 @@ pub(crate) enum Wait {
 
 impl Hub {
     pub(crate) fn new(
-        config: Config,
+        (config, access): (Config, Access),
         topics: &Topics,
         journal: Journal,
         journal_settled: watch::Receiver<u64>,
@@ -90,6 +92,7 @@ impl Hub {
             durable: DurableTopics::new(&durable_filters),
             durable_filters,
             interest: Interest::new(topics),
+            access,
             journal,
             journal_settled,
             state,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Attached, Hub};
 use crate::{
+    access::Pass,
     clock,
     codec::{Connect, Reason},
     session::{ConnectionId, Inner, Session, Stored},
@@ -19,9 +20,16 @@ impl Hub {
         connect: &Connect,
         client_id: &Arc<str>,
         connection: ConnectionId,
+        pass: &Arc<Pass>,
     ) -> Result<Attached, Reason> {
         let _handover = self.handover.lock();
         let existing = self.sessions.lock().get(client_id).cloned();
+        if existing
+            .as_ref()
+            .is_some_and(|session| !may_take(session, pass))
+        {
+            return Err(Reason::ClientIdInvalid);
+        }
         let resumed = existing.filter(|session| self.evict(session, connect.clean_start));
         let session = match resumed {
             Some(session) => session,
@@ -33,6 +41,8 @@ impl Hub {
         let mut inner = session.inner.lock();
         let present = inner.disconnected_at.is_some();
         inner.owner = connection;
+        inner.principal = pass.principal().cloned().or(inner.principal.take());
+        inner.pass = Some(pass.clone());
         inner.wake = Arc::default();
         inner.disconnected_at = None;
         inner.expiry = connect.expiry.min(self.config.limits.session_seconds);
@@ -51,6 +61,22 @@ impl Hub {
             present,
             wake,
         })
+    }
+
+    /// After a reload: rings every connected client, to look at what it may do now; renews what is known
+    /// of those that are away.
+    pub(crate) fn renew_everybody(&self) {
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            let mut inner = session.inner.lock();
+            let renewed = match &inner.pass {
+                // One that may not log in any more keeps what it has; it gets nothing delivered.
+                Some(pass) if inner.owner == 0 => self.access.renew(pass).ok(),
+                _ => None,
+            };
+            inner.pass = renewed.or(inner.pass.take());
+            inner.wake.notify_one();
+        }
     }
 
     /// Takes a session from the connection that owns it, if one does. False when the session ends
@@ -87,9 +113,10 @@ impl Hub {
     /// What follows the end of a connection: the session is forgotten, or its will sent if due.
     fn part(&self, session: &Arc<Session>, mut inner: MutexGuard<'_, Inner>, ends: bool, now: u64) {
         let due = inner.take_due_will(now);
+        let pass = inner.pass.clone();
         drop(inner);
         if let Some(will) = due {
-            self.publish_will(&session.client_id, will);
+            self.publish_will(&session.client_id, pass.as_ref(), will);
         }
         if ends {
             self.forget(session);
@@ -136,7 +163,7 @@ impl Hub {
             self.state.change(Kind::Cursor, &session.client_id, None);
         }
         if let Some(will) = inner.will {
-            self.publish_will(&session.client_id, will);
+            self.publish_will(&session.client_id, inner.pass.as_ref(), will);
         }
     }
 
@@ -195,4 +222,11 @@ impl Hub {
         let ends = is_over(&inner);
         self.part(session, inner, ends, now);
     }
+}
+
+/// Whether a client may take up a session: its own, or one whose time is over anyway.
+fn may_take(session: &Session, pass: &Pass) -> bool {
+    let inner = session.inner.lock();
+    inner.expires_at().is_some_and(|at| at <= clock::now())
+        || pass.may_take(inner.principal.as_deref())
 }

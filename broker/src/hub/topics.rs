@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::{Hub, Wait};
 use crate::{
+    access::Pass,
     clock,
     codec::{Filter, Reason, Will},
     feed::may_be_durable,
@@ -238,7 +239,7 @@ impl Hub {
 
     fn enqueue(&self, session: &Session, queued: Queued) {
         let mut inner = session.inner.lock();
-        if inner.owner == 0 && queued.qos == 0 {
+        if (inner.owner == 0 && queued.qos == 0) || !inner.may_read(&queued.message.topic) {
             return;
         }
         let fits = inner.queue.push(queued, &self.config.limits);
@@ -260,7 +261,9 @@ impl Hub {
                 return;
             };
             let step = self.retained.lock().next(&mut scan, now, &mut budget);
-            if let Step::Found(message) = &step {
+            if let Step::Found(message) = &step
+                && inner.may_read(&message.topic)
+            {
                 inner.queue.push_retained(Queued {
                     qos: subscription.qos.min(message.qos),
                     retain: true,
@@ -277,8 +280,16 @@ impl Hub {
         }
     }
 
-    /// Publishes a will, whatever its topic.
-    pub(crate) fn publish_will(&self, client_id: &str, will: Will) {
+    /// Publishes a will, whatever its topic, if the client may publish there as things stand now.
+    pub(crate) fn publish_will(&self, client_id: &str, pass: Option<&Arc<Pass>>, will: Will) {
+        let may_write = |pass: &Arc<Pass>| {
+            let pass = self.access.renew(pass);
+            pass.is_ok_and(|pass| pass.may_write(&will.topic))
+        };
+        if !pass.is_none_or(may_write) {
+            return self.telemetry.dropped(client_id, "will not allowed");
+        }
+        let principal = pass.and_then(|pass| pass.principal());
         let now = clock::now();
         let expires = will.expiry.map(|seconds| expiry_time(seconds, now));
         if !self.durable.contains(&will.topic) {
@@ -303,7 +314,7 @@ impl Hub {
             client: client_hash(client_id),
             address: NO_ADDRESS,
             expires,
-            principal: None,
+            principal: principal.map(|name| &**name),
             topic: &will.topic,
             properties: &will.properties,
             payload: &will.payload,

@@ -12,8 +12,10 @@ use super::{
 
 /// Every table that has keys of its own, destinations apart. A variable belongs to the longest of
 /// these that its name begins with.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
     "broker",
+    "broker.auth",
+    "broker.auth.jwt",
     "broker.retention",
     "broker.limits",
     "router",

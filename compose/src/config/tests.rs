@@ -264,7 +264,9 @@ fn a_wrong_variable_is_named_with_its_key() {
 fn everything_that_is_wrong_is_reported_at_once() {
     let text = "broker.listen = '0.0.0.0:1883'\nrouter.http.address = '0.0.0.0:8080'";
     let error = file(text).map(drop).unwrap_err();
-    assert_eq!(error.lines().count(), 2, "{error}");
+    // What goes on, on lines of its own, is indented.
+    let wrong = error.lines().filter(|line| !line.starts_with(' '));
+    assert_eq!(wrong.count(), 2, "{error}");
     let variables = [
         ("THINGLOG_BROKER_LISTEN", "a"),
         ("THINGLOG_ROUTER_HTTP_ADDRESS", "b"),
@@ -277,6 +279,26 @@ fn everything_that_is_wrong_is_reported_at_once() {
             .count(),
         2
     );
+}
+
+#[test]
+fn a_listener_for_everybody_needs_logins_and_the_refusal_gives_the_commands() {
+    let open = "broker.listen = '0.0.0.0:1883'\n";
+    let error = file(open).map(drop).unwrap_err();
+    for command in ["thinglog passwd ", "thinglog device add ", "--insecure"] {
+        assert!(error.contains(command), "{error}");
+    }
+    // Rules without logins, or everybody's rights, are no logins.
+    for no_login in ["acl = 'acl'", "anonymous = true"] {
+        assert!(
+            file(&format!("{open}broker.auth.{no_login}")).is_err(),
+            "{no_login}"
+        );
+    }
+    for login in ["passwords = 'p'", "tokens = 't'", "jwt.keys = 'k'"] {
+        let loaded = file(&format!("{open}broker.auth.{login}"));
+        assert!(loaded.is_ok(), "{login}");
+    }
 }
 
 #[test]
