@@ -262,3 +262,52 @@ fn acknowledgements_of_every_form_are_taken() {
         raw.nothing();
     }
 }
+
+#[test]
+fn answers_of_qos_2_come_in_the_order_of_what_they_answer() {
+    let broker = Broker::start();
+    for version in BOTH {
+        let mut raw = broker.client(version, "c");
+        let mut bytes = Vec::new();
+        for id in 1..=20u16 {
+            let topic = TOPICS[usize::from(id) % 2].as_bytes();
+            bytes.extend(publish(version, 4, topic, id, &props(), b"x"));
+        }
+        raw.send(&bytes);
+        for id in 1..=20 {
+            assert_eq!(raw.answer(first::PUBREC, id), 0);
+        }
+        for id in 1..=20 {
+            raw.send(&with_id(first::PUBREL, id));
+        }
+        for id in 1..=20 {
+            assert_eq!(raw.answer(first::PUBCOMP, id), 0);
+        }
+        raw.subscribe(TOPICS[0], 2);
+        let mut writer = broker.client(version, "writer");
+        for _ in 0..10 {
+            writer.publish(TOPICS[0], 2, "x");
+        }
+        let ids: Vec<u16> = (0..10).map(|_| raw.taken().pkid).collect();
+        for id in &ids {
+            raw.send(&with_id(first::PUBREC, *id));
+        }
+        for id in &ids {
+            assert_eq!(raw.answer(first::PUBREL, *id), 0);
+        }
+    }
+}
+
+#[test]
+fn a_qos_2_publish_that_expires_under_way_is_completed() {
+    let broker = Broker::start();
+    for topic in TOPICS {
+        let mut raw = broker.client(V5, "c");
+        let expiry = props().four(2, 1);
+        raw.send(&publish(V5, 4, topic.as_bytes(), 7, &expiry, b"x"));
+        assert_eq!(raw.answer(first::PUBREC, 7), 0);
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        raw.send(&with_id(first::PUBREL, 7));
+        assert_eq!(raw.answer(first::PUBCOMP, 7), 0);
+    }
+}

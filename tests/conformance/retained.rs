@@ -9,7 +9,6 @@ fn found(broker: &Broker, version: Version, filter: &str) -> Option<String> {
     let mut raw = broker.client(version, "looking");
     raw.subscribe("end", 0);
     raw.subscribe(filter, 1);
-    raw.ping();
     // A mark behind everything that the subscription brings.
     raw.send(&publish(version, 0, b"end", 0, &props(), b""));
     let delivery = raw.delivery();

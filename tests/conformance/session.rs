@@ -174,9 +174,13 @@ fn client_ids_keep_sessions_apart() {
         let mut one = broker.lasting(version, "one");
         one.subscribe("t", 1);
         one.vanish();
-        let (_, connack) = Raw::connack(broker.address(), &raw::connect(version, "ONE").lasting());
+        let (other, connack) =
+            Raw::connack(broker.address(), &raw::connect(version, "ONE").lasting());
         assert_eq!(connack.body[0], 0, "another client id has no session");
-        broker.client(version, "one").disconnect();
+        other.vanish();
+        for id in ["one", "ONE"] {
+            broker.client(version, id).disconnect();
+        }
     }
 }
 

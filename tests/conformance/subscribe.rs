@@ -317,3 +317,52 @@ fn messages_do_not_come_before_their_subscription() {
         }
     }
 }
+
+#[test]
+fn many_overlapping_subscriptions_bring_all_their_identifiers() {
+    let broker = Broker::start();
+    for topic in TOPICS {
+        let mut raw = broker.client(V5, "c");
+        let mut filters = vec![topic.to_owned(), format!("{topic}/#"), "#".to_owned()];
+        let levels: Vec<&str> = topic.split('/').collect();
+        for n in 0..levels.len() {
+            let mut some = levels.clone();
+            some[n] = "+";
+            filters.push(some.join("/"));
+            filters.push(format!("{}/#", some.join("/")));
+            filters.push(format!("{}/#", levels[..n].join("/")));
+        }
+        filters.retain(|filter| !filter.starts_with('/'));
+        for (n, filter) in filters.iter().enumerate() {
+            raw.subscribe_with(&props().varint(11, n + 1), &[(filter.as_bytes(), 1)]);
+        }
+        broker.client(V5, "writer").publish(topic, 1, "x");
+        let delivery = raw.delivery();
+        let mut ids: Vec<usize> = delivery
+            .values(11)
+            .iter()
+            .map(|id| raw::varint(id).0)
+            .collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (1..=filters.len()).collect::<Vec<_>>(), "{filters:?}");
+        raw.nothing();
+    }
+}
+
+#[test]
+fn a_durable_filter_is_granted_at_most_qos_1() {
+    let broker = Broker::start();
+    for version in BOTH {
+        let mut raw = broker.client(version, "c");
+        assert_eq!(raw.subscribe(TOPICS[1], 2), 1);
+        raw.publish(TOPICS[1], 2, "x");
+        assert_eq!(raw.delivery().qos, 1);
+    }
+}
+
+#[test]
+fn a_shared_subscription_with_no_local_is_a_protocol_error() {
+    let broker = Broker::start();
+    let bytes = raw::subscribe(V5, 1, &props(), &[(b"$share/group/t", 1 | 4)]);
+    assert_eq!(broker.client(V5, "c").refused(&bytes), 0x82);
+}

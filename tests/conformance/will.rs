@@ -84,8 +84,7 @@ fn a_client_that_reconnects_at_once_after_disconnect_leaves_no_will() {
         watcher.subscribe(TOPICS[0], 1);
         for _ in 0..20 {
             let connect = raw::connect(version, "c").will(will(TOPICS[0], "gone"));
-            let mut mortal = Raw::connect(broker.address(), &connect);
-            mortal.send(&packet(first::DISCONNECT, &[]));
+            Raw::connect(broker.address(), &connect).disconnect();
             broker.client(version, "c").disconnect();
         }
         watcher.nothing();

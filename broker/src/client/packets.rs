@@ -27,8 +27,10 @@ impl Client {
                     inner.acknowledge(ack.pkid);
                 }
             }
-            kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, body)?),
-            kind::UNSUBSCRIBE => self.unsubscribe(codec::read_unsubscribe(version, frame, packet)?),
+            kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, body)?)?,
+            kind::UNSUBSCRIBE => {
+                self.unsubscribe(codec::read_unsubscribe(version, frame, packet)?)?
+            }
             kind::PINGREQ => codec::write_pingresp(&mut self.out),
             kind::DISCONNECT => self.disconnect(codec::read_disconnect(version, body)?)?,
             kind::CONNECT => return Err(CodecError::protocol("a second CONNECT")),
@@ -210,7 +212,20 @@ impl Client {
         });
     }
 
-    fn subscribe(&mut self, subscribe: codec::Subscribe) {
+    /// An acknowledgement with so many codes has to fit what the client takes: there is no other way to
+    /// answer, so nothing is done (MQTT 5.0 section 3.1.2.11.4).
+    fn check_codes(&self, count: usize) -> Result<(), CodecError> {
+        match codec::codes_len(self.version(), count) <= self.receiver.max_packet {
+            true => Ok(()),
+            false => Err(CodecError::new(
+                Reason::PacketTooLarge,
+                "the acknowledgement would be larger than the client takes",
+            )),
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: codec::Subscribe) -> Result<(), CodecError> {
+        self.check_codes(subscribe.filters.len())?;
         let hub = self.hub.clone();
         let mut codes: Vec<u8> = Vec::with_capacity(subscribe.filters.len());
         for filter in &subscribe.filters {
@@ -238,9 +253,11 @@ impl Client {
         let mut packet = BytesMut::new();
         codec::write_suback(self.version(), subscribe.pkid, &codes, &mut packet);
         self.answer_subscription(packet);
+        Ok(())
     }
 
-    fn unsubscribe(&mut self, unsubscribe: codec::Unsubscribe) {
+    fn unsubscribe(&mut self, unsubscribe: codec::Unsubscribe) -> Result<(), CodecError> {
+        self.check_codes(unsubscribe.filters.len())?;
         let codes: Vec<u8> = unsubscribe
             .filters
             .iter()
@@ -258,6 +275,7 @@ impl Client {
         let mut packet = BytesMut::new();
         codec::write_unsuback(self.version(), unsubscribe.pkid, &codes, &mut packet);
         self.answer_subscription(packet);
+        Ok(())
     }
 
     /// Queues SUBACK or UNSUBACK behind the storing of the session and renews the feed's filters.
@@ -290,6 +308,10 @@ impl Client {
                 ));
             }
             inner.expiry = expiry.min(self.hub.config.limits.session_seconds);
+        }
+        // Gone at once: the next connection of the client may come before this one has ended.
+        if !disconnect.with_will && inner.owner == self.connection {
+            inner.will = None;
         }
         drop(inner);
         self.closing = Some(Close {

@@ -10,6 +10,7 @@
 
 #[allow(dead_code)] // QoS 2 uses all of it
 mod ack;
+mod alias;
 mod connect;
 mod properties;
 mod publish;
@@ -20,6 +21,7 @@ use bytes::{BufMut, BytesMut};
 
 #[allow(unused_imports)] // likewise
 pub(crate) use ack::{Ack, read_ack, write_puback, write_pubcomp, write_pubrec, write_pubrel};
+pub(crate) use alias::Aliases;
 pub(crate) use connect::{Connect, Will, connect_version, read_connect};
 pub(crate) use publish::{
     Delivery, Publish, Scanned, parse as parse_publish, put_user_property, scan_properties,
@@ -28,8 +30,8 @@ pub(crate) use read::{
     Disconnect, Filter, Subscribe, Unsubscribe, read_disconnect, read_subscribe, read_unsubscribe,
 };
 pub(crate) use write::{
-    ConnAck, write_connack, write_disconnect, write_pingresp, write_refusal, write_suback,
-    write_unsuback,
+    ConnAck, codes_len, write_connack, write_disconnect, write_pingresp, write_refusal,
+    write_suback, write_unsuback,
 };
 
 /// Protocol version of a connection.
