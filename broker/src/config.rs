@@ -5,15 +5,22 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use serde::Deserialize;
 use thinglog_schemas::Topics;
 
-use crate::access::Auth;
+use crate::{
+    access::Auth,
+    listen::{TlsConfig, WebSocketConfig},
+};
 
 /// Configuration of the broker.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where MQTT clients connect (default 127.0.0.1:1883).
+    /// Where MQTT clients connect without TLS (default 127.0.0.1:1883).
     pub listen: SocketAddr,
-    /// Serve an address beyond loopback although nothing asks clients for credentials.
+    /// MQTT over TLS; not served unless configured.
+    pub tls: Option<TlsConfig>,
+    /// MQTT over WebSocket; not served unless configured.
+    pub websocket: Option<WebSocketConfig>,
+    /// Serve addresses beyond loopback although nothing asks clients for credentials.
     pub insecure: bool,
     /// Who may connect, and who may do what.
     pub auth: Auth,
@@ -60,8 +67,11 @@ pub struct Limits {
     pub connections: usize,
     /// Largest packet taken from a client, bytes (default 1 MiB and 64 KiB).
     pub packet_bytes: usize,
-    /// Seconds a new connection has to send CONNECT (default 10).
+    /// Seconds a new connection has for the handshakes of TLS and WebSocket, and as many again to send
+    /// CONNECT (default 10).
     pub connect_seconds: u64,
+    /// TLS handshakes worked on at once; more wait for their turn (default 1,000).
+    pub handshakes: usize,
     /// Longest keep alive of a version 5 client, seconds; 0 takes any, and none (default).
     pub keep_alive_seconds: u16,
     /// Unacknowledged QoS 1 publishes taken from one client (Receive Maximum, default 1,024).
@@ -86,6 +96,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            tls: None,
+            websocket: None,
             insecure: false,
             auth: Auth::default(),
             data: PathBuf::from("thinglog-data/broker"),
@@ -113,6 +125,7 @@ impl Default for Limits {
             connections: 20_000,
             packet_bytes: (1 << 20) + (64 << 10),
             connect_seconds: 10,
+            handshakes: 1_000,
             keep_alive_seconds: 0,
             receive_maximum: 1024,
             queue_messages: 10_000,
@@ -153,9 +166,7 @@ impl Config {
         self.auth
             .validate()
             .map_err(|(key, reason)| ConfigError { key, reason })?;
-        if !self.listen.ip().is_loopback() && !self.insecure && !self.auth.asks() {
-            return fail("listen", open_to_all(self.listen));
-        }
+        self.validate_listeners()?;
         if self.retention.bytes < 1 << 20 {
             return fail("retention.bytes", "must be at least 1048576 (1 MiB)".into());
         }
@@ -175,6 +186,9 @@ impl Config {
         }
         if self.limits.receive_maximum == 0 {
             return fail("limits.receive_maximum", "must be at least 1".into());
+        }
+        if self.limits.handshakes == 0 {
+            return fail("limits.handshakes", "must be at least 1".into());
         }
         Ok(())
     }
@@ -207,17 +221,4 @@ impl Config {
             ..thinglog_journal::Options::default()
         }
     }
-}
-
-/// Why an address beyond loopback is not served to everybody, and the commands that change it.
-fn open_to_all(address: SocketAddr) -> String {
-    format!(
-        "{address} is reachable from other machines and nothing asks clients for credentials. \
-         Have them log in:
-    thinglog passwd --file passwords --role admin admin
-    thinglog device add --file tokens lamp-7
-    export THINGLOG_BROKER_AUTH_PASSWORDS=passwords THINGLOG_BROKER_AUTH_TOKENS=tokens
-  (or passwords = \"passwords\" and tokens = \"tokens\" below [broker.auth] in thinglog.toml) and start \
-         again; or listen on 127.0.0.1 only; or accept the risk with --insecure (broker.insecure = true)"
-    )
 }

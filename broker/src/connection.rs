@@ -30,7 +30,7 @@ const QUIET_READS: u32 = 64;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Serves one client from CONNECT to the end.
+/// Serves one client from CONNECT to the end. Both halves of the stream are polled by this task.
 pub(crate) async fn serve<S>(
     hub: Arc<Hub>,
     stream: S,
@@ -84,6 +84,7 @@ pub(crate) async fn serve<S>(
         is_busy: false,
         small_reads: 0,
         keep_alive: ack.keep_alive.unwrap_or(connect.keep_alive),
+        unflushed: false,
         sent: hub.telemetry.sent_bytes(),
         shutdown,
     };
@@ -312,6 +313,8 @@ struct Driver<R, W> {
     /// Reads in a row that a quiet client's buffer would have held.
     small_reads: u32,
     keep_alive: u16,
+    /// Written bytes may still be held by the transport.
+    unflushed: bool,
     sent: IntCounter,
     shutdown: CancellationToken,
 }
@@ -344,7 +347,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
             if !hears {
                 heard = Instant::now();
             }
-            let has_output = !self.client.out.is_empty();
+            let has_output = self.unflushed || !self.client.out.is_empty();
             let (awaits_journal, awaits_state) =
                 (self.client.awaits_journal(), self.client.awaits_state());
             tokio::select! {
@@ -356,10 +359,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                     }
                     Err(_) => return closed("the connection broke"),
                 },
-                written = self.writer.write_buf(&mut self.client.out), if has_output => {
-                    match written {
-                        Ok(bytes) => self.sent.inc_by(bytes as u64),
-                        Err(_) => return closed("the connection broke"),
+                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => {
+                    if written.is_err() {
+                        return closed("the connection broke");
                     }
                 }
                 changed = journal.changed(), if awaits_journal => if changed.is_err() {
@@ -425,6 +427,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         let _ = timeout(GOODBYE, self.writer.write_all_buf(&mut self.client.out)).await;
         let _ = timeout(GOODBYE, self.writer.shutdown()).await;
     }
+}
+
+/// Writes some of what is to be sent, and flushes it: TLS and WebSocket hold back what the socket did
+/// not take. May be dropped at any time and called again.
+async fn send(
+    writer: &mut (impl AsyncWrite + Unpin),
+    out: &mut BytesMut,
+    unflushed: &mut bool,
+    sent: &IntCounter,
+) -> std::io::Result<()> {
+    if !out.is_empty() {
+        sent.inc_by(writer.write_buf(out).await? as u64);
+        *unflushed = true;
+    }
+    writer.flush().await?;
+    *unflushed = false;
+    Ok(())
 }
 
 fn closed(text: &'static str) -> Close {

@@ -9,7 +9,7 @@
 //!
 //! The broker never looks into a payload and knows nothing of events or levels.
 //!
-//! Reading order: [`server`] accepts, [`connection`] drives one client, [`session`] is what outlives
+//! Reading order: [`listen`] accepts over TCP, TLS and WebSocket, [`connection`] drives one client, [`session`] is what outlives
 //! a connection, [`hub`] is what connections share, [`feed`] carries the journal to subscribers.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -23,6 +23,7 @@ mod connection;
 mod feed;
 mod hub;
 mod interest;
+mod listen;
 mod message;
 mod peer;
 mod record;
@@ -36,5 +37,7 @@ mod trie;
 mod window;
 
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};
+pub use listen::{ClientCertificates, TlsConfig, WebSocketConfig};
+pub use peer::Transport;
 pub use reload::{Reload, ReloadError};
 pub use server::{Broker, StartError};

@@ -15,22 +15,48 @@ pub(crate) struct Peer {
 
 /// What carries MQTT packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Transport {
+pub enum Transport {
     /// Plain TCP.
     Tcp,
+    /// TLS.
+    Tls,
+    /// WebSocket, without TLS.
+    WebSocket,
+    /// WebSocket over TLS.
+    SecureWebSocket,
 }
 
 impl Transport {
-    pub(crate) const fn name(self) -> &'static str {
+    /// Whether nobody on the way can read along.
+    pub const fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::SecureWebSocket)
+    }
+
+    /// Scheme of the URL that clients connect to.
+    pub const fn scheme(self) -> &'static str {
         match self {
-            Transport::Tcp => "TCP",
+            Transport::Tcp => "mqtt",
+            Transport::Tls => "mqtts",
+            Transport::WebSocket => "ws",
+            Transport::SecureWebSocket => "wss",
         }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::WebSocket => "WebSocket",
+            Transport::SecureWebSocket => "secure WebSocket",
+        })
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} over {}", self.address, self.transport.name())?;
+        write!(f, "{} over {}", self.address, self.transport)?;
         match &self.certificate {
             Some(name) => write!(f, " with the certificate of {name}"),
             None => Ok(()),

@@ -1,21 +1,12 @@
-//! Puts the broker together: opens what is on disk, binds, accepts, keeps house, shuts down.
+//! Puts the broker together: opens what is on disk, binds, serves, keeps house, shuts down.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use prometheus::Registry;
 use thinglog_journal::{Journal, fs::RealFs};
 use thinglog_schemas::Topics;
 use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,9 +16,9 @@ use crate::{
     access::{Access, FileError, Role},
     clock,
     config::{Config, ConfigError, OnFull},
-    connection,
     hub::Hub,
-    peer::{Peer, Transport},
+    listen::{Gate, Listener, Rules, Tls},
+    peer::Transport,
     reload::Reload,
     state::State,
     telemetry::Telemetry,
@@ -49,8 +40,10 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source} (broker.listen says where)")]
+    #[error("cannot listen on {address}: {source} (broker.{key} says where)")]
     Bind {
+        /// The key that names the address, below `[broker]`.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the operating system says.
@@ -78,13 +71,15 @@ pub enum StartError {
 /// A broker that listens but does not serve yet.
 pub struct Broker {
     hub: Arc<Hub>,
-    listener: TcpListener,
-    address: SocketAddr,
+    /// Plain MQTT first.
+    listeners: Vec<Listener>,
+    tls: Option<Arc<Tls>>,
+    rules: Rules,
 }
 
 impl Broker {
-    /// Opens the data directory (blocking) and binds the address, so that whatever is wrong shows at
-    /// the start. Metrics go to `registry`.
+    /// Reads the files that are named, binds the addresses and opens the data directory (blocking), so
+    /// that whatever is wrong shows at the start. Metrics go to `registry`.
     pub async fn bind(config: Config, registry: &Registry) -> Result<Broker, StartError> {
         config.validate()?;
         let topics = Topics::new(&config.root).map_err(|error| ConfigError {
@@ -92,17 +87,22 @@ impl Broker {
             reason: error.to_string(),
         })?;
         let access = Access::open(&config.auth, &topics)?;
-        let listener =
-            TcpListener::bind(config.listen)
-                .await
-                .map_err(|source| StartError::Bind {
-                    address: config.listen,
-                    source,
-                })?;
-        let address = listener.local_addr().map_err(|source| StartError::Bind {
-            address: config.listen,
-            source,
-        })?;
+        let tls = config
+            .tls
+            .as_ref()
+            .map(Tls::load)
+            .transpose()?
+            .map(Arc::new);
+        let rules = config.websocket.as_ref().map(Rules::new).transpose()?;
+        let mut listeners = Vec::new();
+        for place in config.places() {
+            let bound = Listener::bind(&place).await;
+            listeners.push(bound.map_err(|source| StartError::Bind {
+                key: place.key,
+                address: place.address,
+                source,
+            })?);
+        }
         let (journal, recovery) = Journal::open(
             Arc::new(RealFs),
             &config.data.join("log"),
@@ -137,8 +137,9 @@ impl Broker {
         ));
         Ok(Broker {
             hub,
-            listener,
-            address,
+            listeners,
+            tls,
+            rules: rules.unwrap_or_default(),
         })
     }
 
@@ -148,14 +149,21 @@ impl Broker {
         self.hub
     }
 
-    /// Where it listens; the port is the real one when 0 was asked for.
+    /// Where it listens for plain MQTT; the port is the real one when 0 was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        let plain = self.listeners.first();
+        plain.map_or(self.hub.config.listen, |listener| listener.address)
+    }
+
+    /// Every listener, plain MQTT first; ports are the real ones where 0 was asked for.
+    pub fn listeners(&self) -> impl Iterator<Item = (Transport, SocketAddr)> {
+        let listeners = self.listeners.iter();
+        listeners.map(|listener| (listener.transport, listener.address))
     }
 
     /// What reads files again while the broker runs.
     pub fn reload(&self) -> Reload {
-        Reload::new(self.hub.clone())
+        Reload::new(self.hub.clone(), self.tls.clone())
     }
 
     /// User name and password for a part of this process, made up now and written nowhere; `None` when
@@ -168,19 +176,20 @@ impl Broker {
     pub async fn run(self, shutdown: CancellationToken) {
         let Broker {
             hub,
-            listener,
-            address,
+            listeners,
+            tls,
+            rules,
         } = self;
-        info!(%address, "broker listening");
         hub.publish_interest();
         let tasks = TaskTracker::new();
         tasks.spawn(keep_house(hub.clone(), shutdown.clone()));
         tasks.spawn(publish_interest(hub.clone(), shutdown.clone()));
-        tokio::select! {
-            () = accept(&hub, &listener, &tasks, &shutdown) => {}
-            () = shutdown.cancelled() => {}
+        let gate = Gate::new(hub.clone(), tls, rules, tasks.clone(), shutdown.clone());
+        let gate = Arc::new(gate);
+        for listener in listeners {
+            tasks.spawn(gate.clone().accept(listener));
         }
-        drop(listener);
+        shutdown.cancelled().await;
         tasks.close();
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
             warn!("some clients did not take their last packets in time");
@@ -194,48 +203,6 @@ impl Broker {
             error!("the broker's state could not be closed");
         }
         info!("broker stopped");
-    }
-}
-
-async fn accept(
-    hub: &Arc<Hub>,
-    listener: &TcpListener,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(hub.config.limits.connections));
-    let next = AtomicU64::new(1);
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, most likely: the next attempt may do better.
-                warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            hub.telemetry
-                .refused(&address.ip().to_string(), "too many connections");
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        // A peer that vanished without a word holds its place only until the system notices.
-        let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
-        let (hub, shutdown) = (hub.clone(), shutdown.clone());
-        let peer = Peer {
-            address: address.ip(),
-            certificate: None,
-            transport: Transport::Tcp,
-        };
-        let connection = next.fetch_add(1, Ordering::Relaxed);
-        tasks.spawn(async move {
-            hub.telemetry.connections.inc();
-            connection::serve(hub.clone(), stream, peer, connection, shutdown).await;
-            hub.telemetry.connections.dec();
-            drop(place);
-        });
     }
 }
 

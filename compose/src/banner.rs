@@ -7,9 +7,13 @@ use std::{
     path::Path,
 };
 
+use thinglog_broker::Transport;
+
 /// What runs where.
 pub(crate) struct Banner<'a> {
     pub(crate) mqtt: SocketAddr,
+    /// Further listeners of the broker.
+    pub(crate) others: &'a [(Transport, SocketAddr)],
     pub(crate) http: Option<SocketAddr>,
     pub(crate) data: &'a Path,
     pub(crate) root: &'a str,
@@ -30,6 +34,9 @@ impl Banner<'_> {
             let _ = writeln!(out, "  {what:<9}{is}");
         };
         say("MQTT", &self.mqtt);
+        for (transport, address) in self.others {
+            say("", &url(*transport, *address));
+        }
         if let Some(http) = self.http {
             say(
                 "HTTP",
@@ -70,6 +77,15 @@ impl Banner<'_> {
     }
 }
 
+/// What a client is told to connect to.
+pub(crate) fn url(transport: Transport, address: SocketAddr) -> String {
+    let path = match transport {
+        Transport::Tcp | Transport::Tls => "",
+        Transport::WebSocket | Transport::SecureWebSocket => "/mqtt",
+    };
+    format!("{}://{address}{path}", transport.scheme())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +93,10 @@ mod tests {
     fn banner(mqtt: &str, demo: bool) -> String {
         let banner = Banner {
             mqtt: mqtt.parse().unwrap(),
+            others: &[
+                (Transport::Tls, "127.0.0.1:8883".parse().unwrap()),
+                (Transport::WebSocket, "127.0.0.1:8083".parse().unwrap()),
+            ],
             http: Some("127.0.0.1:8080".parse().unwrap()),
             data: Path::new("thinglog-data"),
             root: "thinglog",
@@ -90,6 +110,8 @@ mod tests {
         let text = banner("127.0.0.1:1883", false);
         for part in [
             "127.0.0.1:1883",
+            "mqtts://127.0.0.1:8883\n",
+            "ws://127.0.0.1:8083/mqtt\n",
             "http://127.0.0.1:8080/metrics",
             "thinglog-data",
             "-t thinglog/logs/lamp-7/app",

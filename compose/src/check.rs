@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::config::{ConfigError, Loaded};
+use crate::{
+    banner::url,
+    config::{ConfigError, Loaded},
+};
 
 /// What is printed for a valid configuration.
 pub(crate) fn summary(loaded: &Loaded) -> String {
@@ -16,6 +19,9 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
         let _ = writeln!(out, "  {what:<12} {is}");
     };
     say("MQTT", &config.broker.listen);
+    for (transport, address) in config.broker.listeners().skip(1) {
+        say("", &url(transport, address));
+    }
     if let Some(http) = &config.router.http {
         say("HTTP", &format_args!("http://{}", http.address));
     }

@@ -60,7 +60,11 @@ fn load(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
 }
 
 fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
-    match config::load(file, insecure) {
+    let checked = config::load(file, insecure).and_then(|loaded| {
+        let files = loaded.check_files();
+        files.map(|()| loaded).map_err(|error| vec![error])
+    });
+    match checked {
         Ok(loaded) => {
             say(&check::summary(&loaded));
             Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode};
 
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
-use thinglog_broker::{Broker, StartError};
+use thinglog_broker::{Broker, StartError, Transport};
 use thinglog_router::{BuildError, Router};
 use tracing::{error, info, warn};
 
@@ -24,8 +24,8 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
     logging::init(args.demo.then(|| own.clone()))?;
     run(
         async |supervisor, registry| {
-            let listens = start_broker(supervisor, &loaded, registry).await?;
-            let mqtt = reachable(listens);
+            let (mqtt, others) = start_broker(supervisor, &loaded, registry).await?;
+            let mqtt = reachable(mqtt);
             let mut router = loaded.config.router.clone();
             if !loaded.router_broker_given {
                 router.broker.address = mqtt.to_string();
@@ -36,6 +36,7 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
             let root = &config.root;
             let banner = Banner {
                 mqtt,
+                others: &others,
                 http,
                 data,
                 root,
@@ -113,22 +114,27 @@ fn run(
     })
 }
 
+/// Where it listens for plain MQTT, and for the rest.
 async fn start_broker(
     supervisor: &mut Supervisor,
     loaded: &Loaded,
     registry: &Registry,
-) -> anyhow::Result<SocketAddr> {
+) -> anyhow::Result<(SocketAddr, Vec<(Transport, SocketAddr)>)> {
     let bound = Broker::bind(loaded.config.broker.clone(), registry).await;
     let broker = bound.map_err(|error| match &error {
-        StartError::Bind { address, .. } => {
-            anyhow!("{error}; {}", elsewhere(*address, "THINGLOG_BROKER_LISTEN"))
+        StartError::Bind { key, address, .. } => {
+            let key = key.replace('.', "_").to_ascii_uppercase();
+            let variable = format!("THINGLOG_BROKER_{key}");
+            anyhow!("{error}; {}", elsewhere(*address, &variable))
         }
         // These errors tell their causes themselves.
         _ => anyhow!("{error}"),
     })?;
     let address = broker.address();
+    let others = broker.listeners().skip(1).collect();
+    supervisor.reload_on_hangup(broker.reload());
     supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
-    Ok(address)
+    Ok((address, others))
 }
 
 /// Where its HTTP listens, if it has any.

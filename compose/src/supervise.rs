@@ -3,10 +3,16 @@
 //! Tasks are declared with their stage and with what their end means. A signal, or the end of a task
 //! that must not end, stops the stages one after the other, each with a deadline of its own:
 //! first what produces (the demo's devices), then the router, then the broker that both need. A
-//! second signal ends the process at once.
+//! second signal ends the process at once. SIGHUP has files read again, unless it says that the
+//! terminal is gone: that is a wish to stop like any other.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    io::{IsTerminal, stdin},
+    time::Duration,
+};
 
+use thinglog_broker::Reload;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::{Id, JoinError, JoinSet},
@@ -80,6 +86,7 @@ pub(crate) const DEMO: Kind = Kind {
 pub(crate) struct Supervisor {
     tasks: Tasks,
     signals: Signals,
+    reload: Option<Reload>,
 }
 
 /// How it ended.
@@ -96,13 +103,22 @@ impl Supervisor {
     pub(crate) fn new() -> std::io::Result<Supervisor> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
         Ok(Supervisor {
             tasks: Tasks::default(),
             signals: Signals {
                 terminate,
                 interrupt,
+                hangup,
+                has_terminal: stdin().is_terminal(),
             },
+            reload: None,
         })
+    }
+
+    /// What to do on SIGHUP.
+    pub(crate) fn reload_on_hangup(&mut self, reload: Reload) {
+        self.reload = Some(reload);
     }
 
     /// Cancelled when the stage is to stop.
@@ -118,14 +134,19 @@ impl Supervisor {
 
     /// Runs until a signal or a fatal end, then stops everything in order.
     pub(crate) async fn run(mut self) -> Outcome {
-        let asked = tokio::select! {
-            () = self.signals.any() => {
-                info!("stopping; a second signal ends at once");
-                true
-            }
-            kind = self.tasks.fatal_end() => {
-                error!(task = kind.name, "ended by itself; stopping everything");
-                false
+        let asked = loop {
+            tokio::select! {
+                wish = self.signals.next() => match wish {
+                    Wish::Stop => {
+                        info!("stopping; a second signal ends at once");
+                        break true;
+                    }
+                    Wish::Reload => reload(self.reload.as_ref()).await,
+                },
+                kind = self.tasks.fatal_end() => {
+                    error!(task = kind.name, "ended by itself; stopping everything");
+                    break false;
+                }
             }
         };
         let stopped = self.stop().await;
@@ -148,7 +169,7 @@ impl Supervisor {
         };
         tokio::select! {
             clean = stopping => clean,
-            () = self.signals.any() => {
+            () = self.signals.stop() => {
                 warn!("second signal: ending at once");
                 false
             }
@@ -156,13 +177,45 @@ impl Supervisor {
     }
 }
 
+/// Reads files again; what cannot be used stays as it was.
+async fn reload(reload: Option<&Reload>) {
+    let Some(reload) = reload.cloned() else {
+        return info!("SIGHUP: there is nothing to read again");
+    };
+    match tokio::task::spawn_blocking(move || reload.reload()).await {
+        Ok(errors) if errors.is_empty() => info!("files read again"),
+        Ok(errors) => errors.iter().for_each(|error| error!("{error}")),
+        Err(error) => error!(%error, "files could not be read again"),
+    }
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    /// It was there at the start.
+    has_terminal: bool,
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Reload,
 }
 
 impl Signals {
-    async fn any(&mut self) {
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.hangup.recv() => match self.has_terminal && !stdin().is_terminal() {
+                true => Wish::Stop,
+                false => Wish::Reload,
+            },
+        }
+    }
+
+    async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -5,9 +5,9 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use prometheus::Registry;
-use thinglog_broker::{Broker, Config};
+use thinglog_broker::{Broker, Config, Reload, Transport};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     task::JoinHandle,
     time::timeout,
@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) reload: Reload,
+    listeners: Vec<(Transport, SocketAddr)>,
+    registry: Registry,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -31,15 +34,40 @@ impl Running {
     }
 
     pub(crate) async fn start_with(config: Config) -> Running {
-        let broker = Broker::bind(config, &Registry::new()).await.unwrap();
+        let registry = Registry::new();
+        let broker = Broker::bind(config, &registry).await.unwrap();
         let address = broker.address();
+        let reload = broker.reload();
+        let listeners = broker.listeners().collect();
         let stop = CancellationToken::new();
         let task = tokio::spawn(broker.run(stop.clone()));
         Running {
             address,
+            reload,
+            listeners,
+            registry,
             stop,
             task,
         }
+    }
+
+    /// Where it listens for a transport.
+    pub(crate) fn at(&self, transport: Transport) -> SocketAddr {
+        let found = self.listeners.iter().find(|(kind, _)| *kind == transport);
+        found.expect("a listener").1
+    }
+
+    /// How often clients or packets were refused for a reason.
+    pub(crate) fn refused(&self, reason: &str) -> u64 {
+        let families = self.registry.gather();
+        let refused = families
+            .iter()
+            .find(|family| family.name() == "thinglog_broker_refused_total");
+        let metrics = refused.into_iter().flat_map(|family| family.get_metric());
+        let counts = metrics
+            .filter(|metric| metric.get_label()[0].value() == reason)
+            .map(|metric| metric.get_counter().get_value() as u64);
+        counts.sum()
     }
 
     pub(crate) async fn stop(self) {
@@ -48,12 +76,22 @@ impl Running {
     }
 }
 
+/// What carries bytes both ways.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A client that speaks in bytes.
-pub(crate) struct Raw(TcpStream);
+pub(crate) struct Raw(Box<dyn Stream>);
 
 impl Raw {
     pub(crate) async fn open(address: SocketAddr) -> Raw {
-        Raw(TcpStream::connect(address).await.unwrap())
+        Raw::over(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// A client over any transport.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Raw {
+        Raw(Box::new(stream))
     }
 
     /// Connects with MQTT 3.1.1 (level 4) or 5.0 (level 5).
@@ -64,6 +102,12 @@ impl Raw {
         clean: bool,
     ) -> (Raw, Vec<u8>) {
         let mut raw = Raw::open(address).await;
+        let connack = raw.introduce(level, id, clean).await;
+        (raw, connack)
+    }
+
+    /// Sends CONNECT and gives the CONNACK.
+    pub(crate) async fn introduce(&mut self, level: u8, id: &str, clean: bool) -> Vec<u8> {
         let mut body = b"\0\x04MQTT".to_vec();
         body.extend([level, if clean { 2 } else { 0 }, 0, 60]);
         if level == 5 {
@@ -74,11 +118,11 @@ impl Raw {
             }
         }
         put_text(&mut body, id);
-        raw.send(0x10, &body).await;
-        let connack = raw.packet().await;
+        self.send(0x10, &body).await;
+        let connack = self.packet().await;
         assert_eq!(connack[0], 0x20);
         assert_eq!(connack[3], 0, "refused");
-        (raw, connack)
+        connack
     }
 
     /// Connects with MQTT 5.0: connect flags, properties, and what follows the client id.

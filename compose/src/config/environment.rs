@@ -12,10 +12,12 @@ use super::{
 
 /// Every table that has keys of its own, destinations apart. A variable belongs to the longest of
 /// these that its name begins with.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
     "broker",
     "broker.auth",
     "broker.auth.jwt",
+    "broker.tls",
+    "broker.websocket",
     "broker.retention",
     "broker.limits",
     "router",
@@ -229,6 +231,11 @@ mod tests {
         let cases = [
             ("DATA", Some("data")),
             ("BROKER_LISTEN", Some("broker.listen")),
+            ("BROKER_TLS_LISTEN", Some("broker.tls.listen")),
+            (
+                "BROKER_WEBSOCKET_TLS_LISTEN",
+                Some("broker.websocket.tls_listen"),
+            ),
             ("BROKER_RETENTION_ON_FULL", Some("broker.retention.on_full")),
             ("ROUTER_BROKER_ADDRESS", Some("router.broker.address")),
             ("ROUTER_WINDOW_BYTES", Some("router.window_bytes")),

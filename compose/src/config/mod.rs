@@ -51,9 +51,23 @@ pub(crate) struct Loaded {
     pub(crate) router_broker_given: bool,
     /// What was ignored, and why.
     pub(crate) warnings: Vec<String>,
+    /// The variable that each key was set by.
+    variables: BTreeMap<String, String>,
 }
 
 impl Loaded {
+    /// Reads the files that the configuration names; says what is wrong with them.
+    pub(crate) fn check_files(&self) -> Result<(), ConfigError> {
+        self.config.broker.check_files().map_err(|error| {
+            let key = format!("broker.{}", error.key);
+            ConfigError::new(
+                origin(&self.variables, self.file.as_deref(), &key),
+                key,
+                error.reason,
+            )
+        })
+    }
+
     /// Where commands reach the broker: the one the router was told, else the bundled one.
     pub(crate) fn broker_address(&self) -> String {
         if self.router_broker_given {
@@ -126,12 +140,8 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
         set(&mut table, "broker.insecure", Value::Boolean(true));
         set(&mut table, "router.http.insecure", Value::Boolean(true));
     }
-    let file = sources.file.map(|(path, _)| path.to_owned());
-    let origin = |key: &str| match (overlay.origins.get(key), &file) {
-        (Some(variable), _) => Origin::Variable(variable.clone()),
-        (None, Some(file)) => Origin::File(file.clone(), None),
-        (None, None) => Origin::Default,
-    };
+    let file = sources.file.map(|(path, _)| path);
+    let origin = |key: &str| origin(&overlay.origins, file, key);
     let config: Config =
         typed(table).map_err(|(key, reason)| vec![ConfigError::new(origin(&key), key, reason)])?;
     let errors = validate(&config, origin);
@@ -140,10 +150,20 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
     }
     Ok(Loaded {
         config,
-        file,
+        file: file.map(Path::to_owned),
         router_broker_given,
         warnings: overlay.warnings,
+        variables: overlay.origins,
     })
+}
+
+/// Who set a key: a variable, else the file, if there is one.
+fn origin(variables: &BTreeMap<String, String>, file: Option<&Path>, key: &str) -> Origin {
+    match (variables.get(key), file) {
+        (Some(variable), _) => Origin::Variable(variable.clone()),
+        (None, Some(file)) => Origin::File(file.to_owned(), None),
+        (None, None) => Origin::Default,
+    }
 }
 
 /// The file as a table, its types checked while line numbers are known.

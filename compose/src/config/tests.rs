@@ -362,3 +362,37 @@ thinglog.toml: valid
 ";
     assert_eq!(crate::check::summary(&loaded), expected);
 }
+
+#[test]
+fn a_summary_shows_every_listener() {
+    let text = "broker.tls = { certificate = 'c.pem', key = 'k.pem' }\n[broker.websocket]\n";
+    let variables = [("THINGLOG_BROKER_WEBSOCKET_LISTEN", "127.0.0.1:9001")];
+    let loaded = assembled(Some(text), &variables).unwrap();
+    let summary = crate::check::summary(&loaded);
+    let expected = "
+  MQTT         127.0.0.1:1883
+               mqtts://127.0.0.1:8883
+               ws://127.0.0.1:9001/mqtt
+               wss://127.0.0.1:8084/mqtt
+";
+    assert!(summary.contains(expected), "{summary}");
+}
+
+#[test]
+fn certificates_that_cannot_be_read_are_found_before_the_start() {
+    let text = "[broker.tls]\ncertificate = '/nowhere/c.pem'\nkey = '/nowhere/k.pem'";
+    let error = file(text).unwrap().check_files().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "thinglog.toml: broker.tls.certificate: /nowhere/c.pem: No such file or directory (os error 2)"
+    );
+    let named = environment(&[
+        ("THINGLOG_BROKER_TLS_CERTIFICATE", "/nowhere/c.pem"),
+        ("THINGLOG_BROKER_TLS_KEY", "/nowhere/k.pem"),
+    ]);
+    let error = named.unwrap().check_files().unwrap_err().to_string();
+    assert!(
+        error.starts_with("THINGLOG_BROKER_TLS_CERTIFICATE: broker.tls.certificate: "),
+        "{error}"
+    );
+}
