@@ -276,8 +276,8 @@ fn topic_aliases_towards_a_client_stay_within_its_maximum() {
             let mut known: Vec<Option<String>> = vec![None; usize::from(most)];
             let mut saved = 0;
             for n in 0..24 {
-                let full = format!("{topic}/{}", n % 4);
-                writer.publish(&full, n % 2, "x");
+                let full = format!("{topic}/{}", [0, 1, 0, 2, 0, 3][n % 6]);
+                writer.publish(&full, (n / 2 % 2) as u8, "x");
                 let delivery = reader.delivery();
                 let alias = delivery
                     .values(35)
@@ -301,7 +301,7 @@ fn topic_aliases_towards_a_client_stay_within_its_maximum() {
                 };
                 assert_eq!(topic, full);
             }
-            assert!(most < 3 || saved > 0, "aliases are of use");
+            assert!(most < 3 || saved > 6, "aliases are of use");
             reader.vanish();
         }
     }

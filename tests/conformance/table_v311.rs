@@ -1,7 +1,10 @@
 //! Statements of MQTT 3.1.1 (appendix B) and what holds the broker to them. Identifiers are those of
 //! the standard; the words beside them are ours.
 
-use crate::table::{By::{Client, NotOffered, Tests}, Row};
+use crate::table::{
+    By::{Client, NotOffered, Tests},
+    Row,
+};
 
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[

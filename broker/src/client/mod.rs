@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::{
     access::Pass,
-    codec::{self, CodecError, Connect, Reason, Version},
+    codec::{self, Aliases, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
     hub::{Attached, Hub, Wait},
     peer::Peer,
@@ -67,7 +67,10 @@ pub(crate) struct Client {
     pub(crate) feed: Option<Feed>,
     receiver: Receiver,
     peer: Peer,
+    /// Topic aliases that the client defined.
     aliases: Vec<Option<Arc<str>>>,
+    /// Those that it was taught.
+    aliases_out: Aliases,
     records: Records,
     waiting: VecDeque<Waiting>,
     pubacks_waiting: usize,
@@ -109,6 +112,7 @@ impl Client {
             feed,
             peer,
             aliases: Vec::new(),
+            aliases_out: Aliases::new(connect.topic_alias_maximum),
             records: Records::new(),
             waiting: VecDeque::new(),
             pubacks_waiting: 0,

@@ -55,7 +55,11 @@ impl Aliases {
         if self.entries.len() < self.most {
             return Alias::New(self.entries.len() as u16 + 1);
         }
-        let oldest = self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.used);
+        let oldest = self
+            .entries
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, entry)| entry.used);
         oldest.map_or(Alias::None, |(index, _)| Alias::New(index as u16 + 1))
     }
 

@@ -174,7 +174,10 @@ impl Delivery<'_> {
             .map(|id| 1 + varint_len(*id as usize))
             .sum();
         let alias = if self.alias == Alias::None { 0 } else { 3 };
-        ids + alias + if self.expiry.is_some() { 5 } else { 0 } + self.properties.len() + self.stamp.len()
+        ids + alias
+            + if self.expiry.is_some() { 5 } else { 0 }
+            + self.properties.len()
+            + self.stamp.len()
     }
 
     fn remaining_len(&self, version: Version) -> usize {
