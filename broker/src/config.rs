@@ -80,6 +80,9 @@ pub struct Limits {
     pub queue_messages: usize,
     /// Bytes queued for one session (default 8 MiB).
     pub queue_bytes: usize,
+    /// Bytes of messages that all sessions together hold, each counted once for every session that has
+    /// it (default 256 MiB); beyond it only sessions that hold little get more.
+    pub queued_bytes: usize,
     /// Subscriptions of one session (default 1,000).
     pub subscriptions: usize,
     /// Sessions kept, connected or not (default 100,000).
@@ -130,6 +133,7 @@ impl Default for Limits {
             receive_maximum: 1024,
             queue_messages: 10_000,
             queue_bytes: 8 << 20,
+            queued_bytes: 256 << 20,
             subscriptions: 1_000,
             sessions: 100_000,
             session_seconds: 7 * 24 * 3600,
@@ -203,6 +207,15 @@ impl Config {
         } else {
             self.durable.clone()
         }
+    }
+
+    /// Most that the journal of queued messages takes on disk: what sessions hold, several times over
+    /// because it is compacted now and then.
+    pub(crate) fn mail_bytes(&self) -> u64 {
+        let one = 4 * (self.limits.packet_bytes as u64 + (1 << 20));
+        (8 * self.limits.queued_bytes as u64)
+            .max(one)
+            .max(256 << 20)
     }
 
     /// Options of the journal that hold these bounds.

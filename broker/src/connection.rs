@@ -17,7 +17,7 @@ use crate::{
     client::{Client, Close, TOPIC_ALIASES},
     codec::{self, CodecError, ConnAck, Connect, Reason, Version, Will, kind},
     feed::Feed,
-    hub::Hub,
+    hub::{Hub, Settled, Wait},
     peer::Peer,
     session::ConnectionId,
 };
@@ -69,7 +69,7 @@ pub(crate) async fn serve<S>(
         () = shutdown.cancelled() => return,
         admitted = admitted => admitted,
     };
-    let (client, ack) = match admitted {
+    let (client, ack, until) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
@@ -88,6 +88,13 @@ pub(crate) async fn serve<S>(
         sent: hub.telemetry.sent_bytes(),
         shutdown,
     };
+    if !is_stored(&hub, &until).await {
+        let error = CodecError::new(Reason::QuotaExceeded, "the session could not be stored");
+        hub.telemetry.refused(&connect.client_id, error.text);
+        hub.detach(&driver.client.session, connection, true);
+        let writer = &mut driver.writer;
+        return refuse(writer, connect.version, error, connect.max_packet).await;
+    }
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     debug!(client = &*driver.client.session.client_id, %peer, present = ack.session_present, "connected");
     let close = driver.run().await;
@@ -200,7 +207,7 @@ fn admit(
     peer: &Peer,
     connection: ConnectionId,
     login: Login,
-) -> Result<(Client, ConnAck), CodecError> {
+) -> Result<(Client, ConnAck, Wait), CodecError> {
     let assigned: Option<Arc<str>> = connect
         .client_id
         .is_empty()
@@ -239,6 +246,7 @@ fn admit(
             CodecError::new(reason, text)
         })?;
     ack.session_present = attached.present;
+    let until = attached.until;
     let client = Client::new(
         hub.clone(),
         attached,
@@ -246,7 +254,7 @@ fn admit(
         connect,
         (peer.clone(), pass),
     );
-    Ok((client, ack))
+    Ok((client, ack, until))
 }
 
 /// What the client is told of the broker; the session is not known yet.
@@ -271,13 +279,14 @@ fn connack(hub: &Hub, connect: &Connect, assigned: Option<Arc<str>>) -> ConnAck 
     }
 }
 
+/// Waits until the disk has what CONNACK tells of; false when it will not have it.
+async fn is_stored(hub: &Hub, until: &Wait) -> bool {
+    let mut state = hub.state.settled();
+    let decided = state.wait_for(|_| hub.settled(until) != Settled::Pending);
+    decided.await.is_ok() && hub.settled(until) == Settled::Stored
+}
+
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
-    if will.qos > 1 {
-        return Err(CodecError::new(
-            Reason::QosNotSupported,
-            "QoS 2 is not offered for wills",
-        ));
-    }
     if will.topic.starts_with("$SYS/") {
         return Err(CodecError::new(
             Reason::NotAuthorized,
@@ -325,11 +334,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         let hub = self.client.hub.clone();
         let (session, wake) = (self.client.session.clone(), self.client.wake.clone());
         let mut journal = hub.journal_settled.clone();
+        let mut mail = hub.mail.watch();
         let mut state = hub.state.settled();
         let mut heard = Instant::now();
         let expires = self.client.pass.expires();
         loop {
             journal.mark_unchanged();
+            mail.mark_unchanged();
             state.mark_unchanged();
             self.client.append();
             self.client.take_input(&mut self.input);
@@ -348,8 +359,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 heard = Instant::now();
             }
             let has_output = self.unflushed || !self.client.out.is_empty();
-            let (awaits_journal, awaits_state) =
-                (self.client.awaits_journal(), self.client.awaits_state());
+            let awaits_journal = self.client.awaits_journal();
+            let awaits_mail = self.client.awaits_mail();
+            let awaits_state = self.client.awaits_state();
             tokio::select! {
                 read = self.reader.read_buf(&mut self.input), if hears => match read {
                     Ok(0) => return closed("the client closed the connection"),
@@ -366,6 +378,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 }
                 changed = journal.changed(), if awaits_journal => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");
+                },
+                changed = mail.changed(), if awaits_mail => match changed {
+                    Ok(()) => self.client.unblock(),
+                    Err(_) => self.client.close(Reason::ShuttingDown, "the broker is shutting down"),
                 },
                 changed = state.changed(), if awaits_state => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");

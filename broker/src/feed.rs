@@ -150,7 +150,7 @@ impl Feed {
             .to_resend()
             .filter_map(|(pkid, sent)| match sent {
                 Sent::Durable(offset) => Some((*offset, pkid)),
-                Sent::Queued(_) => None,
+                Sent::Queued(_) | Sent::Released => None,
             });
         let mut feed = Feed {
             source: Source::Ready(Box::new(journal.reader(cursor.position()))),
@@ -253,7 +253,7 @@ impl Feed {
         }
         let kept = self.resend.split_off(&offset);
         for (_, pkid) in std::mem::replace(&mut self.resend, kept) {
-            inner.window.acknowledge(pkid);
+            inner.window.discard(pkid);
         }
         if let Some(cursor) = &mut inner.cursor {
             cursor.done(self.expected..offset);
@@ -265,7 +265,7 @@ impl Feed {
     /// Nobody here wants the record at `offset`: it is done.
     fn pass_over(&mut self, inner: &mut Inner, offset: u64) -> bool {
         if let Some(pkid) = self.resend.remove(&offset) {
-            inner.window.acknowledge(pkid);
+            inner.window.discard(pkid);
         }
         if let Some(cursor) = &mut inner.cursor {
             cursor.done(offset..offset + 1);
@@ -438,6 +438,24 @@ pub(crate) fn may_be_durable(filter: &str, durable: &[String]) -> bool {
     durable.iter().any(|other| overlap(filter, other))
 }
 
+/// Whether all topics that match the filter are durable.
+pub(crate) fn is_all_durable(filter: &str, durable: &[String]) -> bool {
+    durable.iter().any(|other| covers(other, filter))
+}
+
+/// Whether `filter` matches nothing that `wide` does not.
+fn covers(wide: &str, filter: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('/'), filter.split('/'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => {}
+            (Some(left), Some(right)) if left == right => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Whether a topic is durable, by the compiled filters.
 #[derive(Debug, Clone)]
 pub(crate) struct DurableTopics(Arc<[Matcher]>);
@@ -479,6 +497,17 @@ mod tests {
                     "{filter} {topic}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_filter_is_all_durable_only_when_nothing_else_matches_it() {
+        let durable = ["t/logs/#".to_owned(), "t/out/+/x".to_owned()];
+        for filter in ["t/logs/#", "t/logs", "t/logs/+/y", "t/out/+/x", "t/out/a/x"] {
+            assert!(is_all_durable(filter, &durable), "{filter}");
+        }
+        for filter in ["#", "+/logs/#", "t/+", "t/#", "t/out/#", "t/out/+/+", "+/+"] {
+            assert!(!is_all_durable(filter, &durable), "{filter}");
         }
     }
 

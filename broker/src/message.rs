@@ -1,6 +1,9 @@
 //! A message on a topic that is not durable: encoded once, shared by every session it goes to.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 
@@ -33,7 +36,7 @@ impl Message {
 }
 
 /// A message on its way to one session.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Queued {
     pub(crate) message: Arc<Message>,
     /// QoS of the delivery.
@@ -42,6 +45,72 @@ pub(crate) struct Queued {
     pub(crate) retain: bool,
     /// Subscription identifiers.
     pub(crate) ids: Vec<u32>,
+    pub(crate) origin: Origin,
+    /// Its share of what all sessions may hold.
+    pub(crate) charge: Charge,
+}
+
+/// Where a queued message is kept until its session is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Memory alone.
+    Memory,
+    /// The mail journal, under this id.
+    Mail(u64),
+}
+
+/// Bytes of messages that all sessions together hold: waiting, or sent and not yet settled. A message
+/// counts once for each session that has it.
+#[derive(Debug, Default)]
+pub(crate) struct Load(AtomicUsize);
+
+impl Load {
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A part of the load; given back when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Charge(Option<(Arc<Load>, usize)>);
+
+impl Charge {
+    pub(crate) fn new(load: &Arc<Load>, bytes: usize) -> Charge {
+        load.0.fetch_add(bytes, Ordering::Relaxed);
+        Charge(Some((load.clone(), bytes)))
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some((load, bytes)) = &self.0 {
+            load.0.fetch_sub(*bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Queued {
+    /// A message of so many bytes.
+    pub(crate) fn of_test(qos: u8, payload: usize) -> Queued {
+        let message = Message {
+            topic: "t".into(),
+            payload: Bytes::from(vec![0; payload]),
+            qos,
+            retain: false,
+            expires: None,
+            client: 0,
+            properties: Bytes::new(),
+        };
+        Queued {
+            message: Arc::new(message),
+            qos,
+            retain: false,
+            ids: Vec::new(),
+            origin: Origin::Memory,
+            charge: Charge::default(),
+        }
+    }
 }
 
 /// Seconds that are left of an expiry time, rounded up; at least one while it has not passed.

@@ -1,10 +1,13 @@
 //! What outlives a connection: subscriptions, the queue of messages, what was sent and not yet
-//! acknowledged, and the cursor into the journal. One connection at a time owns a session;
+//! acknowledged, what was received and not yet released, and the cursor into the journal. One connection at a time owns a session;
 //! [`crate::hub`] puts messages into its queue from outside.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -16,7 +19,9 @@ use crate::{
     access::Pass,
     codec::Will,
     config::Limits,
-    message::Queued,
+    inbound::Inbound,
+    mail::Mail,
+    message::{Origin, Queued},
     retained::Scan,
     trie::{SessionKey, Subscription},
     window::{Sent, Window},
@@ -29,7 +34,11 @@ pub(crate) type ConnectionId = u64;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) key: SessionKey,
+    /// Stands for the session on disk: never given twice, unlike its client id.
+    pub(crate) number: u64,
     pub(crate) client_id: Arc<str>,
+    /// It outlives its connection; what `Inner::is_persistent` says, without its lock.
+    persistent: AtomicBool,
     pub(crate) inner: Mutex<Inner>,
 }
 
@@ -56,6 +65,14 @@ pub(crate) struct Inner {
     /// Retained messages still to be sent for new subscriptions, before the queue.
     pub(crate) scans: VecDeque<(Scan, Subscription)>,
     pub(crate) window: Window,
+    /// QoS 2 publishes received and not yet released.
+    pub(crate) inbound: Inbound,
+    /// Ids of letters below this have been in the queue.
+    pub(crate) mail_seen: u64,
+    /// Which letters are outstanding changed since it was last stored.
+    pub(crate) mail_changed: bool,
+    /// Filters whose retained messages the client may not have: they are sent again after a crash.
+    pub(crate) unscanned: BTreeSet<String>,
     /// Place in the journal, once a subscription may match durable topics.
     pub(crate) cursor: Option<Cursor>,
     /// The cursor moved since it was last stored.
@@ -67,12 +84,25 @@ pub(crate) struct Inner {
 }
 
 impl Session {
-    pub(crate) fn new(key: SessionKey, client_id: Arc<str>) -> Session {
+    pub(crate) fn new(key: SessionKey, number: u64, client_id: Arc<str>) -> Session {
         Session {
             key,
+            number,
             client_id,
+            persistent: AtomicBool::new(false),
             inner: Mutex::default(),
         }
+    }
+
+    /// Whether the session outlives its connection.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.persistent.load(Ordering::Relaxed)
+    }
+
+    /// Sets how long the session outlives its connection, seconds.
+    pub(crate) fn set_expiry(&self, inner: &mut Inner, seconds: u32) {
+        inner.expiry = seconds;
+        self.persistent.store(seconds > 0, Ordering::Relaxed);
     }
 }
 
@@ -100,7 +130,7 @@ impl Inner {
         let cursor = self.cursor.as_ref();
         self.window.resume(|sent| match sent {
             Sent::Durable(offset) => cursor.is_none_or(|cursor| cursor.is_done(*offset)),
-            Sent::Queued(_) => false,
+            Sent::Queued(_) | Sent::Released => false,
         });
     }
 
@@ -110,8 +140,8 @@ impl Inner {
         self.will.take()
     }
 
-    /// Settles an acknowledged packet id; false when it stands for nothing.
-    pub(crate) fn acknowledge(&mut self, pkid: u16) -> bool {
+    /// PUBACK: settles a packet id; false when it stands for nothing of QoS 1.
+    pub(crate) fn acknowledge(&mut self, pkid: u16, mail: &Mail) -> bool {
         match self.window.acknowledge(pkid) {
             Some(Sent::Durable(offset)) => {
                 if let Some(cursor) = &mut self.cursor {
@@ -120,11 +150,52 @@ impl Inner {
                 }
                 true
             }
-            Some(Sent::Queued(_)) => true,
-            None => false,
+            Some(Sent::Queued(queued)) => {
+                self.finish(&queued, mail);
+                true
+            }
+            Some(Sent::Released) | None => false,
         }
     }
+
+    /// The session is done with a message.
+    pub(crate) fn finish(&mut self, queued: &Queued, mail: &Mail) {
+        if let Origin::Mail(id) = queued.origin {
+            mail.done(id);
+            self.mail_changed = true;
+        }
+    }
+
+    /// Gives up everything that waits or was sent, when the session ends.
+    pub(crate) fn abandon(&mut self, mail: &Mail) {
+        while let Some(queued) = self.queue.pop() {
+            self.finish(&queued, mail);
+        }
+        for (_, sent) in self.window.outstanding() {
+            if let Sent::Queued(Queued {
+                origin: Origin::Mail(id),
+                ..
+            }) = sent
+            {
+                mail.done(*id);
+            }
+        }
+        self.window = Window::default();
+    }
+
+    /// Everything retained that was to be sent has been sent and settled.
+    pub(crate) fn has_retained(&self) -> bool {
+        let unsettled = self
+            .window
+            .outstanding()
+            .any(|(_, sent)| matches!(sent, Sent::Queued(_)));
+        self.scans.is_empty() && self.queue.front().is_none() && !unsettled
+    }
 }
+
+/// What a session may still hold when all of them together hold too much.
+const CROWDED_MESSAGES: usize = 64;
+const CROWDED_BYTES: usize = 64 << 10;
 
 /// Messages waiting for one session, bounded by count and bytes.
 #[derive(Debug, Default)]
@@ -134,23 +205,44 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Adds a message; false when there is no room for it.
-    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits) -> bool {
+    /// Adds a message; gives it back when there is no room for it. When all sessions together are
+    /// `crowded`, only those that hold little get more.
+    pub(crate) fn push(
+        &mut self,
+        queued: Queued,
+        limits: &Limits,
+        crowded: bool,
+    ) -> Result<(), Queued> {
+        let (messages, bytes) = match crowded {
+            false => (limits.queue_messages, limits.queue_bytes),
+            true => (
+                limits.queue_messages.min(CROWDED_MESSAGES),
+                limits.queue_bytes.min(CROWDED_BYTES),
+            ),
+        };
         let weight = queued.message.weight();
-        let full = self.messages.len() >= limits.queue_messages
-            || self.bytes + weight > limits.queue_bytes;
+        let full = self.messages.len() >= messages || self.bytes + weight > bytes;
         if full && !self.messages.is_empty() {
-            return false;
+            return Err(queued);
         }
         self.bytes += weight;
         self.messages.push_back(queued);
-        true
+        Ok(())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.messages.iter()
+    }
+
+    /// Adds a message that was in the queue before a restart, whatever the limits are now.
+    pub(crate) fn push_restored(&mut self, queued: Queued) {
+        self.bytes += queued.message.weight();
+        self.messages.push_back(queued);
     }
 
     /// Adds a retained message for a new subscription; asked for only while the queue `is_short`.
     pub(crate) fn push_retained(&mut self, queued: Queued) {
-        self.bytes += queued.message.weight();
-        self.messages.push_back(queued);
+        self.push_restored(queued);
     }
 
     /// Whether retained messages may be moved in.
@@ -172,16 +264,25 @@ impl Queue {
 /// What is kept of a session on disk; the cursor is kept beside it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Stored {
+    /// 0 in records of before there were numbers.
+    #[serde(default)]
+    number: u64,
     expiry: u32,
     disconnected_at: Option<u64>,
     subscriptions: BTreeMap<String, Subscription>,
+    /// Filters whose retained messages are to be sent again.
+    #[serde(default)]
+    unscanned: BTreeSet<String>,
+    /// Whose session it is.
     #[serde(default)]
     principal: Option<Arc<str>>,
 }
 
 impl Stored {
-    pub(crate) fn of(inner: &Inner) -> Stored {
+    pub(crate) fn of(number: u64, inner: &Inner) -> Stored {
         Stored {
+            number,
+            unscanned: inner.unscanned.clone(),
             expiry: inner.expiry,
             disconnected_at: inner.disconnected_at,
             subscriptions: inner.subscriptions.clone(),
@@ -197,13 +298,24 @@ impl Stored {
         rmp_serde::from_slice(bytes).ok()
     }
 
+    /// The session's number, if it has one.
+    pub(crate) fn number(&self) -> Option<u64> {
+        Some(self.number).filter(|number| *number > 0)
+    }
+
     /// The session as it comes back at `now`, cursor left out; one that was connected when the
     /// broker stopped counts as disconnected since then, one that was to be kept for longer than `longest`
     /// seconds is kept so long.
     pub(crate) fn revive(self, now: u64, longest: u32) -> Inner {
+        let scans = self.unscanned.iter().filter_map(|filter| {
+            let subscription = self.subscriptions.get(filter)?;
+            Some((Scan::new(filter), subscription.clone()))
+        });
         Inner {
             expiry: self.expiry.min(longest),
             disconnected_at: Some(self.disconnected_at.unwrap_or(now)),
+            scans: scans.collect(),
+            unscanned: self.unscanned,
             subscriptions: self.subscriptions,
             principal: self.principal,
             stored: true,
@@ -215,26 +327,6 @@ impl Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Message;
-    use bytes::Bytes;
-
-    fn queued(payload: usize) -> Queued {
-        let message = Message {
-            topic: "t".into(),
-            payload: Bytes::from(vec![0; payload]),
-            qos: 0,
-            retain: false,
-            expires: None,
-            client: 0,
-            properties: Bytes::new(),
-        };
-        Queued {
-            message: Arc::new(message),
-            qos: 0,
-            retain: false,
-            ids: Vec::new(),
-        }
-    }
 
     #[test]
     fn a_queue_is_bounded_by_count_and_by_bytes() {
@@ -244,12 +336,28 @@ mod tests {
             ..Limits::default()
         };
         let mut queue = Queue::default();
-        assert!(queue.push(queued(5000), &limits), "one message always fits");
-        assert!(!queue.push(queued(1), &limits));
+        let push = |queue: &mut Queue, bytes| {
+            let queued = Queued::of_test(0, bytes);
+            queue.push(queued, &limits, false).is_ok()
+        };
+        assert!(push(&mut queue, 5000), "one message always fits");
+        assert!(!push(&mut queue, 1));
         queue.pop();
-        assert!(queue.push(queued(1), &limits));
-        assert!(queue.push(queued(1), &limits));
-        assert!(!queue.push(queued(1), &limits));
+        assert!(push(&mut queue, 1));
+        assert!(push(&mut queue, 1));
+        assert!(!push(&mut queue, 1));
+    }
+
+    #[test]
+    fn when_all_hold_too_much_a_session_that_holds_little_still_gets_more() {
+        let mut queue = Queue::default();
+        let limits = Limits::default();
+        for n in 0..CROWDED_MESSAGES {
+            let pushed = queue.push(Queued::of_test(0, 1), &limits, true);
+            assert!(pushed.is_ok(), "{n}");
+        }
+        assert!(queue.push(Queued::of_test(0, 1), &limits, true).is_err());
+        assert!(queue.push(Queued::of_test(0, 1), &limits, false).is_ok());
     }
 
     #[test]
@@ -265,7 +373,8 @@ mod tests {
             id: Some(9),
         };
         inner.subscriptions.insert("a/#".into(), subscription);
-        let stored = Stored::decode(&Stored::of(&inner).encode()).unwrap();
+        let stored = Stored::decode(&Stored::of(7, &inner).encode()).unwrap();
+        assert_eq!(stored.number(), Some(7));
         let revived = stored.revive(5, 3600);
         assert_eq!(revived.subscriptions, inner.subscriptions);
         assert_eq!((revived.expiry, revived.disconnected_at), (60, Some(5)));

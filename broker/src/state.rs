@@ -27,9 +27,22 @@ pub(crate) enum Kind {
     Retained,
     Session,
     Cursor,
+    /// What is under way to a session's client.
+    Outgoing,
+    /// Packet ids of QoS 2 received from a session's client.
+    Inbound,
+    /// How far `Inbound` covers the journals.
+    Marks,
 }
 
-const KINDS: [Kind; 3] = [Kind::Retained, Kind::Session, Kind::Cursor];
+const KINDS: [Kind; 6] = [
+    Kind::Retained,
+    Kind::Session,
+    Kind::Cursor,
+    Kind::Outgoing,
+    Kind::Inbound,
+    Kind::Marks,
+];
 
 impl Kind {
     const fn tree(self) -> &'static str {
@@ -37,6 +50,9 @@ impl Kind {
             Kind::Retained => "retained",
             Kind::Session => "sessions",
             Kind::Cursor => "cursors",
+            Kind::Outgoing => "outgoing",
+            Kind::Inbound => "inbound",
+            Kind::Marks => "marks",
         }
     }
 }
@@ -74,6 +90,9 @@ pub(crate) struct Loaded {
     pub(crate) retained: Vec<(String, Vec<u8>)>,
     pub(crate) sessions: Vec<(String, Vec<u8>)>,
     pub(crate) cursors: HashMap<String, Vec<u8>>,
+    pub(crate) outgoing: HashMap<String, Vec<u8>>,
+    pub(crate) inbound: HashMap<String, Vec<u8>>,
+    pub(crate) marks: Option<Vec<u8>>,
     /// Journal offsets below this may have been unread by a durable session that was lost.
     pub(crate) lost_below: u64,
 }
@@ -290,6 +309,9 @@ fn load(db: &sled::Db, meta: &sled::Tree) -> Result<Loaded, sled::Error> {
                 Kind::Retained => loaded.retained.push((key, value.to_vec())),
                 Kind::Session => loaded.sessions.push((key, value.to_vec())),
                 Kind::Cursor => drop(loaded.cursors.insert(key, value.to_vec())),
+                Kind::Outgoing => drop(loaded.outgoing.insert(key, value.to_vec())),
+                Kind::Inbound => drop(loaded.inbound.insert(key, value.to_vec())),
+                Kind::Marks => loaded.marks = Some(value.to_vec()),
             }
         }
     }

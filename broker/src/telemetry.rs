@@ -92,7 +92,7 @@ impl Telemetry {
     /// The counter of received publishes of a QoS, to be kept by a connection.
     pub(crate) fn received(&self, qos: u8) -> IntCounter {
         self.received
-            .with_label_values(&[if qos == 0 { "0" } else { "1" }])
+            .with_label_values(&[["0", "1", "2"][usize::from(qos.min(2))]])
     }
 
     pub(crate) fn sent_bytes(&self) -> IntCounter {

@@ -1,27 +1,47 @@
-//! QoS 1 publishes sent to a client and not yet acknowledged: consecutive packet ids in a ring, so
-//! that the common acknowledgement, the oldest, costs nothing to find.
+//! QoS 1 and 2 publishes sent to a client and not yet settled: consecutive packet ids in a ring, so
+//! that the common acknowledgement, the oldest, costs nothing to find. (MQTT 5.0 section 4.3)
 
 use std::collections::VecDeque;
 
 use crate::message::Queued;
 
 /// What a packet id stands for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Sent {
     /// A record of the journal, by offset.
     Durable(u64),
     /// A message of the session's queue.
     Queued(Queued),
+    /// A message of QoS 2 that the client has: PUBREL is due or on its way, PUBCOMP awaited.
+    Released,
 }
 
 impl Sent {
     /// Memory it keeps alive, bytes.
     fn weight(&self) -> usize {
         match self {
-            Sent::Durable(_) => 0,
+            Sent::Durable(_) | Sent::Released => 0,
             Sent::Queued(queued) => queued.message.weight(),
         }
     }
+
+    /// Whether PUBACK settles it; else it takes PUBREC and PUBCOMP.
+    fn takes_puback(&self) -> bool {
+        match self {
+            Sent::Durable(_) => true,
+            Sent::Queued(queued) => queued.qos < 2,
+            Sent::Released => false,
+        }
+    }
+}
+
+/// What a PUBREC settles.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// The client has this message now.
+    Message(Queued),
+    /// It had it before: an earlier PUBREL was lost.
+    Again,
 }
 
 #[derive(Debug)]
@@ -76,6 +96,32 @@ impl Window {
         id
     }
 
+    /// Takes up packet ids that were outstanding before a restart, oldest first.
+    pub(crate) fn restore(outstanding: impl IntoIterator<Item = (u16, Sent)>) -> Window {
+        let mut window = Window::default();
+        for (id, sent) in outstanding {
+            if window.slots.is_empty() {
+                window.first = id.max(1);
+            }
+            let Some(index) = window.index(id) else {
+                continue;
+            };
+            while window.slots.len() <= index {
+                window.slots.push_back(Slot {
+                    sent: None,
+                    to_resend: false,
+                });
+            }
+            let slot = &mut window.slots[index];
+            if slot.sent.is_none() {
+                window.bytes += sent.weight();
+                window.unacknowledged += 1;
+                slot.sent = Some(sent);
+            }
+        }
+        window
+    }
+
     /// Bytes of queued messages that wait for their acknowledgement.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -90,7 +136,7 @@ impl Window {
             .map(|(id, _)| id)
             .collect();
         for id in stale {
-            self.acknowledge(id);
+            self.discard(id);
         }
         for slot in &mut self.slots {
             slot.to_resend = slot.sent.is_some();
@@ -113,6 +159,11 @@ impl Window {
         slot.sent.as_ref()
     }
 
+    /// What a packet id stands for.
+    pub(crate) fn sent(&self, id: u16) -> Option<&Sent> {
+        self.slots.get(self.index(id)?)?.sent.as_ref()
+    }
+
     /// What is to be sent again, oldest first.
     pub(crate) fn to_resend(&self) -> impl Iterator<Item = (u16, &Sent)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
@@ -125,11 +176,48 @@ impl Window {
         (id > 0).then(|| (usize::from(id) + IDS - usize::from(self.first)) % IDS)
     }
 
-    /// Settles a packet id; `None` when nothing is outstanding under it.
+    /// PUBACK: settles a packet id; `None` when nothing of QoS 1 is outstanding under it.
     pub(crate) fn acknowledge(&mut self, id: u16) -> Option<Sent> {
+        self.take_if(id, Sent::takes_puback)
+    }
+
+    /// PUBREC: the packet id waits for PUBCOMP from here on; `None` when nothing of QoS 2 is
+    /// outstanding under it.
+    pub(crate) fn receive(&mut self, id: u16) -> Option<Received> {
         let index = self.index(id)?;
         let slot = self.slots.get_mut(index)?;
-        let sent = slot.sent.take()?;
+        match slot.sent.take()? {
+            Sent::Queued(queued) if queued.qos == 2 => {
+                if std::mem::take(&mut slot.to_resend) {
+                    self.to_resend -= 1;
+                }
+                slot.sent = Some(Sent::Released);
+                self.bytes -= queued.message.weight();
+                Some(Received::Message(queued))
+            }
+            other => {
+                let again = matches!(other, Sent::Released);
+                slot.sent = Some(other);
+                again.then_some(Received::Again)
+            }
+        }
+    }
+
+    /// PUBCOMP: settles a released packet id; false when there is none.
+    pub(crate) fn complete(&mut self, id: u16) -> bool {
+        self.take_if(id, |sent| matches!(sent, Sent::Released))
+            .is_some()
+    }
+
+    /// Settles a packet id whatever stands behind it.
+    pub(crate) fn discard(&mut self, id: u16) -> Option<Sent> {
+        self.take_if(id, |_| true)
+    }
+
+    fn take_if(&mut self, id: u16, is_meant: impl Fn(&Sent) -> bool) -> Option<Sent> {
+        let index = self.index(id)?;
+        let slot = self.slots.get_mut(index)?;
+        let sent = slot.sent.take_if(|sent| is_meant(sent))?;
         if std::mem::take(&mut slot.to_resend) {
             self.to_resend -= 1;
         }
@@ -190,6 +278,31 @@ mod tests {
         assert!(window.resend(ids[2]).is_none(), "it was acknowledged");
     }
 
+    #[test]
+    fn a_restored_window_goes_on_behind_what_is_outstanding() {
+        let restored = [(65_535, Sent::Durable(1)), (2, Sent::Released)];
+        let mut window = Window::restore(restored);
+        let outstanding: Vec<u16> = window.outstanding().map(|(id, _)| id).collect();
+        assert_eq!(outstanding, [65_535, 2]);
+        assert_eq!(window.push(Sent::Durable(9)), 3);
+        assert!(window.acknowledge(65_535).is_some() && window.complete(2));
+        assert!(window.acknowledge(3).is_some() && window.has_room(1));
+    }
+
+    #[test]
+    fn a_message_of_qos_2_holds_its_id_until_pubcomp() {
+        let mut window = Window::default();
+        let id = window.push(Sent::Queued(Queued::of_test(2, 10)));
+        assert!(window.acknowledge(id).is_none(), "PUBACK is not for QoS 2");
+        assert!(!window.complete(id), "PUBCOMP comes after PUBREC");
+        assert!(matches!(window.receive(id), Some(Received::Message(_))));
+        assert_eq!(window.bytes(), 0);
+        assert!(matches!(window.receive(id), Some(Received::Again)));
+        assert!(!window.has_room(1), "it counts until PUBCOMP");
+        assert!(window.complete(id) && window.has_room(1));
+        assert!(window.receive(id).is_none() && !window.complete(id));
+    }
+
     proptest! {
         #[test]
         fn ids_are_unique_among_what_is_outstanding(choices in proptest::collection::vec(any::<u16>(), 0..400)) {
@@ -210,7 +323,7 @@ mod tests {
                 }
                 let outstanding: BTreeMap<u16, u64> = window.outstanding().map(|(id, sent)| match sent {
                     Sent::Durable(offset) => (id, *offset),
-                    Sent::Queued(_) => (id, u64::MAX),
+                    _ => (id, u64::MAX),
                 }).collect();
                 prop_assert_eq!(&outstanding, &model);
             }

@@ -22,6 +22,7 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
     for (transport, address) in config.broker.listeners().skip(1) {
         say("", &url(transport, address));
     }
+    say("logins", &logins(&config.broker));
     if let Some(http) = &config.router.http {
         say("HTTP", &format_args!("http://{}", http.address));
     }
@@ -51,6 +52,28 @@ fn kind(destination: &thinglog_router::config::DestinationConfig) -> &'static st
         thinglog_router::config::DestinationConfig::File(_) => "file",
         thinglog_router::config::DestinationConfig::Stdout(_) => "stdout",
     }
+}
+
+/// Who may connect, in a few words.
+fn logins(broker: &thinglog_broker::Config) -> String {
+    let auth = &broker.auth;
+    let tls = broker.tls.as_ref();
+    let proofs = [
+        ("anybody, with all rights", !auth.is_on()),
+        (
+            "certificates",
+            tls.is_some_and(|tls| tls.client_ca.is_some()),
+        ),
+        ("passwords", auth.passwords.is_some()),
+        ("device tokens", auth.tokens.is_some()),
+        ("JWT", auth.jwt.is_some()),
+        ("anybody, by the ACL file", auth.is_on() && auth.anonymous),
+    ];
+    let proofs: Vec<&str> = proofs
+        .into_iter()
+        .filter_map(|(proof, is_taken)| is_taken.then_some(proof))
+        .collect();
+    proofs.join(", ")
 }
 
 /// What is printed otherwise, a line for each thing that is wrong.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use thinglog_schemas::Level;
 
-use crate::bench::BenchArgs;
+use crate::{access::cli as access, bench::BenchArgs};
 
 /// Device logs as event streams over MQTT: devices publish, the broker makes every acknowledged
 /// event durable, the router applies levels and delivers.
@@ -74,6 +74,15 @@ Examples:
   thinglog tail --level warn --json      warnings and errors, a JSON object a line
   thinglog tail --source nginx --source sshd | grep -v healthz")]
     Tail(Tail),
+    /// Set or delete a user who logs in with a password
+    #[command(after_help = access::PASSWD_HELP)]
+    Passwd(access::Passwd),
+    /// Make, list or remove tokens that devices log in with
+    #[command(subcommand, after_help = access::DEVICE_HELP)]
+    Device(access::Device),
+    /// Explain who may do what
+    #[command(subcommand, after_help = access::ACL_HELP)]
+    Acl(access::Acl),
     /// Validate the configuration: file, key and reason of whatever is wrong
     #[command(after_help = "\
 Examples:
@@ -136,10 +145,16 @@ pub(crate) struct Tail {
     /// The broker, host:port [default: as configured, else 127.0.0.1:1883]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) broker: Option<String>,
-    /// User name for the broker
-    #[arg(long, value_name = "NAME")]
+    /// User name for the broker [default: the configured router's, at its broker]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "THINGLOG_USERNAME",
+        hide_env_values = true
+    )]
     pub(crate) username: Option<String>,
-    /// File with the password for the broker
+    /// File with the password for the broker [env: THINGLOG_PASSWORD_FILE, or the password itself in
+    /// THINGLOG_PASSWORD]
     #[arg(long, value_name = "FILE", requires = "username")]
     pub(crate) password_file: Option<PathBuf>,
 }

@@ -3,6 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod access;
 mod banner;
 mod bench;
 mod check;
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
         Command::Broker(run) => serve::broker(file, &run),
         Command::Router(run) => serve::router(file, &run),
         Command::Tail(tail) => run_tail(file, &tail),
+        Command::Passwd(args) => access::passwd(file, &args),
+        Command::Device(command) => access::device(file, &command),
+        Command::Acl(access::cli::Acl::Test(args)) => access::test(file, &args),
         Command::Check(check) => run_check(check.file.as_deref().or(file), check.insecure),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => print_completions(shell),
@@ -80,7 +84,8 @@ fn run_tail(file: Option<&Path>, args: &cli::Tail) -> anyhow::Result<ExitCode> {
     let loaded = load(file, true)?;
     let topics = Topics::new(&loaded.config.router.root)?;
     let address = loaded.broker_address();
-    let options = tail::options(args, &topics, &address)?;
+    let login = loaded.router_login();
+    let options = tail::options(args, &topics, (&address, login))?;
     let (subscribed, _) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -4,8 +4,8 @@ use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode};
 
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
-use thinglog_broker::{Broker, StartError, Transport};
-use thinglog_router::{BuildError, Router};
+use thinglog_broker::{Broker, StartError, Transport, access::Role};
+use thinglog_router::{BuildError, Router, config::Endpoint};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -24,11 +24,17 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
     logging::init(args.demo.then(|| own.clone()))?;
     run(
         async |supervisor, registry| {
-            let (mqtt, others) = start_broker(supervisor, &loaded, registry).await?;
+            let logins = |broker: &Broker| {
+                let router = broker.login_for("router", Role::Router);
+                (router, args.demo.then(|| demo::logins(broker)))
+            };
+            let (mqtt, others, (login, demo)) =
+                start_broker(supervisor, &loaded, registry, logins).await?;
             let mqtt = reachable(mqtt);
             let mut router = loaded.config.router.clone();
             if !loaded.router_broker_given {
                 router.broker.address = mqtt.to_string();
+                log_in(&mut router.broker, login);
             }
             let http = start_router(supervisor, router, registry)?;
             let config = &loaded.config.broker;
@@ -43,8 +49,8 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 demo: args.demo,
             };
             banner.print();
-            if args.demo {
-                demo::start(supervisor, mqtt, root, own, banner.hints())?;
+            if let Some(logins) = demo {
+                demo::start(supervisor, (mqtt, root), logins, own, banner.hints())?;
             }
             Ok(())
         },
@@ -52,12 +58,25 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
     )
 }
 
+/// The router of this process is let in without an operator's doing, unless the operator gave it a
+/// login of its own.
+fn log_in(broker: &mut Endpoint, made: Option<(String, String)>) {
+    if let (None, Some((username, password))) = (&broker.username, made) {
+        broker.username = Some(username);
+        broker.password = Some(password);
+    }
+}
+
 /// The broker alone.
 pub(crate) fn broker(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<ExitCode> {
     let loaded = load(file, args.insecure)?;
     logging::init(None::<OwnLog>)?;
     run(
-        async |supervisor, registry| start_broker(supervisor, &loaded, registry).await.map(drop),
+        async |supervisor, registry| {
+            start_broker(supervisor, &loaded, registry, |_| ())
+                .await
+                .map(drop)
+        },
         &loaded,
     )
 }
@@ -114,12 +133,14 @@ fn run(
     })
 }
 
-/// Where it listens for plain MQTT, and for the rest.
-async fn start_broker(
+/// Starts the broker; gives where it listens for plain MQTT, and for the rest, and what `prepare` makes
+/// of it before.
+async fn start_broker<T>(
     supervisor: &mut Supervisor,
     loaded: &Loaded,
     registry: &Registry,
-) -> anyhow::Result<(SocketAddr, Vec<(Transport, SocketAddr)>)> {
+    prepare: impl FnOnce(&Broker) -> T,
+) -> anyhow::Result<(SocketAddr, Vec<(Transport, SocketAddr)>, T)> {
     let bound = Broker::bind(loaded.config.broker.clone(), registry).await;
     let broker = bound.map_err(|error| match &error {
         StartError::Bind { key, address, .. } => {
@@ -132,9 +153,10 @@ async fn start_broker(
     })?;
     let address = broker.address();
     let others = broker.listeners().skip(1).collect();
+    let prepared = prepare(&broker);
     supervisor.reload_on_hangup(broker.reload());
     supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
-    Ok((address, others))
+    Ok((address, others, prepared))
 }
 
 /// Where its HTTP listens, if it has any.

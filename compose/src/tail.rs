@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -37,9 +37,13 @@ pub(crate) struct Options {
     pub(crate) colour: bool,
 }
 
-/// The options of a command line; `address` is the configured broker's.
-pub(crate) fn options(args: &cli::Tail, topics: &Topics, address: &str) -> anyhow::Result<Options> {
-    let address = args.broker.as_deref().unwrap_or(address);
+/// The options of a command line; `configured` are address and login of the configured broker.
+pub(crate) fn options(
+    args: &cli::Tail,
+    topics: &Topics,
+    configured: (&str, Option<(String, String)>),
+) -> anyhow::Result<Options> {
+    let address = args.broker.as_deref().unwrap_or(configured.0);
     let (host, port) = split_address(address)
         .with_context(|| format!("{address:?} is no broker address; write host:port"))?;
     let filters = filters(topics, &args.device, &args.source, args.level);
@@ -49,24 +53,33 @@ pub(crate) fn options(args: &cli::Tail, topics: &Topics, address: &str) -> anyho
             filters.len()
         );
     }
-    let password = args
-        .password_file
-        .as_deref()
-        .map(read_password)
-        .transpose()?;
     let colour = io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     Ok(Options {
         host,
         port,
-        credentials: args
-            .username
-            .clone()
-            .map(|user| (user, password.unwrap_or_default())),
+        credentials: credentials(args, configured.1)?,
         filters,
         json: args.json,
         colour,
     })
+}
+
+/// The login of the command line and the environment; else the configured one, for its broker only.
+fn credentials(
+    args: &cli::Tail,
+    configured: Option<(String, String)>,
+) -> anyhow::Result<Option<(String, String)>> {
+    let Some(user) = args.username.clone() else {
+        return Ok(configured.filter(|_| args.broker.is_none()));
+    };
+    let named = args.password_file.clone();
+    let file = named.or_else(|| std::env::var_os("THINGLOG_PASSWORD_FILE").map(PathBuf::from));
+    let password = match file {
+        Some(file) => read_password(&file)?,
+        None => std::env::var("THINGLOG_PASSWORD").unwrap_or_default(),
+    };
+    Ok(Some((user, password)))
 }
 
 fn read_password(path: &Path) -> anyhow::Result<String> {

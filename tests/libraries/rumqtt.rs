@@ -99,7 +99,9 @@ macro_rules! story {
 
                 /// Waits for the end of the exchange.
                 fn publish(&self, topic: &str, qos: QoS, retain: bool, text: &str) {
-                    self.client.publish(topic, qos, retain, text.to_owned()).unwrap();
+                    self.client
+                        .publish(topic, qos, retain, text.to_owned())
+                        .unwrap();
                     if qos != QoS::AtMostOnce {
                         assert_eq!(self.next(), Heard::Published);
                     }

@@ -130,7 +130,8 @@ pub fn edit<E: From<FileError>>(
 
 fn replace(path: &Path, folder: &Path, directory: &File, bytes: &[u8]) -> io::Result<()> {
     // A link stays one: what it points to is replaced.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let beside_folder = || folder.join(path.file_name().unwrap_or_default());
+    let path = fs::canonicalize(path).unwrap_or_else(|_| beside_folder());
     let before = fs::metadata(&path).ok();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");

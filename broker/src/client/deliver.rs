@@ -1,119 +1,19 @@
-//! What goes out to a client: acknowledgements once the disk has what they stand for, retained and
-//! queued messages, records of the journal.
+//! What goes out to a client: retained and queued messages, records of the journal.
 
-use thinglog_journal::{AppendError, Outcome as JournalOutcome};
+use thinglog_journal::Outcome as JournalOutcome;
 
-use super::{Answer, Client, Waiting};
+use super::Client;
 use crate::{
     clock,
-    codec::{self, Delivery, Reason, Version},
+    codec::{Delivery, Reason},
     feed::{Fill, HIGH_WATER, Receiver},
-    hub::Wait,
-    message::{Queued, seconds_left},
+    hub::{Settled, Wait},
+    message::{Origin, Queued, seconds_left},
     session::Inner,
-    state::Outcome as StateOutcome,
     window::Sent,
 };
 
 impl Client {
-    /// Hands the collected publishes to the journal; while it is busy they stay, and no input is
-    /// taken.
-    pub(crate) fn append(&mut self) {
-        if self.records.is_empty() {
-            return;
-        }
-        match self.hub.journal.append(clock::now(), &self.records) {
-            Ok(offsets) => {
-                for waiting in self.waiting.iter_mut().rev() {
-                    if let Some(index) = waiting.collected.take() {
-                        waiting.until = Wait::Journal(offsets.start + index as u64);
-                    } else if matches!(waiting.until, Wait::Journal(_)) {
-                        break;
-                    }
-                }
-                self.records.clear();
-            }
-            Err(AppendError::Busy) => {}
-            Err(error) => {
-                tracing::error!(client = &*self.session.client_id, %error, "publishes could not be stored");
-                self.records.clear();
-                self.drop_unstored();
-                self.close(Reason::QuotaExceeded, "the publish could not be stored");
-            }
-        }
-    }
-
-    /// Tells a version 5 client which publishes were not stored.
-    fn drop_unstored(&mut self) {
-        while let Some(waiting) = self.waiting.pop_front() {
-            if let (Some(_), Answer::PubAck(pkid)) = (waiting.collected, &waiting.answer)
-                && self.version() == Version::V5
-            {
-                let version = self.version();
-                codec::write_puback(version, *pkid, Reason::QuotaExceeded, "", &mut self.out);
-            }
-        }
-    }
-
-    /// Moves the acknowledgements whose wait is over into the output, in the order of their publishes
-    /// (MQTT 5.0 section 4.6).
-    pub(crate) fn settle(&mut self) {
-        let settled = self.hub.journal.settled();
-        while let Some(waiting) = self.waiting.front() {
-            let stored = match waiting.until {
-                _ if waiting.collected.is_some() => break,
-                Wait::Nothing => true,
-                Wait::Journal(offset) if offset >= settled => break,
-                Wait::Journal(offset) => match self.hub.journal.outcome(offset) {
-                    JournalOutcome::Pending => break,
-                    JournalOutcome::Durable => true,
-                    JournalOutcome::Failed(_) => false,
-                },
-                Wait::State(ticket) => match self.hub.state.outcome(ticket) {
-                    StateOutcome::Pending => break,
-                    StateOutcome::Stored => true,
-                    StateOutcome::Failed => false,
-                },
-            };
-            let Some(waiting) = self.waiting.pop_front() else {
-                break;
-            };
-            self.answer(waiting, stored);
-        }
-    }
-
-    fn answer(&mut self, waiting: Waiting, stored: bool) {
-        if let Some(since) = waiting.since {
-            self.hub
-                .telemetry
-                .acknowledge_seconds
-                .observe(since.elapsed().as_secs_f64());
-        }
-        match waiting.answer {
-            Answer::PubAck(pkid) => {
-                self.pubacks_waiting -= 1;
-                let version = self.version();
-                if stored {
-                    codec::write_puback(version, pkid, Reason::Success, "", &mut self.out);
-                } else if version == Version::V5 && self.closing.is_none() {
-                    let reason = Reason::QuotaExceeded;
-                    codec::write_puback(version, pkid, reason, "", &mut self.out);
-                }
-            }
-            Answer::Packet(packet) if stored => self.out.extend_from_slice(&packet),
-            Answer::Packet(_) => {}
-        }
-        if !stored {
-            self.hub
-                .telemetry
-                .refused(&self.session.client_id, "not stored");
-            self.close(
-                Reason::QuotaExceeded,
-                "what the client sent could not be stored",
-            );
-        }
-    }
-
     /// Fills the output with deliveries. True when there is more to give as soon as there is time.
     pub(crate) fn fill(&mut self) -> bool {
         self.renew();
@@ -127,8 +27,12 @@ impl Client {
             self.close(Reason::TakenOver, "another connection uses this client id");
             return false;
         }
+        if self.subscribing > 0 {
+            return false;
+        }
         let now = clock::now();
         self.send_again(&mut inner, now);
+        self.send_prepared(&mut inner, now);
         self.hub.pump_retained(&mut inner, now);
         if self.resend.is_empty() {
             self.fill_from_queue(&mut inner, now);
@@ -153,19 +57,53 @@ impl Client {
         more_retained && self.out.len() < HIGH_WATER
     }
 
-    /// Sends what an earlier connection sent and the client never acknowledged, in the same order
-    /// under the same packet ids (MQTT 5.0 sections 4.4 and 4.6).
+    /// Sends what an earlier connection sent and the client never settled, in the same order under the
+    /// same packet ids (MQTT 5.0 sections 4.4 and 4.6).
     fn send_again(&mut self, inner: &mut Inner, now: u64) {
         while self.out.len() < HIGH_WATER
             && inner.window.may_resend(self.receiver.receive_maximum)
             && let Some(pkid) = self.resend.pop_front()
         {
-            let Some(Sent::Queued(queued)) = inner.window.resend(pkid) else {
-                continue;
+            match inner.window.resend(pkid) {
+                Some(Sent::Released) => self.to_release.push(pkid),
+                Some(Sent::Queued(_)) => self.send(inner, pkid, true, now),
+                Some(Sent::Durable(_)) | None => {}
+            }
+        }
+    }
+
+    /// Sends a message that has its packet id.
+    fn send(&mut self, inner: &mut Inner, pkid: u16, dup: bool, now: u64) {
+        let Some(Sent::Queued(queued)) = inner.window.sent(pkid) else {
+            return;
+        };
+        if !self.write_queued(queued, pkid, dup, now)
+            && let Some(Sent::Queued(queued)) = inner.window.discard(pkid)
+        {
+            inner.finish(&queued, &self.hub.mail);
+        }
+    }
+
+    /// Sends the messages of QoS 2 whose packet ids are on disk by now.
+    fn send_prepared(&mut self, inner: &mut Inner, now: u64) {
+        while let Some((ticket, pkid)) = self.prepared.front().copied() {
+            let until = Wait {
+                state: Some(ticket),
+                ..Wait::default()
             };
-            let queued = queued.clone();
-            if !self.write_queued(&queued, pkid, true, now) {
-                inner.acknowledge(pkid);
+            match self.hub.settled(&until) {
+                Settled::Pending => return,
+                Settled::Stored if self.out.len() >= HIGH_WATER => return,
+                Settled::Stored => {
+                    self.prepared.pop_front();
+                    self.send(inner, pkid, false, now);
+                }
+                Settled::Failed => {
+                    return self.close(
+                        Reason::QuotaExceeded,
+                        "the state of a QoS 2 delivery could not be stored",
+                    );
+                }
             }
         }
     }
@@ -177,32 +115,56 @@ impl Client {
             Some(_) => self.receiver.receive_maximum.div_ceil(2),
             None => self.receiver.receive_maximum,
         };
-        while self.out.len() < HIGH_WATER {
-            let Some(front) = inner.queue.front() else {
-                return;
-            };
+        let mut prepared = Vec::new();
+        while self.out.len() < HIGH_WATER
+            && let Some(front) = inner.queue.front()
+        {
             let has_room = inner.window.has_room(share)
                 && inner.window.bytes() < self.hub.config.limits.queue_bytes;
             if front.qos > 0 && !has_room {
-                return;
+                break;
             }
-            let Some(queued) = inner.queue.pop() else {
-                return;
+            let Some(is_stored) = self.is_stored(front) else {
+                break;
             };
-            if queued.message.is_expired(now) {
-                self.hub
-                    .telemetry
-                    .dropped(&self.session.client_id, "expired");
+            let Some(queued) = inner.queue.pop() else {
+                break;
+            };
+            let is_expired = queued.message.is_expired(now);
+            if is_expired || !is_stored {
+                inner.finish(&queued, &self.hub.mail);
+                let reason = if is_expired { "expired" } else { "not stored" };
+                self.hub.telemetry.dropped(&self.session.client_id, reason);
                 continue;
             }
-            let pkid = if queued.qos > 0 {
-                inner.window.push(Sent::Queued(queued.clone()))
-            } else {
-                0
-            };
-            if !self.write_queued(&queued, pkid, false, now) {
-                inner.acknowledge(pkid);
+            match queued.qos {
+                0 => drop(self.write_queued(&queued, 0, false, now)),
+                2 if self.session.is_persistent() => {
+                    prepared.push(inner.window.push(Sent::Queued(queued)));
+                }
+                _ => {
+                    let pkid = inner.window.push(Sent::Queued(queued));
+                    self.send(inner, pkid, false, now);
+                }
             }
+        }
+        if !prepared.is_empty() {
+            let ticket = self.hub.store_outgoing(&self.session, inner);
+            self.prepared
+                .extend(prepared.into_iter().map(|pkid| (ticket, pkid)));
+        }
+    }
+
+    /// Whether a message may go out: one of QoS 2 that came to the disk does so once it is there, for
+    /// its publisher sends it again if it is not. `None` while that is open.
+    pub(super) fn is_stored(&self, queued: &Queued) -> Option<bool> {
+        match queued.origin {
+            Origin::Mail(id) if queued.qos == 2 => match self.hub.mail.outcome(id) {
+                JournalOutcome::Pending => None,
+                JournalOutcome::Durable => Some(true),
+                JournalOutcome::Failed(_) => Some(false),
+            },
+            Origin::Mail(_) | Origin::Memory => Some(true),
         }
     }
 

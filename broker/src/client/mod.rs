@@ -2,10 +2,15 @@
 //! wait the acknowledgements for the disk. No sockets and no waiting here; [`crate::connection`] drives it.
 
 mod access;
+mod acks;
 mod deliver;
 mod packets;
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::{Buf, BytesMut};
 use prometheus::IntCounter;
@@ -50,8 +55,20 @@ struct Waiting {
 
 enum Answer {
     PubAck(u16),
+    PubRec(u16),
+    PubComp(u16),
+    /// SUBACK: deliveries wait for it.
+    SubAck(BytesMut),
     /// Any other packet, whole.
     Packet(BytesMut),
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Whole,
+    /// Too much waits for the disk: nothing of it happened, it is to be taken again.
+    Later,
 }
 
 /// One connected client.
@@ -73,11 +90,22 @@ pub(crate) struct Client {
     aliases_out: Aliases,
     records: Records,
     waiting: VecDeque<Waiting>,
-    pubacks_waiting: usize,
-    /// Packet ids of queued messages sent over an earlier connection and never acknowledged.
+    /// Packet ids of QoS 2 among the records not yet appended.
+    collected_ids: HashSet<u16>,
+    /// The client's publishes of QoS 1 and 2 that are not settled, against Receive Maximum.
+    unacknowledged: usize,
+    /// Packet ids of queued messages sent over an earlier connection and never settled.
     resend: VecDeque<u16>,
+    /// Messages of QoS 2 that go out once the state has their packet ids: ticket and id.
+    prepared: VecDeque<(u64, u16)>,
+    /// Packet ids that are due for PUBREL.
+    to_release: Vec<u16>,
+    /// SUBACKs that wait for the disk.
+    subscribing: usize,
+    /// A packet waits for the mail journal to settle some more.
+    is_blocked: bool,
     /// By QoS.
-    received: [IntCounter; 2],
+    received: [IntCounter; 3],
 }
 
 impl Client {
@@ -94,7 +122,7 @@ impl Client {
         let resend = inner
             .window
             .to_resend()
-            .filter_map(|(pkid, sent)| matches!(sent, Sent::Queued(_)).then_some(pkid))
+            .filter_map(|(pkid, sent)| (!matches!(sent, Sent::Durable(_))).then_some(pkid))
             .collect();
         drop(inner);
         Client {
@@ -105,7 +133,7 @@ impl Client {
                 explains: connect.request_problem_information,
                 client: client_hash(&session.client_id),
             },
-            received: [hub.telemetry.received(0), hub.telemetry.received(1)],
+            received: [0, 1, 2].map(|qos| hub.telemetry.received(qos)),
             out: BytesMut::new(),
             closing: None,
             pass,
@@ -115,8 +143,13 @@ impl Client {
             aliases_out: Aliases::new(connect.topic_alias_maximum),
             records: Records::new(),
             waiting: VecDeque::new(),
-            pubacks_waiting: 0,
+            collected_ids: HashSet::new(),
+            unacknowledged: 0,
             resend,
+            prepared: VecDeque::new(),
+            to_release: Vec::new(),
+            subscribing: 0,
+            is_blocked: false,
             hub,
             session,
             wake,
@@ -136,33 +169,45 @@ impl Client {
     /// Whether more input may be taken.
     pub(crate) fn takes_input(&self) -> bool {
         self.closing.is_none()
+            && !self.is_blocked
             && self.records.is_empty()
             && self.waiting.len() < MAX_WAITING
             && self.out.len() < 2 * HIGH_WATER
     }
 
-    /// Whether a settled group of the journal may change something here.
+    /// Whether a settled group of the log may change something here.
     pub(crate) fn awaits_journal(&self) -> bool {
-        !self.records.is_empty()
-            || self.feed.is_some()
-            || matches!(
-                self.waiting.front(),
-                Some(Waiting {
-                    until: Wait::Journal(_),
-                    ..
-                })
-            )
+        !self.records.is_empty() || self.feed.is_some() || self.front().log.is_some()
+    }
+
+    /// Whether a settled group of the mail journal may.
+    pub(crate) fn awaits_mail(&self) -> bool {
+        self.is_blocked || self.front().mail.is_some() || self.awaits_message()
     }
 
     /// Whether a settled group of the state may.
     pub(crate) fn awaits_state(&self) -> bool {
-        matches!(
-            self.waiting.front(),
-            Some(Waiting {
-                until: Wait::State(_),
-                ..
-            })
-        )
+        !self.prepared.is_empty() || self.front().state.is_some()
+    }
+
+    fn front(&self) -> Wait {
+        self.waiting
+            .front()
+            .map_or(Wait::default(), |waiting| waiting.until)
+    }
+
+    /// Whether the next message of the queue waits for the mail journal.
+    fn awaits_message(&self) -> bool {
+        let inner = self.session.inner.lock();
+        inner
+            .queue
+            .front()
+            .is_some_and(|queued| self.is_stored(queued).is_none())
+    }
+
+    /// Goes on after the mail journal has settled some more.
+    pub(crate) fn unblock(&mut self) {
+        self.is_blocked = false;
     }
 
     /// Begins to close; the reason is told to a version 5 client.
@@ -184,6 +229,7 @@ impl Client {
             let taken = self.take_some(input);
             input.advance(taken);
             self.append();
+            self.release();
             if taken == 0 {
                 return;
             }
@@ -206,8 +252,13 @@ impl Client {
                 Ok(Some(frame)) => {
                     let packet = &input[taken..taken + frame.total];
                     taken += frame.total;
-                    if let Err(error) = self.packet(&frame, packet) {
-                        self.refuse(error);
+                    match self.packet(&frame, packet) {
+                        Ok(Taken::Whole) => {}
+                        Ok(Taken::Later) => {
+                            self.is_blocked = true;
+                            return taken - frame.total;
+                        }
+                        Err(error) => self.refuse(error),
                     }
                 }
                 Ok(None) => break,

@@ -1,32 +1,31 @@
 //! What each packet of a client does.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Answer, Client, Close, TOPIC_ALIASES, Waiting};
+use super::{Answer, Client, Close, TOPIC_ALIASES, Taken};
 use crate::{
     clock,
     codec::{self, CodecError, Frame, Publish, Reason, Version, kind},
     feed::Feed,
-    hub::Wait,
+    hub::{Refusal, Wait},
     message::{Message, expiry_time},
-    record::Record,
+    record::{Packet, Record},
 };
 
 impl Client {
-    pub(super) fn packet(&mut self, frame: &Frame, packet: &[u8]) -> Result<(), CodecError> {
+    pub(super) fn packet(&mut self, frame: &Frame, packet: &[u8]) -> Result<Taken, CodecError> {
         let body = &packet[frame.header..];
         let version = self.version();
         match frame.kind {
-            kind::PUBLISH => self.publish(codec::parse_publish(version, frame.flags, body)?)?,
-            kind::PUBACK => {
-                let ack = codec::read_ack(version, frame, body)?;
-                let mut inner = self.session.inner.lock();
-                if inner.owner == self.connection {
-                    inner.acknowledge(ack.pkid);
-                }
+            kind::PUBLISH => {
+                return self.publish(codec::parse_publish(version, frame.flags, body)?);
             }
+            kind::PUBACK => self.puback(codec::read_ack(version, frame, body)?),
+            kind::PUBREC => self.pubrec(codec::read_ack(version, frame, body)?),
+            kind::PUBREL => return self.pubrel(codec::read_ack(version, frame, body)?),
+            kind::PUBCOMP => self.pubcomp(codec::read_ack(version, frame, body)?),
             kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, body)?)?,
             kind::UNSUBSCRIBE => {
                 self.unsubscribe(codec::read_unsubscribe(version, frame, packet)?)?
@@ -45,18 +44,15 @@ impl Client {
                 ));
             }
         }
-        Ok(())
+        Ok(Taken::Whole)
     }
 
-    fn publish(&mut self, publish: Publish<'_>) -> Result<(), CodecError> {
-        if publish.qos > 1 {
-            return Err(CodecError::new(
-                Reason::QosNotSupported,
-                "QoS 2 is not offered",
-            ));
+    fn publish(&mut self, publish: Publish<'_>) -> Result<Taken, CodecError> {
+        if publish.qos == 2 && self.is_repeated(publish.pkid) {
+            return Ok(Taken::Whole);
         }
         if publish.qos > 0
-            && self.pubacks_waiting >= usize::from(self.hub.config.limits.receive_maximum)
+            && self.unacknowledged >= usize::from(self.hub.config.limits.receive_maximum)
             && self.version() == Version::V5
         {
             return Err(CodecError::new(
@@ -64,7 +60,6 @@ impl Client {
                 "more unacknowledged publishes than Receive Maximum",
             ));
         }
-        self.received[usize::from(publish.qos)].inc();
         let mut forward = Vec::new();
         let scanned = if publish.properties.is_empty() {
             codec::Scanned::default()
@@ -83,6 +78,7 @@ impl Client {
             .expiry
             .map(|seconds| expiry_time(seconds, clock::now()));
         if self.hub.durable.contains(topic) {
+            self.received[usize::from(publish.qos)].inc();
             return self.collect(&publish, topic, expires, &forward);
         }
         let message = Message {
@@ -94,13 +90,14 @@ impl Client {
             client: self.receiver.client,
             properties: forward.into(),
         };
-        match self.hub.publish(message) {
+        let packet = (publish.qos == 2).then_some((&*self.session, publish.pkid));
+        match self.hub.publish(message, packet) {
             Ok(until) => self.acknowledge(&publish, until, None),
-            Err(reason) => {
-                return self.reject(&publish, reason, "over the limit of retained messages");
-            }
+            Err(Refusal::Busy) => return Ok(Taken::Later),
+            Err(Refusal::Refused(reason, text)) => return self.reject(&publish, reason, text),
         }
-        Ok(())
+        self.received[usize::from(publish.qos)].inc();
+        Ok(Taken::Whole)
     }
 
     /// The topic behind an alias; learns one that comes with its topic. (MQTT 5.0 section 3.3.2.3.4)
@@ -137,12 +134,17 @@ impl Client {
         topic: &str,
         expires: Option<u64>,
         properties: &[u8],
-    ) -> Result<(), CodecError> {
+    ) -> Result<Taken, CodecError> {
         if publish.retain {
             return self.reject(publish, Reason::NotAuthorized, "RETAIN on a durable topic");
         }
+        let is_kept = publish.qos == 2 && self.session.is_persistent();
         let record = Record {
             qos: publish.qos,
+            packet: is_kept.then_some(Packet {
+                session: self.session.number,
+                pkid: publish.pkid,
+            }),
             client: self.receiver.client,
             address: self.peer.address,
             expires,
@@ -153,63 +155,11 @@ impl Client {
         };
         let index = self.records.len();
         self.records.push_with(|out| record.encode(out));
-        self.acknowledge(publish, Wait::Nothing, Some(index));
-        Ok(())
-    }
-
-    fn acknowledge(&mut self, publish: &Publish<'_>, until: Wait, collected: Option<usize>) {
-        if publish.qos > 0 {
-            self.pubacks_waiting += 1;
-            let since = collected.is_some_and(|index| index == 0).then(Instant::now);
-            self.waiting.push_back(Waiting {
-                until,
-                collected,
-                since,
-                answer: Answer::PubAck(publish.pkid),
-            });
+        if publish.qos == 2 {
+            self.collected_ids.insert(publish.pkid);
         }
-    }
-
-    /// Refuses one publish: version 5 hears why, 3.1.1 has no way to be told but the end of the
-    /// connection.
-    fn reject(
-        &mut self,
-        publish: &Publish<'_>,
-        reason: Reason,
-        text: &'static str,
-    ) -> Result<(), CodecError> {
-        if self.version() == Version::V311 {
-            return Err(CodecError::new(reason, text));
-        }
-        self.hub.telemetry.refused(&self.session.client_id, text);
-        if publish.qos > 0 {
-            let mut packet = BytesMut::new();
-            let text = self.receiver.explain(text);
-            codec::write_puback(self.version(), publish.pkid, reason, text, &mut packet);
-            self.wait_with(packet, Wait::Nothing);
-        }
-        Ok(())
-    }
-
-    /// A publish that the client may not make: version 5 hears so; 3.1.1 has no way to be told, so that
-    /// the publish is acknowledged and goes nowhere (MQTT 3.1.1 section 3.3.5).
-    fn deny(&mut self, publish: &Publish<'_>) -> Result<(), CodecError> {
-        const TEXT: &str = "not allowed to publish";
-        if self.version() == Version::V5 {
-            return self.reject(publish, Reason::NotAuthorized, TEXT);
-        }
-        self.hub.telemetry.refused(&self.session.client_id, TEXT);
-        self.acknowledge(publish, Wait::Nothing, None);
-        Ok(())
-    }
-
-    pub(super) fn wait_with(&mut self, packet: BytesMut, until: Wait) {
-        self.waiting.push_back(Waiting {
-            until,
-            collected: None,
-            since: None,
-            answer: Answer::Packet(packet),
-        });
+        self.acknowledge(publish, Wait::default(), Some(index));
+        Ok(Taken::Whole)
     }
 
     /// An acknowledgement with so many codes has to fit what the client takes: there is no other way to
@@ -252,7 +202,8 @@ impl Client {
         }
         let mut packet = BytesMut::new();
         codec::write_suback(self.version(), subscribe.pkid, &codes, &mut packet);
-        self.answer_subscription(packet);
+        self.subscribing += 1;
+        self.answer_subscription(Answer::SubAck(packet));
         Ok(())
     }
 
@@ -274,17 +225,17 @@ impl Client {
             .collect();
         let mut packet = BytesMut::new();
         codec::write_unsuback(self.version(), unsubscribe.pkid, &codes, &mut packet);
-        self.answer_subscription(packet);
+        self.answer_subscription(Answer::Packet(packet));
         Ok(())
     }
 
     /// Queues SUBACK or UNSUBACK behind the storing of the session and renews the feed's filters.
-    fn answer_subscription(&mut self, packet: BytesMut) {
+    fn answer_subscription(&mut self, answer: Answer) {
         let mut inner = self.session.inner.lock();
-        let until = if inner.is_persistent() {
-            Wait::State(self.hub.store(&self.session, &mut inner))
+        let state = if inner.is_persistent() {
+            Some(self.hub.store(&self.session, &mut inner))
         } else {
-            Wait::Nothing
+            None
         };
         match &mut self.feed {
             Some(feed) if inner.cursor.is_some() => {
@@ -294,7 +245,11 @@ impl Client {
         }
         inner.cursor_moved = false;
         drop(inner);
-        self.wait_with(packet, until);
+        let until = Wait {
+            state,
+            ..Wait::default()
+        };
+        self.wait(until, answer);
     }
 
     fn disconnect(&mut self, disconnect: codec::Disconnect) -> Result<(), CodecError> {
@@ -307,7 +262,8 @@ impl Client {
                     "DISCONNECT makes a session persistent that was not",
                 ));
             }
-            inner.expiry = expiry.min(self.hub.config.limits.session_seconds);
+            let expiry = expiry.min(self.hub.config.limits.session_seconds);
+            self.session.set_expiry(&mut inner, expiry);
         }
         // Gone at once: the next connection of the client may come before this one has ended.
         if !disconnect.with_will && inner.owner == self.connection {

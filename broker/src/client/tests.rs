@@ -76,7 +76,7 @@ async fn retained_messages_that_wait_for_acknowledgements_ask_for_no_further_tur
     let dir = tempfile::tempdir().unwrap();
     let hub = hub(dir.path(), Limits::default()).await;
     for n in 0..600 {
-        hub.publish(message(&format!("config/{n}"), 10, true))
+        hub.publish(message(&format!("config/{n}"), 10, true), None)
             .unwrap();
     }
     let mut client = connect(&hub, "reader", 1, true);
@@ -117,7 +117,7 @@ async fn a_replaced_connection_neither_ends_nor_wakes_instead_of_the_new_one() {
     subscribe(&old, "request/#");
     let new = connect(&hub, "same", 2, false);
     assert!(rung(&old.wake) && !rung(&new.wake));
-    hub.publish(message("request/a", 1, false)).unwrap();
+    hub.publish(message("request/a", 1, false), None).unwrap();
     assert!(!rung(&old.wake) && rung(&new.wake));
     // DISCONNECT with a session expiry of 0.
     old.take_input(&mut BytesMut::from(&b"\xE0\x07\0\x05\x11\0\0\0\0"[..]));
@@ -135,7 +135,8 @@ async fn unacknowledged_messages_are_bounded_by_the_bytes_of_a_session() {
     let mut client = connect(&hub, "reader", 1, true);
     subscribe(&client, "request/#");
     for _ in 0..8 {
-        hub.publish(message("request/a", 1_000, false)).unwrap();
+        hub.publish(message("request/a", 1_000, false), None)
+            .unwrap();
         client.fill();
     }
     assert!(client.session.inner.lock().window.bytes() < 5_000);
@@ -153,7 +154,7 @@ async fn overlapping_subscriptions_make_one_delivery_of_the_highest_qos() {
             subscribe(client, filter);
         }
     }
-    hub.publish(message("request/a", 1, false)).unwrap();
+    hub.publish(message("request/a", 1, false), None).unwrap();
     for client in &clients {
         let mut inner = client.session.inner.lock();
         assert_eq!(inner.queue.pop().map(|queued| queued.qos), Some(1));

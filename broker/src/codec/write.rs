@@ -36,7 +36,6 @@ pub(crate) fn write_connack(version: Version, ack: &ConnAck, out: &mut BytesMut)
             let properties = wire::ConnAckProperties {
                 session_expiry_interval: ack.expiry,
                 receive_max: Some(ack.receive_maximum),
-                max_qos: Some(1),
                 retain_available: Some(1),
                 max_packet_size: Some(u32::try_from(ack.max_packet).unwrap_or(u32::MAX)),
                 assigned_client_identifier: ack.assigned_client_id.as_deref().map(str::to_owned),

@@ -2,6 +2,9 @@
 //! disk. Every method is quick and none waits for the disk, but for a subscription that starts at a
 //! point in time: finding that reads a few blocks of the journal, under no lock.
 
+mod checkpoint;
+mod publish;
+mod recover;
 mod sessions;
 mod topics;
 
@@ -13,24 +16,24 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use thinglog_journal::{Journal, cursor::Cursor};
+use thinglog_journal::{Journal, Outcome as JournalOutcome};
 use thinglog_schemas::Topics;
 use tokio::sync::{Notify, watch};
-use tracing::{info, warn};
+
+pub(crate) use publish::Refusal;
 
 use crate::{
     access::Access,
     clock,
     config::Config,
-    feed::{DurableTopics, may_be_durable},
+    feed::DurableTopics,
     interest::Interest,
-    message::Message,
-    record::Record,
+    mail::Mail,
+    message::Load,
     retained::Retained,
-    session::{Inner, Session, Stored},
-    state::{Loaded, State},
+    session::Session,
+    state::{Loaded, Outcome as StateOutcome, State},
     telemetry::Telemetry,
     trie::{SessionKey, Trie},
 };
@@ -38,10 +41,14 @@ use crate::{
 /// The shared heart of the broker.
 pub(crate) struct Hub {
     pub(crate) config: Config,
+    pub(crate) topics: Topics,
     pub(crate) access: Access,
     pub(crate) journal: Journal,
     pub(crate) journal_settled: watch::Receiver<u64>,
     pub(crate) state: State,
+    pub(crate) mail: Mail,
+    /// What all sessions' queues and windows hold.
+    pub(crate) load: Arc<Load>,
     pub(crate) durable_filters: Vec<String>,
     pub(crate) durable: DurableTopics,
     pub(crate) interest: Interest,
@@ -55,9 +62,22 @@ pub(crate) struct Hub {
     /// Held while a retained message is set and routed, so that subscribers see the values of a topic
     /// in the order in which they replaced each other. Taken before all locks but `handover`.
     retaining: Mutex<()>,
+    /// Held while a letter is posted and queued: sessions get letters in the order of their ids. Taken
+    /// before all locks but `handover` and `retaining`.
+    mailing: Mutex<()>,
     /// Journal offsets below this may have been unread by sessions that were lost.
     lost_below: u64,
     next_key: AtomicU64,
+    progress: Mutex<checkpoint::Progress>,
+}
+
+/// What is on disk, open.
+pub(crate) struct Disk {
+    pub(crate) journal: Journal,
+    /// Follows what the journal has settled.
+    pub(crate) journal_settled: watch::Receiver<u64>,
+    pub(crate) mail: Mail,
+    pub(crate) state: State,
 }
 
 /// A client's session, as CONNECT left it.
@@ -65,25 +85,34 @@ pub(crate) struct Attached {
     pub(crate) session: Arc<Session>,
     pub(crate) present: bool,
     pub(crate) wake: Arc<Notify>,
+    /// What CONNACK waits for: a client that is told of a session finds it again.
+    pub(crate) until: Wait,
 }
 
-/// What a publish waits for before it is acknowledged.
+/// What has to be on disk before an answer goes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// The log, up to and including this offset.
+    pub(crate) log: Option<u64>,
+    /// The mail journal, up to and including this offset.
+    pub(crate) mail: Option<u64>,
+    /// The state, up to and including this ticket.
+    pub(crate) state: Option<u64>,
+}
+
+/// Whether what an answer waits for is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    Nothing,
-    /// The journal, up to and including this offset.
-    Journal(u64),
-    /// A ticket of the state.
-    State(u64),
+pub(crate) enum Settled {
+    Pending,
+    Stored,
+    Failed,
 }
 
 impl Hub {
     pub(crate) fn new(
         (config, access): (Config, Access),
         topics: &Topics,
-        journal: Journal,
-        journal_settled: watch::Receiver<u64>,
-        state: State,
+        disk: Disk,
         loaded: Loaded,
         telemetry: Telemetry,
     ) -> Hub {
@@ -92,10 +121,12 @@ impl Hub {
             durable: DurableTopics::new(&durable_filters),
             durable_filters,
             interest: Interest::new(topics),
+            topics: topics.clone(),
             access,
-            journal,
-            journal_settled,
-            state,
+            journal: disk.journal,
+            journal_settled: disk.journal_settled,
+            state: disk.state,
+            mail: disk.mail,
             telemetry,
             sessions: Mutex::default(),
             handover: Mutex::default(),
@@ -103,105 +134,58 @@ impl Hub {
             trie: RwLock::default(),
             retained: Mutex::default(),
             retaining: Mutex::default(),
+            mailing: Mutex::default(),
+            load: Arc::default(),
             lost_below: loaded.lost_below,
             next_key: AtomicU64::new(1),
+            progress: Mutex::default(),
             config,
         };
         hub.revive(loaded);
         hub
     }
 
-    /// Takes up what the last run left on disk.
-    fn revive(&self, mut loaded: Loaded) {
-        let now = clock::now();
-        let mut retained = self.retained.lock();
-        for (topic, bytes) in &loaded.retained {
-            match Record::decode(bytes) {
-                Some(record) => retained.set(Arc::new(Message {
-                    topic: topic.as_str().into(),
-                    payload: Bytes::copy_from_slice(record.payload),
-                    qos: record.qos,
-                    retain: true,
-                    expires: record.expires,
-                    client: record.client,
-                    properties: Bytes::copy_from_slice(record.properties),
-                })),
-                None => warn!(
-                    topic,
-                    "a retained message on disk cannot be read and is left out"
-                ),
-            }
-        }
-        self.telemetry.retained.set(retained.len() as i64);
-        drop(retained);
-        for (client_id, bytes) in loaded.sessions {
-            let Some(stored) = Stored::decode(&bytes) else {
-                warn!(
-                    client = client_id,
-                    "a session on disk cannot be read and is left out"
-                );
-                continue;
-            };
-            let mut inner = stored.revive(now, self.config.limits.session_seconds);
-            inner.cursor = match loaded
-                .cursors
-                .remove(&client_id)
-                .map(|bytes| Cursor::decode(&bytes))
-            {
-                Some(Some(cursor)) => Some(self.within_journal(&client_id, &mut inner, cursor)),
-                Some(None) => {
-                    warn!(
-                        client = client_id,
-                        "a cursor on disk cannot be read; its session starts at the oldest record"
-                    );
-                    Some(Cursor::at(self.journal.first()))
-                }
-                None if inner
-                    .subscriptions
-                    .keys()
-                    .any(|filter| may_be_durable(filter, &self.durable_filters)) =>
-                {
-                    Some(Cursor::at(self.journal.first()))
-                }
-                None => None,
-            };
-            let session = self.add_session(client_id.as_str().into());
-            let mut trie = self.trie.write();
-            for (filter, subscription) in &inner.subscriptions {
-                trie.insert(filter, session.key, subscription.clone());
-            }
-            *session.inner.lock() = inner;
-        }
-        let sessions = self.sessions.lock().len();
-        if sessions > 0 {
-            info!(sessions, "sessions restored");
+    /// Whether everything an answer waits for is on disk.
+    pub(crate) fn settled(&self, wait: &Wait) -> Settled {
+        let journal = |outcome| match outcome {
+            JournalOutcome::Pending => Settled::Pending,
+            JournalOutcome::Durable => Settled::Stored,
+            JournalOutcome::Failed(_) => Settled::Failed,
+        };
+        let state = |ticket| match self.state.outcome(ticket) {
+            StateOutcome::Pending => Settled::Pending,
+            StateOutcome::Stored => Settled::Stored,
+            StateOutcome::Failed => Settled::Failed,
+        };
+        let parts = [
+            wait.log.map(|offset| journal(self.journal.outcome(offset))),
+            wait.mail.map(|offset| journal(self.mail.outcome(offset))),
+            wait.state.map(state),
+        ];
+        let is = |what| parts.iter().flatten().any(|part| *part == what);
+        if is(Settled::Pending) {
+            Settled::Pending
+        } else if is(Settled::Failed) {
+            Settled::Failed
+        } else {
+            Settled::Stored
         }
     }
 
-    /// A cursor beyond the end of the journal comes from before a loss: the offsets from there on
-    /// are given again, to records that this session has never seen.
-    fn within_journal(&self, client_id: &str, inner: &mut Inner, cursor: Cursor) -> Cursor {
-        let next = self.journal.next();
-        if cursor.highest() <= next {
-            return cursor;
-        }
-        warn!(
-            client = client_id,
-            cursor = cursor.highest(),
-            next,
-            "the durable log ends before what a session has read: it goes on at the end of the log"
-        );
-        inner.cursor_moved = true;
-        Cursor::at(cursor.position().min(next))
-    }
-
-    fn add_session(&self, client_id: Arc<str>) -> Arc<Session> {
+    /// Makes a session; `number` is that of one that was on disk.
+    fn add_session(&self, client_id: Arc<str>, number: Option<u64>) -> Arc<Session> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
-        let session = Arc::new(Session::new(key, client_id.clone()));
+        let number = number.unwrap_or_else(random_number);
+        let session = Arc::new(Session::new(key, number, client_id.clone()));
         self.by_key.write().insert(key, session.clone());
         let mut sessions = self.sessions.lock();
         sessions.insert(client_id, session.clone());
         self.telemetry.sessions.set(sessions.len() as i64);
         session
     }
+}
+
+/// A number that no session on disk has; 0 is none.
+fn random_number() -> u64 {
+    getrandom::u64().map_or_else(|_| clock::now(), |number| number.max(1))
 }

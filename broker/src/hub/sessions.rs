@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Attached, Hub};
+use super::{Attached, Hub, Wait};
 use crate::{
     access::Pass,
     clock,
@@ -11,7 +11,6 @@ use crate::{
     state::Kind,
 };
 use parking_lot::MutexGuard;
-use thinglog_journal::cursor::Cursor;
 
 impl Hub {
     /// Gives a connection its session; a previous connection of the same client id is evicted.
@@ -30,13 +29,17 @@ impl Hub {
         {
             return Err(Reason::ClientIdInvalid);
         }
+        // A session that ends here must not come back, nor a new one be forgotten, by a crash.
+        let ends_stored = existing
+            .as_ref()
+            .is_some_and(|session| connect.clean_start && session.inner.lock().stored);
         let resumed = existing.filter(|session| self.evict(session, connect.clean_start));
         let session = match resumed {
             Some(session) => session,
             None if self.sessions.lock().len() >= self.config.limits.sessions => {
                 return Err(Reason::QuotaExceeded);
             }
-            None => self.add_session(client_id.clone()),
+            None => self.add_session(client_id.clone(), None),
         };
         let mut inner = session.inner.lock();
         let present = inner.disconnected_at.is_some();
@@ -45,14 +48,20 @@ impl Hub {
         inner.pass = Some(pass.clone());
         inner.wake = Arc::default();
         inner.disconnected_at = None;
-        inner.expiry = connect.expiry.min(self.config.limits.session_seconds);
+        let expiry = connect.expiry.min(self.config.limits.session_seconds);
+        session.set_expiry(&mut inner, expiry);
         inner.will = connect.will.clone();
         inner.will_at = None;
         for filter in inner.subscriptions.keys() {
             self.interest.add(filter);
         }
+        let mut until = Wait::default();
         if inner.is_persistent() {
-            self.store(&session, &mut inner);
+            let ticket = self.store(&session, &mut inner);
+            until.state = (!present).then_some(ticket);
+        } else if inner.stored || ends_stored {
+            until.state = Some(self.unstore(&session.client_id));
+            inner.stored = false;
         }
         let wake = inner.wake.clone();
         drop(inner);
@@ -60,6 +69,7 @@ impl Hub {
             session,
             present,
             wake,
+            until,
         })
     }
 
@@ -152,15 +162,15 @@ impl Hub {
         self.telemetry.sessions.set(sessions.len() as i64);
         drop(sessions);
         self.by_key.write().remove(&session.key);
-        let inner = std::mem::take(&mut *session.inner.lock());
+        let mut inner = std::mem::take(&mut *session.inner.lock());
+        inner.abandon(&self.mail);
         let mut trie = self.trie.write();
         for filter in inner.subscriptions.keys() {
             trie.remove(filter, session.key);
         }
         drop(trie);
         if inner.stored {
-            self.state.change(Kind::Session, &session.client_id, None);
-            self.state.change(Kind::Cursor, &session.client_id, None);
+            self.unstore(&session.client_id);
         }
         if let Some(will) = inner.will {
             self.publish_will(&session.client_id, inner.pass.as_ref(), will);
@@ -177,25 +187,16 @@ impl Hub {
         self.state.change(
             Kind::Session,
             &session.client_id,
-            Some(Stored::of(inner).encode()),
+            Some(Stored::of(session.number, inner).encode()),
         )
     }
 
-    /// Queues the cursors that moved for the disk; wills that are due are sent, sessions whose time
-    /// is over forgotten.
-    pub(crate) fn checkpoint(&self) {
-        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
-        let now = clock::now();
-        for session in sessions {
-            let mut inner = session.inner.lock();
-            if inner.cursor_moved && inner.is_persistent() {
-                inner.cursor_moved = false;
-                let cursor = inner.cursor.as_ref().map(Cursor::encode);
-                self.state.change(Kind::Cursor, &session.client_id, cursor);
-            }
-            drop(inner);
-            self.see_to_absent(&session, now);
+    /// Queues the removal of everything a session has on disk.
+    fn unstore(&self, client_id: &str) -> u64 {
+        for kind in [Kind::Cursor, Kind::Outgoing, Kind::Inbound] {
+            self.state.change(kind, client_id, None);
         }
+        self.state.change(Kind::Session, client_id, None)
     }
 
     /// The oldest offset that some session has still to read; `None` when no session reads the log.
@@ -207,8 +208,26 @@ impl Hub {
         positions.min()
     }
 
+    /// Persistent sessions that have records to read, with their positions, the furthest behind first;
+    /// no more than `most`.
+    pub(crate) fn lagging(&self, most: usize) -> Vec<(Arc<str>, u64)> {
+        let settled = self.journal.settled();
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        let mut lagging: Vec<(Arc<str>, u64)> = sessions
+            .iter()
+            .filter(|session| session.is_persistent())
+            .filter_map(|session| {
+                let position = session.inner.lock().cursor.as_ref()?.position();
+                (position < settled).then(|| (session.client_id.clone(), position))
+            })
+            .collect();
+        lagging.sort_by_key(|(_, position)| *position);
+        lagging.truncate(most);
+        lagging
+    }
+
     /// Sends the will of a disconnected client that is due, forgets the session when its time is over.
-    fn see_to_absent(&self, session: &Arc<Session>, now: u64) {
+    pub(super) fn see_to_absent(&self, session: &Arc<Session>, now: u64) {
         let is_over = |inner: &Inner| inner.expires_at().is_some_and(|at| at <= now);
         let is_due = |inner: &Inner| inner.will_at.is_some_and(|at| at <= now);
         {

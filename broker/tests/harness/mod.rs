@@ -242,6 +242,12 @@ impl Raw {
         self.send(0x40, &pkid.to_be_bytes()).await;
     }
 
+    /// Waits until everything sent before has been handled, whatever else comes meanwhile.
+    pub(crate) async fn ping_between(&mut self) {
+        self.send(0xC0, &[]).await;
+        while self.packet().await != [0xD0, 0] {}
+    }
+
     /// Waits until everything sent before has been handled.
     pub(crate) async fn ping(&mut self) {
         self.send(0xC0, &[]).await;

@@ -35,12 +35,15 @@ const SECRETS: [&str; 1] = ["password"];
 
 /// Variables of `thinglog-edge`, of the command line and of the log, which are no configuration of
 /// broker and router.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 17] = [
     "CONFIG",
     "LOG",
     "LEVEL",
     "DEVICE",
     "BROKER",
+    "USERNAME",
+    "PASSWORD",
+    "PASSWORD_FILE",
     "SOURCE",
     "STATE",
     "SPOOL",

@@ -56,6 +56,13 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// User name and password that the router was given for its broker.
+    pub(crate) fn router_login(&self) -> Option<(String, String)> {
+        let broker = &self.config.router.broker;
+        let password = broker.password.clone().unwrap_or_default();
+        broker.username.clone().map(|user| (user, password))
+    }
+
     /// Reads the files that the configuration names; says what is wrong with them.
     pub(crate) fn check_files(&self) -> Result<(), ConfigError> {
         self.config.broker.check_files().map_err(|error| {

@@ -354,6 +354,7 @@ fn a_summary_says_what_would_run() {
     let expected = "\
 thinglog.toml: valid
   MQTT         127.0.0.1:1884
+  logins       anybody, with all rights
   HTTP         http://127.0.0.1:8080
   router from  127.0.0.1:1884
   data         thinglog-data/broker, thinglog-data/router

@@ -13,6 +13,7 @@ use std::{io::IsTerminal, net::SocketAddr, time::Duration};
 use anyhow::Context;
 use find::Found;
 pub(crate) use own::OwnLog;
+use thinglog_broker::{Broker, access::Role};
 use thinglog_edge::{
     Publisher,
     agent::{
@@ -49,11 +50,25 @@ const REPORT: Duration = Duration::from_secs(5);
 /// Events get so long to reach the broker at the end.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// User names and passwords of the demo, where the broker asks for them.
+pub(crate) struct Logins {
+    tail: Option<(String, String)>,
+    devices: [Option<(String, String)>; DEVICES.len()],
+}
+
+/// Logins at the broker of this process, which nobody else knows.
+pub(crate) fn logins(broker: &Broker) -> Logins {
+    Logins {
+        tail: broker.login_for("demo", Role::Operator),
+        devices: DEVICES.map(|device| broker.login_for(device, Role::Device)),
+    }
+}
+
 /// Starts tail and devices.
 pub(crate) fn start(
     supervisor: &mut Supervisor,
-    broker: SocketAddr,
-    root: &str,
+    (broker, root): (SocketAddr, &str),
+    logins: Logins,
     own: OwnLog,
     hints: String,
 ) -> anyhow::Result<()> {
@@ -64,7 +79,7 @@ pub(crate) fn start(
     let options = tail::Options {
         host: broker.ip().to_string(),
         port: broker.port(),
-        credentials: None,
+        credentials: logins.tail,
         filters: vec![format!("{root}/live/+/+/+")],
         json: false,
         colour,
@@ -78,8 +93,10 @@ pub(crate) fn start(
             () = stop.cancelled() => {}
         }
     });
-    let devices = DEVICES.map(|device| publisher(device, broker, root));
-    let devices = devices.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let devices = DEVICES.into_iter().zip(logins.devices);
+    let devices = devices
+        .map(|(device, login)| publisher(device, (broker, root), login))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     supervisor.spawn(DEMO, run(devices, own, seen, token.clone()));
     supervisor.spawn(DEMO, async move {
         tokio::select! {
@@ -99,8 +116,16 @@ fn remind(hints: &str) {
     }
 }
 
-fn publisher(device: &str, broker: SocketAddr, root: &str) -> anyhow::Result<Publisher> {
-    Publisher::builder(device)
+fn publisher(
+    device: &str,
+    (broker, root): (SocketAddr, &str),
+    login: Option<(String, String)>,
+) -> anyhow::Result<Publisher> {
+    let mut builder = Publisher::builder(device);
+    if let Some((user, password)) = login {
+        builder = builder.credentials(user, password);
+    }
+    builder
         .broker(broker.ip().to_string(), broker.port())
         .root(root)
         .instance("demo")

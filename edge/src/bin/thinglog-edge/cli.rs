@@ -43,6 +43,26 @@ pub(crate) struct Options {
     #[arg(long, env = "THINGLOG_BROKER", value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = address, global = true)]
     pub(crate) broker: Address,
 
+    /// User name for the broker [default: the device's name, where there is a password]
+    #[arg(
+        long,
+        env = "THINGLOG_USERNAME",
+        value_name = "NAME",
+        hide_env_values = true,
+        global = true
+    )]
+    pub(crate) username: Option<String>,
+
+    /// File with the password or device token for the broker; it may stand in THINGLOG_PASSWORD itself
+    #[arg(
+        long,
+        env = "THINGLOG_PASSWORD_FILE",
+        value_name = "FILE",
+        hide_env_values = true,
+        global = true
+    )]
+    pub(crate) password_file: Option<PathBuf>,
+
     /// First levels of every topic
     #[arg(long, env = "THINGLOG_ROOT", default_value = "thinglog", global = true)]
     pub(crate) root: String,

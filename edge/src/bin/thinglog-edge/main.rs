@@ -19,7 +19,7 @@ use thinglog_edge::{
         run_file_source, run_journal_source, run_stream_source,
     },
 };
-use thinglog_schemas::Severity;
+use thinglog_schemas::{Severity, name};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -73,10 +73,35 @@ fn publisher(options: &Options) -> anyhow::Result<Publisher> {
             "agent",
             concat!("thinglog-edge ", env!("CARGO_PKG_VERSION")),
         );
+    if let Some((user, password)) = credentials(options, &device)? {
+        builder = builder.credentials(user, password);
+    }
     if let Some(spool) = &options.spool {
         builder = builder.spool(spool, options.spool_bytes);
     }
     Ok(builder.start()?)
+}
+
+/// User name and password for the broker, if there are any. A password on the command line would be
+/// seen by every user of the machine, so that there is no option for it.
+fn credentials(options: &Options, device: &str) -> anyhow::Result<Option<(String, String)>> {
+    let password = match &options.password_file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the password file {}", file.display()))?;
+            Some(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+        None => std::env::var("THINGLOG_PASSWORD").ok(),
+    };
+    Ok(match (&options.username, password) {
+        (None, None) => None,
+        (user, password) => {
+            let user = user
+                .clone()
+                .unwrap_or_else(|| name::encode(device).into_owned());
+            Some((user, password.unwrap_or_default()))
+        }
+    })
 }
 
 fn host_name() -> String {

@@ -1,0 +1,297 @@
+//! Messages on topics that are not durable: to the queues of who wants them, to the mail journal for
+//! those of them that have to outlive the broker, to the retained messages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thinglog_journal::{AppendError, Records};
+use thinglog_schemas::topic::INTEREST;
+use tracing::warn;
+
+use super::{Hub, Wait};
+use crate::{
+    access::Pass,
+    clock,
+    codec::{Reason, Will},
+    inbound::Place,
+    letter::Recipient,
+    mail::MAX_RECIPIENTS,
+    message::{Charge, Message, Origin, Queued, expiry_time},
+    record::{NO_ADDRESS, Packet, Record, client_hash},
+    session::Session,
+    state::Kind,
+    trie::SessionKey,
+};
+
+/// A publish that was not taken; nothing of it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Too much waits for the disk: to be tried again when the mail journal has settled more.
+    Busy,
+    /// For good.
+    Refused(Reason, &'static str),
+}
+
+/// A session and how it gets a message.
+type Wanted = Vec<(Arc<Session>, Queued)>;
+
+impl Hub {
+    /// Publishes on a topic that is not durable. `packet` is the publishing session and the packet id
+    /// of a message of QoS 2. Gives what the acknowledgement waits for.
+    pub(crate) fn publish(
+        &self,
+        message: Message,
+        packet: Option<(&Session, u16)>,
+    ) -> Result<Wait, Refusal> {
+        let message = Arc::new(message);
+        let _in_order = message.retain.then(|| self.retaining.lock());
+        if message.retain && !message.payload.is_empty() {
+            let retained = self.retained.lock();
+            if !retained.has_room(&message, &self.config.limits) {
+                let text = "over the limit of retained messages";
+                return Err(Refusal::Refused(Reason::QuotaExceeded, text));
+            }
+        }
+        let mut wanted = self.recipients(&message);
+        let is_kept = packet.is_some_and(|(session, _)| session.is_persistent());
+        let has_letters = wanted.iter().any(takes_letter);
+        // Sessions get letters in the order of their ids, which is what their records on disk rest on.
+        let _mailing = (is_kept || has_letters).then(|| self.mailing.lock());
+        let mut wait = Wait {
+            mail: self.post(&message, &mut wanted, packet)?,
+            ..Wait::default()
+        };
+        if message.retain {
+            let mut retained = self.retained.lock();
+            retained.set(message.clone());
+            self.telemetry.retained.set(retained.len() as i64);
+            // Queued while the lock is held, so that the disk sees changes in their order.
+            wait.state = Some(self.store_retained(&message));
+        }
+        for (session, queued) in wanted {
+            self.enqueue(&session, queued);
+        }
+        Ok(wait)
+    }
+
+    /// Writes down what persistent sessions are to get, and the packet id of a persistent session's
+    /// QoS 2 publish. Gives the offset to wait for, `None` when nothing had to be written.
+    fn post(
+        &self,
+        message: &Message,
+        wanted: &mut Wanted,
+        packet: Option<(&Session, u16)>,
+    ) -> Result<Option<u64>, Refusal> {
+        let mut letters: Vec<&mut Queued> = Vec::new();
+        let mut recipients = Vec::new();
+        for (session, queued) in wanted.iter_mut().filter(|wanted| takes_letter(wanted)) {
+            recipients.push(Recipient {
+                session: session.number,
+                qos: queued.qos,
+                retain: queued.retain,
+                ids: queued.ids.clone(),
+            });
+            letters.push(queued);
+        }
+        let kept = packet.filter(|(session, _)| session.is_persistent());
+        let mut place = Place::Memory;
+        let mut last = None;
+        if !letters.is_empty() || kept.is_some() {
+            let record = Record {
+                packet: kept.map(|(session, pkid)| Packet {
+                    session: session.number,
+                    pkid,
+                }),
+                ..record_of(message)
+            };
+            let ids = self
+                .mail
+                .post(&recipients, &record)
+                .map_err(|error| match error {
+                    AppendError::Busy => Refusal::Busy,
+                    _ => Refusal::Refused(
+                        Reason::QuotaExceeded,
+                        "the message could not be stored for its subscribers",
+                    ),
+                })?;
+            for (index, queued) in letters.into_iter().enumerate() {
+                queued.origin = Origin::Mail(ids.start + (index / MAX_RECIPIENTS) as u64);
+            }
+            if kept.is_some() {
+                place = Place::Mail(ids.start);
+            }
+            last = Some(ids.end - 1);
+        }
+        if let Some((session, pkid)) = packet {
+            session.inner.lock().inbound.insert(pkid, place);
+        }
+        Ok(last)
+    }
+
+    /// Removes retained messages whose time is over, from memory and disk.
+    pub(crate) fn remove_expired(&self, now: u64) {
+        let mut retained = self.retained.lock();
+        for topic in retained.remove_expired(now) {
+            self.state.change(Kind::Retained, &topic, None);
+        }
+        self.telemetry.retained.set(retained.len() as i64);
+    }
+
+    fn store_retained(&self, message: &Message) -> u64 {
+        let value = (!message.payload.is_empty()).then(|| {
+            let mut bytes = Vec::new();
+            record_of(message).encode(&mut bytes);
+            bytes
+        });
+        self.state.change(Kind::Retained, &message.topic, value)
+    }
+
+    /// Who wants a message, once each, at the highest QoS and with all identifiers.
+    fn recipients(&self, message: &Arc<Message>) -> Wanted {
+        let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
+        self.trie
+            .read()
+            .matching(&message.topic, &mut |key, subscription| {
+                if subscription.no_local && self.is_client(key, message.client) {
+                    return;
+                }
+                let queued = Queued {
+                    message: message.clone(),
+                    qos: subscription.qos.min(message.qos),
+                    retain: subscription.retain_as_published && message.retain,
+                    ids: subscription.id.into_iter().collect(),
+                    origin: Origin::Memory,
+                    charge: Charge::default(),
+                };
+                wanted.push((key, queued));
+            });
+        if wanted.is_empty() {
+            return Wanted::new();
+        }
+        wanted.sort_by_key(|(key, _)| *key);
+        wanted.dedup_by(|(key, more), (before, queued)| {
+            let is_same = key == before;
+            if is_same {
+                queued.qos = queued.qos.max(more.qos);
+                queued.retain |= more.retain;
+                queued.ids.append(&mut more.ids);
+            }
+            is_same
+        });
+        let by_key = self.by_key.read();
+        wanted
+            .into_iter()
+            .filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)))
+            .collect()
+    }
+
+    fn is_client(&self, key: SessionKey, client: u64) -> bool {
+        self.by_key
+            .read()
+            .get(&key)
+            .is_some_and(|session| client_hash(&session.client_id) == client)
+    }
+
+    fn enqueue(&self, session: &Session, mut queued: Queued) {
+        let mut inner = session.inner.lock();
+        if let Origin::Mail(id) = queued.origin {
+            inner.mail_seen = id + 1;
+            inner.mail_changed = true;
+        }
+        if (inner.owner == 0 && queued.qos == 0) || !inner.may_read(&queued.message.topic) {
+            return inner.finish(&queued, &self.mail);
+        }
+        let limits = &self.config.limits;
+        queued.charge = Charge::new(&self.load, queued.message.weight());
+        let crowded = self.load.bytes() > limits.queued_bytes;
+        let Err(refused) = inner.queue.push(queued, limits, crowded) else {
+            inner.wake.notify_one();
+            return;
+        };
+        inner.finish(&refused, &self.mail);
+        drop(inner);
+        self.telemetry.dropped(
+            &session.client_id,
+            match crowded {
+                true => "all session queues full",
+                false => "session queue full",
+            },
+        );
+    }
+
+    /// Publishes a will, whatever its topic, if the client may publish there as things stand now.
+    pub(crate) fn publish_will(&self, client_id: &str, pass: Option<&Arc<Pass>>, will: Will) {
+        let may_write = |pass: &Arc<Pass>| {
+            let pass = self.access.renew(pass);
+            pass.is_ok_and(|pass| pass.may_write(&will.topic))
+        };
+        if !pass.is_none_or(may_write) {
+            return self.telemetry.dropped(client_id, "will not allowed");
+        }
+        let now = clock::now();
+        let expires = will.expiry.map(|seconds| expiry_time(seconds, now));
+        let message = Message {
+            topic: will.topic.into(),
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            expires,
+            client: client_hash(client_id),
+            properties: will.properties.into(),
+        };
+        if !self.durable.contains(&message.topic) {
+            if let Err(refusal) = self.publish(message, None) {
+                self.telemetry.dropped(client_id, "will not stored");
+                warn!(client = client_id, ?refusal, "a will could not be stored");
+            }
+            return;
+        }
+        let record = Record {
+            principal: pass.and_then(|pass| pass.principal()).map(|name| &**name),
+            ..record_of(&message)
+        };
+        let mut records = Records::new();
+        records.push_with(|out| record.encode(out));
+        if let Err(error) = self.journal.append(now, &records) {
+            self.telemetry.dropped(client_id, "will not stored");
+            warn!(client = client_id, %error, "a will could not be stored");
+        }
+    }
+
+    /// Publishes the interest topic; kept in memory only, it is made anew at every start.
+    pub(crate) fn publish_interest(&self) {
+        let message = Arc::new(Message {
+            topic: INTEREST.into(),
+            payload: Bytes::from(self.interest.payload()),
+            qos: 1,
+            retain: true,
+            expires: None,
+            client: 0,
+            properties: Bytes::new(),
+        });
+        let _in_order = self.retaining.lock();
+        self.retained.lock().set(message.clone());
+        for (session, queued) in self.recipients(&message) {
+            self.enqueue(&session, queued);
+        }
+    }
+}
+
+/// Whether a session is to have a message after a crash.
+fn takes_letter((session, queued): &(Arc<Session>, Queued)) -> bool {
+    queued.qos > 0 && session.is_persistent()
+}
+
+fn record_of(message: &Message) -> Record<'_> {
+    Record {
+        qos: message.qos,
+        packet: None,
+        client: message.client,
+        address: NO_ADDRESS,
+        expires: message.expires,
+        principal: None,
+        topic: &message.topic,
+        properties: &message.properties,
+        payload: &message.payload,
+    }
+}

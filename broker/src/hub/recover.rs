@@ -1,0 +1,291 @@
+//! Takes up what the last run left on disk: retained messages, sessions with their cursors, the
+//! messages that waited for them, and the packet ids of QoS 2 that were under way.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use thinglog_journal::{ReadError, cursor::Cursor};
+use tracing::{info, warn};
+
+use super::Hub;
+use crate::{
+    clock,
+    feed::may_be_durable,
+    inbound::{Inbound, Marks, Place},
+    letter::{self, Letter},
+    message::{Charge, Message, Origin, Queued},
+    outgoing::Outgoing,
+    record::{Record, Step},
+    session::{Inner, Session, Stored},
+    state::Loaded,
+    window::{Sent, Window},
+};
+
+/// Bytes asked for in one read of the log.
+const READ: usize = 1 << 20;
+
+/// Sessions of the last run by their numbers on disk.
+type Numbered = HashMap<u64, (Arc<Session>, Outgoing)>;
+
+impl Hub {
+    pub(super) fn revive(&self, mut loaded: Loaded) {
+        self.revive_retained(&loaded);
+        let now = clock::now();
+        let mut numbered = Numbered::new();
+        for (client_id, bytes) in std::mem::take(&mut loaded.sessions) {
+            let Some(stored) = Stored::decode(&bytes) else {
+                warn!(
+                    client = client_id,
+                    "a session on disk cannot be read and is left out"
+                );
+                continue;
+            };
+            let (session, outgoing) = self.revive_session(&client_id, stored, &mut loaded, now);
+            numbered.insert(session.number, (session, outgoing));
+        }
+        self.revive_letters(&numbered);
+        let marks = loaded.marks.as_deref().and_then(Marks::decode);
+        if let Err(error) = self.revive_packets(&numbered, marks.unwrap_or_default()) {
+            warn!(%error, "the durable log cannot be read for packets of QoS 2 under way; some may come twice");
+        }
+        if !numbered.is_empty() {
+            info!(sessions = numbered.len(), "sessions restored");
+        }
+    }
+
+    fn revive_retained(&self, loaded: &Loaded) {
+        let mut retained = self.retained.lock();
+        for (topic, bytes) in &loaded.retained {
+            match Record::decode(bytes) {
+                Some(record) => retained.set(Arc::new(Message {
+                    retain: true,
+                    ..message_of(&record)
+                })),
+                None => warn!(
+                    topic,
+                    "a retained message on disk cannot be read and is left out"
+                ),
+            }
+        }
+        self.telemetry.retained.set(retained.len() as i64);
+    }
+
+    fn revive_session(
+        &self,
+        client_id: &str,
+        stored: Stored,
+        loaded: &mut Loaded,
+        now: u64,
+    ) -> (Arc<Session>, Outgoing) {
+        let number = stored.number();
+        let mut inner = stored.revive(now, self.config.limits.session_seconds);
+        inner.cursor = match loaded
+            .cursors
+            .remove(client_id)
+            .map(|bytes| Cursor::decode(&bytes))
+        {
+            Some(Some(cursor)) => Some(self.within_journal(client_id, &mut inner, cursor)),
+            Some(None) => {
+                warn!(
+                    client = client_id,
+                    "a cursor on disk cannot be read; its session starts at the oldest record"
+                );
+                Some(Cursor::at(self.journal.first()))
+            }
+            None if inner
+                .subscriptions
+                .keys()
+                .any(|filter| may_be_durable(filter, &self.durable_filters)) =>
+            {
+                Some(Cursor::at(self.journal.first()))
+            }
+            None => None,
+        };
+        if let Some(inbound) = loaded.inbound.remove(client_id) {
+            inner.inbound = Inbound::decode(&inbound).unwrap_or_default();
+        }
+        let outgoing = loaded
+            .outgoing
+            .remove(client_id)
+            .and_then(|bytes| Outgoing::decode(&bytes))
+            .unwrap_or_else(Outgoing::unknown);
+        let session = self.add_session(client_id.into(), number);
+        let mut trie = self.trie.write();
+        for (filter, subscription) in &inner.subscriptions {
+            trie.insert(filter, session.key, subscription.clone());
+        }
+        drop(trie);
+        let expiry = inner.expiry;
+        session.set_expiry(&mut inner, expiry);
+        if number.is_none() {
+            self.store(&session, &mut inner);
+        }
+        *session.inner.lock() = inner;
+        (session, outgoing)
+    }
+
+    /// A cursor beyond the end of the journal comes from before a loss: the offsets from there on
+    /// are given again, to records that this session has never seen.
+    fn within_journal(&self, client_id: &str, inner: &mut Inner, cursor: Cursor) -> Cursor {
+        let next = self.journal.next();
+        if cursor.highest() <= next {
+            return cursor;
+        }
+        warn!(
+            client = client_id,
+            cursor = cursor.highest(),
+            next,
+            "the durable log ends before what a session has read: it goes on at the end of the log"
+        );
+        inner.cursor_moved = true;
+        Cursor::at(cursor.position().min(next))
+    }
+
+    /// Puts the letters that are outstanding back into windows and queues.
+    fn revive_letters(&self, numbered: &Numbered) {
+        let next = self.mail.next();
+        let outstanding: HashMap<u64, HashSet<u64>> = numbered
+            .iter()
+            .map(|(number, (_, outgoing))| {
+                let sent = outgoing.sent().iter().filter_map(|(_, letter)| *letter);
+                (*number, outgoing.waiting().chain(sent).collect())
+            })
+            .collect();
+        let mut found: HashMap<u64, BTreeMap<u64, Queued>> = HashMap::new();
+        let mut known = HashSet::new();
+        self.mail.read_all(|offset, bytes| {
+            let Some(letter) = letter::decode(offset, bytes) else {
+                return;
+            };
+            let id = letter.id;
+            if known.contains(&id) {
+                return;
+            }
+            let waits = |number: u64| {
+                numbered.get(&number).is_some_and(|(_, outgoing)| {
+                    // Ids below `seen` of a journal that was lost since mean other letters.
+                    id >= outgoing.seen().min(next) || outstanding[&number].contains(&id)
+                })
+            };
+            let sessions = self.take_letter(letter, waits, &mut found);
+            if sessions > 0 {
+                known.insert(id);
+                self.mail.revive(id, offset, bytes.len(), sessions);
+            }
+        });
+        for (number, (session, outgoing)) in numbered {
+            let letters = found.remove(number).unwrap_or_default();
+            self.restore_session(session, outgoing, letters);
+        }
+    }
+
+    /// Sorts a letter to those who wait for it; gives their number.
+    fn take_letter(
+        &self,
+        letter: Letter<'_>,
+        waits: impl Fn(u64) -> bool,
+        found: &mut HashMap<u64, BTreeMap<u64, Queued>>,
+    ) -> usize {
+        let mut message = None;
+        let mut sessions = 0;
+        for recipient in letter.recipients {
+            if !waits(recipient.session) {
+                continue;
+            }
+            let message: &Arc<Message> = match &message {
+                Some(message) => message,
+                None => match Record::decode(letter.record) {
+                    Some(record) => message.insert(Arc::new(message_of(&record))),
+                    None => return 0,
+                },
+            };
+            let queued = Queued {
+                message: message.clone(),
+                qos: recipient.qos,
+                retain: recipient.retain,
+                ids: recipient.ids,
+                origin: Origin::Mail(letter.id),
+                charge: Charge::new(&self.load, message.weight()),
+            };
+            let letters = found.entry(recipient.session).or_default();
+            sessions += usize::from(letters.insert(letter.id, queued).is_none());
+        }
+        sessions
+    }
+
+    fn restore_session(
+        &self,
+        session: &Session,
+        outgoing: &Outgoing,
+        mut letters: BTreeMap<u64, Queued>,
+    ) {
+        let mut inner = session.inner.lock();
+        let sent = outgoing
+            .sent()
+            .iter()
+            .filter_map(|(pkid, letter)| match letter {
+                Some(id) => Some((*pkid, Sent::Queued(letters.remove(id)?))),
+                None => Some((*pkid, Sent::Released)),
+            });
+        inner.window = Window::restore(sent);
+        inner.mail_seen = outgoing
+            .seen()
+            .min(self.mail.next())
+            .max(letters.keys().next_back().map_or(0, |id| id + 1));
+        for queued in letters.into_values() {
+            inner.queue.push_restored(queued);
+        }
+        inner.mail_changed = true;
+    }
+
+    /// Rebuilds from both journals which packet ids were received and not released.
+    fn revive_packets(&self, numbered: &Numbered, marks: Marks) -> Result<(), ReadError> {
+        let apply = |step: Step, place: Place| {
+            let (Step::Received(packet) | Step::Released(packet)) = step;
+            let Some((session, _)) = numbered.get(&packet.session) else {
+                return;
+            };
+            let inbound = &mut session.inner.lock().inbound;
+            match step {
+                Step::Received(_) => inbound.insert(packet.pkid, place),
+                Step::Released(_) => inbound.remove(packet.pkid),
+            }
+        };
+        self.mail.read_all(|offset, bytes| {
+            // Copies stand for packet ids that were dealt with when their original was read.
+            let is_old = offset < marks.mail.min(self.mail.next());
+            let step = match letter::decode(offset, bytes) {
+                Some(letter) if letter.id == offset => Step::of(letter.record),
+                Some(_) => None,
+                None => Step::of(bytes),
+            };
+            if let Some(step) = step.filter(|_| !is_old) {
+                apply(step, Place::Mail(offset));
+            }
+        });
+        let mut reader = self.journal.reader(marks.log.min(self.journal.next()));
+        while let Some(chunk) = reader.read(READ)? {
+            for record in chunk.records() {
+                if let Some(step) = Step::of(&record.payload) {
+                    apply(step, Place::Log(record.offset));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn message_of(record: &Record<'_>) -> Message {
+    Message {
+        topic: record.topic.into(),
+        payload: Bytes::copy_from_slice(record.payload),
+        qos: record.qos,
+        retain: false,
+        expires: record.expires,
+        client: record.client,
+        properties: Bytes::copy_from_slice(record.properties),
+    }
+}
