@@ -61,7 +61,7 @@ fn run_paho(test: &str, version: &str) {
     let site = Site::new();
     let _broker = site.broker();
     let output = Command::new(python)
-        .arg(script("paho.py"))
+        .arg(script("paho_story.py"))
         .args([
             &site.mqtt.ip().to_string(),
             &site.mqtt.port().to_string(),
@@ -80,7 +80,7 @@ fn run_mqttjs(test: &str, version: &str) {
     let site = Site::new();
     let _broker = site.broker();
     let output = Command::new("node")
-        .arg(script("mqttjs.mjs"))
+        .arg(script("mqttjs_story.mjs"))
         .arg(modules.parent().unwrap())
         .args([
             &site.mqtt.ip().to_string(),

@@ -1,6 +1,6 @@
 """What a program in Python expects of a broker, with Eclipse Paho's client.
 
-Usage: paho.py HOST PORT 3|5. Ends with 0 when everything held; else an assertion says what did not.
+Usage: paho_story.py HOST PORT 3|5. Ends with 0 when everything held; else an assertion says what did not.
 """
 
 import queue
@@ -118,12 +118,12 @@ def sessions():
     client.end()
     writer = Client("paho-writer")
     for n in range(6):
-        writer.publish("paho/session", str(n), n % 2 + 1)
+        writer.publish("paho/session", str(n), 2)
     client = Client("paho-session", lasting=True)
     assert client.present
     got = [client.next() for _ in range(6)]
     assert [message.payload.decode() for message in got] == [str(n) for n in range(6)]
-    assert [message.qos for message in got] == [1, 2] * 3
+    assert all(message.qos == 2 for message in got)
     client.end()
     Client("paho-session").end()
     writer.end()
