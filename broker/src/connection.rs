@@ -29,6 +29,8 @@ const BUSY: usize = 64 << 10;
 const QUIET_READS: u32 = 64;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Bytes that a closing connection may still send, to be dropped.
+const MOST_DROPPED: usize = 4 << 20;
 
 /// Serves one client from CONNECT to the end. Both halves of the stream are polled by this task.
 pub(crate) async fn serve<S>(
@@ -56,7 +58,7 @@ pub(crate) async fn serve<S>(
         Ok(Err(None)) => return,
         Ok(Err(Some((version, error)))) => {
             hub.telemetry.refused(&peer.to_string(), error.text);
-            return refuse(&mut writer, version, error, usize::MAX).await;
+            return refuse((&mut reader, &mut writer), version, error, usize::MAX).await;
         }
         Ok(Ok(connect)) => connect,
     };
@@ -73,7 +75,8 @@ pub(crate) async fn serve<S>(
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
-            return refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            let wire = (&mut reader, &mut writer);
+            return refuse(wire, connect.version, error, connect.max_packet).await;
         }
     };
     let mut driver = Driver {
@@ -92,14 +95,17 @@ pub(crate) async fn serve<S>(
         let error = CodecError::new(Reason::QuotaExceeded, "the session could not be stored");
         hub.telemetry.refused(&connect.client_id, error.text);
         hub.detach(&driver.client.session, connection, true);
-        let writer = &mut driver.writer;
-        return refuse(writer, connect.version, error, connect.max_packet).await;
+        let wire = (&mut driver.reader, &mut driver.writer);
+        return refuse(wire, connect.version, error, connect.max_packet).await;
     }
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     debug!(client = &*driver.client.session.client_id, %peer, present = ack.session_present, "connected");
     let close = driver.run().await;
     log_end(&driver.client, close);
     hub.detach(&driver.client.session, connection, close.polite);
+    if close.reason != Reason::ShuttingDown {
+        linger(&mut driver.reader).await;
+    }
 }
 
 /// Reads the first packet; `Err(None)` when the peer left without a word.
@@ -142,7 +148,10 @@ async fn read_connect(
 /// Refuses a connection. A client of 3.1.1 whose CONNECT cannot be read is told nothing (MQTT 3.1.1
 /// section 3.1.4), nor is who may not speak MQTT at all.
 async fn refuse(
-    writer: &mut (impl AsyncWrite + Unpin),
+    (reader, writer): (
+        &mut (impl AsyncRead + Unpin),
+        &mut (impl AsyncWrite + Unpin),
+    ),
     version: Version,
     error: CodecError,
     max_packet: usize,
@@ -151,6 +160,23 @@ async fn refuse(
     codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
     let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
     let _ = timeout(GOODBYE, writer.shutdown()).await;
+    linger(reader).await;
+}
+
+/// Reads and drops what a peer still sends, until it closes too: a socket that is closed with input
+/// unread is reset, and the reset may overtake the last words.
+async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut scrap = [0; 4096];
+    let mut left = MOST_DROPPED;
+    let drain = async {
+        while let Ok(bytes @ 1..) = reader.read(&mut scrap).await {
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = timeout(GOODBYE, drain).await;
 }
 
 /// Refuses what no client may ask for, whoever it is.
@@ -369,13 +395,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                         heard = Instant::now();
                         self.measure(bytes);
                     }
-                    Err(_) => return closed("the connection broke"),
+                    Err(error) => return self.broken(&error),
                 },
-                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => {
-                    if written.is_err() {
-                        return closed("the connection broke");
-                    }
-                }
+                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => if let Err(error) = written {
+                    return self.broken(&error);
+                },
                 changed = journal.changed(), if awaits_journal => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");
                 },
@@ -432,6 +456,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         if self.client.out.is_empty() && self.client.out.capacity() > 4 * BUSY {
             self.client.out = BytesMut::new();
         }
+    }
+
+    /// What an error of the transport means. TLS and WebSocket have rules of their own that a client
+    /// can break, such as text where MQTT needs binary messages ([MQTT-6.0.0-1]).
+    fn broken(&self, error: &std::io::Error) -> Close {
+        if error.kind() != std::io::ErrorKind::InvalidData {
+            return closed("the connection broke");
+        }
+        let (client, text) = (
+            &*self.client.session.client_id,
+            "the transport's rules were broken",
+        );
+        debug!(client, %error, "refused");
+        self.client.hub.telemetry.refused(client, text);
+        closed(text)
     }
 
     /// Sends what is ready; after DISCONNECT nothing may follow (MQTT 5.0 section 3.14.4).

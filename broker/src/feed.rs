@@ -295,6 +295,9 @@ impl Feed {
         if done {
             return true;
         }
+        if self.filters.is_empty() && resent.is_none() {
+            return self.pass_over(inner, offset);
+        }
         let Some(record) = Record::decode(&at.payload) else {
             return self.pass_over(inner, offset);
         };
@@ -396,6 +399,11 @@ impl Feed {
         if let Some(principal) = record.principal {
             put_user_property(&mut self.stamp, "thinglog-principal", principal.as_bytes());
         }
+    }
+
+    /// Nothing asks for records any more; some that were sent may still be under way.
+    pub(crate) fn is_over(&self) -> bool {
+        self.filters.is_empty() && self.resend.is_empty()
     }
 
     /// Begins to read from disk, unless a read is under way.

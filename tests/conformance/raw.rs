@@ -8,68 +8,68 @@ use std::time::Duration;
 
 /// Protocol versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     V311,
     V5,
 }
 
-pub use Version::{V5, V311};
+pub(crate) use Version::{V5, V311};
 
 /// What holds for either version is tested with both.
-pub const BOTH: [Version; 2] = [V311, V5];
+pub(crate) const BOTH: [Version; 2] = [V311, V5];
 
 /// Longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Packet types with the flags they have to have.
-pub mod first {
-    pub const CONNECT: u8 = 0x10;
-    pub const CONNACK: u8 = 0x20;
-    pub const PUBLISH: u8 = 0x30;
-    pub const PUBACK: u8 = 0x40;
-    pub const PUBREC: u8 = 0x50;
-    pub const PUBREL: u8 = 0x62;
-    pub const PUBCOMP: u8 = 0x70;
-    pub const SUBSCRIBE: u8 = 0x82;
-    pub const SUBACK: u8 = 0x90;
-    pub const UNSUBSCRIBE: u8 = 0xA2;
-    pub const UNSUBACK: u8 = 0xB0;
-    pub const PINGREQ: u8 = 0xC0;
-    pub const PINGRESP: u8 = 0xD0;
-    pub const DISCONNECT: u8 = 0xE0;
-    pub const AUTH: u8 = 0xF0;
+pub(crate) mod first {
+    pub(crate) const CONNECT: u8 = 0x10;
+    pub(crate) const CONNACK: u8 = 0x20;
+    pub(crate) const PUBLISH: u8 = 0x30;
+    pub(crate) const PUBACK: u8 = 0x40;
+    pub(crate) const PUBREC: u8 = 0x50;
+    pub(crate) const PUBREL: u8 = 0x62;
+    pub(crate) const PUBCOMP: u8 = 0x70;
+    pub(crate) const SUBSCRIBE: u8 = 0x82;
+    pub(crate) const SUBACK: u8 = 0x90;
+    pub(crate) const UNSUBSCRIBE: u8 = 0xA2;
+    pub(crate) const UNSUBACK: u8 = 0xB0;
+    pub(crate) const PINGREQ: u8 = 0xC0;
+    pub(crate) const PINGRESP: u8 = 0xD0;
+    pub(crate) const DISCONNECT: u8 = 0xE0;
+    pub(crate) const AUTH: u8 = 0xF0;
 }
 
 /// Properties on their way to the broker.
 #[derive(Clone, Debug, Default)]
-pub struct Props(pub Vec<u8>);
+pub(crate) struct Props(pub(crate) Vec<u8>);
 
 impl Props {
-    pub fn byte(mut self, id: u8, value: u8) -> Props {
+    pub(crate) fn byte(mut self, id: u8, value: u8) -> Props {
         self.0.extend([id, value]);
         self
     }
-    pub fn two(mut self, id: u8, value: u16) -> Props {
+    pub(crate) fn two(mut self, id: u8, value: u16) -> Props {
         self.0.push(id);
         self.0.extend(value.to_be_bytes());
         self
     }
-    pub fn four(mut self, id: u8, value: u32) -> Props {
+    pub(crate) fn four(mut self, id: u8, value: u32) -> Props {
         self.0.push(id);
         self.0.extend(value.to_be_bytes());
         self
     }
-    pub fn varint(mut self, id: u8, value: usize) -> Props {
+    pub(crate) fn varint(mut self, id: u8, value: usize) -> Props {
         self.0.push(id);
         put_varint(&mut self.0, value);
         self
     }
-    pub fn bytes(mut self, id: u8, value: &[u8]) -> Props {
+    pub(crate) fn bytes(mut self, id: u8, value: &[u8]) -> Props {
         self.0.push(id);
         put_bytes(&mut self.0, value);
         self
     }
-    pub fn user(mut self, key: &str, value: &str) -> Props {
+    pub(crate) fn user(mut self, key: &str, value: &str) -> Props {
         self.0.push(38);
         put_bytes(&mut self.0, key.as_bytes());
         put_bytes(&mut self.0, value.as_bytes());
@@ -77,11 +77,11 @@ impl Props {
     }
 }
 
-pub fn props() -> Props {
+pub(crate) fn props() -> Props {
     Props::default()
 }
 
-pub fn put_varint(out: &mut Vec<u8>, mut value: usize) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: usize) {
     while value > 127 {
         out.push((value % 128) as u8 | 0x80);
         value /= 128;
@@ -89,13 +89,13 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: usize) {
     out.push(value as u8);
 }
 
-pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend((bytes.len() as u16).to_be_bytes());
     out.extend(bytes);
 }
 
 /// A packet from its first byte and its body.
-pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     put_varint(&mut out, body.len());
     out.extend(body);
@@ -111,28 +111,28 @@ fn block(version: Version, properties: &Props, out: &mut Vec<u8>) {
 
 /// A CONNECT to be.
 #[derive(Clone, Debug)]
-pub struct Connect {
-    pub version: Version,
-    pub id: Vec<u8>,
-    pub clean: bool,
-    pub keep_alive: u16,
-    pub properties: Props,
-    pub will: Option<Will>,
-    pub username: Option<Vec<u8>>,
-    pub password: Option<Vec<u8>>,
+pub(crate) struct Connect {
+    pub(crate) version: Version,
+    pub(crate) id: Vec<u8>,
+    pub(crate) clean: bool,
+    pub(crate) keep_alive: u16,
+    pub(crate) properties: Props,
+    pub(crate) will: Option<Will>,
+    pub(crate) username: Option<Vec<u8>>,
+    pub(crate) password: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Will {
-    pub topic: Vec<u8>,
-    pub payload: Vec<u8>,
-    pub qos: u8,
-    pub retain: bool,
-    pub properties: Props,
+pub(crate) struct Will {
+    pub(crate) topic: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) properties: Props,
 }
 
 /// A will at QoS 1.
-pub fn will(topic: &str, payload: &str) -> Will {
+pub(crate) fn will(topic: &str, payload: &str) -> Will {
     Will {
         topic: topic.into(),
         payload: payload.into(),
@@ -143,7 +143,7 @@ pub fn will(topic: &str, payload: &str) -> Will {
 }
 
 /// A CONNECT with a clean session.
-pub fn connect(version: Version, id: &str) -> Connect {
+pub(crate) fn connect(version: Version, id: &str) -> Connect {
     Connect {
         version,
         id: id.into(),
@@ -158,20 +158,20 @@ pub fn connect(version: Version, id: &str) -> Connect {
 
 impl Connect {
     /// A session that outlives its connection, taken up again if there is one.
-    pub fn lasting(mut self) -> Connect {
+    pub(crate) fn lasting(mut self) -> Connect {
         self.clean = false;
         self.properties = self.properties.four(17, 3600);
         self
     }
-    pub fn will(mut self, will: Will) -> Connect {
+    pub(crate) fn will(mut self, will: Will) -> Connect {
         self.will = Some(will);
         self
     }
-    pub fn properties(mut self, properties: Props) -> Connect {
+    pub(crate) fn properties(mut self, properties: Props) -> Connect {
         self.properties.0.extend(properties.0);
         self
     }
-    pub fn flags(&self) -> u8 {
+    pub(crate) fn flags(&self) -> u8 {
         let will = self
             .will
             .as_ref()
@@ -181,11 +181,11 @@ impl Connect {
             | u8::from(self.password.is_some()) << 6
             | u8::from(self.username.is_some()) << 7
     }
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.bytes_with(self.flags())
     }
     /// With flags that need not fit the fields.
-    pub fn bytes_with(&self, flags: u8) -> Vec<u8> {
+    pub(crate) fn bytes_with(&self, flags: u8) -> Vec<u8> {
         let mut body = b"\0\x04MQTT".to_vec();
         body.push(if self.version == V5 { 5 } else { 4 });
         body.push(flags);
@@ -206,36 +206,36 @@ impl Connect {
 
 /// A PUBLISH to be, or one that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publish {
-    pub topic: String,
-    pub payload: Vec<u8>,
-    pub qos: u8,
-    pub retain: bool,
-    pub dup: bool,
-    pub pkid: u16,
-    pub properties: Vec<Property>,
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+    pub(crate) pkid: u16,
+    pub(crate) properties: Vec<Property>,
 }
 
 /// An identifier and its value, undecoded.
-pub type Property = (u8, Vec<u8>);
+pub(crate) type Property = (u8, Vec<u8>);
 
 impl Publish {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.payload).into_owned()
     }
     /// The values of a property, in order.
-    pub fn values(&self, id: u8) -> Vec<&[u8]> {
+    pub(crate) fn values(&self, id: u8) -> Vec<&[u8]> {
         values(&self.properties, id)
     }
 }
 
-pub fn values(properties: &[Property], id: u8) -> Vec<&[u8]> {
+pub(crate) fn values(properties: &[Property], id: u8) -> Vec<&[u8]> {
     let of = properties.iter().filter(|(found, _)| *found == id);
     of.map(|(_, value)| value.as_slice()).collect()
 }
 
 /// Bytes of a PUBLISH; `flags` are DUP, QoS and RETAIN as they stand in the fixed header.
-pub fn publish(
+pub(crate) fn publish(
     version: Version,
     flags: u8,
     topic: &[u8],
@@ -254,7 +254,7 @@ pub fn publish(
 }
 
 /// Bytes of a SUBSCRIBE.
-pub fn subscribe(
+pub(crate) fn subscribe(
     version: Version,
     pkid: u16,
     properties: &Props,
@@ -270,7 +270,7 @@ pub fn subscribe(
 }
 
 /// Bytes of an UNSUBSCRIBE.
-pub fn unsubscribe(version: Version, pkid: u16, filters: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn unsubscribe(version: Version, pkid: u16, filters: &[&[u8]]) -> Vec<u8> {
     let mut body = pkid.to_be_bytes().to_vec();
     block(version, &props(), &mut body);
     for filter in filters {
@@ -281,22 +281,22 @@ pub fn unsubscribe(version: Version, pkid: u16, filters: &[&[u8]]) -> Vec<u8> {
 
 /// A packet that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    pub first: u8,
-    pub body: Vec<u8>,
-    pub version: Version,
+pub(crate) struct Packet {
+    pub(crate) first: u8,
+    pub(crate) body: Vec<u8>,
+    pub(crate) version: Version,
 }
 
 impl Packet {
-    pub fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         self.first & 0xF0
     }
     /// Packet id of anything but a PUBLISH.
-    pub fn pkid(&self) -> u16 {
+    pub(crate) fn pkid(&self) -> u16 {
         u16::from_be_bytes([self.body[0], self.body[1]])
     }
     /// Reason code of an acknowledgement of a PUBLISH, CONNACK or DISCONNECT.
-    pub fn reason(&self) -> u8 {
+    pub(crate) fn reason(&self) -> u8 {
         let at = match self.kind() {
             first::CONNACK => 1,
             first::DISCONNECT => 0,
@@ -305,7 +305,7 @@ impl Packet {
         self.body.get(at).copied().unwrap_or(0)
     }
     /// Properties of a version 5 packet other than PUBLISH.
-    pub fn properties(&self) -> Vec<Property> {
+    pub(crate) fn properties(&self) -> Vec<Property> {
         let at = match self.kind() {
             first::CONNACK | first::SUBACK | first::UNSUBACK => 2,
             first::DISCONNECT => 1,
@@ -318,7 +318,7 @@ impl Packet {
         properties(&rest[used..used + length])
     }
     /// Codes of a SUBACK or UNSUBACK.
-    pub fn codes(&self) -> &[u8] {
+    pub(crate) fn codes(&self) -> &[u8] {
         match self.version {
             V311 => &self.body[2..],
             V5 => {
@@ -327,7 +327,7 @@ impl Packet {
             }
         }
     }
-    pub fn publish(&self) -> Publish {
+    pub(crate) fn publish(&self) -> Publish {
         assert_eq!(self.kind(), first::PUBLISH, "not a PUBLISH: {self:02x?}");
         let qos = (self.first >> 1) & 3;
         assert!(qos < 3, "QoS 3");
@@ -359,7 +359,7 @@ impl Packet {
     }
 }
 
-pub fn varint(bytes: &[u8]) -> (usize, usize) {
+pub(crate) fn varint(bytes: &[u8]) -> (usize, usize) {
     let (mut value, mut used) = (0, 0);
     loop {
         value |= usize::from(bytes[used] & 0x7F) << (7 * used);
@@ -390,19 +390,19 @@ fn properties(mut block: &[u8]) -> Vec<Property> {
 }
 
 /// A string property's value without its length.
-pub fn text(value: &[u8]) -> &str {
+pub(crate) fn text(value: &[u8]) -> &str {
     std::str::from_utf8(&value[2..]).expect("UTF-8")
 }
 
 /// A number's value.
-pub fn number(value: &[u8]) -> u32 {
+pub(crate) fn number(value: &[u8]) -> u32 {
     value.iter().fold(0, |n, byte| n << 8 | u32::from(*byte))
 }
 
 /// One connection.
-pub struct Raw {
+pub(crate) struct Raw {
     stream: TcpStream,
-    pub version: Version,
+    pub(crate) version: Version,
     next: u16,
     /// Deliveries that came before an answer that was waited for.
     early: VecDeque<Packet>,
@@ -410,7 +410,7 @@ pub struct Raw {
 
 impl Raw {
     /// A connection on which nothing has been said.
-    pub fn open(broker: SocketAddr, version: Version) -> Raw {
+    pub(crate) fn open(broker: SocketAddr, version: Version) -> Raw {
         let stream = TcpStream::connect(broker).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
@@ -424,7 +424,7 @@ impl Raw {
 
     /// Connects and gives the CONNACK too, whatever it says.
     #[track_caller]
-    pub fn connack(broker: SocketAddr, connect: &Connect) -> (Raw, Packet) {
+    pub(crate) fn connack(broker: SocketAddr, connect: &Connect) -> (Raw, Packet) {
         let mut raw = Raw::open(broker, connect.version);
         raw.send(&connect.bytes());
         let packet = raw.packet();
@@ -434,20 +434,20 @@ impl Raw {
 
     /// Connects; the broker has to accept.
     #[track_caller]
-    pub fn connect(broker: SocketAddr, connect: &Connect) -> Raw {
+    pub(crate) fn connect(broker: SocketAddr, connect: &Connect) -> Raw {
         let (raw, connack) = Raw::connack(broker, connect);
         assert_eq!(connack.reason(), 0, "refused");
         raw
     }
 
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         // Where the broker has closed already, what it said before shows that.
         let _ = self.stream.write_all(bytes);
     }
 
     /// The next packet.
     #[track_caller]
-    pub fn packet(&mut self) -> Packet {
+    pub(crate) fn packet(&mut self) -> Packet {
         let early = self.early.pop_front();
         match early.or_else(|| self.read()) {
             Some(packet) => packet,
@@ -457,7 +457,7 @@ impl Raw {
 
     /// The next packet; `None` when the connection ends.
     #[track_caller]
-    pub fn read(&mut self) -> Option<Packet> {
+    pub(crate) fn read(&mut self) -> Option<Packet> {
         let mut head = vec![self.byte()?];
         while head.len() == 1 || head[head.len() - 1] & 0x80 != 0 {
             head.push(self.byte()?);
@@ -488,14 +488,14 @@ impl Raw {
 
     /// What the broker says before it closes the connection.
     #[track_caller]
-    pub fn last_words(&mut self) -> Vec<Packet> {
+    pub(crate) fn last_words(&mut self) -> Vec<Packet> {
         std::iter::from_fn(|| self.read()).collect()
     }
 
     /// Sends what the broker has to answer by closing; gives the reason code of its DISCONNECT (0 in 3.1.1,
     /// where it may not send one).
     #[track_caller]
-    pub fn refused(mut self, bytes: &[u8]) -> u8 {
+    pub(crate) fn refused(mut self, bytes: &[u8]) -> u8 {
         self.send(bytes);
         let words = self.last_words();
         match (self.version, words.as_slice()) {
@@ -508,19 +508,23 @@ impl Raw {
         }
     }
 
-    pub fn id(&mut self) -> u16 {
+    pub(crate) fn id(&mut self) -> u16 {
         self.next = self.next % 60_000 + 1;
         self.next
     }
 
     /// Subscribes to one filter; gives the code.
     #[track_caller]
-    pub fn subscribe(&mut self, filter: &str, options: u8) -> u8 {
+    pub(crate) fn subscribe(&mut self, filter: &str, options: u8) -> u8 {
         self.subscribe_with(&props(), &[(filter.as_bytes(), options)])[0]
     }
 
     #[track_caller]
-    pub fn subscribe_with(&mut self, properties: &Props, filters: &[(&[u8], u8)]) -> Vec<u8> {
+    pub(crate) fn subscribe_with(
+        &mut self,
+        properties: &Props,
+        filters: &[(&[u8], u8)],
+    ) -> Vec<u8> {
         let id = self.id();
         self.send(&subscribe(self.version, id, properties, filters));
         let suback = self.expect();
@@ -531,7 +535,7 @@ impl Raw {
 
     /// Unsubscribes from one filter.
     #[track_caller]
-    pub fn unsubscribe(&mut self, filter: &str) {
+    pub(crate) fn unsubscribe(&mut self, filter: &str) {
         let id = self.id();
         self.send(&unsubscribe(self.version, id, &[filter.as_bytes()]));
         let unsuback = self.expect();
@@ -540,19 +544,19 @@ impl Raw {
 
     /// Publishes and takes part in the whole exchange.
     #[track_caller]
-    pub fn publish(&mut self, topic: &str, qos: u8, payload: &str) {
+    pub(crate) fn publish(&mut self, topic: &str, qos: u8, payload: &str) {
         self.publish_with(topic, qos << 1, &props(), payload);
     }
 
     /// Publishes with RETAIN.
     #[track_caller]
-    pub fn retain(&mut self, topic: &str, qos: u8, payload: &str) {
+    pub(crate) fn retain(&mut self, topic: &str, qos: u8, payload: &str) {
         self.publish_with(topic, qos << 1 | 1, &props(), payload);
     }
 
     /// Publishes with these flags and properties; gives the reason code.
     #[track_caller]
-    pub fn publish_with(
+    pub(crate) fn publish_with(
         &mut self,
         topic: &str,
         flags: u8,
@@ -601,7 +605,7 @@ impl Raw {
 
     /// The next packet, deliveries aside, has to be this answer to this packet id; gives its reason code.
     #[track_caller]
-    pub fn answer(&mut self, first: u8, id: u16) -> u8 {
+    pub(crate) fn answer(&mut self, first: u8, id: u16) -> u8 {
         let answer = self.expect();
         assert_eq!(answer.first, first, "{answer:02x?}");
         assert_eq!(answer.pkid(), id);
@@ -610,13 +614,13 @@ impl Raw {
 
     /// The next packet has to be a PUBLISH; it is not acknowledged.
     #[track_caller]
-    pub fn taken(&mut self) -> Publish {
+    pub(crate) fn taken(&mut self) -> Publish {
         self.packet().publish()
     }
 
     /// The next PUBLISH, acknowledged as its QoS asks.
     #[track_caller]
-    pub fn delivery(&mut self) -> Publish {
+    pub(crate) fn delivery(&mut self) -> Publish {
         let publish = self.taken();
         let id = publish.pkid.to_be_bytes();
         match publish.qos {
@@ -633,7 +637,7 @@ impl Raw {
 
     /// Waits until everything sent before has been handled.
     #[track_caller]
-    pub fn ping(&mut self) {
+    pub(crate) fn ping(&mut self) {
         self.send(&packet(first::PINGREQ, &[]));
         let answer = self.packet();
         assert_eq!(
@@ -646,25 +650,25 @@ impl Raw {
     /// Nothing has been on its way to this client. What was is sent before the second answer at the
     /// latest: the broker gives what there is whenever it has handled a packet.
     #[track_caller]
-    pub fn nothing(&mut self) {
+    pub(crate) fn nothing(&mut self) {
         self.ping();
         self.ping();
     }
 
     /// Says goodbye and waits for the end.
     #[track_caller]
-    pub fn disconnect(self) {
+    pub(crate) fn disconnect(self) {
         self.disconnect_with(&[]);
     }
 
     #[track_caller]
-    pub fn disconnect_with(mut self, body: &[u8]) {
+    pub(crate) fn disconnect_with(mut self, body: &[u8]) {
         self.send(&packet(first::DISCONNECT, body));
         assert_eq!(self.last_words(), [], "after DISCONNECT");
     }
 
     /// Ends the connection without a word, and waits until the broker knows.
-    pub fn vanish(mut self) {
+    pub(crate) fn vanish(mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
         while self.read().is_some() {}
     }

@@ -7,7 +7,7 @@ use crate::table::{
 };
 
 #[rustfmt::skip]
-pub const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     ("1.5.3-1", "text is well-formed UTF-8", Tests(&["ill_formed_utf8_ends_the_connection"])),
     ("1.5.3-2", "text holds no U+0000", Tests(&["u_0000_in_text_ends_the_connection"])),
     ("1.5.3-3", "U+FEFF is kept", Tests(&["u_feff_is_a_character_like_any_other"])),

@@ -51,6 +51,9 @@ impl Client {
                 feed.start_read();
             }
             let skipped = std::mem::take(&mut feed.skipped);
+            if feed.is_over() && self.hub.drop_needless_cursor(&session, &mut inner) {
+                self.feed = None;
+            }
             drop(inner);
             self.hub.telemetry.skipped(&session.client_id, skipped);
         }

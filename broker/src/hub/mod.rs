@@ -7,6 +7,7 @@ mod publish;
 mod recover;
 mod sessions;
 mod topics;
+mod wills;
 
 use std::{
     collections::HashMap,
@@ -26,6 +27,7 @@ pub(crate) use publish::Refusal;
 use crate::{
     access::Access,
     clock,
+    codec::Will,
     config::Config,
     feed::DurableTopics,
     interest::Interest,
@@ -68,6 +70,8 @@ pub(crate) struct Hub {
     /// Journal offsets below this may have been unread by sessions that were lost.
     lost_below: u64,
     next_key: AtomicU64,
+    /// Wills of clients that have not come back since the start, and when they are due, ns.
+    orphans: Mutex<HashMap<Arc<str>, (u64, Will)>>,
     progress: Mutex<checkpoint::Progress>,
 }
 
@@ -138,6 +142,7 @@ impl Hub {
             load: Arc::default(),
             lost_below: loaded.lost_below,
             next_key: AtomicU64::new(1),
+            orphans: Mutex::default(),
             progress: Mutex::default(),
             config,
         };

@@ -52,6 +52,7 @@ impl Hub {
         session.set_expiry(&mut inner, expiry);
         inner.will = connect.will.clone();
         inner.will_at = None;
+        self.keep_will(&session, &mut inner);
         for filter in inner.subscriptions.keys() {
             self.interest.add(filter);
         }
@@ -123,6 +124,9 @@ impl Hub {
     /// What follows the end of a connection: the session is forgotten, or its will sent if due.
     fn part(&self, session: &Arc<Session>, mut inner: MutexGuard<'_, Inner>, ends: bool, now: u64) {
         let due = inner.take_due_will(now);
+        if inner.will.is_none() {
+            self.drop_will(session, &mut inner);
+        }
         let pass = inner.pass.clone();
         drop(inner);
         if let Some(will) = due {
@@ -172,6 +176,7 @@ impl Hub {
         if inner.stored {
             self.unstore(&session.client_id);
         }
+        self.drop_will(session, &mut inner);
         if let Some(will) = inner.will {
             self.publish_will(&session.client_id, inner.pass.as_ref(), will);
         }
