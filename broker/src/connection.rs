@@ -267,7 +267,7 @@ fn admit(
         .map_err(|reason| {
             let text = match reason {
                 Reason::ClientIdInvalid => "the session of this client id belongs to somebody else",
-                _ => "too many sessions",
+                _ => "no room for another session",
             };
             CodecError::new(reason, text)
         })?;
