@@ -58,7 +58,8 @@ pub(crate) async fn serve<S>(
         Ok(Err(None)) => return,
         Ok(Err(Some((version, error)))) => {
             hub.telemetry.refused(&peer.to_string(), error.text);
-            return refuse((&mut reader, &mut writer), version, error, usize::MAX).await;
+            refuse(&mut writer, version, error, usize::MAX).await;
+            return linger(&mut reader, &shutdown).await;
         }
         Ok(Ok(connect)) => connect,
     };
@@ -75,8 +76,8 @@ pub(crate) async fn serve<S>(
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
-            let wire = (&mut reader, &mut writer);
-            return refuse(wire, connect.version, error, connect.max_packet).await;
+            refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            return linger(&mut reader, &shutdown).await;
         }
     };
     let mut driver = Driver {
@@ -95,17 +96,16 @@ pub(crate) async fn serve<S>(
         let error = CodecError::new(Reason::QuotaExceeded, "the session could not be stored");
         hub.telemetry.refused(&connect.client_id, error.text);
         hub.detach(&driver.client.session, connection, true);
-        let wire = (&mut driver.reader, &mut driver.writer);
-        return refuse(wire, connect.version, error, connect.max_packet).await;
+        let writer = &mut driver.writer;
+        refuse(writer, connect.version, error, connect.max_packet).await;
+        return linger(&mut driver.reader, &driver.shutdown).await;
     }
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     debug!(client = &*driver.client.session.client_id, %peer, present = ack.session_present, "connected");
     let close = driver.run().await;
     log_end(&driver.client, close);
     hub.detach(&driver.client.session, connection, close.polite);
-    if close.reason != Reason::ShuttingDown {
-        linger(&mut driver.reader).await;
-    }
+    linger(&mut driver.reader, &driver.shutdown).await;
 }
 
 /// Reads the first packet; `Err(None)` when the peer left without a word.
@@ -148,10 +148,7 @@ async fn read_connect(
 /// Refuses a connection. A client of 3.1.1 whose CONNECT cannot be read is told nothing (MQTT 3.1.1
 /// section 3.1.4), nor is who may not speak MQTT at all.
 async fn refuse(
-    (reader, writer): (
-        &mut (impl AsyncRead + Unpin),
-        &mut (impl AsyncWrite + Unpin),
-    ),
+    writer: &mut (impl AsyncWrite + Unpin),
     version: Version,
     error: CodecError,
     max_packet: usize,
@@ -160,12 +157,11 @@ async fn refuse(
     codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
     let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
     let _ = timeout(GOODBYE, writer.shutdown()).await;
-    linger(reader).await;
 }
 
 /// Reads and drops what a peer still sends, until it closes too: a socket that is closed with input
 /// unread is reset, and the reset may overtake the last words.
-async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
+async fn linger(reader: &mut (impl AsyncRead + Unpin), shutdown: &CancellationToken) {
     let mut scrap = [0; 4096];
     let mut left = MOST_DROPPED;
     let drain = async {
@@ -176,7 +172,10 @@ async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
             }
         }
     };
-    let _ = timeout(GOODBYE, drain).await;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = timeout(GOODBYE, drain) => {}
+    }
 }
 
 /// Refuses what no client may ask for, whoever it is.

@@ -1,7 +1,7 @@
 //! The broker as client libraries of others meet it: mosquitto's clients, Paho for Python, MQTT.js and
 //! rumqttc each go through the same story in both versions.
 //!
-//! Paho and MQTT.js are installed by `tests/run` into the folder `tools` of the target directory.
+//! Paho and MQTT.js are installed by `tests/run` into the folder `clients` of the target directory.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,12 +14,12 @@ use std::process::{Command, Output};
 use thinglog_tests::site::Site;
 
 /// Where `tests/run` installs what only tests use.
-fn tools() -> PathBuf {
+fn clients() -> PathBuf {
     let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
     temporary
         .parent()
         .expect("the target directory")
-        .join("tools")
+        .join("clients")
 }
 
 /// Whether a tool is there. Without it a test is skipped, loudly; with `CI=true` it fails.
@@ -54,7 +54,7 @@ fn assert_success(what: &str, output: &Output) {
 }
 
 fn run_paho(test: &str, version: &str) {
-    let python = tools().join("python/bin/python");
+    let python = clients().join("python/bin/python");
     if !has(test, &python) {
         return;
     }
@@ -73,7 +73,7 @@ fn run_paho(test: &str, version: &str) {
 }
 
 fn run_mqttjs(test: &str, version: &str) {
-    let modules = tools().join("node/node_modules");
+    let modules = clients().join("node_modules");
     if !has(test, &modules.join("mqtt")) {
         return;
     }
