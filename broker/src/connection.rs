@@ -29,6 +29,8 @@ const BUSY: usize = 64 << 10;
 const QUIET_READS: u32 = 64;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Bytes that a closing connection may still send, to be dropped.
+const MOST_DROPPED: usize = 4 << 20;
 
 /// Serves one client from CONNECT to the end. Both halves of the stream are polled by this task.
 pub(crate) async fn serve<S>(
@@ -56,7 +58,8 @@ pub(crate) async fn serve<S>(
         Ok(Err(None)) => return,
         Ok(Err(Some((version, error)))) => {
             hub.telemetry.refused(&peer.to_string(), error.text);
-            return refuse(&mut writer, version, error, usize::MAX).await;
+            refuse(&mut writer, version, error, usize::MAX).await;
+            return linger(&mut reader, &shutdown).await;
         }
         Ok(Ok(connect)) => connect,
     };
@@ -73,7 +76,8 @@ pub(crate) async fn serve<S>(
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
-            return refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            return linger(&mut reader, &shutdown).await;
         }
     };
     let mut driver = Driver {
@@ -93,13 +97,15 @@ pub(crate) async fn serve<S>(
         hub.telemetry.refused(&connect.client_id, error.text);
         hub.detach(&driver.client.session, connection, true);
         let writer = &mut driver.writer;
-        return refuse(writer, connect.version, error, connect.max_packet).await;
+        refuse(writer, connect.version, error, connect.max_packet).await;
+        return linger(&mut driver.reader, &driver.shutdown).await;
     }
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     debug!(client = &*driver.client.session.client_id, %peer, present = ack.session_present, "connected");
     let close = driver.run().await;
     log_end(&driver.client, close);
     hub.detach(&driver.client.session, connection, close.polite);
+    linger(&mut driver.reader, &driver.shutdown).await;
 }
 
 /// Reads the first packet; `Err(None)` when the peer left without a word.
@@ -148,15 +154,28 @@ async fn refuse(
     max_packet: usize,
 ) {
     let mut out = BytesMut::new();
-    let unreadable = matches!(
-        error.reason,
-        Reason::Malformed | Reason::Protocol | Reason::PacketTooLarge
-    );
-    if version == Version::V5 || !unreadable {
-        codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
-        let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
-    }
+    codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
+    let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
     let _ = timeout(GOODBYE, writer.shutdown()).await;
+}
+
+/// Reads and drops what a peer still sends, until it closes too: a socket that is closed with input
+/// unread is reset, and the reset may overtake the last words.
+async fn linger(reader: &mut (impl AsyncRead + Unpin), shutdown: &CancellationToken) {
+    let mut scrap = [0; 4096];
+    let mut left = MOST_DROPPED;
+    let drain = async {
+        while let Ok(bytes @ 1..) = reader.read(&mut scrap).await {
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = timeout(GOODBYE, drain) => {}
+    }
 }
 
 /// Refuses what no client may ask for, whoever it is.
@@ -247,7 +266,7 @@ fn admit(
         .map_err(|reason| {
             let text = match reason {
                 Reason::ClientIdInvalid => "the session of this client id belongs to somebody else",
-                _ => "too many sessions",
+                _ => "no room for another session",
             };
             CodecError::new(reason, text)
         })?;
@@ -288,8 +307,16 @@ fn connack(hub: &Hub, connect: &Connect, assigned: Option<Arc<str>>) -> ConnAck 
 /// Waits until the disk has what CONNACK tells of; false when it will not have it.
 async fn is_stored(hub: &Hub, until: &Wait) -> bool {
     let mut state = hub.state.settled();
-    let decided = state.wait_for(|_| hub.settled(until) != Settled::Pending);
-    decided.await.is_ok() && hub.settled(until) == Settled::Stored
+    // Not by the watch's own `wait_for`, which holds its lock while it asks: what is asked here takes
+    // that lock again, and a writer between the two would wait for ever.
+    loop {
+        state.mark_unchanged();
+        match hub.settled(until) {
+            Settled::Pending if state.changed().await.is_err() => return false,
+            Settled::Pending => {}
+            decided => return decided == Settled::Stored,
+        }
+    }
 }
 
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
@@ -375,13 +402,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                         heard = Instant::now();
                         self.measure(bytes);
                     }
-                    Err(_) => return closed("the connection broke"),
+                    Err(error) => return self.broken(&error),
                 },
-                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => {
-                    if written.is_err() {
-                        return closed("the connection broke");
-                    }
-                }
+                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => if let Err(error) = written {
+                    return self.broken(&error);
+                },
                 changed = journal.changed(), if awaits_journal => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");
                 },
@@ -438,6 +463,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         if self.client.out.is_empty() && self.client.out.capacity() > 4 * BUSY {
             self.client.out = BytesMut::new();
         }
+    }
+
+    /// What an error of the transport means. TLS and WebSocket have rules of their own that a client
+    /// can break, such as text where MQTT needs binary messages ([MQTT-6.0.0-1]).
+    fn broken(&self, error: &std::io::Error) -> Close {
+        if error.kind() != std::io::ErrorKind::InvalidData {
+            return closed("the connection broke");
+        }
+        let (client, text) = (
+            &*self.client.session.client_id,
+            "the transport's rules were broken",
+        );
+        debug!(client, %error, "refused");
+        self.client.hub.telemetry.refused(client, text);
+        closed(text)
     }
 
     /// Sends what is ready; after DISCONNECT nothing may follow (MQTT 5.0 section 3.14.4).

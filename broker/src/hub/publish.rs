@@ -20,6 +20,8 @@ use crate::{
     trie::SessionKey,
 };
 
+const DISK_FULL: &str = "the disk is full";
+
 /// A publish that was not taken; nothing of it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -47,6 +49,9 @@ impl Hub {
             if !retained.has_room(&message, &self.config.limits) {
                 let text = "over the limit of retained messages";
                 return Err(Refusal::Refused(Reason::QuotaExceeded, text));
+            }
+            if !self.state.accepts() {
+                return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
             }
         }
         let mut wanted = self.recipients(&message);
@@ -94,6 +99,9 @@ impl Hub {
         let mut place = Place::Memory;
         let mut last = None;
         if !letters.is_empty() || kept.is_some() {
+            if !self.state.accepts() {
+                return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
+            }
             let record = Record {
                 packet: kept.map(|(session, pkid)| Packet {
                     session: session.number,
@@ -134,6 +142,15 @@ impl Hub {
         self.telemetry.retained.set(retained.len() as i64);
     }
 
+    /// Queues every retained message for the disk.
+    pub(super) fn store_all_retained(&self) {
+        let retained = self.retained.lock();
+        let on_disk = |message: &&Arc<Message>| !message.topic.starts_with("$SYS/");
+        for message in retained.iter().filter(on_disk) {
+            self.store_retained(message);
+        }
+    }
+
     fn store_retained(&self, message: &Message) -> u64 {
         let value = (!message.payload.is_empty()).then(|| {
             let mut bytes = Vec::new();
@@ -143,7 +160,7 @@ impl Hub {
         self.state.change(Kind::Retained, &message.topic, value)
     }
 
-    /// Who wants a message, once each, at the highest QoS and with all identifiers.
+    /// Who wants a message and may have it, once each, at the highest QoS and with all identifiers.
     fn recipients(&self, message: &Arc<Message>) -> Wanted {
         let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
         self.trie
@@ -179,6 +196,7 @@ impl Hub {
         wanted
             .into_iter()
             .filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)))
+            .filter(|(session, _)| session.inner.lock().may_read(&message.topic))
             .collect()
     }
 
@@ -195,8 +213,8 @@ impl Hub {
         if let Origin::Mail(id) = queued.origin {
             inner.mail_seen = id + 1;
         }
-        if (inner.owner == 0 && queued.qos == 0) || !inner.may_read(&queued.message.topic) {
-            return self.give_up(&queued);
+        if inner.owner == 0 && queued.qos == 0 {
+            return;
         }
         let limits = &self.config.limits;
         queued.charge = Charge::new(&self.load, queued.message.weight());
