@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use thinglog_schemas::{Topics, topic::overlap};
 use tokio::sync::Notify;
 
+use crate::shared::unshared;
+
 /// Beyond this many different filters the interest is simply everything.
 const MAX_FILTERS: usize = 1_000;
 /// And beyond so many bytes of them.
@@ -39,6 +41,7 @@ impl Interest {
 
     /// A connected client subscribed.
     pub(crate) fn add(&self, filter: &str) {
+        let filter = unshared(filter);
         if self.is_live(filter) {
             *self.filters.lock().entry(filter.to_owned()).or_default() += 1;
             self.changed.notify_one();
@@ -47,6 +50,7 @@ impl Interest {
 
     /// A connected client unsubscribed or left.
     pub(crate) fn remove(&self, filter: &str) {
+        let filter = unshared(filter);
         if !self.is_live(filter) {
             return;
         }
@@ -90,6 +94,9 @@ mod tests {
         interest.remove("thinglog/live/+/error/#");
         interest.remove("thinglog/live-group/eu/#");
         assert_eq!(interest.payload(), r#"["thinglog/live/+/error/#"]"#);
+        interest.add("$share/g/thinglog/live/+/info/#");
+        interest.remove("thinglog/live/+/error/#");
+        assert_eq!(interest.payload(), r#"["thinglog/live/+/info/#"]"#);
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn subscribe(client: &Client, path: &str) -> u8 {
         retain_as_published: false,
         retain_handling: 0,
     };
-    let owner = (&*client.session, client.connection);
+    let owner = (&client.session, client.connection);
     client.hub.subscribe(owner, &filter, None, None)
 }
 
