@@ -24,6 +24,7 @@ mod feed;
 mod hub;
 mod inbound;
 mod interest;
+mod lag;
 mod letter;
 mod listen;
 mod mail;
@@ -39,6 +40,7 @@ mod shared;
 mod state;
 mod telemetry;
 mod trie;
+mod upkeep;
 mod window;
 
 pub use config::{Config, ConfigError, Limits, OnFull, Retention};

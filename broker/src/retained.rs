@@ -36,6 +36,14 @@ impl Retained {
         self.messages.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn topics(&self) -> Vec<String> {
+        self.messages
+            .keys()
+            .map(|topic| topic.to_string())
+            .collect()
+    }
+
     /// Whether `message` may be set within the limits.
     pub(crate) fn has_room(&self, message: &Message, limits: &Limits) -> bool {
         let replaced = self

@@ -5,17 +5,13 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use prometheus::Registry;
 use thinglog_journal::{Journal, fs::RealFs};
 use thinglog_schemas::Topics;
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
     access::{Access, FileError, Role},
-    clock,
-    config::{Config, ConfigError, OnFull},
+    config::{Config, ConfigError},
     hub::{Disk, Hub},
     listen::{Gate, Listener, Rules, Tls},
     mail::Mail,
@@ -23,14 +19,9 @@ use crate::{
     reload::Reload,
     state::State,
     telemetry::Telemetry,
+    upkeep,
 };
 
-/// How often cursors go to disk; what was acknowledged since is sent again after a crash.
-const CHECKPOINT: Duration = Duration::from_millis(250);
-/// The interest topic changes at most this often.
-const INTEREST: Duration = Duration::from_millis(100);
-/// Retention by age is applied this often.
-const RETENTION: Duration = Duration::from_secs(60);
 /// Connections get this long to take their last packets.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -186,8 +177,8 @@ impl Broker {
         } = self;
         hub.publish_interest();
         let tasks = TaskTracker::new();
-        tasks.spawn(keep_house(hub.clone(), shutdown.clone()));
-        tasks.spawn(publish_interest(hub.clone(), shutdown.clone()));
+        tasks.spawn(upkeep::keep_house(hub.clone(), shutdown.clone()));
+        tasks.spawn(upkeep::publish_interest(hub.clone(), shutdown.clone()));
         let gate = Gate::new(hub.clone(), tls, rules, tasks.clone(), shutdown.clone());
         let gate = Arc::new(gate);
         for listener in listeners {
@@ -207,73 +198,5 @@ impl Broker {
             error!("the broker's state could not be closed");
         }
         info!("broker stopped");
-    }
-}
-
-async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
-    let mut checkpoint = interval(CHECKPOINT);
-    let mut retention = interval(RETENTION);
-    checkpoint.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = checkpoint.tick() => {
-                hub.checkpoint();
-                tidy_mail(&hub).await;
-                if hub.config.retention.on_full == OnFull::Refuse {
-                    release(&hub).await;
-                }
-                hub.telemetry.journal_bytes.set(hub.journal.stats().bytes as i64);
-            }
-            _ = retention.tick() => {
-                hub.remove_expired(clock::now());
-                retain(&hub).await;
-            }
-            () = shutdown.cancelled() => return,
-        }
-    }
-}
-
-/// Makes room in a log that refuses when full: what every session has read may go. While no session
-/// reads the log nothing goes.
-async fn release(hub: &Arc<Hub>) {
-    if let Some(unread) = hub.unread_from() {
-        upkeep(hub, "release", move |journal| journal.release(unread)).await;
-    }
-}
-
-async fn tidy_mail(hub: &Arc<Hub>) {
-    let tidied = hub.clone();
-    match tokio::task::spawn_blocking(move || tidied.tidy_mail()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, "old queued messages could not be removed from disk"),
-        Err(error) => warn!(%error, "the upkeep of queued messages did not finish"),
-    }
-}
-
-async fn retain(hub: &Arc<Hub>) {
-    upkeep(hub, "retention", |journal| journal.retain(clock::now())).await;
-}
-
-/// Runs what deletes segments, which may wait for the disk, beside the async threads.
-async fn upkeep(
-    hub: &Arc<Hub>,
-    what: &'static str,
-    work: impl FnOnce(&Journal) -> std::io::Result<()> + Send + 'static,
-) {
-    let journal = hub.journal.clone();
-    match tokio::task::spawn_blocking(move || work(&journal)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, what, "the durable log's upkeep failed"),
-        Err(error) => warn!(%error, what, "the durable log's upkeep did not finish"),
-    }
-}
-
-async fn publish_interest(hub: Arc<Hub>, shutdown: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = hub.interest.changed.notified() => hub.publish_interest(),
-            () = shutdown.cancelled() => return,
-        }
-        sleep(INTEREST).await;
     }
 }

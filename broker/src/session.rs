@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     pub(crate) cursor_moved: bool,
     /// Published when the connection ends without DISCONNECT, after its delay.
     pub(crate) will: Option<Will>,
+    /// The will is on disk.
+    pub(crate) will_stored: bool,
     /// When the will of a disconnected client is due, ns since the epoch.
     pub(crate) will_at: Option<u64>,
 }

@@ -31,16 +31,19 @@ pub(crate) enum Kind {
     Outgoing,
     /// Packet ids of QoS 2 received from a session's client.
     Inbound,
+    /// Last wills of connected clients.
+    Will,
     /// How far `Inbound` covers the journals.
     Marks,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind::Retained,
     Kind::Session,
     Kind::Cursor,
     Kind::Outgoing,
     Kind::Inbound,
+    Kind::Will,
     Kind::Marks,
 ];
 
@@ -52,6 +55,7 @@ impl Kind {
             Kind::Cursor => "cursors",
             Kind::Outgoing => "outgoing",
             Kind::Inbound => "inbound",
+            Kind::Will => "wills",
             Kind::Marks => "marks",
         }
     }
@@ -92,6 +96,7 @@ pub(crate) struct Loaded {
     pub(crate) cursors: HashMap<String, Vec<u8>>,
     pub(crate) outgoing: HashMap<String, Vec<u8>>,
     pub(crate) inbound: HashMap<String, Vec<u8>>,
+    pub(crate) wills: Vec<(String, Vec<u8>)>,
     pub(crate) marks: Option<Vec<u8>>,
     /// Journal offsets below this may have been unread by a durable session that was lost.
     pub(crate) lost_below: u64,
@@ -311,6 +316,7 @@ fn load(db: &sled::Db, meta: &sled::Tree) -> Result<Loaded, sled::Error> {
                 Kind::Cursor => drop(loaded.cursors.insert(key, value.to_vec())),
                 Kind::Outgoing => drop(loaded.outgoing.insert(key, value.to_vec())),
                 Kind::Inbound => drop(loaded.inbound.insert(key, value.to_vec())),
+                Kind::Will => loaded.wills.push((key, value.to_vec())),
                 Kind::Marks => loaded.marks = Some(value.to_vec()),
             }
         }

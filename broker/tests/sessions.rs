@@ -277,3 +277,36 @@ async fn a_log_that_refuses_when_full_takes_more_once_all_is_read() {
     }
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_subscription_that_is_about_to_lose_records_is_spoken_of_beforehand() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: dir.path().to_owned(),
+        ..Config::default()
+    };
+    config.limits.packet_bytes = 64 << 10;
+    config.retention.bytes = 1 << 20;
+    let broker = Running::start_with(config).await;
+    let (mut reader, _) = Raw::connect(broker.address, 4, "archive", false).await;
+    reader.subscribe("thinglog/logs/#").await;
+    drop(reader);
+    let (mut watcher, _) = Raw::connect(broker.address, 4, "watcher", true).await;
+    watcher.subscribe("thinglog/alerts/#").await;
+    let (mut writer, _) = Raw::connect(broker.address, 4, "writer", true).await;
+    let payload = "x".repeat(30 << 10);
+    for _ in 0..29 {
+        writer.publish(LOG, &payload, false).await;
+    }
+    let alert = watcher.delivery().await;
+    assert_eq!(alert.topic, "thinglog/alerts/retention");
+    let told: serde_json::Value = serde_json::from_str(&alert.payload).unwrap();
+    assert_eq!(told["client"], "archive");
+    assert_eq!(told["unread_records"], 29);
+    assert!(
+        told["retention_used_percent"].as_u64().unwrap() >= 80,
+        "{told}"
+    );
+    broker.stop().await;
+}

@@ -3,6 +3,8 @@
 //!
 //! The binaries are those beside the test executable; `tests/run` builds them first.
 
+pub mod browser;
+pub mod certificates;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod process;

@@ -96,6 +96,11 @@ impl Process {
         self.wait()
     }
 
+    /// SIGHUP, which has files read again.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("a child to signal");
+    }
+
     /// Panics with its output when it has ended.
     #[track_caller]
     pub fn assert_running(&mut self) {

@@ -1,6 +1,6 @@
 //! One installation: a temporary directory, free ports, a configuration, and what it stores.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub struct Site {
 }
 
 /// A loopback address nobody listens on at the moment.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("its address")
 }
@@ -43,6 +43,15 @@ impl Site {
         );
         fs::write(folder.path().join("thinglog.toml"), config).expect("a configuration file");
         Site { folder, mqtt, http }
+    }
+
+    /// Adds tables to the configuration.
+    pub fn configure(&self, tables: &str) {
+        let file = File::options()
+            .append(true)
+            .open(self.path().join("thinglog.toml"));
+        let written = file.and_then(|mut file| writeln!(file, "{tables}"));
+        written.expect("a configuration file");
     }
 
     /// Where everything is.

@@ -183,3 +183,44 @@ async fn what_is_unread_is_known_by_the_slowest_session() {
         "a session that is away still counts"
     );
 }
+
+#[tokio::test]
+async fn a_will_outlives_the_broker_unless_its_client_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let will = |topic: &str| crate::codec::Will {
+        topic: topic.into(),
+        payload: Bytes::from_static(b"offline"),
+        qos: 1,
+        retain: true,
+        delay: 0,
+        expiry: None,
+        properties: Vec::new(),
+    };
+    let attach = |hub: &Arc<Hub>, id: &str, connection| {
+        let connect = Connect {
+            will: Some(will(&format!("reported/{id}"))),
+            ..Connect::plain(Version::V5, id)
+        };
+        let pass = hub.access.pass(Login::open(), id.into());
+        hub.attach(&connect, &id.into(), connection, &pass).unwrap()
+    };
+    let first = hub(dir.path(), Limits::default()).await;
+    for (connection, id) in [(1, "back"), (2, "gone"), (3, "polite")] {
+        let attached = attach(&first, id, connection);
+        if id == "polite" {
+            first.detach(&attached.session, connection, true);
+        }
+    }
+    drop(first);
+    let second = hub(dir.path(), Limits::default()).await;
+    attach(&second, "back", 1);
+    let now = crate::clock::now();
+    second.send_orphans(now);
+    assert_eq!(
+        second.retained_topics(),
+        [""; 0],
+        "clients have time to return"
+    );
+    second.send_orphans(now + 61_000_000_000);
+    assert_eq!(second.retained_topics(), ["reported/gone"]);
+}

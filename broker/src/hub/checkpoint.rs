@@ -51,6 +51,7 @@ impl Hub {
             drop(inner);
             self.see_to_absent(&session, now);
         }
+        self.send_orphans(now);
         self.store_marks(marks, now);
     }
 

@@ -11,6 +11,7 @@ mod publish;
 mod recover;
 mod sessions;
 mod topics;
+mod wills;
 
 use std::{
     collections::HashMap,
@@ -30,6 +31,7 @@ pub(crate) use publish::Refusal;
 use crate::{
     access::Access,
     clock,
+    codec::Will,
     config::Config,
     feed::DurableTopics,
     interest::Interest,
@@ -46,6 +48,7 @@ use crate::{
 /// The shared heart of the broker.
 pub(crate) struct Hub {
     pub(crate) config: Config,
+    pub(crate) topics: Topics,
     pub(crate) access: Access,
     pub(crate) journal: Journal,
     pub(crate) journal_settled: watch::Receiver<u64>,
@@ -73,6 +76,8 @@ pub(crate) struct Hub {
     /// Journal offsets below this may have been unread by sessions that were lost.
     lost_below: u64,
     next_key: AtomicU64,
+    /// Wills of clients that have not come back since the start, and when they are due, ns.
+    orphans: Mutex<HashMap<Arc<str>, (u64, Will)>>,
     progress: Mutex<checkpoint::Progress>,
 }
 
@@ -126,6 +131,7 @@ impl Hub {
             durable: DurableTopics::new(&durable_filters),
             durable_filters,
             interest: Interest::new(topics),
+            topics: topics.clone(),
             access,
             journal: disk.journal,
             journal_settled: disk.journal_settled,
@@ -143,6 +149,7 @@ impl Hub {
             load: Arc::default(),
             lost_below: loaded.lost_below,
             next_key: AtomicU64::new(1),
+            orphans: Mutex::default(),
             progress: Mutex::default(),
             config,
         };

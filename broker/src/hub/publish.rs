@@ -4,18 +4,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use thinglog_journal::{AppendError, Records};
+use thinglog_journal::AppendError;
 use thinglog_schemas::topic::INTEREST;
 use tracing::warn;
 
 use super::{Hub, Wait};
 use crate::{
-    access::Pass,
-    clock,
-    codec::{Reason, Will},
+    codec::Reason,
     inbound::Place,
     letter::{Letters, Recipient},
-    message::{Charge, Message, Origin, Queued, expiry_time},
+    message::{Charge, Message, Origin, Queued},
     record::{NO_ADDRESS, Packet, Record, client_hash},
     session::Session,
     state::Kind,
@@ -269,45 +267,6 @@ impl Hub {
         None
     }
 
-    /// Publishes a will, whatever its topic, if the client may publish there as things stand now.
-    pub(crate) fn publish_will(&self, client_id: &str, pass: Option<&Arc<Pass>>, will: Will) {
-        let may_write = |pass: &Arc<Pass>| {
-            let pass = self.access.renew(pass);
-            pass.is_ok_and(|pass| pass.may_write(&will.topic))
-        };
-        if !pass.is_none_or(may_write) {
-            return self.telemetry.dropped(client_id, "will not allowed");
-        }
-        let now = clock::now();
-        let expires = will.expiry.map(|seconds| expiry_time(seconds, now));
-        let message = Message {
-            topic: will.topic.into(),
-            payload: will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            expires,
-            client: client_hash(client_id),
-            properties: will.properties.into(),
-        };
-        if !self.durable.contains(&message.topic) {
-            if let Err(refusal) = self.publish(message, None) {
-                self.telemetry.dropped(client_id, "will not stored");
-                warn!(client = client_id, ?refusal, "a will could not be stored");
-            }
-            return;
-        }
-        let record = Record {
-            principal: pass.and_then(|pass| pass.principal()).map(|name| &**name),
-            ..record_of(&message)
-        };
-        let mut records = Records::new();
-        records.push_with(|out| record.encode(out));
-        if let Err(error) = self.journal.append(now, &records) {
-            self.telemetry.dropped(client_id, "will not stored");
-            warn!(client = client_id, %error, "a will could not be stored");
-        }
-    }
-
     /// Publishes the interest topic; kept in memory only, it is made anew at every start.
     pub(crate) fn publish_interest(&self) {
         let message = Arc::new(Message {
@@ -331,7 +290,8 @@ fn takes_letter((session, queued): &(Arc<Session>, Queued)) -> bool {
     queued.qos > 0 && session.is_persistent()
 }
 
-fn record_of(message: &Message) -> Record<'_> {
+/// A message as it is laid out on disk.
+pub(super) fn record_of(message: &Message) -> Record<'_> {
     Record {
         qos: message.qos,
         packet: None,

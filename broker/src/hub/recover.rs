@@ -34,6 +34,7 @@ impl Hub {
     pub(super) fn revive(&self, mut loaded: Loaded) {
         self.revive_retained(&loaded);
         let now = clock::now();
+        self.revive_wills(std::mem::take(&mut loaded.wills), now);
         let mut numbered = Numbered::new();
         for (client_id, bytes) in std::mem::take(&mut loaded.sessions) {
             let Some(stored) = Stored::decode(&bytes) else {

@@ -52,6 +52,7 @@ impl Hub {
         session.set_expiry(&mut inner, expiry);
         inner.will = connect.will.clone();
         inner.will_at = None;
+        self.keep_will(&session, &mut inner);
         for filter in inner.subscriptions.keys() {
             self.interest.add(filter);
         }
@@ -123,6 +124,9 @@ impl Hub {
     /// What follows the end of a connection: the session is forgotten, or its will sent if due.
     fn part(&self, session: &Arc<Session>, mut inner: MutexGuard<'_, Inner>, ends: bool, now: u64) {
         let due = inner.take_due_will(now);
+        if inner.will.is_none() {
+            self.drop_will(session, &mut inner);
+        }
         let pass = inner.pass.clone();
         drop(inner);
         if let Some(will) = due {
@@ -171,6 +175,7 @@ impl Hub {
             self.unstore(&session.client_id);
         }
         self.pass_on(orphans);
+        self.drop_will(session, &mut inner);
         if let Some(will) = inner.will {
             self.publish_will(&session.client_id, inner.pass.as_ref(), will);
         }
@@ -205,6 +210,24 @@ impl Hub {
             .iter()
             .filter_map(|session| Some(session.inner.lock().cursor.as_ref()?.position()));
         positions.min()
+    }
+
+    /// Persistent sessions that have records to read, with their positions, the furthest behind first;
+    /// no more than `most`.
+    pub(crate) fn lagging(&self, most: usize) -> Vec<(Arc<str>, u64)> {
+        let settled = self.journal.settled();
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        let mut lagging: Vec<(Arc<str>, u64)> = sessions
+            .iter()
+            .filter(|session| session.is_persistent())
+            .filter_map(|session| {
+                let position = session.inner.lock().cursor.as_ref()?.position();
+                (position < settled).then(|| (session.client_id.clone(), position))
+            })
+            .collect();
+        lagging.sort_by_key(|(_, position)| *position);
+        lagging.truncate(most);
+        lagging
     }
 
     /// Sends the will of a disconnected client that is due, forgets the session when its time is over.

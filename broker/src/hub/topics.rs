@@ -192,4 +192,10 @@ impl Hub {
             }
         }
     }
+
+    /// Topics with retained messages, in order.
+    #[cfg(test)]
+    pub(crate) fn retained_topics(&self) -> Vec<String> {
+        self.retained.lock().topics()
+    }
 }

@@ -1,0 +1,177 @@
+//! Last wills: sent when a connection ends without DISCONNECT, after their delay (MQTT 5.0 section
+//! 3.1.2.5). They are kept on disk too: a client that was connected when the broker died, and does not
+//! come back, is spoken for all the same.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thinglog_journal::Records;
+use tracing::warn;
+
+use super::{Hub, publish::record_of};
+use crate::{
+    access::Pass,
+    clock,
+    codec::Will,
+    message::{Message, expiry_time},
+    record::{NO_ADDRESS, Record, client_hash},
+    session::{Inner, Session},
+    state::Kind,
+};
+
+/// Clients of a broker that comes back get this long to come back too before their wills are sent, ns.
+const RETURN: u64 = 60_000_000_000;
+
+impl Hub {
+    /// Keeps the will of a client that connects on disk, in place of an earlier one.
+    pub(super) fn keep_will(&self, session: &Session, inner: &mut Inner) {
+        self.orphans.lock().remove(&session.client_id);
+        match &inner.will {
+            Some(will) => {
+                let bytes = Some(encode(will, &session.client_id));
+                self.state.change(Kind::Will, &session.client_id, bytes);
+                inner.will_stored = true;
+            }
+            None => self.drop_will(session, inner),
+        }
+    }
+
+    /// Removes a will from disk, once it is sent or will never be.
+    pub(super) fn drop_will(&self, session: &Session, inner: &mut Inner) {
+        if std::mem::take(&mut inner.will_stored) {
+            self.state.change(Kind::Will, &session.client_id, None);
+        }
+    }
+
+    /// Takes up the wills of clients that were connected, or whose wills waited, when the broker ended.
+    pub(super) fn revive_wills(&self, wills: Vec<(String, Vec<u8>)>, now: u64) {
+        let mut orphans = self.orphans.lock();
+        for (client_id, bytes) in wills {
+            match decode(&bytes) {
+                Some(will) => {
+                    let delay = u64::from(will.delay) * 1_000_000_000;
+                    let due = now.saturating_add(delay.max(RETURN));
+                    orphans.insert(client_id.into(), (due, will));
+                }
+                None => warn!(client = client_id, "a will on disk cannot be read"),
+            }
+        }
+    }
+
+    /// Sends the wills of clients that did not come back.
+    pub(crate) fn send_orphans(&self, now: u64) {
+        let mut orphans = self.orphans.lock();
+        if orphans.is_empty() {
+            return;
+        }
+        let due: Vec<(Arc<str>, (u64, Will))> =
+            orphans.extract_if(|_, (due, _)| *due <= now).collect();
+        drop(orphans);
+        for (client_id, (_, will)) in due {
+            self.publish_will(&client_id, None, will);
+            self.state.change(Kind::Will, &client_id, None);
+        }
+    }
+
+    /// Publishes a will, whatever its topic, if the client may publish there as things stand now.
+    pub(super) fn publish_will(&self, client_id: &str, pass: Option<&Arc<Pass>>, will: Will) {
+        let may_write = |pass: &Arc<Pass>| {
+            let pass = self.access.renew(pass);
+            pass.is_ok_and(|pass| pass.may_write(&will.topic))
+        };
+        if !pass.is_none_or(may_write) {
+            return self.telemetry.dropped(client_id, "will not allowed");
+        }
+        let now = clock::now();
+        let expires = will.expiry.map(|seconds| expiry_time(seconds, now));
+        let message = Message {
+            topic: will.topic.into(),
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            expires,
+            client: client_hash(client_id),
+            properties: will.properties.into(),
+        };
+        if !self.durable.contains(&message.topic) {
+            if let Err(refusal) = self.publish(message, None) {
+                self.telemetry.dropped(client_id, "will not stored");
+                warn!(client = client_id, ?refusal, "a will could not be stored");
+            }
+            return;
+        }
+        let record = Record {
+            principal: pass.and_then(|pass| pass.principal()).map(|name| &**name),
+            ..record_of(&message)
+        };
+        let mut records = Records::new();
+        records.push_with(|out| record.encode(out));
+        if let Err(error) = self.journal.append(now, &records) {
+            self.telemetry.dropped(client_id, "will not stored");
+            warn!(client = client_id, %error, "a will could not be stored");
+        }
+    }
+}
+
+/// A will on disk: delay u32, expiry u32 (0 is none), retain u8, then the message as a record.
+fn encode(will: &Will, client_id: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend_from_slice(&will.delay.to_be_bytes());
+    out.extend_from_slice(
+        &will
+            .expiry
+            .map_or(0, |seconds| seconds.max(1))
+            .to_be_bytes(),
+    );
+    out.push(u8::from(will.retain));
+    Record {
+        qos: will.qos,
+        packet: None,
+        client: client_hash(client_id),
+        address: NO_ADDRESS,
+        expires: None,
+        principal: None,
+        topic: &will.topic,
+        properties: &will.properties,
+        payload: &will.payload,
+    }
+    .encode(&mut out);
+    out
+}
+
+fn decode(bytes: &[u8]) -> Option<Will> {
+    let (delay, rest) = bytes.split_first_chunk::<4>()?;
+    let (expiry, rest) = rest.split_first_chunk::<4>()?;
+    let (retain, rest) = rest.split_first()?;
+    let record = Record::decode(rest)?;
+    Some(Will {
+        topic: record.topic.to_owned(),
+        payload: Bytes::copy_from_slice(record.payload),
+        qos: record.qos,
+        retain: *retain != 0,
+        delay: u32::from_be_bytes(*delay),
+        expiry: Some(u32::from_be_bytes(*expiry)).filter(|seconds| *seconds > 0),
+        properties: record.properties.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_will_comes_back_from_disk() {
+        let will = Will {
+            topic: "reported/lamp".into(),
+            payload: Bytes::from_static(b"offline"),
+            qos: 2,
+            retain: true,
+            delay: 5,
+            expiry: Some(60),
+            properties: vec![1, 1],
+        };
+        let back = decode(&encode(&will, "lamp")).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{will:?}"));
+        assert!(decode(&encode(&will, "lamp")[..9]).is_none());
+    }
+}
