@@ -247,7 +247,7 @@ fn admit(
         .map_err(|reason| {
             let text = match reason {
                 Reason::ClientIdInvalid => "the session of this client id belongs to somebody else",
-                _ => "too many sessions",
+                _ => "no room for another session",
             };
             CodecError::new(reason, text)
         })?;
@@ -375,13 +375,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                         heard = Instant::now();
                         self.measure(bytes);
                     }
-                    Err(_) => return closed("the connection broke"),
+                    Err(error) => return self.broken(&error),
                 },
-                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => {
-                    if written.is_err() {
-                        return closed("the connection broke");
-                    }
-                }
+                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => if let Err(error) = written {
+                    return self.broken(&error);
+                },
                 changed = journal.changed(), if awaits_journal => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");
                 },
@@ -438,6 +436,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         if self.client.out.is_empty() && self.client.out.capacity() > 4 * BUSY {
             self.client.out = BytesMut::new();
         }
+    }
+
+    /// What an error of the transport means. TLS and WebSocket have rules of their own that a client
+    /// can break, such as text where MQTT needs binary messages ([MQTT-6.0.0-1]).
+    fn broken(&self, error: &std::io::Error) -> Close {
+        if error.kind() != std::io::ErrorKind::InvalidData {
+            return closed("the connection broke");
+        }
+        let (client, text) = (
+            &*self.client.session.client_id,
+            "the transport's rules were broken",
+        );
+        debug!(client, %error, "refused");
+        self.client.hub.telemetry.refused(client, text);
+        closed(text)
     }
 
     /// Sends what is ready; after DISCONNECT nothing may follow (MQTT 5.0 section 3.14.4).

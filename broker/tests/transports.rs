@@ -381,5 +381,6 @@ async fn text_messages_end_the_connection() {
     let closed = timeout(Duration::from_secs(10), stream.read_to_end(&mut end)).await;
     assert!(closed.is_ok());
     assert_eq!((end[0], &end[2..4]), (0x88, &1003u16.to_be_bytes()[..]));
+    refused(&broker, "the transport's rules were broken", 1).await;
     broker.stop().await;
 }

@@ -22,6 +22,9 @@ impl Client {
         if self.records.is_empty() {
             return;
         }
+        if !self.hub.state.accepts() {
+            return self.cannot_store("the disk is full");
+        }
         let session = self.session.clone();
         // The lock keeps packet ids and records together: a checkpoint sees both or neither.
         let mut inner = (!self.collected_ids.is_empty()).then(|| session.inner.lock());
@@ -59,13 +62,21 @@ impl Client {
             }
             Err(AppendError::Busy) => {}
             Err(error) => {
-                tracing::error!(client = &*session.client_id, %error, "publishes could not be stored");
-                self.records.clear();
-                self.collected_ids.clear();
-                self.drop_unstored();
-                self.close(Reason::QuotaExceeded, "the publish could not be stored");
+                drop(inner);
+                self.cannot_store(&error.to_string());
             }
         }
+    }
+
+    /// Refuses the collected publishes and ends the connection.
+    fn cannot_store(&mut self, reason: &str) {
+        let client = &*self.session.client_id;
+        tracing::debug!(client, reason, "publishes could not be stored");
+        self.hub.telemetry.refused(client, "not stored");
+        self.records.clear();
+        self.collected_ids.clear();
+        self.drop_unstored();
+        self.close(Reason::QuotaExceeded, "the publish could not be stored");
     }
 
     /// Tells a version 5 client which publishes were not stored.

@@ -20,6 +20,8 @@ use crate::{
     trie::SessionKey,
 };
 
+const DISK_FULL: &str = "the disk is full";
+
 /// A publish that was not taken; nothing of it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -47,6 +49,9 @@ impl Hub {
             if !retained.has_room(&message, &self.config.limits) {
                 let text = "over the limit of retained messages";
                 return Err(Refusal::Refused(Reason::QuotaExceeded, text));
+            }
+            if !self.state.accepts() {
+                return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
             }
         }
         let mut wanted = self.recipients(&message);
@@ -123,6 +128,9 @@ impl Hub {
         let mut place = Place::Memory;
         let mut last = None;
         if !posted.is_empty() || kept.is_some() {
+            if !self.state.accepts() {
+                return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
+            }
             let record = Record {
                 packet: kept.map(|(session, pkid)| Packet {
                     session: session.number,
@@ -161,6 +169,15 @@ impl Hub {
             self.state.change(Kind::Retained, &topic, None);
         }
         self.telemetry.retained.set(retained.len() as i64);
+    }
+
+    /// Queues every retained message for the disk.
+    pub(super) fn store_all_retained(&self) {
+        let retained = self.retained.lock();
+        let on_disk = |message: &&Arc<Message>| !message.topic.starts_with("$SYS/");
+        for message in retained.iter().filter(on_disk) {
+            self.store_retained(message);
+        }
     }
 
     fn store_retained(&self, message: &Message) -> u64 {

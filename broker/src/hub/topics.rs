@@ -69,6 +69,9 @@ impl Hub {
         if is_new && inner.subscriptions.len() >= self.config.limits.subscriptions {
             return Reason::QuotaExceeded as u8;
         }
+        if is_new && inner.is_persistent() && !self.state.accepts() {
+            return Reason::QuotaExceeded as u8;
+        }
         if let Some(start) = start {
             let Some(start) = start else {
                 return Reason::Unspecified as u8;

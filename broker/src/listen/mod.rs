@@ -134,7 +134,7 @@ impl Gate {
     }
 
     /// Whether there is room for another connection; the reason if not.
-    fn admit(&self, _address: IpAddr) -> Result<Admission, &'static str> {
+    fn admit(&self) -> Result<Admission, &'static str> {
         match self.places.clone().try_acquire_owned() {
             Ok(place) => Ok(Admission { _place: place }),
             Err(_) => Err("too many connections"),
@@ -149,7 +149,7 @@ impl Gate {
             certificate: None,
             transport,
         };
-        let admission = match self.admit(address) {
+        let admission = match self.admit() {
             Ok(admission) => admission,
             Err(reason) => return self.hub.telemetry.refused(&peer.to_string(), reason),
         };

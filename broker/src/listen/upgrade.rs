@@ -54,7 +54,7 @@ impl Refusal {
         hint: "MQTT over WebSocket is at /mqtt.",
     };
     const PLAIN: Refusal = Refusal {
-        status: "426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13",
+        status: "426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13",
         reason: "not a WebSocket request",
         hint: "This port speaks MQTT over WebSocket.",
     };
