@@ -29,6 +29,8 @@ const BUSY: usize = 64 << 10;
 const QUIET_READS: u32 = 64;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Bytes that a closing connection may still send, to be dropped.
+const MOST_DROPPED: usize = 4 << 20;
 
 /// Serves one client from CONNECT to the end. Both halves of the stream are polled by this task.
 pub(crate) async fn serve<S>(
@@ -56,7 +58,8 @@ pub(crate) async fn serve<S>(
         Ok(Err(None)) => return,
         Ok(Err(Some((version, error)))) => {
             hub.telemetry.refused(&peer.to_string(), error.text);
-            return refuse(&mut writer, version, error, usize::MAX).await;
+            refuse(&mut writer, version, error, usize::MAX).await;
+            return linger(&mut reader, &shutdown).await;
         }
         Ok(Ok(connect)) => connect,
     };
@@ -73,7 +76,8 @@ pub(crate) async fn serve<S>(
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
-            return refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            return linger(&mut reader, &shutdown).await;
         }
     };
     let mut driver = Driver {
@@ -93,13 +97,15 @@ pub(crate) async fn serve<S>(
         hub.telemetry.refused(&connect.client_id, error.text);
         hub.detach(&driver.client.session, connection, true);
         let writer = &mut driver.writer;
-        return refuse(writer, connect.version, error, connect.max_packet).await;
+        refuse(writer, connect.version, error, connect.max_packet).await;
+        return linger(&mut driver.reader, &driver.shutdown).await;
     }
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     debug!(client = &*driver.client.session.client_id, %peer, present = ack.session_present, "connected");
     let close = driver.run().await;
     log_end(&driver.client, close);
     hub.detach(&driver.client.session, connection, close.polite);
+    linger(&mut driver.reader, &driver.shutdown).await;
 }
 
 /// Reads the first packet; `Err(None)` when the peer left without a word.
@@ -148,15 +154,28 @@ async fn refuse(
     max_packet: usize,
 ) {
     let mut out = BytesMut::new();
-    let unreadable = matches!(
-        error.reason,
-        Reason::Malformed | Reason::Protocol | Reason::PacketTooLarge
-    );
-    if version == Version::V5 || !unreadable {
-        codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
-        let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
-    }
+    codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
+    let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
     let _ = timeout(GOODBYE, writer.shutdown()).await;
+}
+
+/// Reads and drops what a peer still sends, until it closes too: a socket that is closed with input
+/// unread is reset, and the reset may overtake the last words.
+async fn linger(reader: &mut (impl AsyncRead + Unpin), shutdown: &CancellationToken) {
+    let mut scrap = [0; 4096];
+    let mut left = MOST_DROPPED;
+    let drain = async {
+        while let Ok(bytes @ 1..) = reader.read(&mut scrap).await {
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = timeout(GOODBYE, drain) => {}
+    }
 }
 
 /// Refuses what no client may ask for, whoever it is.
@@ -288,8 +307,16 @@ fn connack(hub: &Hub, connect: &Connect, assigned: Option<Arc<str>>) -> ConnAck 
 /// Waits until the disk has what CONNACK tells of; false when it will not have it.
 async fn is_stored(hub: &Hub, until: &Wait) -> bool {
     let mut state = hub.state.settled();
-    let decided = state.wait_for(|_| hub.settled(until) != Settled::Pending);
-    decided.await.is_ok() && hub.settled(until) == Settled::Stored
+    // Not by the watch's own `wait_for`, which holds its lock while it asks: what is asked here takes
+    // that lock again, and a writer between the two would wait for ever.
+    loop {
+        state.mark_unchanged();
+        match hub.settled(until) {
+            Settled::Pending if state.changed().await.is_err() => return false,
+            Settled::Pending => {}
+            decided => return decided == Settled::Stored,
+        }
+    }
 }
 
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {

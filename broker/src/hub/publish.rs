@@ -189,8 +189,8 @@ impl Hub {
         self.state.change(Kind::Retained, &message.topic, value)
     }
 
-    /// Who wants a message: each session once for its own subscriptions, at the highest QoS and with all
-    /// identifiers, and one member of each group that shares it. What one session gets lies together.
+    /// Who wants a message and may have it: each session once for its own subscriptions, at the highest
+    /// QoS and with all identifiers, and one member of each group. What one session gets lies together.
     fn recipients(&self, message: &Arc<Message>) -> Wanted {
         let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
         self.trie
@@ -224,9 +224,9 @@ impl Hub {
         if !wanted.is_empty() {
             let by_key = self.by_key.read();
             let known = wanted.into_iter();
-            sessions.extend(
-                known.filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued))),
-            );
+            let known = known.filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)));
+            sessions
+                .extend(known.filter(|(session, _)| session.inner.lock().may_read(&message.topic)));
         }
         let own = sessions.len();
         self.shared.choose(message, &mut sessions);
@@ -261,7 +261,7 @@ impl Hub {
             inner.finish(&queued, &self.mail);
             return Some(queued);
         }
-        if (inner.owner == 0 && queued.qos == 0) || !inner.may_read(&queued.message.topic) {
+        if inner.owner == 0 && queued.qos == 0 {
             inner.finish(&queued, &self.mail);
             return None;
         }
