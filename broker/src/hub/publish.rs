@@ -253,16 +253,15 @@ impl Hub {
     /// Queues a message; gives it back when the session was a member of a group and has ended.
     fn enqueue(&self, session: &Session, mut queued: Queued) -> Option<Queued> {
         let mut inner = session.inner.lock();
+        // Nothing to be stored yet: letters that the record on disk has not seen count as outstanding.
         if let Origin::Mail(id) = queued.origin {
             inner.mail_seen = id + 1;
-            inner.mail_changed = true;
         }
         if queued.share.is_some() && inner.owner == 0 && !inner.is_persistent() {
-            inner.finish(&queued, &self.mail);
+            self.give_up(&queued);
             return Some(queued);
         }
         if inner.owner == 0 && queued.qos == 0 {
-            inner.finish(&queued, &self.mail);
             return None;
         }
         let limits = &self.config.limits;
@@ -272,8 +271,8 @@ impl Hub {
             inner.wake.notify_one();
             return None;
         };
-        inner.finish(&refused, &self.mail);
         drop(inner);
+        self.give_up(&refused);
         self.telemetry.dropped(
             &session.client_id,
             match crowded {
@@ -282,6 +281,13 @@ impl Hub {
             },
         );
         None
+    }
+
+    /// A session will not get a message.
+    fn give_up(&self, queued: &Queued) {
+        if let Origin::Mail(id) = queued.origin {
+            self.mail.done(id);
+        }
     }
 
     /// Publishes the interest topic; kept in memory only, it is made anew at every start.
