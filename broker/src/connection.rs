@@ -1,12 +1,19 @@
 //! One client's connection: reads and writes the socket, keeps time, and lets
 //! [`crate::client::Client`] decide.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::{Buf, BytesMut};
 use prometheus::IntCounter;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -18,15 +25,15 @@ use crate::{
     codec::{self, CodecError, ConnAck, Connect, Reason, Version, Will, kind},
     feed::Feed,
     hub::{Hub, Settled, Wait},
+    listen::{CROWD, Waiting},
     peer::Peer,
     session::ConnectionId,
 };
 
-/// Input buffer of a quiet client, and of a busy one.
-const QUIET: usize = 4 << 10;
-const BUSY: usize = 64 << 10;
-/// So many small reads in a row make a busy client quiet.
-const QUIET_READS: u32 = 64;
+/// Bytes read at once.
+const READ: usize = 64 << 10;
+/// A will of so many bytes is taken even when all wills together take too much.
+const SMALL_WILL: usize = 1 << 10;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -34,19 +41,21 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(crate) async fn serve<S>(
     hub: Arc<Hub>,
     stream: S,
-    peer: Peer,
+    (peer, waiting): (Peer, Waiting),
     connection: ConnectionId,
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Send,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let mut input = BytesMut::with_capacity(QUIET);
+    let mut input = BytesMut::new();
     let patience = Duration::from_secs(hub.config.limits.connect_seconds);
     let connect = tokio::select! {
         () = shutdown.cancelled() => return,
+        () = waiting.sent_away() => return hub.telemetry.refused(&peer.to_string(), CROWD),
         connect = timeout(patience, read_connect(&hub, &mut reader, &mut input)) => connect,
     };
+    drop(waiting);
     let connect = match connect {
         Err(_elapsed) => {
             return hub
@@ -81,8 +90,8 @@ pub(crate) async fn serve<S>(
         reader,
         writer,
         input,
-        is_busy: false,
-        small_reads: 0,
+        heard: Instant::now(),
+        stuck: None,
         keep_alive: ack.keep_alive.unwrap_or(connect.keep_alive),
         unflushed: false,
         sent: hub.telemetry.sent_bytes(),
@@ -109,7 +118,8 @@ async fn read_connect(
     input: &mut BytesMut,
 ) -> Result<Connect, Option<(Version, CodecError)>> {
     loop {
-        match codec::frame(input, hub.config.limits.packet_bytes) {
+        let limits = &hub.config.limits;
+        match codec::frame(input, limits.connect_bytes.min(limits.packet_bytes)) {
             Ok(Some(frame)) if frame.kind == kind::CONNECT => {
                 let version = codec::connect_version(&input[frame.header..frame.total])?;
                 let connect = codec::read_connect(version, &frame, input)
@@ -132,7 +142,7 @@ async fn read_connect(
                 CodecError::protocol("the first packet is not CONNECT"),
             )));
         }
-        match reader.read_buf(input).await {
+        match read_some(reader, input).await {
             Ok(0) | Err(_) => return Err(None),
             Ok(_) => {}
         }
@@ -293,6 +303,25 @@ async fn is_stored(hub: &Hub, until: &Wait) -> bool {
 }
 
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
+    let limits = &hub.config.limits;
+    if will.payload.len() > limits.will_bytes {
+        return Err(CodecError::new(
+            Reason::QuotaExceeded,
+            "the will is larger than the broker takes",
+        ));
+    }
+    if will.topic.len() > limits.topic_bytes {
+        return Err(CodecError::new(
+            Reason::TopicNameInvalid,
+            "topic longer than the broker takes",
+        ));
+    }
+    if will.weight() > SMALL_WILL && hub.wills.bytes() > limits.wills_bytes {
+        return Err(CodecError::new(
+            Reason::QuotaExceeded,
+            "no room for the will",
+        ));
+    }
     if will.topic.starts_with("$SYS/") {
         return Err(CodecError::new(
             Reason::NotAuthorized,
@@ -323,10 +352,10 @@ struct Driver<R, W> {
     reader: R,
     writer: W,
     input: BytesMut,
-    /// A read filled the buffer: the next one is to be larger.
-    is_busy: bool,
-    /// Reads in a row that a quiet client's buffer would have held.
-    small_reads: u32,
+    /// When the client was heard last.
+    heard: Instant,
+    /// Since when nothing of the output could be written.
+    stuck: Option<Instant>,
     keep_alive: u16,
     /// Written bytes may still be held by the transport.
     unflushed: bool,
@@ -342,7 +371,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         let mut journal = hub.journal_settled.clone();
         let mut mail = hub.mail.watch();
         let mut state = hub.state.settled();
-        let mut heard = Instant::now();
         let expires = self.client.pass.expires();
         loop {
             journal.mark_unchanged();
@@ -358,27 +386,32 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 self.say_goodbye(close).await;
                 return close;
             }
-            self.trim();
+            if self.client.out.is_empty() && self.client.out.capacity() > 4 * READ {
+                self.client.out = BytesMut::new();
+            }
             // A client whose packets have to wait is heard all the same, as far as the buffer goes.
-            let hears = self.client.takes_input() || self.input.len() < BUSY;
+            let hears = self.client.takes_input() || self.input.len() < READ;
             if !hears {
-                heard = Instant::now();
+                self.heard = Instant::now();
             }
             let has_output = self.unflushed || !self.client.out.is_empty();
+            match has_output {
+                true => drop(self.stuck.get_or_insert_with(Instant::now)),
+                false => self.stuck = None,
+            }
             let awaits_journal = self.client.awaits_journal();
             let awaits_mail = self.client.awaits_mail();
             let awaits_state = self.client.awaits_state();
+            let next_due = self.next_due();
             tokio::select! {
-                read = self.reader.read_buf(&mut self.input), if hears => match read {
+                read = read_some(&mut self.reader, &mut self.input), if hears => match read {
                     Ok(0) => return closed("the client closed the connection"),
-                    Ok(bytes) => {
-                        heard = Instant::now();
-                        self.measure(bytes);
-                    }
+                    Ok(_) => self.heard = Instant::now(),
                     Err(error) => return self.broken(&error),
                 },
-                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => if let Err(error) = written {
-                    return self.broken(&error);
+                written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => match written {
+                    Ok(()) => self.stuck = None,
+                    Err(error) => return self.broken(&error),
                 },
                 changed = journal.changed(), if awaits_journal => if changed.is_err() {
                     self.client.close(Reason::ShuttingDown, "the broker is shutting down");
@@ -399,9 +432,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                         self.client.close(Reason::Unspecified, "the durable log cannot be read");
                     }
                 },
-                () = sleep_until(heard + patience(self.keep_alive)), if self.keep_alive > 0 => {
-                    self.client.close(Reason::KeepAliveTimeout, "nothing heard within one and a half keep alive intervals");
-                }
+                due = next_due => self.is_due(due),
                 () = access::until(expires) => {
                     self.client.close(Reason::NotAuthorized, "the client's token has expired");
                 }
@@ -410,31 +441,39 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         }
     }
 
-    /// Learns from a read how much the client sends at once.
-    fn measure(&mut self, bytes: usize) {
-        if self.input.len() == self.input.capacity() {
-            self.is_busy = true;
+    /// The next thing that time brings about.
+    fn next_due(&self) -> impl Future<Output = Due> + 'static {
+        let limits = &self.client.hub.config.limits;
+        let times = [
+            (self.keep_alive > 0).then(|| (self.heard + patience(self.keep_alive), Due::Silent)),
+            self.stuck
+                .map(|since| (since + Duration::from_secs(limits.stall_seconds), Due::Stuck)),
+            self.client.paused().map(|left| (Instant::now() + left, Due::Resume)),
+        ];
+        let next = times.into_iter().flatten().min_by_key(|(at, _)| *at);
+        async move {
+            match next {
+                Some((at, due)) => {
+                    sleep_until(at).await;
+                    due
+                }
+                None => std::future::pending().await,
+            }
         }
-        self.small_reads = match bytes {
-            0..QUIET if self.is_busy => self.small_reads + 1,
-            _ => 0,
-        };
     }
 
-    /// Keeps buffers in proportion to what the client does.
-    fn trim(&mut self) {
-        let is_quiet = self.small_reads >= QUIET_READS;
-        if self.input.is_empty() && (is_quiet || self.input.capacity() > 2 * BUSY) {
-            self.input = BytesMut::new();
-            self.small_reads = 0;
-            self.is_busy &= !is_quiet;
-        }
-        if self.input.capacity() - self.input.len() < QUIET / 4 {
-            let is_busy = self.is_busy || self.input.len() >= QUIET;
-            self.input.reserve(if is_busy { BUSY } else { QUIET });
-        }
-        if self.client.out.is_empty() && self.client.out.capacity() > 4 * BUSY {
-            self.client.out = BytesMut::new();
+    fn is_due(&mut self, due: Due) {
+        match due {
+            Due::Silent => self.client.close(
+                Reason::KeepAliveTimeout,
+                "nothing heard within one and a half keep alive intervals",
+            ),
+            Due::Stuck => {
+                let (client, text) = (&self.client.session.client_id, "the client reads nothing");
+                self.client.hub.telemetry.refused(client, text);
+                self.client.close(Reason::QuotaExceeded, text);
+            }
+            Due::Resume => self.client.resume(),
         }
     }
 
@@ -462,6 +501,47 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         let _ = timeout(GOODBYE, self.writer.write_all_buf(&mut self.client.out)).await;
         let _ = timeout(GOODBYE, self.writer.shutdown()).await;
     }
+}
+
+/// What time can bring about for a connection.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// Nothing was heard for too long.
+    Silent,
+    /// Nothing could be written for too long.
+    Stuck,
+    /// More publishes may be taken.
+    Resume,
+}
+
+/// Reads some more input. A connection that has nothing to read holds no buffer: bytes come by way of
+/// one that all connections of a thread share. May be dropped at any time and called again.
+async fn read_some(
+    reader: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+) -> std::io::Result<usize> {
+    thread_local! {
+        static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    }
+    poll_fn(|context| {
+        SHARED.with_borrow_mut(|shared| {
+            let mut read = ReadBuf::new(shared);
+            match Pin::new(&mut *reader).poll_read(context, &mut read) {
+                Poll::Ready(Ok(())) => {
+                    input.extend_from_slice(read.filled());
+                    Poll::Ready(Ok(read.filled().len()))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    if input.is_empty() {
+                        *input = BytesMut::new();
+                    }
+                    Poll::Pending
+                }
+            }
+        })
+    })
+    .await
 }
 
 /// Writes some of what is to be sent, and flushes it: TLS and WebSocket hold back what the socket did

@@ -134,6 +134,8 @@ pub(crate) struct Feed {
     /// `<journal id>/`, the beginning of every `thinglog-offset`.
     journal_prefix: String,
     stamp: Vec<u8>,
+    /// Identifiers of the subscriptions that match a record.
+    ids: Vec<u32>,
     /// The publisher's address of the last stamp, encoded.
     address: (IpAddr, Vec<u8>),
     pub(crate) skipped: Skipped,
@@ -160,6 +162,7 @@ impl Feed {
             resend: resend.collect(),
             journal_prefix: format!("{:016x}/", journal.id()),
             stamp: Vec::new(),
+            ids: Vec::new(),
             address: (NO_ADDRESS, Vec::new()),
             skipped: Skipped::default(),
             journal,
@@ -294,8 +297,7 @@ impl Feed {
         let Some(record) = Record::decode(&at.payload) else {
             return self.pass_over(inner, offset);
         };
-        let mut ids = [0u32; 8];
-        let Some((qos, ids)) = self.wanted(&record, to, &mut ids) else {
+        let Some(qos) = self.wanted(&record, to) else {
             return self.pass_over(inner, offset);
         };
         if record.expires.is_some_and(|expires| expires <= now) && resent.is_none() {
@@ -310,7 +312,7 @@ impl Feed {
             pkid: resent.unwrap_or(0),
             topic: record.topic.as_bytes(),
             expiry: record.expires.map(|expires| seconds_left(expires, now)),
-            subscription_ids: ids,
+            subscription_ids: &self.ids,
             properties: record.properties,
             stamp: &self.stamp,
             payload: record.payload,
@@ -336,14 +338,10 @@ impl Feed {
         true
     }
 
-    /// Highest QoS and all identifiers of the subscriptions that match.
-    fn wanted<'i>(
-        &self,
-        record: &Record<'_>,
-        to: &Receiver,
-        ids: &'i mut [u32; 8],
-    ) -> Option<(u8, &'i [u32])> {
-        let (mut qos, mut count) = (None, 0);
+    /// Highest QoS of the subscriptions that match; their identifiers are left in `ids`.
+    fn wanted(&mut self, record: &Record<'_>, to: &Receiver) -> Option<u8> {
+        let mut qos = None;
+        self.ids.clear();
         for wanted in &self.filters {
             let (filter, subscription) = (&wanted.filter, &wanted.subscription);
             let own = subscription.no_local && record.client == to.client;
@@ -356,14 +354,12 @@ impl Feed {
             let granted = subscription.qos.min(record.qos).min(1);
             qos = Some(qos.map_or(granted, |qos: u8| qos.max(granted)));
             if let Some(id) = subscription.id
-                && count < ids.len()
-                && !ids[..count].contains(&id)
+                && !self.ids.contains(&id)
             {
-                ids[count] = id;
-                count += 1;
+                self.ids.push(id);
             }
         }
-        qos.map(|qos| (qos, &ids[..count]))
+        qos
     }
 
     fn may_read(&self, topic: &str) -> bool {

@@ -46,6 +46,7 @@ impl Client {
     }
 
     fn publish(&mut self, publish: Publish<'_>) -> Result<Taken, CodecError> {
+        self.count_publish();
         if publish.qos == 2 && self.is_repeated(publish.pkid) {
             return Ok(Taken::Whole);
         }
@@ -66,6 +67,10 @@ impl Client {
         };
         let aliased = self.resolve_alias(&publish, scanned.alias)?;
         let topic = aliased.as_deref().unwrap_or(publish.topic);
+        if topic.len() > self.hub.config.limits.topic_bytes {
+            let text = "topic longer than the broker takes";
+            return Err(CodecError::new(Reason::TopicNameInvalid, text));
+        }
         if !self.pass.may_write(topic) {
             return self.deny(&publish);
         }
