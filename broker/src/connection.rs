@@ -298,8 +298,16 @@ fn connack(hub: &Hub, connect: &Connect, assigned: Option<Arc<str>>) -> ConnAck 
 /// Waits until the disk has what CONNACK tells of; false when it will not have it.
 async fn is_stored(hub: &Hub, until: &Wait) -> bool {
     let mut state = hub.state.settled();
-    let decided = state.wait_for(|_| hub.settled(until) != Settled::Pending);
-    decided.await.is_ok() && hub.settled(until) == Settled::Stored
+    // Not by the watch's own `wait_for`, which holds its lock while it asks: what is asked here takes
+    // that lock again, and a writer between the two would wait for ever.
+    loop {
+        state.mark_unchanged();
+        match hub.settled(until) {
+            Settled::Pending if state.changed().await.is_err() => return false,
+            Settled::Pending => {}
+            decided => return decided == Settled::Stored,
+        }
+    }
 }
 
 fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {

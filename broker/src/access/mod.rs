@@ -49,6 +49,7 @@ use self::{
 use crate::{
     clock,
     codec::{CodecError, Reason},
+    peer::network,
 };
 
 pub use config::{Auth, Jwt};
@@ -245,7 +246,9 @@ impl Access {
             ));
         };
         sleep(wait).await;
-        match self.verifier.verify(hash, counts, password).await {
+        let address_key = network(address);
+        let verdict = self.verifier.verify(address_key, (hash, counts), password);
+        match verdict.await {
             Verdict::Right => right(),
             Verdict::Wrong => {
                 self.throttle.lock().failed(address, clock::now());

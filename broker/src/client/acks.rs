@@ -245,7 +245,25 @@ impl Client {
             return self.reject(publish, Reason::NotAuthorized, TEXT);
         }
         self.hub.telemetry.refused(&self.session.client_id, TEXT);
-        self.acknowledge(publish, Wait::default(), None);
+        let mut packet = BytesMut::new();
+        match publish.qos {
+            0 => return Ok(Taken::Whole),
+            1 => codec::write_puback(
+                Version::V311,
+                publish.pkid,
+                Reason::Success,
+                "",
+                &mut packet,
+            ),
+            _ => codec::write_pubrec(
+                Version::V311,
+                publish.pkid,
+                Reason::Success,
+                "",
+                &mut packet,
+            ),
+        }
+        self.wait(Wait::default(), Answer::Packet(packet));
         Ok(Taken::Whole)
     }
 

@@ -160,7 +160,7 @@ impl Hub {
         self.state.change(Kind::Retained, &message.topic, value)
     }
 
-    /// Who wants a message, once each, at the highest QoS and with all identifiers.
+    /// Who wants a message and may have it, once each, at the highest QoS and with all identifiers.
     fn recipients(&self, message: &Arc<Message>) -> Wanted {
         let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
         self.trie
@@ -196,6 +196,7 @@ impl Hub {
         wanted
             .into_iter()
             .filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)))
+            .filter(|(session, _)| session.inner.lock().may_read(&message.topic))
             .collect()
     }
 
@@ -212,7 +213,7 @@ impl Hub {
             inner.mail_seen = id + 1;
             inner.mail_changed = true;
         }
-        if (inner.owner == 0 && queued.qos == 0) || !inner.may_read(&queued.message.topic) {
+        if inner.owner == 0 && queued.qos == 0 {
             return inner.finish(&queued, &self.mail);
         }
         let limits = &self.config.limits;
