@@ -196,7 +196,11 @@ impl Limits {
             return Err(("limits.packet_bytes", text.into()));
         }
         let least = [
-            ("limits.receive_maximum", usize::from(self.receive_maximum), 1),
+            (
+                "limits.receive_maximum",
+                usize::from(self.receive_maximum),
+                1,
+            ),
             ("limits.handshakes", self.handshakes, 1),
             ("limits.unconnected", self.unconnected, 1),
             ("limits.connect_bytes", self.connect_bytes, 256),

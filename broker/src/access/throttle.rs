@@ -6,11 +6,7 @@
 //! token or by a password verified before, never wait, so that one bad device holds up no other
 //! behind the same address.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use crate::peer::network;
 

@@ -52,7 +52,10 @@ impl Guests {
         }
         self.forget_some(now);
         let guest = self.addresses.entry(network(address)).or_default();
-        if self.rate.is_some_and(|rate| !guest.attempts.take(rate, now)) {
+        if self
+            .rate
+            .is_some_and(|rate| !guest.attempts.take(rate, now))
+        {
             return Err("too many connection attempts of one address");
         }
         if guest.connections >= self.most {
@@ -82,7 +85,10 @@ impl Guests {
         }
         self.addresses
             .retain(|_, guest| guest.connections > 0 || !guest.attempts.is_at_rest(now));
-        let connected = self.addresses.values().filter(|guest| guest.connections > 0);
+        let connected = self
+            .addresses
+            .values()
+            .filter(|guest| guest.connections > 0);
         let connected = connected.count();
         if self.addresses.len() - connected >= REMEMBERED {
             self.addresses.retain(|_, guest| guest.connections > 0);

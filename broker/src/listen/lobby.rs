@@ -84,7 +84,9 @@ mod tests {
         let third = lobby.enter(3);
         let patience = Duration::from_millis(10);
         let gone = |waiting: Waiting| async move {
-            tokio::time::timeout(patience, waiting.sent_away()).await.is_ok()
+            tokio::time::timeout(patience, waiting.sent_away())
+                .await
+                .is_ok()
         };
         assert_eq!(lobby.waiting.lock().len(), 2);
         let fourth = lobby.enter(4);
