@@ -59,13 +59,16 @@ impl Running {
 
     /// How often clients or packets were refused for a reason.
     pub(crate) fn refused(&self, reason: &str) -> u64 {
+        self.counted("thinglog_broker_refused_total", reason)
+    }
+
+    /// A counter, or all those of the same name, whose first label is `label`.
+    pub(crate) fn counted(&self, name: &str, label: &str) -> u64 {
         let families = self.registry.gather();
-        let refused = families
-            .iter()
-            .find(|family| family.name() == "thinglog_broker_refused_total");
-        let metrics = refused.into_iter().flat_map(|family| family.get_metric());
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
         let counts = metrics
-            .filter(|metric| metric.get_label()[0].value() == reason)
+            .filter(|metric| metric.get_label()[0].value() == label)
             .map(|metric| metric.get_counter().get_value() as u64);
         counts.sum()
     }
