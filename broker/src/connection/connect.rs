@@ -68,14 +68,8 @@ pub(super) async fn refuse(
     max_packet: usize,
 ) {
     let mut out = BytesMut::new();
-    let unreadable = matches!(
-        error.reason,
-        Reason::Malformed | Reason::Protocol | Reason::PacketTooLarge
-    );
-    if version == Version::V5 || !unreadable {
-        codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
-        let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
-    }
+    codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
+    let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
     let _ = timeout(GOODBYE, writer.shutdown()).await;
 }
 

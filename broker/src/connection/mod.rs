@@ -27,10 +27,12 @@ use crate::{
 
 /// Bytes read at once.
 const READ: usize = 64 << 10;
-/// Who sends no CONNECT is told nothing, like who sends something else.
-const LATE: (Version, CodecError) = (Version::V311, CodecError::protocol("no CONNECT in time"));
+/// Largest output buffer that is kept when nothing is to be sent.
+const KEPT: usize = 8 << 10;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Bytes that a closing connection may still send, to be dropped.
+const MOST_DROPPED: usize = 4 << 20;
 
 /// Serves one client from CONNECT to the end. Both halves of the stream are polled by this task.
 pub(crate) async fn serve<S>(
@@ -42,18 +44,22 @@ pub(crate) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send,
 {
-    let greeted = greet(hub, stream, (peer, waiting), connection, shutdown);
-    let Some(mut driver) = greeted.await else {
+    // On the heap and gone before the long life of a connection begins: what it takes to welcome a
+    // client is several times what it takes to serve one.
+    let welcome = Box::pin(welcome(hub, stream, (peer, waiting), connection, shutdown));
+    let Some(mut driver) = welcome.await else {
         return;
     };
     let close = driver.run().await;
     log_end(&driver.client, close);
     let client = &driver.client;
     client.hub.detach(&client.session, connection, close.polite);
+    Box::pin(linger(&mut driver.reader, &driver.shutdown)).await;
 }
 
-/// Takes CONNECT and answers it. Nothing of CONNECT is kept for longer: it may hold a password.
-async fn greet<S>(
+/// Takes a client from its first byte to CONNACK; `None` when it did not get that far. Nothing of
+/// CONNECT is kept for longer: it may hold a password.
+async fn welcome<S>(
     hub: Arc<Hub>,
     stream: S,
     (peer, waiting): (Peer, Waiting),
@@ -69,16 +75,21 @@ where
     let first = connect::read_connect(&hub, &mut reader, &mut input);
     let first = tokio::select! {
         () = shutdown.cancelled() => return None,
-        () = waiting.sent_away() => Err(Some((Version::V311, CodecError::protocol(CROWD)))),
-        first = timeout(patience, first) => first.unwrap_or(Err(Some(LATE))),
+        () = waiting.sent_away() => Err(CROWD),
+        first = timeout(patience, first) => first.map_err(|_elapsed| "no CONNECT in time"),
     };
     drop(waiting);
     let connect = match first {
-        Ok(connect) => connect,
-        Err(None) => return None,
-        Err(Some((version, error))) => {
+        Ok(Ok(connect)) => connect,
+        Ok(Err(None)) => return None,
+        Err(text) => {
+            hub.telemetry.refused(&peer.to_string(), text);
+            return None;
+        }
+        Ok(Err(Some((version, error)))) => {
             hub.telemetry.refused(&peer.to_string(), error.text);
             connect::refuse(&mut writer, version, error, usize::MAX).await;
+            linger(&mut reader, &shutdown).await;
             return None;
         }
     };
@@ -102,6 +113,7 @@ where
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
             connect::refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            linger(&mut reader, &shutdown).await;
             return None;
         }
     };
@@ -119,6 +131,26 @@ where
         shutdown,
         client,
     })
+}
+
+/// Reads and drops what a peer still sends, until it closes too: a socket that is closed with input
+/// unread is reset, and the reset may overtake the last words.
+async fn linger(reader: &mut (impl AsyncRead + Unpin), shutdown: &CancellationToken) {
+    let mut left = MOST_DROPPED;
+    let drain = async {
+        let mut scrap = BytesMut::new();
+        while let Ok(bytes @ 1..) = read_some(reader, &mut scrap).await {
+            scrap.clear();
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = timeout(GOODBYE, drain) => {}
+    }
 }
 
 struct Driver<R, W> {
@@ -160,7 +192,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 self.say_goodbye(close).await;
                 return close;
             }
-            if self.client.out.is_empty() && self.client.out.capacity() > 4 * READ {
+            if self.client.out.is_empty() && self.client.out.capacity() > KEPT {
                 self.client.out = BytesMut::new();
             }
             // A client whose packets have to wait is heard all the same, as far as the buffer goes.
