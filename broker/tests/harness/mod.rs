@@ -205,6 +205,14 @@ impl Raw {
         timeout(Duration::from_secs(10), ended).await.is_ok()
     }
 
+    /// Whether the broker closes instead of answering CONNECT.
+    pub(crate) async fn is_turned_away(&mut self) -> bool {
+        let connect = [
+            0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'x',
+        ];
+        self.0.write_all(&connect).await.is_err() || self.answer().await.is_none()
+    }
+
     /// Publishes at QoS 1 over 3.1.1 and waits for the acknowledgement.
     pub(crate) async fn publish(&mut self, topic: &str, payload: &str, retain: bool) {
         let mut body = Vec::new();
