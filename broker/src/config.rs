@@ -99,7 +99,7 @@ pub struct Limits {
     pub publishes_per_second: u32,
     /// Seconds a client may read nothing of what is sent to it before it is cut off (default 60).
     pub stall_seconds: u64,
-    /// Longest topic name or filter, bytes (default 4,096).
+    /// Longest topic name or filter, bytes (default 65,535, as MQTT has it).
     pub topic_bytes: usize,
     /// Largest payload of a will, bytes (default 64 KiB).
     pub will_bytes: usize,
@@ -171,7 +171,7 @@ impl Default for Limits {
             keep_alive_seconds: 0,
             publishes_per_second: 0,
             stall_seconds: 60,
-            topic_bytes: 4_096,
+            topic_bytes: 65_535,
             will_bytes: 64 << 10,
             wills_bytes: 64 << 20,
             receive_maximum: 1024,

@@ -252,6 +252,25 @@ async fn topics_and_wills_are_bounded_in_length() {
 }
 
 #[tokio::test]
+async fn topic_aliases_are_bounded_in_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(&dir, Limits::default()).await;
+    let (mut raw, _) = Raw::connect(broker.address, 5, "many-names", true).await;
+    // The same alias again and again stands for one topic.
+    for alias in [1; 20].into_iter().chain(2..20) {
+        let mut body = Vec::new();
+        put_text(&mut body, &format!("{alias}{}", "t".repeat(1_000)));
+        body.extend([3, 35, 0, alias]);
+        raw.send(0x30, &body).await;
+        if alias == 16 {
+            raw.ping().await;
+        }
+    }
+    assert_eq!(raw.packet().await[2], 0x97);
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn wills_together_are_bounded_and_small_ones_always_fit() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits {

@@ -32,6 +32,8 @@ use crate::{
 
 /// Topic aliases a client may define.
 pub(crate) const TOPIC_ALIASES: u16 = 32;
+/// Bytes of the topics behind them.
+const ALIAS_BYTES: usize = 16 << 10;
 /// Acknowledgements that may wait for the disk before the client is read no further.
 const MAX_WAITING: usize = 8_192;
 /// Bytes of publishes collected before they go to the journal within one pass over the input.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Answer, Client, Close, TOPIC_ALIASES, Taken};
+use super::{ALIAS_BYTES, Answer, Client, Close, TOPIC_ALIASES, Taken};
 use crate::{
     clock,
     codec::{self, CodecError, Frame, Publish, Reason, Version, kind},
@@ -125,7 +125,19 @@ impl Client {
             return Err(invalid);
         }
         self.aliases.resize(usize::from(TOPIC_ALIASES), None);
-        let slot = &mut self.aliases[usize::from(alias) - 1];
+        let place = usize::from(alias) - 1;
+        if !publish.topic.is_empty() {
+            let others = self.aliases.iter().enumerate();
+            let others = others.filter(|(index, _)| *index != place);
+            let bytes: usize = others
+                .filter_map(|(_, topic)| Some(topic.as_ref()?.len()))
+                .sum();
+            if bytes + publish.topic.len() > ALIAS_BYTES {
+                let text = "topic aliases of too many bytes";
+                return Err(CodecError::new(Reason::QuotaExceeded, text));
+            }
+        }
+        let slot = &mut self.aliases[place];
         if !publish.topic.is_empty() {
             *slot = Some(publish.topic.into());
         }
