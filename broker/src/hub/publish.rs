@@ -15,7 +15,7 @@ use crate::{
     mail::MAX_RECIPIENTS,
     message::{Charge, Message, Origin, Queued},
     record::{NO_ADDRESS, Packet, Record, client_hash},
-    session::Session,
+    session::{ConnectionId, Session},
     state::Kind,
     trie::SessionKey,
 };
@@ -27,18 +27,23 @@ pub(crate) enum Refusal {
     Busy,
     /// For good.
     Refused(Reason, &'static str),
+    /// Another connection has the session: the client brings it again over that.
+    TakenOver,
 }
+
+/// Whom a message of QoS 2 comes from, and its packet id.
+type Sender<'a> = ((&'a Session, ConnectionId), u16);
 
 /// A session and how it gets a message.
 type Wanted = Vec<(Arc<Session>, Queued)>;
 
 impl Hub {
-    /// Publishes on a topic that is not durable. `packet` is the publishing session and the packet id
-    /// of a message of QoS 2. Gives what the acknowledgement waits for.
+    /// Publishes on a topic that is not durable. `packet` is the publishing session with its connection,
+    /// and the packet id of a message of QoS 2. Gives what the acknowledgement waits for.
     pub(crate) fn publish(
         &self,
         message: Message,
-        packet: Option<(&Session, u16)>,
+        packet: Option<Sender<'_>>,
     ) -> Result<Wait, Refusal> {
         let message = Arc::new(message);
         let _in_order = message.retain.then(|| self.retaining.lock());
@@ -50,7 +55,7 @@ impl Hub {
             }
         }
         let mut wanted = self.recipients(&message);
-        let is_kept = packet.is_some_and(|(session, _)| session.is_persistent());
+        let is_kept = packet.is_some_and(|((session, _), _)| session.is_persistent());
         let has_letters = wanted.iter().any(takes_letter);
         // Sessions get letters in the order of their ids, which is what their records on disk rest on.
         let _mailing = (is_kept || has_letters).then(|| self.mailing.lock());
@@ -77,7 +82,7 @@ impl Hub {
         &self,
         message: &Message,
         wanted: &mut Wanted,
-        packet: Option<(&Session, u16)>,
+        packet: Option<Sender<'_>>,
     ) -> Result<Option<u64>, Refusal> {
         let mut letters: Vec<&mut Queued> = Vec::new();
         let mut recipients = Vec::new();
@@ -90,12 +95,19 @@ impl Hub {
             });
             letters.push(queued);
         }
-        let kept = packet.filter(|(session, _)| session.is_persistent());
+        // Held until the packet id is noted, so that no two connections bring the same publish.
+        let mut sender = packet.map(|((session, _), _)| session.inner.lock());
+        if let (Some(sender), Some(((_, connection), _))) = (&sender, packet)
+            && sender.owner != connection
+        {
+            return Err(Refusal::TakenOver);
+        }
+        let kept = packet.filter(|((session, _), _)| session.is_persistent());
         let mut place = Place::Memory;
         let mut last = None;
         if !letters.is_empty() || kept.is_some() {
             let record = Record {
-                packet: kept.map(|(session, pkid)| Packet {
+                packet: kept.map(|((session, _), pkid)| Packet {
                     session: session.number,
                     pkid,
                 }),
@@ -119,8 +131,8 @@ impl Hub {
             }
             last = Some(ids.end - 1);
         }
-        if let Some((session, pkid)) = packet {
-            session.inner.lock().inbound.insert(pkid, place);
+        if let (Some(sender), Some((_, pkid))) = (&mut sender, packet) {
+            sender.inbound.insert(pkid, place);
         }
         Ok(last)
     }
@@ -195,7 +207,9 @@ impl Hub {
             inner.mail_seen = id + 1;
             inner.mail_changed = true;
         }
-        if (inner.owner == 0 && queued.qos == 0) || !inner.may_read(&queued.message.topic) {
+        // Without a connection only a session that lasts takes anything; one that has ended meanwhile does not.
+        let is_away = inner.owner == 0 && (queued.qos == 0 || !inner.is_persistent());
+        if is_away || !inner.may_read(&queued.message.topic) {
             return inner.finish(&queued, &self.mail);
         }
         let limits = &self.config.limits;
