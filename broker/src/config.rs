@@ -26,6 +26,10 @@ pub struct Config {
     pub auth: Auth,
     /// Directory of the journal and the state database (default `thinglog-data/broker`).
     pub data: PathBuf,
+    /// Bytes of the disk that `data` is on which are kept for finishing what is under way when it is
+    /// full: as much is set aside, and with less than that free beside it no new publish is taken
+    /// (default 16 MiB); 0 keeps nothing.
+    pub reserve_bytes: u64,
     /// First levels of thinglog's own topics (default `thinglog`).
     pub root: String,
     /// Filters of durable topics; empty means `<root>/logs/#` and `<root>/out/#`.
@@ -104,6 +108,7 @@ impl Default for Config {
             insecure: false,
             auth: Auth::default(),
             data: PathBuf::from("thinglog-data/broker"),
+            reserve_bytes: 16 << 20,
             root: "thinglog".into(),
             durable: Vec::new(),
             retention: Retention::default(),

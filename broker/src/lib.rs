@@ -4,8 +4,8 @@
 //! journal and acknowledged after the sync of its group. Subscribers of durable topics read that
 //! journal through cursors of their own; everything else is routed through a subscription trie into
 //! bounded per-session queues, in memory only: such a publish is acknowledged when it is queued and
-//! does not outlive the broker. Retained messages, sessions and cursors are kept in a small database
-//! that is synced before the acknowledgement it stands for.
+//! does not outlive the broker. Changes of retained messages, sessions and cursors are synced
+//! to a log of their own before the acknowledgement they stand for.
 //!
 //! The broker never looks into a payload and knows nothing of events or levels.
 //!

@@ -36,6 +36,10 @@ impl Retained {
         self.messages.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.messages.values()
+    }
+
     #[cfg(test)]
     pub(crate) fn topics(&self) -> Vec<String> {
         self.messages

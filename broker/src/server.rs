@@ -111,13 +111,16 @@ impl Broker {
             config.limits.packet_bytes,
         )?;
         let state_dir = config.data.join("state");
-        let (state, loaded) =
-            State::open(&state_dir, journal.id(), journal.next()).map_err(|error| {
-                StartError::State {
-                    path: state_dir,
-                    reason: error.to_string(),
-                }
-            })?;
+        let (state, loaded) = State::open(
+            &state_dir,
+            config.reserve_bytes,
+            journal.id(),
+            journal.next(),
+        )
+        .map_err(|error| StartError::State {
+            path: state_dir,
+            reason: error.to_string(),
+        })?;
         let (settled, notifier) = watch::channel(journal.settled());
         journal.on_settled(move |offset| {
             settled.send_replace(offset);

@@ -8,7 +8,7 @@ use std::sync::{
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tracing::{debug, warn};
 
-use crate::feed::Skipped;
+use crate::{feed::Skipped, state::State};
 
 /// Metrics of a broker, registered once.
 #[derive(Debug, Clone)]
@@ -16,7 +16,12 @@ pub(crate) struct Telemetry {
     pub(crate) connections: IntGauge,
     pub(crate) sessions: IntGauge,
     pub(crate) retained: IntGauge,
-    pub(crate) journal_bytes: IntGauge,
+    journal_bytes: IntGauge,
+    journal_quarantined: IntGauge,
+    disk_full: IntGauge,
+    state_failed: IntGauge,
+    state_damaged: IntGauge,
+    state_bytes: IntGauge,
     received: IntCounterVec,
     sent: IntCounter,
     refused: IntCounterVec,
@@ -68,6 +73,26 @@ impl Telemetry {
                 "thinglog_broker_journal_bytes",
                 "Bytes of the durable log on disk",
             )?,
+            journal_quarantined: gauge(
+                "thinglog_broker_journal_quarantined_records",
+                "Damaged places of the durable log that were stepped over",
+            )?,
+            disk_full: gauge(
+                "thinglog_broker_disk_full",
+                "1 while nothing new is taken for want of room on the disk or for its errors",
+            )?,
+            state_failed: gauge(
+                "thinglog_broker_state_failed_groups",
+                "Groups of retained messages and sessions that could not be stored when they came",
+            )?,
+            state_damaged: gauge(
+                "thinglog_broker_state_damaged",
+                "Damaged places found in what retained messages and sessions are stored in",
+            )?,
+            state_bytes: gauge(
+                "thinglog_broker_state_log_bytes",
+                "Bytes of changes of retained messages and sessions on disk",
+            )?,
             received: counters(
                 "thinglog_broker_received_messages_total",
                 "Publishes taken from clients",
@@ -109,6 +134,18 @@ impl Telemetry {
         } else {
             warn!(client, reason, "refused");
         }
+    }
+
+    /// What the disk holds, and how it does.
+    pub(crate) fn stored(&self, journal: &thinglog_journal::Stats, state: &State) {
+        let stats = state.stats();
+        self.journal_bytes.set(journal.bytes as i64);
+        let quarantined = journal.quarantined_records as i64;
+        self.journal_quarantined.set(quarantined);
+        self.disk_full.set(i64::from(!state.accepts()));
+        self.state_failed.set(stats.failed_groups as i64);
+        self.state_damaged.set(stats.damaged as i64);
+        self.state_bytes.set(stats.log_bytes as i64);
     }
 
     /// A session had no room for a message, or it was too late.

@@ -44,7 +44,8 @@ pub(crate) async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
                 if hub.config.retention.on_full == OnFull::Refuse {
                     release(&hub).await;
                 }
-                hub.telemetry.journal_bytes.set(hub.journal.stats().bytes as i64);
+                hub.renew_state();
+                hub.telemetry.stored(&hub.journal.stats(), &hub.state);
             }
             _ = retention.tick() => {
                 hub.remove_expired(clock::now());

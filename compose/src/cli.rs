@@ -97,7 +97,8 @@ Examples:
   thinglog bench                         a million events, batched and single
   thinglog bench --mode single --runs 5 --peer
                                          beside mosquitto, in turns
-  thinglog bench --input /var/log/syslog real messages")]
+  thinglog bench --input /var/log/syslog real messages
+  thinglog bench broker                  the broker alone, beside mosquitto")]
     Bench(BenchArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\

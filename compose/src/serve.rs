@@ -34,8 +34,8 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
             let mut router = loaded.config.router.clone();
             if !loaded.router_broker_given {
                 router.broker.address = mqtt.to_string();
-                log_in(&mut router.broker, login);
             }
+            log_in(&mut router.broker, mqtt, login);
             let http = start_router(supervisor, router, registry)?;
             let config = &loaded.config.broker;
             let data = loaded.config.router.data.as_path();
@@ -58,10 +58,12 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
     )
 }
 
-/// The router of this process is let in without an operator's doing, unless the operator gave it a
-/// login of its own.
-fn log_in(broker: &mut Endpoint, made: Option<(String, String)>) {
-    if let (None, Some((username, password))) = (&broker.username, made) {
+/// The router of this process is let in by the broker of this process without an operator's doing,
+/// unless the operator gave it a login of its own.
+fn log_in(broker: &mut Endpoint, own: SocketAddr, made: Option<(String, String)>) {
+    let is_own = broker.address.parse() == Ok(own)
+        || own.ip().is_loopback() && broker.address == format!("localhost:{}", own.port());
+    if let (None, Some((username, password))) = (&broker.username, made.filter(|_| is_own)) {
         broker.username = Some(username);
         broker.password = Some(password);
     }

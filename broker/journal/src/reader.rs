@@ -182,20 +182,30 @@ impl Reader {
         };
         let mut walk = walk(&self.shared, view, file, pos, next);
         let block = max_bytes.clamp(LEAST_BLOCK, MOST_BLOCK);
+        // Damage that is met on the way to this reader's place is not its own.
+        let mut met = 0;
         loop {
             match walk.step(block)? {
                 Step::Run(run) if run.end > self.offset => {
+                    if run.first > self.offset {
+                        self.quarantined += met;
+                    }
                     self.place = Place::Disk(view.first, walk.file, walk.pos, walk.next);
                     return Ok(Some(run));
                 }
-                Step::Run(_) => {}
-                Step::Damaged { at, bytes } => self.quarantine(view.first, at, bytes),
+                Step::Run(_) => met = 0,
+                Step::Damaged { at, bytes } => {
+                    met += 1;
+                    self.note_damage(view.first, at, bytes);
+                }
                 Step::Torn { at, bytes } => {
-                    self.quarantine(view.first, at, bytes);
+                    self.note_damage(view.first, at, bytes);
+                    self.quarantined += met + 1;
                     self.offset = view.end;
                     return Ok(None);
                 }
                 Step::End => {
+                    self.quarantined += met;
                     self.offset = view.end;
                     return Ok(None);
                 }
@@ -217,8 +227,7 @@ impl Reader {
         })
     }
 
-    fn quarantine(&mut self, segment: u64, at: u64, bytes: u64) {
-        self.quarantined += 1;
+    fn note_damage(&self, segment: u64, at: u64, bytes: u64) {
         if self.shared.log.write().note_damage(segment, at) {
             tracing::warn!(path = %self.path(segment).display(), at, bytes, "damaged place skipped");
         }

@@ -245,7 +245,9 @@ impl Access {
             ));
         };
         sleep(wait).await;
-        match self.verifier.verify(hash, counts, password).await {
+        let address_key = throttle::key(address);
+        let verdict = self.verifier.verify(address_key, (hash, counts), password);
+        match verdict.await {
             Verdict::Right => right(),
             Verdict::Wrong => {
                 self.throttle.lock().failed(address, clock::now());

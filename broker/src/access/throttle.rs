@@ -99,8 +99,8 @@ impl Failures {
     }
 }
 
-/// One customer of an IPv6 network has a /64 at least.
-fn key(address: IpAddr) -> IpAddr {
+/// What stands for an address: one customer of an IPv6 network has a /64 at least.
+pub(crate) fn key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) & !u128::from(u64::MAX);

@@ -2,7 +2,12 @@
 //! right before remembered. A password costs some ten milliseconds and 19 MiB, so that neither many
 //! clients at once nor an attacker may have as many as they like.
 
-use std::{collections::HashSet, sync::Arc, thread::available_parallelism};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+    thread::available_parallelism,
+};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -12,6 +17,8 @@ use super::password;
 
 /// Verifications under way and waiting together.
 const MAX_WAITING: usize = 256;
+/// Those of one address, so that none fills the queue.
+const MAX_OF_ADDRESS: usize = 64;
 /// Passwords remembered, at least; at most twice as many.
 const REMEMBERED: usize = 32_768;
 
@@ -30,7 +37,27 @@ pub(crate) struct Verifier {
     admitted: Arc<Semaphore>,
     /// Those under way.
     working: Arc<Semaphore>,
+    /// How many of the admitted each address has.
+    of_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
     known: Mutex<Known>,
+}
+
+/// A place among those of an address; free again when dropped.
+struct Place {
+    of_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.of_address.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
 }
 
 impl Verifier {
@@ -40,6 +67,7 @@ impl Verifier {
         Ok(Verifier {
             admitted: Arc::new(Semaphore::new(MAX_WAITING)),
             working: Arc::new(Semaphore::new(workers)),
+            of_address: Arc::default(),
             known: Mutex::new(Known::new()?),
         })
     }
@@ -49,9 +77,31 @@ impl Verifier {
         self.known.lock().has(hash, password)
     }
 
-    /// Verifies; `counts` is false for the stand-in of an unknown user, which is never right.
-    pub(crate) async fn verify(&self, hash: &str, counts: bool, password: &[u8]) -> Verdict {
-        let Ok(place) = self.admitted.clone().try_acquire_owned() else {
+    fn place(&self, address: IpAddr) -> Option<Place> {
+        let mut counts = self.of_address.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= MAX_OF_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Place {
+            of_address: self.of_address.clone(),
+            address,
+        })
+    }
+
+    /// Verifies for a client at `address`; `counts` is false for the stand-in of an unknown user, which
+    /// is never right.
+    pub(crate) async fn verify(
+        &self,
+        address: IpAddr,
+        (hash, counts): (&str, bool),
+        password: &[u8],
+    ) -> Verdict {
+        let Ok(admitted) = self.admitted.clone().try_acquire_owned() else {
+            return Verdict::Busy;
+        };
+        let Some(place) = self.place(address) else {
             return Verdict::Busy;
         };
         let Ok(worker) = self.working.clone().acquire_owned().await else {
@@ -61,7 +111,7 @@ impl Verifier {
             let (hash, password) = (hash.to_owned(), password.to_vec());
             tokio::task::spawn_blocking(move || {
                 // Held until the work is done, even when nobody waits for it any more.
-                let _held = (place, worker);
+                let _held = (admitted, place, worker);
                 password::verify(&hash, &password)
             })
         };
@@ -143,6 +193,8 @@ impl Known {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn what_is_remembered_is_bounded_and_what_is_used_stays() {
         let mut known = Known::new().unwrap();
@@ -171,13 +223,19 @@ mod tests {
     async fn only_right_passwords_are_remembered_and_a_stand_in_never() {
         let verifier = Verifier::new().unwrap();
         let hash = password::hash(b"right").unwrap();
-        assert_eq!(verifier.verify(&hash, true, b"wrong").await, Verdict::Wrong);
         assert_eq!(
-            verifier.verify(&hash, false, b"right").await,
+            verifier.verify(HERE, (&hash, true), b"wrong").await,
+            Verdict::Wrong
+        );
+        assert_eq!(
+            verifier.verify(HERE, (&hash, false), b"right").await,
             Verdict::Wrong
         );
         assert!(!verifier.knows(&hash, b"right") && !verifier.knows(&hash, b"wrong"));
-        assert_eq!(verifier.verify(&hash, true, b"right").await, Verdict::Right);
+        assert_eq!(
+            verifier.verify(HERE, (&hash, true), b"right").await,
+            Verdict::Right
+        );
         assert!(verifier.knows(&hash, b"right"));
     }
 
@@ -189,8 +247,26 @@ mod tests {
             .clone()
             .acquire_many_owned(MAX_WAITING as u32);
         let held = all.await.unwrap();
-        assert_eq!(verifier.verify("", true, b"x").await, Verdict::Busy);
+        assert_eq!(verifier.verify(HERE, ("", true), b"x").await, Verdict::Busy);
         drop(held);
-        assert_eq!(verifier.verify("", true, b"x").await, Verdict::Wrong);
+        assert_eq!(
+            verifier.verify(HERE, ("", true), b"x").await,
+            Verdict::Wrong
+        );
+    }
+
+    #[tokio::test]
+    async fn no_address_fills_the_queue() {
+        let verifier = Verifier::new().unwrap();
+        let held: Vec<_> = (0..MAX_OF_ADDRESS).map(|_| verifier.place(HERE)).collect();
+        let busy = verifier.verify(HERE, ("", true), b"x").await;
+        assert_eq!(busy, Verdict::Busy);
+        let other = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(
+            verifier.verify(other, ("", true), b"x").await,
+            Verdict::Wrong
+        );
+        drop(held);
+        assert!(verifier.of_address.lock().is_empty());
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 impl Client {
     /// Takes note of a reload: the client goes on with its new rights, or hears why it may not.
     pub(super) fn renew(&mut self) {
-        if self.hub.access.is_current(&self.pass) {
+        if self.closing.is_some() || self.hub.access.is_current(&self.pass) {
             return;
         }
         let session = self.session.clone();

@@ -22,6 +22,9 @@ impl Client {
         if self.records.is_empty() {
             return;
         }
+        if !self.hub.state.accepts() {
+            return self.cannot_store("the disk is full");
+        }
         let session = self.session.clone();
         // The lock keeps packet ids and records together: a checkpoint sees both or neither.
         let mut inner = self.carries_ids.then(|| session.inner.lock());
@@ -61,19 +64,28 @@ impl Client {
             }
             Err(AppendError::Busy) => {}
             Err(error) => {
-                tracing::error!(client = &*session.client_id, %error, "publishes could not be stored");
-                self.clear_records();
-                self.drop_unstored();
-                self.close(Reason::QuotaExceeded, "the publish could not be stored");
+                drop(inner);
+                self.cannot_store(&error.to_string());
             }
         }
     }
 
+    /// Nothing is collected any more.
     fn clear_records(&mut self) {
         self.records.clear();
         self.collected_ids.clear();
         self.carries_ids = false;
         self.unplaced = 0;
+    }
+
+    /// Refuses the collected publishes and ends the connection.
+    fn cannot_store(&mut self, reason: &str) {
+        let client = &*self.session.client_id;
+        tracing::debug!(client, reason, "publishes could not be stored");
+        self.hub.telemetry.refused(client, "not stored");
+        self.clear_records();
+        self.drop_unstored();
+        self.close(Reason::QuotaExceeded, "the publish could not be stored");
     }
 
     /// Tells a version 5 client which publishes were not stored.
@@ -248,7 +260,25 @@ impl Client {
             return self.reject(publish, Reason::NotAuthorized, TEXT);
         }
         self.hub.telemetry.refused(&self.session.client_id, TEXT);
-        self.acknowledge(publish, Wait::default(), None);
+        let mut packet = BytesMut::new();
+        match publish.qos {
+            0 => return Ok(Taken::Whole),
+            1 => codec::write_puback(
+                Version::V311,
+                publish.pkid,
+                Reason::Success,
+                "",
+                &mut packet,
+            ),
+            _ => codec::write_pubrec(
+                Version::V311,
+                publish.pkid,
+                Reason::Success,
+                "",
+                &mut packet,
+            ),
+        }
+        self.wait(Wait::default(), Answer::Packet(packet));
         Ok(Taken::Whole)
     }
 

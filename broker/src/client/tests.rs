@@ -358,7 +358,10 @@ async fn every_release_is_sent_again_to_a_client_that_takes_one_message_at_once(
         while new.fill() {
             new.settle();
         }
-        assert!(new.awaits_state(), "the release of {pkid} waits for the disk");
+        assert!(
+            new.awaits_state(),
+            "the release of {pkid} waits for the disk"
+        );
         state_is_stored(&hub).await;
         new.settle();
         assert_eq!(output(&mut new), [0x62, 2, 0, pkid]);

@@ -114,6 +114,29 @@ impl Hub {
         );
     }
 
+    /// Gives the state everything again when the disk has lost what memory still has.
+    pub(crate) fn renew_state(&self) {
+        if !self.state.wants_everything() {
+            return;
+        }
+        self.store_all_retained();
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            let mut inner = session.inner.lock();
+            inner.inbound.changed = true;
+            if inner.stored {
+                self.store(&session, &mut inner);
+                self.store_outgoing(&session, &mut inner);
+            }
+            self.store_will(&session, &inner);
+        }
+        self.store_orphans();
+        *self.progress.lock() = Progress::default();
+        // Packet ids and marks.
+        self.checkpoint();
+        self.state.gave_everything();
+    }
+
     /// Deletes what nobody needs any more from the mail journal (blocking).
     pub(crate) fn tidy_mail(&self) -> std::io::Result<()> {
         let mark = self.progress.lock().stored.mail;

@@ -20,6 +20,8 @@ use crate::{
     trie::SessionKey,
 };
 
+const DISK_FULL: &str = "the disk is full";
+
 /// A publish that was not taken; nothing of it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -52,6 +54,9 @@ impl Hub {
             if !retained.has_room(&message, &self.config.limits) {
                 let text = "over the limit of retained messages";
                 return Err(Refusal::Refused(Reason::QuotaExceeded, text));
+            }
+            if !self.state.accepts() {
+                return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
             }
         }
         let mut wanted = self.recipients(&message);
@@ -106,6 +111,9 @@ impl Hub {
         let mut place = Place::Memory;
         let mut last = None;
         if !letters.is_empty() || kept.is_some() {
+            if !self.state.accepts() {
+                return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
+            }
             let record = Record {
                 packet: kept.map(|((session, _), pkid)| Packet {
                     session: session.number,
@@ -146,6 +154,15 @@ impl Hub {
         self.telemetry.retained.set(retained.len() as i64);
     }
 
+    /// Queues every retained message for the disk.
+    pub(super) fn store_all_retained(&self) {
+        let retained = self.retained.lock();
+        let on_disk = |message: &&Arc<Message>| !message.topic.starts_with("$SYS/");
+        for message in retained.iter().filter(on_disk) {
+            self.store_retained(message);
+        }
+    }
+
     fn store_retained(&self, message: &Message) -> u64 {
         let value = (!message.payload.is_empty()).then(|| {
             let mut bytes = Vec::new();
@@ -155,7 +172,7 @@ impl Hub {
         self.state.change(Kind::Retained, &message.topic, value)
     }
 
-    /// Who wants a message, once each, at the highest QoS and with all identifiers.
+    /// Who wants a message and may have it, once each, at the highest QoS and with all identifiers.
     fn recipients(&self, message: &Arc<Message>) -> Wanted {
         let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
         self.trie
@@ -191,6 +208,7 @@ impl Hub {
         wanted
             .into_iter()
             .filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)))
+            .filter(|(session, _)| session.inner.lock().may_read(&message.topic))
             .collect()
     }
 
@@ -203,14 +221,13 @@ impl Hub {
 
     fn enqueue(&self, session: &Session, mut queued: Queued) {
         let mut inner = session.inner.lock();
+        // Nothing to be stored yet: letters that the record on disk has not seen count as outstanding.
         if let Origin::Mail(id) = queued.origin {
             inner.mail_seen = id + 1;
-            inner.mail_changed = true;
         }
-        // Without a connection only a session that lasts takes anything; one that has ended meanwhile does not.
-        let is_away = inner.owner == 0 && (queued.qos == 0 || !inner.is_persistent());
-        if is_away || !inner.may_read(&queued.message.topic) {
-            return inner.finish(&queued, &self.mail);
+        // Without a connection only a session that lasts takes anything; one that has ended takes nothing.
+        if inner.owner == 0 && (queued.qos == 0 || !inner.is_persistent()) {
+            return self.give_up(&queued);
         }
         let limits = &self.config.limits;
         queued.charge = Charge::new(&self.load, queued.message.weight());
@@ -219,8 +236,8 @@ impl Hub {
             inner.wake.notify_one();
             return;
         };
-        inner.finish(&refused, &self.mail);
         drop(inner);
+        self.give_up(&refused);
         self.telemetry.dropped(
             &session.client_id,
             match crowded {
@@ -228,6 +245,13 @@ impl Hub {
                 false => "session queue full",
             },
         );
+    }
+
+    /// A session will not get a message.
+    fn give_up(&self, queued: &Queued) {
+        if let Origin::Mail(id) = queued.origin {
+            self.mail.done(id);
+        }
     }
 
     /// Publishes the interest topic; kept in memory only, it is made anew at every start.
@@ -268,3 +292,6 @@ pub(super) fn record_of(message: &Message) -> Record<'_> {
         payload: &message.payload,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,9 @@ impl Hub {
             None if self.sessions.lock().len() >= self.config.limits.sessions => {
                 return Err(Reason::QuotaExceeded);
             }
+            None if connect.expiry > 0 && !self.state.accepts() => {
+                return Err(Reason::QuotaExceeded);
+            }
             None => self.add_session(client_id.clone(), None),
         };
         let mut inner = session.inner.lock();

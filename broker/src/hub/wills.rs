@@ -37,6 +37,22 @@ impl Hub {
         }
     }
 
+    /// Queues a will that is on disk for it again.
+    pub(super) fn store_will(&self, session: &Session, inner: &Inner) {
+        if let Some(will) = inner.will.as_ref().filter(|_| inner.will_stored) {
+            let bytes = Some(encode(will, &session.client_id));
+            self.state.change(Kind::Will, &session.client_id, bytes);
+        }
+    }
+
+    /// The same for the wills of clients that have not come back.
+    pub(super) fn store_orphans(&self) {
+        for (client_id, (_, will)) in self.orphans.lock().iter() {
+            let bytes = Some(encode(will, client_id));
+            self.state.change(Kind::Will, client_id, bytes);
+        }
+    }
+
     /// Removes a will from disk, once it is sent or will never be.
     pub(super) fn drop_will(&self, session: &Session, inner: &mut Inner) {
         if std::mem::take(&mut inner.will_stored) {

@@ -4,6 +4,7 @@
 //! and memory are those of broker and router alone; the clock stops when every event is synced in
 //! the file. Afterwards the file is read and every event counted.
 
+mod broker;
 mod input;
 mod load;
 mod peer;
@@ -18,7 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use thinglog_edge::{Publisher, Record};
 use thinglog_schemas::Severity;
 
@@ -34,7 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Options of `thinglog bench`.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    alone: Option<Alone>,
     /// How events are published.
     #[arg(long, value_enum, default_value = "both")]
     mode: Mode,
@@ -68,6 +72,22 @@ pub(crate) struct BenchArgs {
     json: bool,
 }
 
+/// A part measured by itself.
+#[derive(Clone, Debug, Subcommand)]
+enum Alone {
+    /// Measure the broker alone, beside mosquitto
+    #[command(after_help = "\
+Examples:
+  thinglog bench broker                  everything, about half an hour
+  thinglog bench broker --only latency   one part
+  thinglog bench broker --runs 1 --seconds 1 --clients 200
+                                         to see that it works
+
+mosquitto (Debian's package) runs with persistence off, without queue limits, and with a window of
+100; a broker's files are in a directory of their own below --dir.")]
+    Broker(broker::BrokerArgs),
+}
+
 /// What one PUBLISH holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
@@ -81,6 +101,9 @@ enum Mode {
 
 /// Runs the benchmark and prints its figures.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    if let Some(Alone::Broker(args)) = &args.alone {
+        return broker::run(args);
+    }
     let input = match &args.input {
         Some(path) => Input::from_file(path)?,
         None => Input::synthetic(args.size),
@@ -126,16 +149,16 @@ fn plan(args: &BenchArgs, mode: Mode, input: &Input, broker: std::net::SocketAdd
     }
 }
 
-fn scratch(args: &BenchArgs) -> anyhow::Result<tempfile::TempDir> {
+fn scratch(dir: &Path) -> anyhow::Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix("thinglog-bench-")
-        .tempdir_in(&args.dir)
-        .with_context(|| format!("cannot write in {} (--dir says where)", args.dir.display()))
+        .tempdir_in(dir)
+        .with_context(|| format!("cannot write in {} (--dir says where)", dir.display()))
 }
 
 /// One run of broker and router.
 fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
-    let dir = scratch(args)?;
+    let dir = scratch(&args.dir)?;
     let (mqtt, http) = (free_address()?, free_address()?);
     let config = dir.path().join("thinglog.toml");
     let data = dir.path().join("data");

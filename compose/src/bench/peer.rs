@@ -19,7 +19,7 @@ use super::{
 
 /// One run of mosquitto and mosquitto_sub, persistence off, queues without limit.
 pub(super) fn measure(args: &BenchArgs, plan: &Plan) -> anyhow::Result<Run> {
-    let dir = scratch(args)?;
+    let dir = scratch(&args.dir)?;
     let config = dir.path().join("mosquitto.conf");
     std::fs::write(
         &config,
@@ -89,7 +89,7 @@ pub(super) fn measure(args: &BenchArgs, plan: &Plan) -> anyhow::Result<Run> {
 }
 
 /// Debian installs the broker where an ordinary user's PATH does not look.
-fn mosquitto_program() -> &'static str {
+pub(super) fn mosquitto_program() -> &'static str {
     if std::path::Path::new("/usr/sbin/mosquitto").exists() {
         "/usr/sbin/mosquitto"
     } else {

@@ -185,7 +185,7 @@ fn lines(run: &Run) -> String {
     text
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {
@@ -196,7 +196,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Processor and core count.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| {
         line.strip_prefix("model name")?
