@@ -4,6 +4,8 @@
 
 mod harness;
 
+use std::fs;
+
 use harness::{Raw, Running, crashed, put_text};
 
 const LOG: &str = "thinglog/logs/lamp/app";
