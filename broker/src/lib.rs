@@ -21,6 +21,9 @@ mod codec;
 mod config;
 mod connection;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hub;
 mod inbound;
 mod interest;
@@ -31,6 +34,7 @@ mod mail;
 mod message;
 mod outgoing;
 mod peer;
+mod rate;
 mod record;
 mod reload;
 mod retained;

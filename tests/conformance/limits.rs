@@ -79,6 +79,23 @@ fn a_client_may_have_receive_maximum_publishes_under_way() {
 }
 
 #[test]
+fn who_goes_beyond_the_receive_maximum_hears_so_although_it_goes_on_sending() {
+    let broker = Broker::start();
+    let (mut raw, connack) = Raw::connack(broker.address(), &raw::connect(V5, "c"));
+    let most = raw::number(raw::values(&connack.properties(), 33)[0]) as u16;
+    for id in 1..=most + 1 {
+        raw.send(&publish(V5, 4, TOPICS[0].as_bytes(), id, &props(), b"x"));
+    }
+    for id in 1..=most {
+        assert_eq!(raw.answer(first::PUBREC, id), 0);
+        raw.send(&packet(first::PUBREL, &id.to_be_bytes()));
+    }
+    let words = raw.last_words();
+    assert_eq!((words.len(), words[0].first), (1, first::DISCONNECT));
+    assert_eq!(words[0].reason(), 0x93);
+}
+
+#[test]
 fn no_packet_is_larger_than_the_client_takes() {
     let broker = Broker::start();
     for topic in TOPICS {

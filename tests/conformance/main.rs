@@ -14,6 +14,7 @@ mod publish;
 mod raw;
 mod retained;
 mod session;
+mod shared;
 mod subscribe;
 mod table;
 mod table_v311;

@@ -360,10 +360,3 @@ fn a_durable_filter_is_granted_at_most_qos_1() {
         assert_eq!(raw.delivery().qos, 1);
     }
 }
-
-#[test]
-fn a_shared_subscription_with_no_local_is_a_protocol_error() {
-    let broker = Broker::start();
-    let bytes = raw::subscribe(V5, 1, &props(), &[(b"$share/group/t", 1 | 4)]);
-    assert_eq!(broker.client(V5, "c").refused(&bytes), 0x82);
-}

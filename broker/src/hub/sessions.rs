@@ -7,6 +7,7 @@ use crate::{
     access::Pass,
     clock,
     codec::{Connect, Reason},
+    message::Charge,
     session::{ConnectionId, Inner, Session, Stored},
     state::Kind,
 };
@@ -54,6 +55,10 @@ impl Hub {
         let expiry = connect.expiry.min(self.config.limits.session_seconds);
         session.set_expiry(&mut inner, expiry);
         inner.will = connect.will.clone();
+        inner.will_charge = match &inner.will {
+            Some(will) => Charge::new(&self.wills, will.weight()),
+            None => Charge::default(),
+        };
         inner.will_at = None;
         self.keep_will(&session, &mut inner);
         for filter in inner.subscriptions.keys() {
@@ -150,6 +155,7 @@ impl Hub {
         }
         if polite {
             inner.will = None;
+            inner.will_charge = Charge::default();
         }
         self.release(session, &mut inner, now);
         let ends = !inner.is_persistent();
@@ -182,6 +188,16 @@ impl Hub {
         self.drop_will(session, &mut inner);
         if let Some(will) = inner.will {
             self.publish_will(&session.client_id, inner.pass.as_ref(), will);
+        }
+    }
+
+    /// Removes every session.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn forget_all(&self) {
+        let _handover = self.handover.lock();
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            self.forget(&session);
         }
     }
 
