@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) mail_seen: u64,
     /// Which letters are outstanding changed since it was last stored.
     pub(crate) mail_changed: bool,
+    /// Bytes of messages that found no room since then.
+    pub(crate) given_up: usize,
     /// Filters whose retained messages the client may not have: they are sent again after a crash.
     pub(crate) unscanned: BTreeSet<String>,
     /// Place in the journal, once a subscription may match durable topics.

@@ -457,3 +457,28 @@ async fn a_client_that_comes_back_without_a_will_has_none_after_the_next_start()
     hub.send_orphans(crate::clock::now() + 61_000_000_000);
     assert_eq!(hub.retained_topics(), [""; 0]);
 }
+
+#[tokio::test]
+async fn of_what_a_full_queue_had_no_room_for_little_comes_back_with_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        queue_bytes: 300,
+        ..Limits::default()
+    };
+    let first = hub(dir.path(), limits.clone()).await;
+    let reader = connect(&first, "reader", 1, false);
+    subscribe(&reader, "request/#");
+    first.store(&reader.session, &mut reader.session.inner.lock());
+    for _ in 0..20 {
+        publish_at_qos_2(&first, "request/a").await;
+        first.checkpoint();
+    }
+    assert_eq!(reader.session.inner.lock().queue.iter().count(), 2);
+    state_is_stored(&first).await;
+    drop((reader, first));
+    let second = hub(dir.path(), limits).await;
+    let reader = connect(&second, "reader", 1, false);
+    let restored = reader.session.inner.lock().queue.iter().count();
+    assert!((2..6).contains(&restored), "{restored}");
+    assert_eq!(second.mail.waiting(), restored);
+}

@@ -283,6 +283,9 @@ impl Hub {
             inner.wake.notify_one();
             return None;
         };
+        // It comes back after a crash, until the record is stored: a queue of it at most.
+        inner.given_up += refused.message.weight();
+        inner.mail_changed |= inner.given_up >= limits.queue_bytes;
         drop(inner);
         self.give_up(&refused);
         self.telemetry.dropped(
