@@ -22,6 +22,9 @@ pub(crate) struct Telemetry {
     state_failed: IntGauge,
     state_damaged: IntGauge,
     state_bytes: IntGauge,
+    groups: IntGauge,
+    group_members: IntGauge,
+    group_lag: IntGauge,
     received: IntCounterVec,
     sent: IntCounter,
     refused: IntCounterVec,
@@ -94,6 +97,18 @@ impl Telemetry {
                 "thinglog_broker_state_log_bytes",
                 "Bytes of changes of retained messages and sessions on disk",
             )?,
+            groups: gauge(
+                "thinglog_broker_shared_groups",
+                "Shared subscriptions of durable topics",
+            )?,
+            group_members: gauge(
+                "thinglog_broker_shared_members",
+                "Connected members of shared subscriptions of durable topics",
+            )?,
+            group_lag: gauge(
+                "thinglog_broker_shared_lag_records",
+                "Records between the end of the log and the shared subscription furthest behind",
+            )?,
             received: counters(
                 "thinglog_broker_received_messages_total",
                 "Publishes taken from clients",
@@ -165,6 +180,14 @@ impl Telemetry {
         debug!(client, reason, "message dropped");
     }
 
+    /// How many durable groups there are, their connected members, and how far the slowest is behind,
+    /// records.
+    pub(crate) fn groups(&self, groups: usize, members: usize, lag: u64) {
+        self.groups.set(groups as i64);
+        self.group_members.set(members as i64);
+        self.group_lag.set(lag as i64);
+    }
+
     /// Records that a durable subscription passed over.
     pub(crate) fn skipped(&self, client: &str, skipped: Skipped) {
         if skipped.cut > 0 {
@@ -180,6 +203,16 @@ impl Telemetry {
         self.dropped
             .with_label_values(&["expired"])
             .inc_by(skipped.expired);
+        if skipped.forbidden > 0 {
+            self.dropped
+                .with_label_values(&["not allowed to read"])
+                .inc_by(skipped.forbidden);
+            warn!(
+                client,
+                records = skipped.forbidden,
+                "records that no connected member of a group may read were passed over"
+            );
+        }
         if skipped.too_large > 0 {
             self.dropped
                 .with_label_values(&["over the client's packet size"])

@@ -28,6 +28,9 @@ impl Client {
                     inner.pass = Some(pass.clone());
                 }
                 self.pass = pass;
+                for group in inner.groups.values() {
+                    group.renew(self.connection, &self.pass);
+                }
                 if let Some(feed) = &mut self.feed {
                     feed.set_filters(&inner, &self.hub.durable_filters);
                 }

@@ -51,6 +51,7 @@ impl Hub {
             drop(inner);
             self.see_to_absent(&session, now);
         }
+        self.checkpoint_groups(now);
         self.send_orphans(now);
         self.store_marks(marks, now);
     }
@@ -131,6 +132,7 @@ impl Hub {
             }
             self.store_will(&session, &inner);
         }
+        self.store_all_groups();
         self.store_orphans();
         *self.progress.lock() = Progress::default();
         // Packet ids and marks.

@@ -52,6 +52,7 @@ impl Hub {
         inner.pass = Some(pass.clone());
         inner.wake = Arc::default();
         inner.disconnected_at = None;
+        inner.receive_maximum = connect.receive_maximum;
         let expiry = connect.expiry.min(self.config.limits.session_seconds);
         session.set_expiry(&mut inner, expiry);
         inner.will = connect.will.clone();
@@ -72,6 +73,7 @@ impl Hub {
             until.state = Some(self.unstore(&session.client_id));
             inner.stored = false;
         }
+        self.rejoin_groups(&session, &mut inner);
         let wake = inner.wake.clone();
         drop(inner);
         Ok(Attached {
@@ -115,6 +117,7 @@ impl Hub {
 
     /// The connection is gone: the session and the delay of its will start to run.
     fn release(&self, session: &Session, inner: &mut Inner, now: u64) {
+        inner.leave_groups(now);
         inner.owner = 0;
         inner.disconnected_at = Some(now);
         inner.will_at = inner
@@ -176,8 +179,10 @@ impl Hub {
         drop(sessions);
         self.by_key.write().remove(&session.key);
         let mut inner = std::mem::take(&mut *session.inner.lock());
+        inner.leave_groups(clock::now());
         for filter in inner.subscriptions.keys() {
             self.unroute(session, filter);
+            self.forget_member(session.key, filter);
         }
         let orphans = inner.abandon(&self.mail);
         if inner.stored {
@@ -222,16 +227,19 @@ impl Hub {
         self.state.change(Kind::Session, client_id, None)
     }
 
-    /// The oldest offset that some session has still to read; `None` when no session reads the log.
+    /// The oldest offset that some session or group has still to read; `None` when none reads the log.
     pub(crate) fn unread_from(&self) -> Option<u64> {
         let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
         let positions = sessions
             .iter()
             .filter_map(|session| Some(session.inner.lock().cursor.as_ref()?.position()));
-        positions.min()
+        let groups = self.all_groups();
+        positions
+            .chain(groups.iter().map(|group| group.position()))
+            .min()
     }
 
-    /// Persistent sessions that have records to read, with their positions, the furthest behind first;
+    /// Persistent sessions and groups that have records to read, with their positions, the furthest behind first;
     /// no more than `most`.
     pub(crate) fn lagging(&self, most: usize) -> Vec<(Arc<str>, u64)> {
         let settled = self.journal.settled();
@@ -244,6 +252,9 @@ impl Hub {
                 (position < settled).then(|| (session.client_id.clone(), position))
             })
             .collect();
+        let groups = self.all_groups().into_iter();
+        let positions = groups.map(|group| (group.share.clone(), group.position()));
+        lagging.extend(positions.filter(|(_, position)| *position < settled));
         lagging.sort_by_key(|(_, position)| *position);
         lagging.truncate(most);
         lagging
