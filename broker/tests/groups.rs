@@ -498,3 +498,24 @@ async fn rights_are_those_of_the_filter_that_is_shared() {
     member.ping().await;
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_group_goes_on_when_all_sessions_together_hold_too_much() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: dir.path().to_owned(),
+        ..Config::default()
+    };
+    config.limits.queued_bytes = 1;
+    let broker = Running::start_with(config).await;
+    let mut member = worker(&broker, "member").await;
+    publish(&broker, 3, 0..5).await;
+    let mut got = Got::default();
+    while got.count() < 15 {
+        let delivery = member.delivery().await;
+        got.acknowledge(&mut member, delivery).await;
+    }
+    got.assert_whole(3, 0..5);
+    broker.stop().await;
+}

@@ -79,6 +79,7 @@ impl Hub {
                 journal: self.journal.clone(),
                 settled: self.journal_settled.clone(),
                 load: self.load.clone(),
+                queued_bytes: self.config.limits.queued_bytes,
                 telemetry: self.telemetry.clone(),
             };
             self.drivers.spawn(drive(group.clone(), supply));

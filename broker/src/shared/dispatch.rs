@@ -91,6 +91,8 @@ pub(super) struct Dispatch {
     /// Devices that nobody holds and of which something waits, by the first offset that does.
     free: BTreeSet<(u64, Device)>,
     waiting: usize,
+    /// Records that members have not acknowledged.
+    given: usize,
     turns: u64,
 }
 
@@ -104,6 +106,7 @@ impl Dispatch {
             open: BTreeSet::new(),
             free: BTreeSet::new(),
             waiting: 0,
+            given: 0,
             turns: 0,
         }
     }
@@ -120,6 +123,11 @@ impl Dispatch {
     /// Records that were read and wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Records that members have not acknowledged.
+    pub(super) fn given(&self) -> usize {
+        self.given
     }
 
     pub(super) fn members(&self) -> usize {
@@ -297,6 +305,7 @@ impl Dispatch {
         let line = self.lines.entry(device).or_default();
         line.holder = Some(id);
         line.given += 1;
+        self.given += 1;
         if !is_new {
             line.waiting.pop_front();
             self.waiting -= 1;
@@ -368,6 +377,7 @@ impl Dispatch {
         });
         let line = self.lines.entry(device).or_default();
         line.given -= 1;
+        self.given -= 1;
         if line.given == 0 {
             line.holder = None;
         }

@@ -261,6 +261,7 @@ impl Model {
         let wanted = self.records.iter().flatten().count();
         let waiting = wanted - self.acknowledged.len() - self.held.len();
         assert_eq!(group.waiting(), waiting);
+        assert_eq!(group.given(), self.held.len());
         assert_eq!(group.members(), self.members.len());
         for line in group.lines.values() {
             assert!(line.given > 0 || !line.waiting.is_empty(), "a line is left");

@@ -36,6 +36,8 @@ pub(crate) struct Supply {
     /// Follows what the journal has settled.
     pub(crate) settled: watch::Receiver<u64>,
     pub(crate) load: Arc<Load>,
+    /// Bytes that all sessions together may hold.
+    pub(crate) queued_bytes: usize,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -72,7 +74,8 @@ pub(crate) async fn drive(group: Arc<Group>, supply: Supply) {
     };
     loop {
         settled.mark_unchanged();
-        let rests = match group.task(FETCH_RECORDS) {
+        let is_full = driver.supply.load.bytes() > driver.supply.queued_bytes;
+        let rests = match group.task(FETCH_RECORDS, is_full) {
             Task::Stop => return,
             Task::Rest => true,
             Task::Fetch(offsets, event) => {

@@ -289,8 +289,9 @@ impl Group {
         self.state.lock().dispatch.next()
     }
 
-    /// What there is to do; no more than `most` records are to be read again at once.
-    pub(super) fn task(&self, most: usize) -> Task {
+    /// What there is to do; no more than `most` records are to be read again at once. When all sessions
+    /// together are `full`, a group gets more only when it has nothing in hand.
+    pub(super) fn task(&self, most: usize, full: bool) -> Task {
         let mut state = self.state.lock();
         if state.seats.is_empty() {
             // What waits is found again from the cursor.
@@ -300,6 +301,9 @@ impl Group {
             return Task::Stop;
         }
         let is_crowded = self.count(&mut state) > REMEMBERED;
+        if full && state.dispatch.given() > 0 {
+            return Task::Rest;
+        }
         if state.barren_at != Some(state.events) {
             let due = state.dispatch.due(most);
             if !due.is_empty() {
