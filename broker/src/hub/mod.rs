@@ -2,6 +2,8 @@
 //! disk. Every method is quick and none waits for the disk, but for a subscription that starts at a
 //! point in time: finding that reads a few blocks of the journal, under no lock.
 
+mod announce;
+mod census;
 mod checkpoint;
 mod publish;
 mod recover;
@@ -22,6 +24,7 @@ use thinglog_journal::{Journal, Outcome as JournalOutcome};
 use thinglog_schemas::Topics;
 use tokio::sync::{Notify, watch};
 
+pub(crate) use census::Census;
 pub(crate) use publish::Refusal;
 
 use crate::{
@@ -78,6 +81,8 @@ pub(crate) struct Hub {
     /// Wills of clients that have not come back since the start, and when they are due, ns.
     orphans: Mutex<HashMap<Arc<str>, (u64, Will)>>,
     progress: Mutex<checkpoint::Progress>,
+    /// Held while what it holds is announced: before all locks but `handover`.
+    present: announce::Present,
 }
 
 /// What is on disk, open.
@@ -151,6 +156,7 @@ impl Hub {
             next_key: AtomicU64::new(1),
             orphans: Mutex::default(),
             progress: Mutex::default(),
+            present: Mutex::default(),
             config,
         };
         hub.revive(loaded);

@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use thinglog_journal::AppendError;
-use thinglog_schemas::topic::INTEREST;
 
 use super::{Hub, Wait};
 use crate::{
@@ -145,7 +143,7 @@ impl Hub {
     /// Queues every retained message for the disk.
     pub(super) fn store_all_retained(&self) {
         let retained = self.retained.lock();
-        let on_disk = |message: &&Arc<Message>| !message.topic.starts_with("$SYS/");
+        let on_disk = |message: &&Arc<Message>| !message.is_announced();
         for message in retained.iter().filter(on_disk) {
             self.store_retained(message);
         }
@@ -161,7 +159,7 @@ impl Hub {
     }
 
     /// Who wants a message and may have it, once each, at the highest QoS and with all identifiers.
-    fn recipients(&self, message: &Arc<Message>) -> Wanted {
+    pub(super) fn recipients(&self, message: &Arc<Message>) -> Wanted {
         let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
         self.trie
             .read()
@@ -207,7 +205,7 @@ impl Hub {
             .is_some_and(|session| client_hash(&session.client_id) == client)
     }
 
-    fn enqueue(&self, session: &Session, mut queued: Queued) {
+    pub(super) fn enqueue(&self, session: &Session, mut queued: Queued) {
         let mut inner = session.inner.lock();
         // Nothing to be stored yet: letters that the record on disk has not seen count as outstanding.
         if let Origin::Mail(id) = queued.origin {
@@ -238,24 +236,6 @@ impl Hub {
     fn give_up(&self, queued: &Queued) {
         if let Origin::Mail(id) = queued.origin {
             self.mail.done(id);
-        }
-    }
-
-    /// Publishes the interest topic; kept in memory only, it is made anew at every start.
-    pub(crate) fn publish_interest(&self) {
-        let message = Arc::new(Message {
-            topic: INTEREST.into(),
-            payload: Bytes::from(self.interest.payload()),
-            qos: 1,
-            retain: true,
-            expires: None,
-            client: 0,
-            properties: Bytes::new(),
-        });
-        let _in_order = self.retaining.lock();
-        self.retained.lock().set(message.clone());
-        for (session, queued) in self.recipients(&message) {
-            self.enqueue(&session, queued);
         }
     }
 }
