@@ -96,7 +96,8 @@ pub(crate) async fn serve<S>(
         return refuse(writer, connect.version, error, connect.max_packet).await;
     }
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
-    debug!(client = &*driver.client.session.client_id, %peer, present = ack.session_present, "connected");
+    let principal = driver.client.pass.principal().map(|name| &**name);
+    debug!(client = &*driver.client.session.client_id, principal, %peer, present = ack.session_present, "connected");
     let close = driver.run().await;
     log_end(&driver.client, close);
     hub.detach(&driver.client.session, connection, close.polite);

@@ -84,12 +84,13 @@ impl Hub {
                 .push_back((Scan::new(&filter.path), subscription.clone()));
             inner.unscanned.insert(filter.path.clone());
         }
+        let watch = inner.watch;
         drop(inner);
         self.trie
             .write()
             .insert(&filter.path, session.key, subscription);
         if is_new {
-            self.interest.add(&filter.path);
+            self.interest.add(&filter.path, watch);
         }
         qos
     }
@@ -139,9 +140,10 @@ impl Hub {
                 self.state.change(Kind::Cursor, &session.client_id, None);
             }
         }
+        let watch = inner.watch;
         drop(inner);
         self.trie.write().remove(filter, session.key);
-        self.interest.remove(filter);
+        self.interest.remove(filter, watch);
         true
     }
 
