@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Buf, BytesMut};
 use prometheus::IntCounter;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,13 +22,15 @@ use crate::{
     session::ConnectionId,
 };
 
-/// Input buffer of a quiet client, and of a busy one.
-const QUIET: usize = 4 << 10;
+/// Input buffer of a client that is waited for, and of one that has more to say than fits there.
+const QUIET: usize = 1 << 10;
 const BUSY: usize = 64 << 10;
-/// So many small reads in a row make a busy client quiet.
-const QUIET_READS: u32 = 64;
+/// Largest output buffer that is kept when nothing is to be sent.
+const KEPT: usize = 8 << 10;
 /// How long a closing connection may take to read its last packets.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Bytes that a closing connection may still send, to be dropped.
+const MOST_DROPPED: usize = 4 << 20;
 
 /// Serves one client from CONNECT to the end. Both halves of the stream are polled by this task.
 pub(crate) async fn serve<S>(
@@ -40,23 +42,49 @@ pub(crate) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send,
 {
+    // On the heap and gone before the long life of a connection begins: what it takes to welcome a
+    // client is several times what it takes to serve one.
+    let welcome = Box::pin(welcome(hub, stream, peer, connection, shutdown));
+    let Some(mut driver) = welcome.await else {
+        return;
+    };
+    let close = driver.run().await;
+    log_end(&driver.client, close);
+    let client = &driver.client;
+    client.hub.detach(&client.session, connection, close.polite);
+    Box::pin(linger(&mut driver.reader, &driver.shutdown)).await;
+}
+
+/// Takes a client from its first byte to CONNACK; `None` when it did not get that far.
+async fn welcome<S>(
+    hub: Arc<Hub>,
+    stream: S,
+    peer: Peer,
+    connection: ConnectionId,
+    shutdown: CancellationToken,
+) -> Option<Driver<ReadHalf<S>, WriteHalf<S>>>
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut input = BytesMut::with_capacity(QUIET);
     let patience = Duration::from_secs(hub.config.limits.connect_seconds);
     let connect = tokio::select! {
-        () = shutdown.cancelled() => return,
+        () = shutdown.cancelled() => return None,
         connect = timeout(patience, read_connect(&hub, &mut reader, &mut input)) => connect,
     };
     let connect = match connect {
         Err(_elapsed) => {
-            return hub
-                .telemetry
+            hub.telemetry
                 .refused(&peer.to_string(), "no CONNECT in time");
+            return None;
         }
-        Ok(Err(None)) => return,
+        Ok(Err(None)) => return None,
         Ok(Err(Some((version, error)))) => {
             hub.telemetry.refused(&peer.to_string(), error.text);
-            return refuse(&mut writer, version, error, usize::MAX).await;
+            refuse(&mut writer, version, error, usize::MAX).await;
+            linger(&mut reader, &shutdown).await;
+            return None;
         }
         Ok(Ok(connect)) => connect,
     };
@@ -66,14 +94,16 @@ pub(crate) async fn serve<S>(
         admit(&hub, &connect, &peer, connection, login)
     };
     let admitted = tokio::select! {
-        () = shutdown.cancelled() => return,
+        () = shutdown.cancelled() => return None,
         admitted = admitted => admitted,
     };
     let (client, ack, until) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
             hub.telemetry.refused(&connect.client_id, error.text);
-            return refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            refuse(&mut writer, connect.version, error, connect.max_packet).await;
+            linger(&mut reader, &shutdown).await;
+            return None;
         }
     };
     let mut driver = Driver {
@@ -81,8 +111,7 @@ pub(crate) async fn serve<S>(
         reader,
         writer,
         input,
-        is_busy: false,
-        small_reads: 0,
+        is_filled: false,
         keep_alive: ack.keep_alive.unwrap_or(connect.keep_alive),
         unflushed: false,
         sent: hub.telemetry.sent_bytes(),
@@ -93,14 +122,14 @@ pub(crate) async fn serve<S>(
         hub.telemetry.refused(&connect.client_id, error.text);
         hub.detach(&driver.client.session, connection, true);
         let writer = &mut driver.writer;
-        return refuse(writer, connect.version, error, connect.max_packet).await;
+        refuse(writer, connect.version, error, connect.max_packet).await;
+        linger(&mut driver.reader, &driver.shutdown).await;
+        return None;
     }
     codec::write_connack(connect.version, &ack, &mut driver.client.out);
     let principal = driver.client.pass.principal().map(|name| &**name);
     debug!(client = &*driver.client.session.client_id, principal, %peer, present = ack.session_present, "connected");
-    let close = driver.run().await;
-    log_end(&driver.client, close);
-    hub.detach(&driver.client.session, connection, close.polite);
+    Some(driver)
 }
 
 /// Reads the first packet; `Err(None)` when the peer left without a word.
@@ -149,15 +178,28 @@ async fn refuse(
     max_packet: usize,
 ) {
     let mut out = BytesMut::new();
-    let unreadable = matches!(
-        error.reason,
-        Reason::Malformed | Reason::Protocol | Reason::PacketTooLarge
-    );
-    if version == Version::V5 || !unreadable {
-        codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
-        let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
-    }
+    codec::write_refusal(version, error.reason, error.text, max_packet, &mut out);
+    let _ = timeout(GOODBYE, writer.write_all_buf(&mut out)).await;
     let _ = timeout(GOODBYE, writer.shutdown()).await;
+}
+
+/// Reads and drops what a peer still sends, until it closes too: a socket that is closed with input
+/// unread is reset, and the reset may overtake the last words.
+async fn linger(reader: &mut (impl AsyncRead + Unpin), shutdown: &CancellationToken) {
+    let mut scrap = [0; 4096];
+    let mut left = MOST_DROPPED;
+    let drain = async {
+        while let Ok(bytes @ 1..) = reader.read(&mut scrap).await {
+            left = left.saturating_sub(bytes);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = timeout(GOODBYE, drain) => {}
+    }
 }
 
 /// Refuses what no client may ask for, whoever it is.
@@ -332,10 +374,8 @@ struct Driver<R, W> {
     reader: R,
     writer: W,
     input: BytesMut,
-    /// A read filled the buffer: the next one is to be larger.
-    is_busy: bool,
-    /// Reads in a row that a quiet client's buffer would have held.
-    small_reads: u32,
+    /// The last read filled the buffer: there is more.
+    is_filled: bool,
     keep_alive: u16,
     /// Written bytes may still be held by the transport.
     unflushed: bool,
@@ -380,9 +420,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
             tokio::select! {
                 read = self.reader.read_buf(&mut self.input), if hears => match read {
                     Ok(0) => return closed("the client closed the connection"),
-                    Ok(bytes) => {
+                    Ok(_) => {
                         heard = Instant::now();
-                        self.measure(bytes);
+                        self.is_filled = self.input.len() == self.input.capacity();
                     }
                     Err(error) => return self.broken(&error),
                 },
@@ -419,30 +459,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
         }
     }
 
-    /// Learns from a read how much the client sends at once.
-    fn measure(&mut self, bytes: usize) {
-        if self.input.len() == self.input.capacity() {
-            self.is_busy = true;
-        }
-        self.small_reads = match bytes {
-            0..QUIET if self.is_busy => self.small_reads + 1,
-            _ => 0,
-        };
-    }
-
-    /// Keeps buffers in proportion to what the client does.
+    /// Keeps buffers in proportion to what the client does: while it is waited for they are small.
     fn trim(&mut self) {
-        let is_quiet = self.small_reads >= QUIET_READS;
-        if self.input.is_empty() && (is_quiet || self.input.capacity() > 2 * BUSY) {
-            self.input = BytesMut::new();
-            self.small_reads = 0;
-            self.is_busy &= !is_quiet;
+        let wanted = if self.is_filled { BUSY } else { QUIET };
+        let free = self.input.capacity() - self.input.len();
+        if self.input.is_empty() && self.input.capacity() > wanted {
+            self.input = BytesMut::with_capacity(wanted);
+        } else if free < QUIET / 4 {
+            self.input.reserve(match self.input.len() {
+                0..QUIET => wanted,
+                _ => BUSY,
+            });
         }
-        if self.input.capacity() - self.input.len() < QUIET / 4 {
-            let is_busy = self.is_busy || self.input.len() >= QUIET;
-            self.input.reserve(if is_busy { BUSY } else { QUIET });
-        }
-        if self.client.out.is_empty() && self.client.out.capacity() > 4 * BUSY {
+        if self.client.out.is_empty() && self.client.out.capacity() > KEPT {
             self.client.out = BytesMut::new();
         }
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     access::{Pass, Reach},
-    codec::{Delivery, Version, put_user_property},
+    codec::{Aliases, Delivery, Version, put_user_property},
     message::seconds_left,
     record::{NO_ADDRESS, Record},
     session::Inner,
@@ -134,6 +134,8 @@ pub(crate) struct Feed {
     /// `<journal id>/`, the beginning of every `thinglog-offset`.
     journal_prefix: String,
     stamp: Vec<u8>,
+    /// Identifiers of the subscriptions that match a record.
+    ids: Vec<u32>,
     /// The publisher's address of the last stamp, encoded.
     address: (IpAddr, Vec<u8>),
     pub(crate) skipped: Skipped,
@@ -160,6 +162,7 @@ impl Feed {
             resend: resend.collect(),
             journal_prefix: format!("{:016x}/", journal.id()),
             stamp: Vec::new(),
+            ids: Vec::new(),
             address: (NO_ADDRESS, Vec::new()),
             skipped: Skipped::default(),
             journal,
@@ -193,6 +196,7 @@ impl Feed {
         inner: &mut Inner,
         to: &Receiver,
         now: u64,
+        aliases: &mut Aliases,
         out: &mut BytesMut,
     ) -> Fill {
         loop {
@@ -210,7 +214,7 @@ impl Feed {
                 }
                 continue;
             };
-            if !self.deliver(inner, to, now, &record, out) {
+            if !self.deliver(inner, (to, now), &record, aliases, out) {
                 self.held = Some(record);
                 return Fill::Full;
             }
@@ -275,9 +279,9 @@ impl Feed {
     fn deliver(
         &mut self,
         inner: &mut Inner,
-        to: &Receiver,
-        now: u64,
+        (to, now): (&Receiver, u64),
         at: &JournalRecord,
+        aliases: &mut Aliases,
         out: &mut BytesMut,
     ) -> bool {
         let offset = at.offset;
@@ -291,11 +295,15 @@ impl Feed {
         if done {
             return true;
         }
+        if self.filters.is_empty() && resent.is_none() {
+            return self.pass_over(inner, offset);
+        }
         let Some(record) = Record::decode(&at.payload) else {
             return self.pass_over(inner, offset);
         };
-        let mut ids = [0u32; 8];
-        let Some((qos, ids)) = self.wanted(&record, to, &mut ids) else {
+        // What was sent is completed although nothing asks for it any more (MQTT 5.0 section 3.10.4).
+        let begun = resent.filter(|_| self.may_read(record.topic)).map(|_| 1);
+        let Some(qos) = self.wanted(&record, to).or(begun) else {
             return self.pass_over(inner, offset);
         };
         if record.expires.is_some_and(|expires| expires <= now) && resent.is_none() {
@@ -310,17 +318,18 @@ impl Feed {
             pkid: resent.unwrap_or(0),
             topic: record.topic.as_bytes(),
             expiry: record.expires.map(|expires| seconds_left(expires, now)),
-            subscription_ids: ids,
+            subscription_ids: &self.ids,
             properties: record.properties,
             stamp: &self.stamp,
             payload: record.payload,
+            ..Delivery::default()
         };
-        if delivery.size(to.version) > to.max_packet {
+        if !delivery.fit(to.version, to.max_packet, aliases) {
             self.skipped.too_large += 1;
             return self.pass_over(inner, offset);
         }
         if qos == 0 {
-            delivery.write(to.version, out);
+            delivery.write(to.version, aliases, out);
             return self.pass_over(inner, offset);
         }
         match resent {
@@ -332,18 +341,14 @@ impl Feed {
             None if !inner.window.has_room(to.receive_maximum) => return false,
             None => delivery.pkid = inner.window.push(Sent::Durable(offset)),
         }
-        delivery.write(to.version, out);
+        delivery.write(to.version, aliases, out);
         true
     }
 
-    /// Highest QoS and all identifiers of the subscriptions that match.
-    fn wanted<'i>(
-        &self,
-        record: &Record<'_>,
-        to: &Receiver,
-        ids: &'i mut [u32; 8],
-    ) -> Option<(u8, &'i [u32])> {
-        let (mut qos, mut count) = (None, 0);
+    /// Highest QoS of the subscriptions that match; `ids` gets all their identifiers.
+    fn wanted(&mut self, record: &Record<'_>, to: &Receiver) -> Option<u8> {
+        self.ids.clear();
+        let mut qos = None;
         for wanted in &self.filters {
             let (filter, subscription) = (&wanted.filter, &wanted.subscription);
             let own = subscription.no_local && record.client == to.client;
@@ -354,16 +359,14 @@ impl Feed {
                 continue;
             }
             let granted = subscription.qos.min(record.qos).min(1);
-            qos = Some(qos.map_or(granted, |qos: u8| qos.max(granted)));
+            qos = qos.max(Some(granted));
             if let Some(id) = subscription.id
-                && count < ids.len()
-                && !ids[..count].contains(&id)
+                && !self.ids.contains(&id)
             {
-                ids[count] = id;
-                count += 1;
+                self.ids.push(id);
             }
         }
-        qos.map(|qos| (qos, &ids[..count]))
+        qos
     }
 
     fn may_read(&self, topic: &str) -> bool {
@@ -396,6 +399,11 @@ impl Feed {
         if let Some(principal) = record.principal {
             put_user_property(&mut self.stamp, "thinglog-principal", principal.as_bytes());
         }
+    }
+
+    /// Nothing asks for records any more; some that were sent may still be under way.
+    pub(crate) fn is_over(&self) -> bool {
+        self.filters.is_empty() && self.resend.is_empty()
     }
 
     /// Begins to read from disk, unless a read is under way.

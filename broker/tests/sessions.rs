@@ -84,6 +84,11 @@ async fn what_was_unsubscribed_does_not_fill_the_receive_maximum_for_ever() {
     assert_eq!(reader.packet().await, [0xB0, 4, 0, 6, 0, 0]);
     drop(reader);
     let mut reader = connect(&broker, "reader", 2).await;
+    for _ in 0..2 {
+        let again = reader.packet().await;
+        assert_eq!(again[0] & 8, 8, "what was sent is completed");
+        reader.acknowledge(pkid(&again)).await;
+    }
     subscribe(&mut reader, "thinglog/request/#", 1).await;
     publish(&broker, REQUEST, "upload").await;
     pkid(&reader.packet().await);

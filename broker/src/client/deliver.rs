@@ -6,7 +6,7 @@ use super::Client;
 use crate::{
     clock,
     codec::{Delivery, Reason},
-    feed::{Fill, HIGH_WATER},
+    feed::{Fill, HIGH_WATER, Receiver},
     hub::{Settled, Wait},
     message::{Origin, Queued, seconds_left},
     session::Inner,
@@ -40,10 +40,20 @@ impl Client {
         // A queue that is not short moves on with the client's next acknowledgement or read.
         let more_retained = !inner.scans.is_empty() && inner.queue.is_short();
         if let Some(feed) = &mut self.feed {
-            if feed.fill(&mut inner, &self.receiver, now, &mut self.out) == Fill::NeedsRead {
+            if feed.fill(
+                &mut inner,
+                &self.receiver,
+                now,
+                &mut self.aliases_out,
+                &mut self.out,
+            ) == Fill::NeedsRead
+            {
                 feed.start_read();
             }
             let skipped = std::mem::take(&mut feed.skipped);
+            if feed.is_over() && self.hub.drop_needless_cursor(&session, &mut inner) {
+                self.feed = None;
+            }
             drop(inner);
             self.hub.telemetry.skipped(&session.client_id, skipped);
         }
@@ -170,7 +180,7 @@ impl Client {
                 .dropped(&self.session.client_id, "not allowed to read");
             return false;
         }
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             dup,
             qos: queued.qos,
             retain: queued.retain,
@@ -179,16 +189,21 @@ impl Client {
             expiry: message.expires.map(|expires| seconds_left(expires, now)),
             subscription_ids: &queued.ids,
             properties: &message.properties,
-            stamp: &[],
             payload: &message.payload,
+            ..Delivery::default()
         };
-        if delivery.size(self.receiver.version) > self.receiver.max_packet {
+        let Receiver {
+            version,
+            max_packet,
+            ..
+        } = self.receiver;
+        if !delivery.fit(version, max_packet, &self.aliases_out) {
             self.hub
                 .telemetry
                 .dropped(&self.session.client_id, "over the client's packet size");
             return false;
         }
-        delivery.write(self.receiver.version, &mut self.out);
+        delivery.write(version, &mut self.aliases_out, &mut self.out);
         true
     }
 }

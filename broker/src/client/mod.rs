@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::{
     access::Pass,
-    codec::{self, CodecError, Connect, Reason, Version},
+    codec::{self, Aliases, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
     hub::{Attached, Hub, Wait},
     peer::Peer,
@@ -84,7 +84,10 @@ pub(crate) struct Client {
     pub(crate) feed: Option<Feed>,
     receiver: Receiver,
     peer: Peer,
+    /// Topic aliases that the client defined.
     aliases: Vec<Option<Arc<str>>>,
+    /// Those that it was taught.
+    aliases_out: Aliases,
     records: Records,
     waiting: VecDeque<Waiting>,
     /// Packet ids of QoS 2 among the records not yet appended.
@@ -137,6 +140,7 @@ impl Client {
             feed,
             peer,
             aliases: Vec::new(),
+            aliases_out: Aliases::new(connect.topic_alias_maximum),
             records: Records::new(),
             waiting: VecDeque::new(),
             collected_ids: HashSet::new(),

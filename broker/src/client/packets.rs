@@ -26,8 +26,10 @@ impl Client {
             kind::PUBREC => self.pubrec(codec::read_ack(version, frame, body)?),
             kind::PUBREL => return self.pubrel(codec::read_ack(version, frame, body)?),
             kind::PUBCOMP => self.pubcomp(codec::read_ack(version, frame, body)?),
-            kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, body)?),
-            kind::UNSUBSCRIBE => self.unsubscribe(codec::read_unsubscribe(version, frame, packet)?),
+            kind::SUBSCRIBE => self.subscribe(codec::read_subscribe(version, body)?)?,
+            kind::UNSUBSCRIBE => {
+                self.unsubscribe(codec::read_unsubscribe(version, frame, packet)?)?
+            }
             kind::PINGREQ => codec::write_pingresp(&mut self.out),
             kind::DISCONNECT => self.disconnect(codec::read_disconnect(version, body)?)?,
             kind::CONNECT => return Err(CodecError::protocol("a second CONNECT")),
@@ -160,7 +162,20 @@ impl Client {
         Ok(Taken::Whole)
     }
 
-    fn subscribe(&mut self, subscribe: codec::Subscribe) {
+    /// An acknowledgement with so many codes has to fit what the client takes: there is no other way to
+    /// answer, so nothing is done (MQTT 5.0 section 3.1.2.11.4).
+    fn check_codes(&self, count: usize) -> Result<(), CodecError> {
+        match codec::codes_len(self.version(), count) <= self.receiver.max_packet {
+            true => Ok(()),
+            false => Err(CodecError::new(
+                Reason::PacketTooLarge,
+                "the acknowledgement would be larger than the client takes",
+            )),
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: codec::Subscribe) -> Result<(), CodecError> {
+        self.check_codes(subscribe.filters.len())?;
         let hub = self.hub.clone();
         let mut codes: Vec<u8> = Vec::with_capacity(subscribe.filters.len());
         for filter in &subscribe.filters {
@@ -189,9 +204,11 @@ impl Client {
         codec::write_suback(self.version(), subscribe.pkid, &codes, &mut packet);
         self.subscribing += 1;
         self.answer_subscription(Answer::SubAck(packet));
+        Ok(())
     }
 
-    fn unsubscribe(&mut self, unsubscribe: codec::Unsubscribe) {
+    fn unsubscribe(&mut self, unsubscribe: codec::Unsubscribe) -> Result<(), CodecError> {
+        self.check_codes(unsubscribe.filters.len())?;
         let codes: Vec<u8> = unsubscribe
             .filters
             .iter()
@@ -209,6 +226,7 @@ impl Client {
         let mut packet = BytesMut::new();
         codec::write_unsuback(self.version(), unsubscribe.pkid, &codes, &mut packet);
         self.answer_subscription(Answer::Packet(packet));
+        Ok(())
     }
 
     /// Queues SUBACK or UNSUBACK behind the storing of the session and renews the feed's filters.
@@ -246,6 +264,10 @@ impl Client {
             }
             let expiry = expiry.min(self.hub.config.limits.session_seconds);
             self.session.set_expiry(&mut inner, expiry);
+        }
+        // Gone at once: the next connection of the client may come before this one has ended.
+        if !disconnect.with_will && inner.owner == self.connection {
+            inner.will = None;
         }
         drop(inner);
         self.closing = Some(Close {

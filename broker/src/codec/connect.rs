@@ -13,7 +13,6 @@ use super::{
 
 /// CONNECT, either version.
 #[derive(Debug)]
-#[allow(dead_code)] // who authenticates reads user name and password
 pub(crate) struct Connect {
     pub(crate) version: Version,
     pub(crate) client_id: String,

@@ -8,8 +8,8 @@
 //! parsed in place. Only packet types that a client may send reach that codec: its reader has branches
 //! that panic on packets a server would send.
 
-#[allow(dead_code)] // QoS 2 uses all of it
 mod ack;
+mod alias;
 mod connect;
 mod properties;
 mod publish;
@@ -18,8 +18,8 @@ mod write;
 
 use bytes::{BufMut, BytesMut};
 
-#[allow(unused_imports)] // likewise
 pub(crate) use ack::{Ack, read_ack, write_puback, write_pubcomp, write_pubrec, write_pubrel};
+pub(crate) use alias::Aliases;
 pub(crate) use connect::{Connect, Will, connect_version, read_connect};
 pub(crate) use publish::{
     Delivery, Publish, Scanned, parse as parse_publish, put_user_property, scan_properties,
@@ -28,8 +28,8 @@ pub(crate) use read::{
     Disconnect, Filter, Subscribe, Unsubscribe, read_disconnect, read_subscribe, read_unsubscribe,
 };
 pub(crate) use write::{
-    ConnAck, write_connack, write_disconnect, write_pingresp, write_refusal, write_suback,
-    write_unsuback,
+    ConnAck, codes_len, write_connack, write_disconnect, write_pingresp, write_refusal,
+    write_suback, write_unsuback,
 };
 
 /// Protocol version of a connection.
@@ -42,7 +42,6 @@ pub(crate) enum Version {
 /// MQTT 5.0 reason codes that the broker gives (section 2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(dead_code)] // likewise
 pub(crate) enum Reason {
     Success = 0x00,
     NoMatchingSubscribers = 0x10,
@@ -69,11 +68,9 @@ pub(crate) enum Reason {
     QuotaExceeded = 0x97,
     PayloadFormatInvalid = 0x99,
     RetainNotSupported = 0x9A,
-    QosNotSupported = 0x9B,
     SharedNotSupported = 0x9E,
 }
 
-#[allow(dead_code)] // likewise
 impl Reason {
     /// Whether it refuses (section 2.4).
     pub(crate) fn is_error(self) -> bool {
@@ -102,7 +99,6 @@ impl CodecError {
 }
 
 /// Packet types as they stand in the fixed header.
-#[allow(dead_code)] // likewise
 pub(crate) mod kind {
     pub(crate) const CONNECT: u8 = 1;
     pub(crate) const PUBLISH: u8 = 3;

@@ -5,6 +5,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     CodecError, Version,
+    alias::{Alias, Aliases},
     properties::{self, id, text},
     put_varint, varint_len,
 };
@@ -146,6 +147,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) retain: bool,
     pub(crate) pkid: u16,
     pub(crate) topic: &'a [u8],
+    pub(crate) alias: Alias,
     /// Seconds left.
     pub(crate) expiry: Option<u32>,
     pub(crate) subscription_ids: &'a [u32],
@@ -157,13 +159,25 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
+    /// The topic name as it is written.
+    fn name(&self) -> &[u8] {
+        match self.alias {
+            Alias::Known(_) => &[],
+            Alias::None | Alias::New(_) => self.topic,
+        }
+    }
+
     fn properties_len(&self) -> usize {
         let ids: usize = self
             .subscription_ids
             .iter()
             .map(|id| 1 + varint_len(*id as usize))
             .sum();
-        ids + if self.expiry.is_some() { 5 } else { 0 } + self.properties.len() + self.stamp.len()
+        let alias = if self.alias == Alias::None { 0 } else { 3 };
+        ids + alias
+            + if self.expiry.is_some() { 5 } else { 0 }
+            + self.properties.len()
+            + self.stamp.len()
     }
 
     fn remaining_len(&self, version: Version) -> usize {
@@ -175,23 +189,34 @@ impl Delivery<'_> {
                 varint_len(length) + length
             }
         };
-        2 + self.topic.len() + id + properties + self.payload.len()
+        2 + self.name().len() + id + properties + self.payload.len()
+    }
+
+    /// Plans how to name the topic; false when the client does not take a packet of this size.
+    pub(crate) fn fit(&mut self, version: Version, max_packet: usize, aliases: &Aliases) -> bool {
+        self.alias = aliases.plan(self.topic);
+        // Teaching an alias takes room of its own.
+        if matches!(self.alias, Alias::New(_)) && self.size(version) > max_packet {
+            self.alias = Alias::None;
+        }
+        self.size(version) <= max_packet
     }
 
     /// Bytes of the whole packet.
-    pub(crate) fn size(&self, version: Version) -> usize {
+    fn size(&self, version: Version) -> usize {
         let remaining = self.remaining_len(version);
         1 + varint_len(remaining) + remaining
     }
 
-    /// Appends the packet.
-    pub(crate) fn write(&self, version: Version, out: &mut BytesMut) {
+    /// Appends the packet; the client knows its topic alias from now on.
+    pub(crate) fn write(&self, version: Version, aliases: &mut Aliases, out: &mut BytesMut) {
+        aliases.note(self.alias, self.topic);
         let remaining = self.remaining_len(version);
         out.reserve(5 + remaining);
         out.put_u8(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain));
         put_varint(out, remaining);
-        out.put_u16(self.topic.len() as u16);
-        out.put_slice(self.topic);
+        out.put_u16(self.name().len() as u16);
+        out.put_slice(self.name());
         if self.qos > 0 {
             out.put_u16(self.pkid);
         }
@@ -200,6 +225,10 @@ impl Delivery<'_> {
             if let Some(expiry) = self.expiry {
                 out.put_u8(id::EXPIRY);
                 out.put_u32(expiry);
+            }
+            if let Alias::New(number) | Alias::Known(number) = self.alias {
+                out.put_u8(id::ALIAS);
+                out.put_u16(number);
             }
             for id in self.subscription_ids {
                 out.put_u8(id::SUBSCRIPTION_ID);
@@ -219,7 +248,7 @@ mod tests {
 
     fn round_trip(version: Version, delivery: &Delivery<'_>) {
         let mut out = BytesMut::new();
-        delivery.write(version, &mut out);
+        delivery.write(version, &mut Aliases::new(0), &mut out);
         assert_eq!(out.len(), delivery.size(version));
         let frame = super::super::frame(&out, 1 << 20).unwrap().unwrap();
         let publish = parse(version, frame.flags, &out[frame.header..frame.total]).unwrap();
@@ -249,6 +278,28 @@ mod tests {
             round_trip(Version::V5, &delivery);
             round_trip(Version::V311, &delivery);
         }
+    }
+
+    #[test]
+    fn a_topic_alias_takes_the_place_of_the_name_where_the_client_has_room() {
+        let mut aliases = Aliases::new(1);
+        let mut delivery = Delivery {
+            topic: b"house/hall",
+            ..Delivery::default()
+        };
+        let plain = delivery.size(Version::V5);
+        assert!(!delivery.fit(Version::V5, plain - 1, &aliases));
+        assert!(delivery.fit(Version::V5, plain, &aliases));
+        assert_eq!(delivery.alias, Alias::None, "no room to teach one");
+        let mut sizes = Vec::new();
+        for _ in 0..2 {
+            let mut out = BytesMut::new();
+            assert!(delivery.fit(Version::V5, 100, &aliases));
+            delivery.write(Version::V5, &mut aliases, &mut out);
+            assert_eq!(out.len(), delivery.size(Version::V5));
+            sizes.push(out.len());
+        }
+        assert_eq!(sizes, [plain + 3, plain + 3 - delivery.topic.len()]);
     }
 
     #[test]

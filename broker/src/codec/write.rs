@@ -36,7 +36,6 @@ pub(crate) fn write_connack(version: Version, ack: &ConnAck, out: &mut BytesMut)
             let properties = wire::ConnAckProperties {
                 session_expiry_interval: ack.expiry,
                 receive_max: Some(ack.receive_maximum),
-                max_qos: None,
                 retain_available: Some(1),
                 max_packet_size: Some(u32::try_from(ack.max_packet).unwrap_or(u32::MAX)),
                 assigned_client_identifier: ack.assigned_client_id.as_deref().map(str::to_owned),
@@ -69,12 +68,23 @@ pub(crate) fn write_refusal(
                 Reason::ClientIdInvalid => 2,
                 Reason::BadCredentials => 4,
                 Reason::NotAuthorized => 5,
-                _ => 3,
+                Reason::QuotaExceeded | Reason::ShuttingDown => 3,
+                // No code fits: the connection ends without CONNACK (section 3.2.2.3).
+                _ => return,
             };
             out.put_slice(&[0x20, 2, 0, code]);
         }
         Version::V5 => put_explained(out, 0x20, &[0, reason as u8], text, max_packet),
     }
+}
+
+/// Bytes of a SUBACK or UNSUBACK with so many codes.
+pub(crate) fn codes_len(version: Version, count: usize) -> usize {
+    let remaining = match version {
+        Version::V311 => 2 + count,
+        Version::V5 => 3 + count,
+    };
+    1 + varint_len(remaining) + remaining
 }
 
 pub(crate) fn write_suback(version: Version, pkid: u16, codes: &[u8], out: &mut BytesMut) {

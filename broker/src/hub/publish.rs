@@ -209,12 +209,12 @@ impl Hub {
 
     fn enqueue(&self, session: &Session, mut queued: Queued) {
         let mut inner = session.inner.lock();
+        // Nothing to be stored yet: letters that the record on disk has not seen count as outstanding.
         if let Origin::Mail(id) = queued.origin {
             inner.mail_seen = id + 1;
-            inner.mail_changed = true;
         }
         if inner.owner == 0 && queued.qos == 0 {
-            return inner.finish(&queued, &self.mail);
+            return;
         }
         let limits = &self.config.limits;
         queued.charge = Charge::new(&self.load, queued.message.weight());
@@ -223,8 +223,8 @@ impl Hub {
             inner.wake.notify_one();
             return;
         };
-        inner.finish(&refused, &self.mail);
         drop(inner);
+        self.give_up(&refused);
         self.telemetry.dropped(
             &session.client_id,
             match crowded {
@@ -232,6 +232,13 @@ impl Hub {
                 false => "session queue full",
             },
         );
+    }
+
+    /// A session will not get a message.
+    fn give_up(&self, queued: &Queued) {
+        if let Origin::Mail(id) = queued.origin {
+            self.mail.done(id);
+        }
     }
 
     /// Publishes the interest topic; kept in memory only, it is made anew at every start.

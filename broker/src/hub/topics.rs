@@ -12,6 +12,7 @@ use crate::{
     session::{ConnectionId, Inner, Session},
     state::Kind,
     trie::Subscription,
+    window::Sent,
 };
 
 /// Most levels of a filter: walks over the subscriptions recurse once a level.
@@ -130,20 +131,32 @@ impl Hub {
         }
         inner.scans.retain(|(scan, _)| scan.filter != filter);
         inner.unscanned.remove(filter);
-        if !inner
-            .subscriptions
-            .keys()
-            .any(|filter| may_be_durable(filter, &self.durable_filters))
-        {
-            inner.cursor = None;
-            if inner.is_persistent() {
-                self.state.change(Kind::Cursor, &session.client_id, None);
-            }
-        }
         let watch = inner.watch;
+        self.drop_needless_cursor(session, &mut inner);
         drop(inner);
         self.trie.write().remove(filter, session.key);
         self.interest.remove(filter, watch);
+        true
+    }
+
+    /// Drops a cursor that no subscription needs, once no record is under way to the client: what was
+    /// sent is completed (MQTT 5.0 section 3.10.4). True when it is gone.
+    pub(crate) fn drop_needless_cursor(&self, session: &Session, inner: &mut Inner) -> bool {
+        let is_needed = |filter: &String| may_be_durable(filter, &self.durable_filters);
+        let is_under_way = |sent: &Sent| matches!(sent, Sent::Durable(_));
+        if inner.cursor.is_none()
+            || inner.subscriptions.keys().any(is_needed)
+            || inner
+                .window
+                .outstanding()
+                .any(|(_, sent)| is_under_way(sent))
+        {
+            return false;
+        }
+        inner.cursor = None;
+        if inner.is_persistent() {
+            self.state.change(Kind::Cursor, &session.client_id, None);
+        }
         true
     }
 
