@@ -21,6 +21,9 @@ mod codec;
 mod config;
 mod connection;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hub;
 mod inbound;
 mod interest;

@@ -142,7 +142,7 @@ impl Broker {
     }
 
     /// What its connections share, for tests that need no socket.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn hub(self) -> Arc<Hub> {
         self.hub
     }

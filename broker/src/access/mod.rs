@@ -8,6 +8,8 @@
 pub(crate) mod acl;
 pub(crate) mod config;
 pub mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod jwt;
 mod keys;
 mod login;

@@ -149,6 +149,14 @@ impl Hub {
         hub
     }
 
+    /// Sessions and retained messages held.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let sessions = self.sessions.lock().len();
+        assert_eq!(sessions, self.by_key.read().len(), "one key a session");
+        (sessions, self.retained.lock().len())
+    }
+
     /// Whether everything an answer waits for is on disk.
     pub(crate) fn settled(&self, wait: &Wait) -> Settled {
         let journal = |outcome| match outcome {

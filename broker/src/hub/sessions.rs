@@ -199,6 +199,16 @@ impl Hub {
         }
     }
 
+    /// Removes every session.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn forget_all(&self) {
+        let _handover = self.handover.lock();
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            self.forget(&session);
+        }
+    }
+
     /// Queues the session's record for the disk.
     pub(crate) fn store(&self, session: &Session, inner: &mut Inner) -> u64 {
         inner.stored = true;

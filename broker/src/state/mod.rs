@@ -27,6 +27,8 @@
 mod change;
 mod disk;
 mod fold;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod image;
 mod log;
 mod recover;

@@ -118,3 +118,17 @@ fn a_database_of_the_first_version_is_taken_over() {
         assert!(!legacy.exists());
     }
 }
+
+#[tokio::test]
+async fn an_outcome_may_be_asked_for_while_news_of_it_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    let mut settled = state.settled();
+    for n in 0..500u32 {
+        let ticket = state.change(Kind::Retained, "a", Some(n.to_be_bytes().to_vec()));
+        // As many changes as the thread can take, so that news come while the last are looked at.
+        state.change(Kind::Retained, "b", None);
+        let decided = settled.wait_for(|_| state.outcome(ticket) != Outcome::Pending);
+        assert!(decided.await.is_ok());
+    }
+}
