@@ -34,6 +34,7 @@ mod mail;
 mod message;
 mod outgoing;
 mod peer;
+mod rate;
 mod record;
 mod reload;
 mod retained;

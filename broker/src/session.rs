@@ -22,7 +22,7 @@ use crate::{
     inbound::Inbound,
     interest::Watch,
     mail::Mail,
-    message::{Origin, Queued},
+    message::{Charge, Origin, Queued},
     retained::Scan,
     trie::{SessionKey, Subscription},
     window::{Sent, Window},
@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     /// ns since the epoch; `None` while connected.
     pub(crate) disconnected_at: Option<u64>,
     pub(crate) subscriptions: BTreeMap<String, Subscription>,
+    /// Bytes of their filters.
+    pub(crate) filter_bytes: usize,
     pub(crate) queue: Queue,
     /// Retained messages still to be sent for new subscriptions, before the queue.
     pub(crate) scans: VecDeque<(Scan, Subscription)>,
@@ -82,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) cursor_moved: bool,
     /// Published when the connection ends without DISCONNECT, after its delay.
     pub(crate) will: Option<Will>,
+    /// Its share of what all wills may take.
+    pub(crate) will_charge: Charge,
     /// The will is on disk.
     pub(crate) will_stored: bool,
     /// When the will of a disconnected client is due, ns since the epoch.
@@ -148,6 +152,7 @@ impl Inner {
     /// Takes the will of a disconnected client once its delay is over.
     pub(crate) fn take_due_will(&mut self, now: u64) -> Option<Will> {
         self.will_at.take_if(|at| *at <= now)?;
+        self.will_charge = Charge::default();
         self.will.take()
     }
 
@@ -327,6 +332,7 @@ impl Stored {
             disconnected_at: Some(self.disconnected_at.unwrap_or(now)),
             scans: scans.collect(),
             unscanned: self.unscanned,
+            filter_bytes: self.subscriptions.keys().map(String::len).sum(),
             subscriptions: self.subscriptions,
             principal: self.principal,
             stored: true,

@@ -28,6 +28,7 @@ pub(crate) struct Telemetry {
     /// The last second in which a refusal was logged.
     refusal_logged: Arc<AtomicU64>,
     dropped: IntCounterVec,
+    slowed: IntCounterVec,
     pub(crate) acknowledge_seconds: Histogram,
 }
 
@@ -109,6 +110,11 @@ impl Telemetry {
                 "Messages not delivered to a subscriber",
                 "reason",
             )?,
+            slowed: counters(
+                "thinglog_broker_slowed_total",
+                "Times that a client was read no further for a while",
+                "reason",
+            )?,
             acknowledge_seconds,
             refusal_logged: Arc::default(),
         })
@@ -146,6 +152,11 @@ impl Telemetry {
         self.state_failed.set(stats.failed_groups as i64);
         self.state_damaged.set(stats.damaged as i64);
         self.state_bytes.set(stats.log_bytes as i64);
+    }
+
+    /// A client is read no further for a while.
+    pub(crate) fn slowed(&self, reason: &'static str) {
+        self.slowed.with_label_values(&[reason]).inc();
     }
 
     /// A session had no room for a message, or it was too late.

@@ -51,6 +51,7 @@ use self::{
 use crate::{
     clock,
     codec::{CodecError, Reason},
+    peer::network,
 };
 
 pub use config::{Auth, Jwt};
@@ -247,7 +248,7 @@ impl Access {
             ));
         };
         sleep(wait).await;
-        let address_key = throttle::key(address);
+        let address_key = network(address);
         let verdict = self.verifier.verify(address_key, (hash, counts), password);
         match verdict.await {
             Verdict::Right => right(),

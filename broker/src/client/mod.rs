@@ -9,7 +9,7 @@ mod packets;
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, BytesMut};
@@ -19,10 +19,12 @@ use tokio::sync::Notify;
 
 use crate::{
     access::Pass,
+    clock,
     codec::{self, Aliases, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
     hub::{Attached, Hub, Wait},
     peer::Peer,
+    rate::Meter,
     record::client_hash,
     session::{ConnectionId, Session},
     window::Sent,
@@ -30,6 +32,8 @@ use crate::{
 
 /// Topic aliases a client may define.
 pub(crate) const TOPIC_ALIASES: u16 = 32;
+/// Bytes of the topics behind them.
+const ALIAS_BYTES: usize = 16 << 10;
 /// Acknowledgements that may wait for the disk before the client is read no further.
 const MAX_WAITING: usize = 8_192;
 /// Bytes of publishes collected before they go to the journal within one pass over the input.
@@ -106,6 +110,10 @@ pub(crate) struct Client {
     is_blocked: bool,
     /// By QoS.
     received: [IntCounter; 3],
+    /// What the client has published, against its rate.
+    published: Meter,
+    /// No publish is taken before this, ns since the epoch.
+    paused_until: Option<u64>,
 }
 
 impl Client {
@@ -150,6 +158,8 @@ impl Client {
             to_release: Vec::new(),
             subscribing: 0,
             is_blocked: false,
+            published: Meter::default(),
+            paused_until: None,
             hub,
             session,
             wake,
@@ -170,6 +180,7 @@ impl Client {
     pub(crate) fn takes_input(&self) -> bool {
         self.closing.is_none()
             && !self.is_blocked
+            && self.paused_until.is_none()
             && self.records.is_empty()
             && self.waiting.len() < MAX_WAITING
             && self.out.len() < 2 * HIGH_WATER
@@ -210,6 +221,28 @@ impl Client {
         self.is_blocked = false;
     }
 
+    /// Counts a publish against the client's rate; at its end no more is taken for a while.
+    fn count_publish(&mut self) {
+        let Some(rate) = self.hub.publish_rate else {
+            return;
+        };
+        self.paused_until = self.published.spend(rate, clock::now());
+        if self.paused_until.is_some() {
+            self.hub.telemetry.slowed("publish rate");
+        }
+    }
+
+    /// How long the client still has to wait before more of its publishes are taken.
+    pub(crate) fn paused(&self) -> Option<Duration> {
+        let until = self.paused_until?;
+        Some(Duration::from_nanos(until.saturating_sub(clock::now())))
+    }
+
+    /// The wait is over.
+    pub(crate) fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
     /// Begins to close; the reason is told to a version 5 client.
     pub(crate) fn close(&mut self, reason: Reason, text: &'static str) {
         if self.closing.is_some() {
@@ -240,6 +273,7 @@ impl Client {
     fn take_some(&mut self, input: &[u8]) -> usize {
         let mut taken = 0;
         while self.closing.is_none()
+            && self.paused_until.is_none()
             && self.waiting.len() < MAX_WAITING
             && self.records.bytes() < MAX_COLLECTED
         {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Answer, Client, Close, TOPIC_ALIASES, Taken};
+use super::{ALIAS_BYTES, Answer, Client, Close, TOPIC_ALIASES, Taken};
 use crate::{
     clock,
     codec::{self, CodecError, Frame, Publish, Reason, Version, kind},
@@ -48,6 +48,7 @@ impl Client {
     }
 
     fn publish(&mut self, publish: Publish<'_>) -> Result<Taken, CodecError> {
+        self.count_publish();
         if publish.qos == 2 && self.is_repeated(publish.pkid) {
             return Ok(Taken::Whole);
         }
@@ -68,6 +69,10 @@ impl Client {
         };
         let aliased = self.resolve_alias(&publish, scanned.alias)?;
         let topic = aliased.as_deref().unwrap_or(publish.topic);
+        if topic.len() > self.hub.config.limits.topic_bytes {
+            let text = "topic longer than the broker takes";
+            return Err(CodecError::new(Reason::TopicNameInvalid, text));
+        }
         if !self.pass.may_write(topic) {
             return self.deny(&publish);
         }
@@ -120,7 +125,19 @@ impl Client {
             return Err(invalid);
         }
         self.aliases.resize(usize::from(TOPIC_ALIASES), None);
-        let slot = &mut self.aliases[usize::from(alias) - 1];
+        let place = usize::from(alias) - 1;
+        if !publish.topic.is_empty() {
+            let others = self.aliases.iter().enumerate();
+            let others = others.filter(|(index, _)| *index != place);
+            let bytes: usize = others
+                .filter_map(|(_, topic)| Some(topic.as_ref()?.len()))
+                .sum();
+            if bytes + publish.topic.len() > ALIAS_BYTES {
+                let text = "topic aliases of too many bytes";
+                return Err(CodecError::new(Reason::QuotaExceeded, text));
+            }
+        }
+        let slot = &mut self.aliases[place];
         if !publish.topic.is_empty() {
             *slot = Some(publish.topic.into());
         }

@@ -32,6 +32,7 @@ use crate::{
     interest::Interest,
     mail::Mail,
     message::Load,
+    rate::Rate,
     retained::Retained,
     session::Session,
     state::{Loaded, Outcome as StateOutcome, State},
@@ -50,6 +51,10 @@ pub(crate) struct Hub {
     pub(crate) mail: Mail,
     /// What all sessions' queues and windows hold.
     pub(crate) load: Arc<Load>,
+    /// What all wills take.
+    pub(crate) wills: Arc<Load>,
+    /// How often a client may publish.
+    pub(crate) publish_rate: Option<Rate>,
     pub(crate) durable_filters: Vec<String>,
     pub(crate) durable: DurableTopics,
     pub(crate) interest: Interest,
@@ -139,6 +144,8 @@ impl Hub {
             retaining: Mutex::default(),
             mailing: Mutex::default(),
             load: Arc::default(),
+            wills: Arc::default(),
+            publish_rate: Rate::new(config.limits.publishes_per_second, 1),
             lost_below: loaded.lost_below,
             next_key: AtomicU64::new(1),
             orphans: Mutex::default(),

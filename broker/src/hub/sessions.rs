@@ -7,6 +7,7 @@ use crate::{
     access::Pass,
     clock,
     codec::{Connect, Reason},
+    message::Charge,
     session::{ConnectionId, Inner, Session, Stored},
     state::Kind,
 };
@@ -55,6 +56,10 @@ impl Hub {
         let expiry = connect.expiry.min(self.config.limits.session_seconds);
         session.set_expiry(&mut inner, expiry);
         inner.will = connect.will.clone();
+        inner.will_charge = match &inner.will {
+            Some(will) => Charge::new(&self.wills, will.weight()),
+            None => Charge::default(),
+        };
         inner.will_at = None;
         self.keep_will(&session, &mut inner);
         for filter in inner.subscriptions.keys() {
@@ -164,6 +169,7 @@ impl Hub {
         }
         if polite {
             inner.will = None;
+            inner.will_charge = Charge::default();
         }
         self.release(session, &mut inner, now);
         let ends = !inner.is_persistent();

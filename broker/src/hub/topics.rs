@@ -32,6 +32,11 @@ impl Hub {
         if filter.path.starts_with("$share/") {
             return Reason::SharedNotSupported as u8;
         }
+        if filter.path.len() > self.config.limits.topic_bytes {
+            let text = "filter longer than the broker takes";
+            self.telemetry.refused(&session.client_id, text);
+            return Reason::TopicFilterInvalid as u8;
+        }
         if !valid_filter(&filter.path) || filter.path.split('/').count() > MAX_LEVELS {
             return Reason::TopicFilterInvalid as u8;
         }
@@ -61,7 +66,8 @@ impl Hub {
             return Reason::Unspecified as u8;
         }
         let is_new = !inner.subscriptions.contains_key(&filter.path);
-        if is_new && inner.subscriptions.len() >= self.config.limits.subscriptions {
+        if let Some(text) = is_new.then(|| self.is_over(&inner, &filter.path)).flatten() {
+            self.telemetry.refused(&session.client_id, text);
             return Reason::QuotaExceeded as u8;
         }
         if is_new && inner.is_persistent() && !self.state.accepts() {
@@ -77,6 +83,7 @@ impl Hub {
         inner
             .subscriptions
             .insert(filter.path.clone(), subscription.clone());
+        inner.filter_bytes += if is_new { filter.path.len() } else { 0 };
         if filter.retain_handling == 0 || (filter.retain_handling == 1 && is_new) {
             // A walk that is under way starts again, so that there is one at most for a subscription.
             inner.scans.retain(|(scan, _)| scan.filter != filter.path);
@@ -94,6 +101,16 @@ impl Hub {
             self.interest.add(&filter.path, watch);
         }
         qos
+    }
+
+    /// Which limit a further subscription would break.
+    fn is_over(&self, inner: &Inner, filter: &str) -> Option<&'static str> {
+        let limits = &self.config.limits;
+        if inner.subscriptions.len() >= limits.subscriptions {
+            return Some("too many subscriptions of one session");
+        }
+        (inner.filter_bytes + filter.len() > limits.subscription_bytes)
+            .then_some("too many bytes of filters of one session")
     }
 
     /// Where a new durable subscription starts: `earliest`, `tail`, `@<offset>` or ns since the
@@ -129,6 +146,7 @@ impl Hub {
         if inner.owner != connection || inner.subscriptions.remove(filter).is_none() {
             return false;
         }
+        inner.filter_bytes -= filter.len();
         inner.scans.retain(|(scan, _)| scan.filter != filter);
         inner.unscanned.remove(filter);
         let watch = inner.watch;

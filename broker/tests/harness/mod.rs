@@ -59,13 +59,16 @@ impl Running {
 
     /// How often clients or packets were refused for a reason.
     pub(crate) fn refused(&self, reason: &str) -> u64 {
+        self.counted("thinglog_broker_refused_total", reason)
+    }
+
+    /// A counter, or all those of the same name, whose first label is `label`.
+    pub(crate) fn counted(&self, name: &str, label: &str) -> u64 {
         let families = self.registry.gather();
-        let refused = families
-            .iter()
-            .find(|family| family.name() == "thinglog_broker_refused_total");
-        let metrics = refused.into_iter().flat_map(|family| family.get_metric());
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
         let counts = metrics
-            .filter(|metric| metric.get_label()[0].value() == reason)
+            .filter(|metric| metric.get_label()[0].value() == label)
             .map(|metric| metric.get_counter().get_value() as u64);
         counts.sum()
     }
@@ -200,6 +203,14 @@ impl Raw {
     pub(crate) async fn is_closed(&mut self) -> bool {
         let ended = async { while self.read().await.is_some() {} };
         timeout(Duration::from_secs(10), ended).await.is_ok()
+    }
+
+    /// Whether the broker closes instead of answering CONNECT.
+    pub(crate) async fn is_turned_away(&mut self) -> bool {
+        let connect = [
+            0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'x',
+        ];
+        self.0.write_all(&connect).await.is_err() || self.answer().await.is_none()
     }
 
     /// Publishes at QoS 1 over 3.1.1 and waits for the acknowledgement.
