@@ -19,6 +19,7 @@ use crate::{
     config::{Config, Limits},
     connection,
     hub::Hub,
+    listen::Waiting,
     peer::{Peer, Transport},
     server::Broker,
 };
@@ -204,7 +205,8 @@ async fn serve(hub: Arc<Hub>, stream: DuplexStream) {
         certificate: None,
         transport: Transport::Tcp,
     };
-    connection::serve(hub, stream, peer, number, CancellationToken::new()).await;
+    let arrived = (peer, Waiting::alone());
+    connection::serve(hub, stream, arrived, number, CancellationToken::new()).await;
 }
 
 /// One connection: its answers are read and thrown away.

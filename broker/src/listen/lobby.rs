@@ -56,10 +56,10 @@ impl Waiting {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Waiting {
     /// A place in a lobby of its own.
-    pub(super) fn of_test() -> Waiting {
+    pub(crate) fn alone() -> Waiting {
         Arc::new(Lobby::new(1)).enter(1)
     }
 }

@@ -206,7 +206,7 @@ async fn a_packet_that_the_socket_takes_in_pieces_is_sent_whole() {
     tokio::spawn(serve(
         broker.unwrap().hub(),
         server,
-        (peer, crate::listen::Waiting::of_test()),
+        (peer, crate::listen::Waiting::alone()),
         1,
         shutdown,
     ));
