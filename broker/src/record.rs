@@ -27,7 +27,7 @@ const RELEASE: u8 = 64;
 
 /// A packet id of QoS 2 and the persistent session it belongs to: recovery rebuilds from these what
 /// was received and not yet released (MQTT 5.0 section 4.3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Packet {
     pub(crate) session: u64,
     pub(crate) pkid: u16,

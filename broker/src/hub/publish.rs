@@ -15,7 +15,7 @@ use crate::{
     mail::MAX_RECIPIENTS,
     message::{Charge, Message, Origin, Queued},
     record::{NO_ADDRESS, Packet, Record, client_hash},
-    session::Session,
+    session::{ConnectionId, Session},
     state::Kind,
     trie::SessionKey,
 };
@@ -29,18 +29,23 @@ pub(crate) enum Refusal {
     Busy,
     /// For good.
     Refused(Reason, &'static str),
+    /// Another connection has the session: the client brings it again over that.
+    TakenOver,
 }
+
+/// Whom a message of QoS 2 comes from, and its packet id.
+type Sender<'a> = ((&'a Session, ConnectionId), u16);
 
 /// A session and how it gets a message.
 type Wanted = Vec<(Arc<Session>, Queued)>;
 
 impl Hub {
-    /// Publishes on a topic that is not durable. `packet` is the publishing session and the packet id
-    /// of a message of QoS 2. Gives what the acknowledgement waits for.
+    /// Publishes on a topic that is not durable. `packet` is the publishing session with its connection,
+    /// and the packet id of a message of QoS 2. Gives what the acknowledgement waits for.
     pub(crate) fn publish(
         &self,
         message: Message,
-        packet: Option<(&Session, u16)>,
+        packet: Option<Sender<'_>>,
     ) -> Result<Wait, Refusal> {
         let message = Arc::new(message);
         let _in_order = message.retain.then(|| self.retaining.lock());
@@ -55,7 +60,7 @@ impl Hub {
             }
         }
         let mut wanted = self.recipients(&message);
-        let is_kept = packet.is_some_and(|(session, _)| session.is_persistent());
+        let is_kept = packet.is_some_and(|((session, _), _)| session.is_persistent());
         let has_letters = wanted.iter().any(takes_letter);
         // Sessions get letters in the order of their ids, which is what their records on disk rest on.
         let _mailing = (is_kept || has_letters).then(|| self.mailing.lock());
@@ -82,7 +87,7 @@ impl Hub {
         &self,
         message: &Message,
         wanted: &mut Wanted,
-        packet: Option<(&Session, u16)>,
+        packet: Option<Sender<'_>>,
     ) -> Result<Option<u64>, Refusal> {
         let mut letters: Vec<&mut Queued> = Vec::new();
         let mut recipients = Vec::new();
@@ -95,7 +100,14 @@ impl Hub {
             });
             letters.push(queued);
         }
-        let kept = packet.filter(|(session, _)| session.is_persistent());
+        // Held until the packet id is noted, so that no two connections bring the same publish.
+        let mut sender = packet.map(|((session, _), _)| session.inner.lock());
+        if let (Some(sender), Some(((_, connection), _))) = (&sender, packet)
+            && sender.owner != connection
+        {
+            return Err(Refusal::TakenOver);
+        }
+        let kept = packet.filter(|((session, _), _)| session.is_persistent());
         let mut place = Place::Memory;
         let mut last = None;
         if !letters.is_empty() || kept.is_some() {
@@ -103,7 +115,7 @@ impl Hub {
                 return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
             }
             let record = Record {
-                packet: kept.map(|(session, pkid)| Packet {
+                packet: kept.map(|((session, _), pkid)| Packet {
                     session: session.number,
                     pkid,
                 }),
@@ -127,8 +139,8 @@ impl Hub {
             }
             last = Some(ids.end - 1);
         }
-        if let Some((session, pkid)) = packet {
-            session.inner.lock().inbound.insert(pkid, place);
+        if let (Some(sender), Some((_, pkid))) = (&mut sender, packet) {
+            sender.inbound.insert(pkid, place);
         }
         Ok(last)
     }
@@ -213,8 +225,9 @@ impl Hub {
         if let Origin::Mail(id) = queued.origin {
             inner.mail_seen = id + 1;
         }
-        if inner.owner == 0 && queued.qos == 0 {
-            return;
+        // Without a connection only a session that lasts takes anything; one that has ended takes nothing.
+        if inner.owner == 0 && (queued.qos == 0 || !inner.is_persistent()) {
+            return self.give_up(&queued);
         }
         let limits = &self.config.limits;
         queued.charge = Charge::new(&self.load, queued.message.weight());
@@ -279,3 +292,6 @@ pub(super) fn record_of(message: &Message) -> Record<'_> {
         payload: &message.payload,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,8 @@ const RETURN: u64 = 60_000_000_000;
 impl Hub {
     /// Keeps the will of a client that connects on disk, in place of an earlier one.
     pub(super) fn keep_will(&self, session: &Session, inner: &mut Inner) {
-        self.orphans.lock().remove(&session.client_id);
+        let orphan = self.orphans.lock().remove(&session.client_id);
+        inner.will_stored |= orphan.is_some();
         match &inner.will {
             Some(will) => {
                 let bytes = Some(encode(will, &session.client_id, inner.will_of()));
