@@ -7,7 +7,10 @@ use parking_lot::Mutex;
 use thinglog_schemas::{Topics, topic::overlap};
 use tokio::sync::Notify;
 
-use crate::access::{Pass, Reach};
+use crate::{
+    access::{Pass, Reach},
+    shared::unshared,
+};
 
 /// Beyond this many different filters the interest is simply everything.
 const MAX_FILTERS: usize = 1_000;
@@ -59,6 +62,7 @@ impl Interest {
 
     /// A connected client subscribed.
     pub(crate) fn add(&self, filter: &str, watch: Watch) {
+        let filter = unshared(filter);
         if self.is_live(filter, watch) {
             *self.filters.lock().entry(filter.to_owned()).or_default() += 1;
             self.changed.notify_one();
@@ -67,6 +71,7 @@ impl Interest {
 
     /// A connected client unsubscribed or left; it was added by the same `watch`.
     pub(crate) fn remove(&self, filter: &str, watch: Watch) {
+        let filter = unshared(filter);
         if !self.is_live(filter, watch) {
             return;
         }
@@ -115,6 +120,9 @@ mod tests {
         interest.remove("thinglog/live/+/error/#", ALL);
         interest.remove("thinglog/live-group/eu/#", ALL);
         assert_eq!(interest.payload(), r#"["thinglog/live/+/error/#"]"#);
+        interest.add("$share/g/thinglog/live/+/info/#", ALL);
+        interest.remove("thinglog/live/+/error/#", ALL);
+        assert_eq!(interest.payload(), r#"["thinglog/live/+/info/#"]"#);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tracing::warn;
 
 use crate::{
     clock,
-    letter::{self, Recipient},
+    letter::{self, MAX_ADDRESSES, Recipient},
     record::{Packet, Record},
 };
 
@@ -35,11 +35,6 @@ const SLACK_BYTES: u64 = 32 << 20;
 const COPY: u64 = 4 << 20;
 /// Bytes asked for in one read.
 const READ: usize = 1 << 20;
-/// Most recipients of one letter; a message that goes to more takes several.
-pub(crate) const MAX_RECIPIENTS: usize = 10_000;
-/// Bytes a letter may take beside its message: recipients with a few subscription identifiers each.
-const ADDRESSES: usize = MAX_RECIPIENTS * 32;
-
 /// A letter that somebody waits for.
 #[derive(Debug)]
 struct Waiting {
@@ -125,7 +120,7 @@ impl Mail {
             max_age: None,
             on_full: OnFull::Refuse,
             tail_bytes: 0,
-            max_record: packet + ADDRESSES + 4096,
+            max_record: packet + MAX_ADDRESSES + 4096,
             ..Options::default()
         };
         let (journal, recovery) = Journal::open(Arc::new(RealFs), dir, options)?;
@@ -141,31 +136,33 @@ impl Mail {
         Ok((mail, recovery))
     }
 
-    /// Queues letters for the disk, one for each [`MAX_RECIPIENTS`], and gives their ids. Without
-    /// recipients there is one that only keeps the packet id which the record carries.
+    /// Queues letters for the disk, each with its recipients, and gives their ids. Without any there is
+    /// one that only keeps the packet id which the record carries.
     pub(crate) fn post(
         &self,
-        recipients: &[Recipient],
+        letters: &[Vec<Recipient>],
         record: &Record<'_>,
     ) -> Result<Range<u64>, AppendError> {
         let mut records = Records::new();
-        let (first, rest) = recipients.split_at(recipients.len().min(MAX_RECIPIENTS));
+        let (first, rest) = match letters {
+            [first, rest @ ..] => (&first[..], rest),
+            [] => (&[][..], letters),
+        };
         records.push_with(|out| letter::encode(first, record, out));
         let again = Record {
             packet: None,
             ..*record
         };
-        for more in rest.chunks(MAX_RECIPIENTS) {
+        for more in rest {
             records.push_with(|out| letter::encode(more, &again, out));
         }
         let ids = self.journal.append(clock::now(), &records)?;
-        if !recipients.is_empty() {
-            let bytes = records.bytes() / records.len();
-            let mut live = self.live.lock();
-            for (id, recipients) in ids.clone().zip(recipients.chunks(MAX_RECIPIENTS)) {
-                live.add(id, id, bytes, recipients.len());
-            }
+        let bytes = records.bytes() / records.len();
+        let mut live = self.live.lock();
+        for (id, recipients) in ids.clone().zip(letters) {
+            live.add(id, id, bytes, recipients.len());
         }
+        drop(live);
         Ok(ids)
     }
 
@@ -306,6 +303,7 @@ mod tests {
             qos: 1,
             retain: false,
             ids: Vec::new(),
+            share: None,
         }
     }
 
@@ -324,7 +322,10 @@ mod tests {
     }
 
     fn post(mail: &Mail, topic: &str, payload: &[u8], to: &[Recipient]) -> u64 {
-        let id = mail.post(to, &record(topic, payload)).unwrap().start;
+        let id = mail
+            .post(&[to.to_vec()], &record(topic, payload))
+            .unwrap()
+            .start;
         assert_eq!(mail.journal.wait(id), Outcome::Durable);
         id
     }
@@ -385,7 +386,7 @@ mod tests {
         let (mail, _) = Mail::open(dir.path(), 256 << 20, 1 << 20).unwrap();
         let letter = record("kept", b"x");
         for _ in 0..1_000 {
-            mail.post(&[recipient(1)], &letter).unwrap();
+            mail.post(&[vec![recipient(1)]], &letter).unwrap();
         }
         fill(&mail);
         let before = mail.journal.stats().syncs;

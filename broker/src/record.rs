@@ -168,7 +168,8 @@ impl<'a> Record<'a> {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+/// Appends u16 length and UTF-8.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&(text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
@@ -179,7 +180,8 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+/// Takes what [`put_text`] appended.
+pub(crate) fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let length = usize::from(u16::from_be_bytes(take(rest)?));
     let (text, after) = rest.split_at_checked(length)?;
     *rest = after;

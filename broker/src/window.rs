@@ -250,6 +250,11 @@ impl Window {
         })
     }
 
+    /// Everything outstanding, oldest first, when the window is given up.
+    pub(crate) fn into_outstanding(self) -> impl Iterator<Item = Sent> {
+        self.slots.into_iter().filter_map(|slot| slot.sent)
+    }
+
     fn id_at(first: u16, index: usize) -> u16 {
         ((usize::from(first) - 1 + index) % IDS + 1) as u16
     }

@@ -4,31 +4,12 @@
 
 mod harness;
 
-use std::{fs, path::Path};
+use std::fs;
 
-use harness::{Raw, Running, put_text};
-use tempfile::TempDir;
+use harness::{Raw, Running, crashed, put_text};
 
 const LOG: &str = "thinglog/logs/lamp/app";
 const REQUEST: &str = "thinglog/request/lamp";
-
-/// What kill -9 would leave of a quiet broker's data.
-fn crashed(dir: &Path) -> TempDir {
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap().flatten() {
-            let target = to.join(entry.file_name());
-            if entry.path().is_dir() {
-                copy(&entry.path(), &target);
-            } else {
-                fs::copy(entry.path(), target).unwrap();
-            }
-        }
-    }
-    let after = tempfile::tempdir().unwrap();
-    copy(dir, after.path());
-    after
-}
 
 /// A 3.1.1 connection to a session that lasts.
 async fn lasting(broker: &Running, id: &str) -> Raw {

@@ -47,7 +47,7 @@ fn subscribe(client: &Client, path: &str) -> u8 {
         retain_as_published: false,
         retain_handling: 0,
     };
-    let owner = (&*client.session, client.connection);
+    let owner = (&client.session, client.connection);
     client.hub.subscribe(owner, &filter, None, None)
 }
 
@@ -323,7 +323,7 @@ fn subscribe_at_qos_2(client: &Client, path: &str) {
         retain_as_published: false,
         retain_handling: 0,
     };
-    let owner = (&*client.session, client.connection);
+    let owner = (&client.session, client.connection);
     assert_eq!(client.hub.subscribe(owner, &filter, None, None), 2);
 }
 
@@ -493,7 +493,7 @@ async fn queued_messages_are_sent_beside_a_log_that_is_far_behind() {
         retain_as_published: false,
         retain_handling: 2,
     };
-    let owner = (&*reader.session, 2);
+    let owner = (&reader.session, 2);
     hub.subscribe(owner, &filter, None, Some("earliest"));
     reader.feed = Feed::new(
         hub.journal.clone(),
@@ -536,4 +536,29 @@ async fn a_client_that_comes_back_without_a_will_has_none_after_the_next_start()
     let hub = hub(dir.path(), Limits::default()).await;
     hub.send_orphans(crate::clock::now() + 61_000_000_000);
     assert_eq!(hub.retained_topics(), [""; 0]);
+}
+
+#[tokio::test]
+async fn of_what_a_full_queue_had_no_room_for_little_comes_back_with_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        queue_bytes: 300,
+        ..Limits::default()
+    };
+    let first = hub(dir.path(), limits.clone()).await;
+    let reader = connect(&first, "reader", 1, false);
+    subscribe(&reader, "request/#");
+    first.store(&reader.session, &mut reader.session.inner.lock());
+    for _ in 0..20 {
+        publish_at_qos_2(&first, "request/a").await;
+        first.checkpoint();
+    }
+    assert_eq!(reader.session.inner.lock().queue.iter().count(), 2);
+    state_is_stored(&first).await;
+    drop((reader, first));
+    let second = hub(dir.path(), limits).await;
+    let reader = connect(&second, "reader", 1, false);
+    let restored = reader.session.inner.lock().queue.iter().count();
+    assert!((2..6).contains(&restored), "{restored}");
+    assert_eq!(second.mail.waiting(), restored);
 }

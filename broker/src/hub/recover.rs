@@ -120,11 +120,9 @@ impl Hub {
             .and_then(|bytes| Outgoing::decode(&bytes))
             .unwrap_or_else(Outgoing::unknown);
         let session = self.add_session(client_id.into(), number);
-        let mut trie = self.trie.write();
         for (filter, subscription) in &inner.subscriptions {
-            trie.insert(filter, session.key, subscription.clone());
+            self.route(&session, filter, subscription.clone());
         }
-        drop(trie);
         let expiry = inner.expiry;
         session.set_expiry(&mut inner, expiry);
         if number.is_none() {
@@ -215,6 +213,7 @@ impl Hub {
                 retain: recipient.retain,
                 ids: recipient.ids,
                 origin: Origin::Mail(letter.id),
+                share: recipient.share,
                 charge: Charge::new(&self.load, message.weight()),
             };
             let letters = found.entry(recipient.session).or_default();

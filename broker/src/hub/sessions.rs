@@ -190,15 +190,14 @@ impl Hub {
         drop(sessions);
         self.by_key.write().remove(&session.key);
         let mut inner = std::mem::take(&mut *session.inner.lock());
-        inner.abandon(&self.mail);
-        let mut trie = self.trie.write();
         for filter in inner.subscriptions.keys() {
-            trie.remove(filter, session.key);
+            self.unroute(session, filter);
         }
-        drop(trie);
+        let orphans = inner.abandon(&self.mail);
         if inner.stored {
             self.unstore(&session.client_id);
         }
+        self.pass_on(orphans);
         self.drop_will(session, &mut inner);
         if let Some(will) = inner.will {
             self.publish_will(&session.client_id, inner.pass.as_ref(), will);
