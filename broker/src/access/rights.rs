@@ -13,7 +13,6 @@ use super::{
     rules::{Access, Action, Names, Rule},
 };
 use crate::shared::unshared;
-use crate::shared::unshared;
 
 /// All rules of one reading of the files.
 #[derive(Debug)]
