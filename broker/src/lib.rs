@@ -40,6 +40,7 @@ mod reload;
 mod retained;
 mod server;
 mod session;
+mod shared;
 mod state;
 mod sys;
 mod telemetry;

@@ -51,7 +51,9 @@ pub(crate) struct Queued {
     /// Subscription identifiers.
     pub(crate) ids: Vec<u32>,
     pub(crate) origin: Origin,
-    /// Its share of what all sessions may hold.
+    /// The shared subscription that it came by, whole.
+    pub(crate) share: Option<Arc<str>>,
+    /// Its part of what all sessions may hold.
     pub(crate) charge: Charge,
 }
 
@@ -113,6 +115,7 @@ impl Queued {
             retain: false,
             ids: Vec::new(),
             origin: Origin::Memory,
+            share: None,
             charge: Charge::default(),
         }
     }

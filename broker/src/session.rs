@@ -20,6 +20,7 @@ use crate::{
     codec::Will,
     config::Limits,
     inbound::Inbound,
+    interest::Watch,
     mail::Mail,
     message::{Charge, Origin, Queued},
     retained::Scan,
@@ -49,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) owner: ConnectionId,
     /// Whom the session belongs to: who created it. `None` is nobody in particular.
     pub(crate) principal: Option<Arc<str>>,
+    /// Which live topics its client may watch, while it is connected.
+    pub(crate) watch: Watch,
     /// What its client may do; `None` since the broker started and until the client comes back.
     pub(crate) pass: Option<Arc<Pass>>,
     /// Rung when something was queued or the owner was evicted; every owner has its own, so that
@@ -73,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) mail_seen: u64,
     /// Which letters are outstanding changed since it was last stored.
     pub(crate) mail_changed: bool,
+    /// Bytes of messages that found no room since then.
+    pub(crate) given_up: usize,
     /// Filters whose retained messages the client may not have: they are sent again after a crash.
     pub(crate) unscanned: BTreeSet<String>,
     /// Place in the journal, once a subscription may match durable topics.
@@ -125,6 +130,12 @@ impl Inner {
             .map(|at| at.saturating_add(seconds * 1_000_000_000))
     }
 
+    /// Who speaks by the will.
+    pub(crate) fn will_of(&self) -> Option<&str> {
+        let pass = self.pass.as_ref();
+        pass.and_then(|pass| pass.principal()).map(|name| &**name)
+    }
+
     /// Whether its client may read `topic`, as far as that is known.
     pub(crate) fn may_read(&self, topic: &str) -> bool {
         self.pass.as_ref().is_none_or(|pass| pass.may_read(topic))
@@ -173,21 +184,23 @@ impl Inner {
         }
     }
 
-    /// Gives up everything that waits or was sent, when the session ends.
-    pub(crate) fn abandon(&mut self, mail: &Mail) {
-        while let Some(queued) = self.queue.pop() {
-            self.finish(&queued, mail);
-        }
-        for (_, sent) in self.window.outstanding() {
-            if let Sent::Queued(Queued {
-                origin: Origin::Mail(id),
-                ..
-            }) = sent
-            {
-                mail.done(*id);
+    /// Gives up everything that waits or was sent, when the session ends. What it had as the member of a
+    /// group is for others of it; not what its client may have seen of QoS 2 (MQTT 5.0 section 4.8.2).
+    pub(crate) fn abandon(&mut self, mail: &Mail) -> Vec<Queued> {
+        let mut left: Vec<Queued> = Vec::new();
+        let window = std::mem::take(&mut self.window);
+        for sent in window.into_outstanding() {
+            if let Sent::Queued(queued) = sent {
+                self.finish(&queued, mail);
+                left.extend(Some(queued).filter(|queued| queued.qos < 2));
             }
         }
-        self.window = Window::default();
+        while let Some(queued) = self.queue.pop() {
+            self.finish(&queued, mail);
+            left.push(queued);
+        }
+        left.retain(|queued| queued.share.is_some());
+        left
     }
 
     /// Everything retained that was to be sent has been sent and settled.

@@ -48,6 +48,7 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 http,
                 data,
                 root,
+                logins: config.auth.is_on(),
                 demo: args.demo,
             };
             banner.print();

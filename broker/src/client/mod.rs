@@ -96,12 +96,18 @@ pub(crate) struct Client {
     aliases_out: Aliases,
     records: Records,
     waiting: VecDeque<Waiting>,
-    /// Packet ids of QoS 2 among the records not yet appended.
+    /// Packet ids of QoS 2 publishes among the records not yet appended.
     collected_ids: HashSet<u16>,
+    /// Those records hold publishes or releases of QoS 2.
+    carries_ids: bool,
+    /// Answers that wait for those records.
+    unplaced: usize,
     /// The client's publishes of QoS 1 and 2 that are not settled, against Receive Maximum.
     unacknowledged: usize,
     /// Packet ids of queued messages sent over an earlier connection and never settled.
     resend: VecDeque<u16>,
+    /// Ticket of their packet ids: an earlier connection may not have seen them stored.
+    resend_after: Option<u64>,
     /// Messages of QoS 2 that go out once the state has their packet ids: ticket and id.
     prepared: VecDeque<(u64, u16)>,
     /// Packet ids that are due for PUBREL.
@@ -134,6 +140,12 @@ impl Client {
             .to_resend()
             .filter_map(|(pkid, sent)| (!matches!(sent, Sent::Durable(_))).then_some(pkid))
             .collect();
+        let has_ids = inner.is_persistent()
+            && inner
+                .window
+                .to_resend()
+                .any(|(_, sent)| matches!(sent, Sent::Queued(queued) if queued.qos == 2));
+        let resend_after = has_ids.then(|| hub.store_outgoing(&session, &mut inner));
         drop(inner);
         Client {
             receiver: Receiver {
@@ -155,8 +167,11 @@ impl Client {
             records: Records::new(),
             waiting: VecDeque::new(),
             collected_ids: HashSet::new(),
+            carries_ids: false,
+            unplaced: 0,
             unacknowledged: 0,
             resend,
+            resend_after,
             prepared: VecDeque::new(),
             to_release: Vec::new(),
             subscribing: 0,
@@ -201,7 +216,7 @@ impl Client {
 
     /// Whether a settled group of the state may.
     pub(crate) fn awaits_state(&self) -> bool {
-        !self.prepared.is_empty() || self.front().state.is_some()
+        !self.prepared.is_empty() || self.resend_after.is_some() || self.front().state.is_some()
     }
 
     fn front(&self) -> Wait {

@@ -98,10 +98,12 @@ impl Client {
             client: self.receiver.client,
             properties: forward.into(),
         };
-        let packet = (publish.qos == 2).then_some((&*self.session, publish.pkid));
+        let sender = (&*self.session, self.connection);
+        let packet = (publish.qos == 2).then_some((sender, publish.pkid));
         match self.hub.publish(message, packet) {
             Ok(until) => self.acknowledge(&publish, until, None),
             Err(Refusal::Busy) => return Ok(Taken::Later),
+            Err(Refusal::TakenOver) => return Ok(Taken::Whole),
             Err(Refusal::Refused(reason, text)) => return self.reject(&publish, reason, text),
         }
         self.traffic.received(publish.qos, publish.payload.len());
@@ -177,6 +179,7 @@ impl Client {
         self.records.push_with(|out| record.encode(out));
         if publish.qos == 2 {
             self.collected_ids.insert(publish.pkid);
+            self.carries_ids = true;
         }
         self.acknowledge(publish, Wait::default(), Some(index));
         Ok(Taken::Whole)

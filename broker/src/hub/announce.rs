@@ -31,9 +31,8 @@ impl Hub {
         retained.set(message.clone());
         self.telemetry.retained.set(retained.len() as i64);
         drop(retained);
-        for (session, queued) in self.recipients(&message) {
-            self.enqueue(&session, queued);
-        }
+        let recipients = self.recipients(&message);
+        self.enqueue_all(recipients);
     }
 
     /// Says what connected clients want of the live topics.

@@ -88,6 +88,7 @@ impl Hub {
     /// Queues what is under way to a session's client for the disk.
     pub(crate) fn store_outgoing(&self, session: &Session, inner: &mut Inner) -> u64 {
         inner.mail_changed = false;
+        inner.given_up = 0;
         let bytes = Outgoing::of(inner).encode();
         self.state
             .change(Kind::Outgoing, &session.client_id, Some(bytes))

@@ -1,6 +1,10 @@
 //! What connections share: sessions, subscriptions, retained messages, the journal and the state on
 //! disk. Every method is quick and none waits for the disk, but for a subscription that starts at a
 //! point in time: finding that reads a few blocks of the journal, under no lock.
+//!
+//! Locks are taken in this order: handover, retaining, mailing; sessions, by_key, trie, shared (one of
+//! them at a time, but that members of a group are looked at under its lock); a session's; retained, the
+//! mail journal's, the state's.
 
 mod announce;
 mod census;
@@ -30,7 +34,6 @@ pub(crate) use publish::Refusal;
 use crate::{
     access::Access,
     clock,
-    codec::Will,
     config::Config,
     feed::DurableTopics,
     interest::Interest,
@@ -39,9 +42,10 @@ use crate::{
     rate::Rate,
     retained::Retained,
     session::Session,
+    shared,
     state::{Loaded, Outcome as StateOutcome, State},
     telemetry::Telemetry,
-    trie::{SessionKey, Trie},
+    trie::{SessionKey, Subscription, Trie},
 };
 
 /// The shared heart of the broker.
@@ -67,7 +71,8 @@ pub(crate) struct Hub {
     /// Held while a session changes hands or ends, so that nobody takes up one that is ending.
     handover: Mutex<()>,
     by_key: RwLock<HashMap<SessionKey, Arc<Session>>>,
-    trie: RwLock<Trie>,
+    trie: RwLock<Trie<SessionKey, Subscription>>,
+    shared: shared::Ordinary,
     retained: Mutex<Retained>,
     /// Held while a retained message is set and routed, so that subscribers see the values of a topic
     /// in the order in which they replaced each other. Taken before all locks but `handover`.
@@ -79,7 +84,7 @@ pub(crate) struct Hub {
     lost_below: u64,
     next_key: AtomicU64,
     /// Wills of clients that have not come back since the start, and when they are due, ns.
-    orphans: Mutex<HashMap<Arc<str>, (u64, Will)>>,
+    orphans: Mutex<HashMap<Arc<str>, wills::Orphan>>,
     progress: Mutex<checkpoint::Progress>,
     /// Held while what it holds is announced: before all locks but `handover`.
     present: announce::Present,
@@ -146,6 +151,7 @@ impl Hub {
             handover: Mutex::default(),
             by_key: RwLock::default(),
             trie: RwLock::default(),
+            shared: shared::Ordinary::default(),
             retained: Mutex::default(),
             retaining: Mutex::default(),
             mailing: Mutex::default(),

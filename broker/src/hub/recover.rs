@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    mem::{Discriminant, discriminant},
     sync::Arc,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     letter::{self, Letter},
     message::{Charge, Message, Origin, Queued},
     outgoing::Outgoing,
-    record::{Record, Step},
+    record::{Packet, Record, Step},
     session::{Inner, Session, Stored},
     state::Loaded,
     window::{Sent, Window},
@@ -107,6 +108,11 @@ impl Hub {
         };
         if let Some(inbound) = loaded.inbound.remove(client_id) {
             inner.inbound = Inbound::decode(&inbound).unwrap_or_default();
+            // Nothing is known of what a lost journal had: it is new when it comes again.
+            inner.inbound.cut(Marks {
+                log: self.journal.next(),
+                mail: self.mail.next(),
+            });
         }
         let outgoing = loaded
             .outgoing
@@ -114,11 +120,9 @@ impl Hub {
             .and_then(|bytes| Outgoing::decode(&bytes))
             .unwrap_or_else(Outgoing::unknown);
         let session = self.add_session(client_id.into(), number);
-        let mut trie = self.trie.write();
         for (filter, subscription) in &inner.subscriptions {
-            trie.insert(filter, session.key, subscription.clone());
+            self.route(&session, filter, subscription.clone());
         }
-        drop(trie);
         let expiry = inner.expiry;
         session.set_expiry(&mut inner, expiry);
         if number.is_none() {
@@ -209,6 +213,7 @@ impl Hub {
                 retain: recipient.retain,
                 ids: recipient.ids,
                 origin: Origin::Mail(letter.id),
+                share: recipient.share,
                 charge: Charge::new(&self.load, message.weight()),
             };
             let letters = found.entry(recipient.session).or_default();
@@ -244,15 +249,25 @@ impl Hub {
 
     /// Rebuilds from both journals which packet ids were received and not released.
     fn revive_packets(&self, numbered: &Numbered, marks: Marks) -> Result<(), ReadError> {
-        let apply = |step: Step, place: Place| {
+        // An id may be in both, one after the other: a release frees what its own journal has, not what
+        // was received into the other after it.
+        let mut received: HashMap<(Packet, Discriminant<Place>), Place> = HashMap::new();
+        let mut apply = |step: Step, place: Place| {
             let (Step::Received(packet) | Step::Released(packet)) = step;
             let Some((session, _)) = numbered.get(&packet.session) else {
                 return;
             };
-            let inbound = &mut session.inner.lock().inbound;
+            let key = (packet, discriminant(&place));
             match step {
-                Step::Received(_) => inbound.insert(packet.pkid, place),
-                Step::Released(_) => inbound.remove(packet.pkid),
+                Step::Received(_) => drop(received.insert(key, place)),
+                Step::Released(_) => {
+                    received.remove(&key);
+                    let inbound = &mut session.inner.lock().inbound;
+                    let known = inbound.place(packet.pkid);
+                    if known.is_some_and(|known| discriminant(&known) == key.1) {
+                        inbound.remove(packet.pkid);
+                    }
+                }
             }
         };
         self.mail.read_all(|offset, bytes| {
@@ -267,12 +282,24 @@ impl Hub {
                 apply(step, Place::Mail(offset));
             }
         });
-        let mut reader = self.journal.reader(marks.log.min(self.journal.next()));
+        let read = self.read_log(marks.log, |offset, bytes| {
+            if let Some(step) = Step::of(bytes) {
+                apply(step, Place::Log(offset));
+            }
+        });
+        for ((packet, _), place) in received {
+            if let Some((session, _)) = numbered.get(&packet.session) {
+                session.inner.lock().inbound.insert(packet.pkid, place);
+            }
+        }
+        read
+    }
+
+    fn read_log(&self, from: u64, mut each: impl FnMut(u64, &[u8])) -> Result<(), ReadError> {
+        let mut reader = self.journal.reader(from.min(self.journal.next()));
         while let Some(chunk) = reader.read(READ)? {
             for record in chunk.records() {
-                if let Some(step) = Step::of(&record.payload) {
-                    apply(step, Place::Log(record.offset));
-                }
+                each(record.offset, &record.payload);
             }
         }
         Ok(())

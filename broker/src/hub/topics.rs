@@ -1,5 +1,7 @@
 //! Subscriptions: what a client asked for, and the retained messages it gets for that.
 
+use std::sync::Arc;
+
 use thinglog_journal::cursor::Cursor;
 use thinglog_schemas::topic::valid_filter;
 
@@ -10,6 +12,7 @@ use crate::{
     message::{Charge, Origin, Queued},
     retained::{Scan, Step},
     session::{ConnectionId, Inner, Session},
+    shared::{is_shared, split, unshared},
     state::Kind,
     trie::Subscription,
     window::Sent,
@@ -24,21 +27,24 @@ impl Hub {
     /// Subscribes for the connection that owns the session; gives the code for SUBACK.
     pub(crate) fn subscribe(
         &self,
-        (session, connection): (&Session, ConnectionId),
+        (session, connection): (&Arc<Session>, ConnectionId),
         filter: &Filter,
         id: Option<u32>,
         from: Option<&str>,
     ) -> u8 {
-        if filter.path.starts_with("$share/") {
-            return Reason::SharedNotSupported as u8;
-        }
         if filter.path.len() > self.config.limits.topic_bytes {
             let text = "filter longer than the broker takes";
             self.telemetry.refused(&session.client_id, text);
             return Reason::TopicFilterInvalid as u8;
         }
-        if !valid_filter(&filter.path) || filter.path.split('/').count() > MAX_LEVELS {
+        let is_shared = is_shared(&filter.path);
+        let topics = unshared(&filter.path);
+        let is_malformed = is_shared && split(&filter.path).is_none();
+        if is_malformed || !valid_filter(topics) || topics.split('/').count() > MAX_LEVELS {
             return Reason::TopicFilterInvalid as u8;
+        }
+        if is_shared && may_be_durable(topics, &self.durable_filters) {
+            return Reason::SharedNotSupported as u8;
         }
         // Records of the log are given at QoS 1 at most; a filter that reaches further than the log
         // gets what it asks for on the other topics.
@@ -84,7 +90,9 @@ impl Hub {
             .subscriptions
             .insert(filter.path.clone(), subscription.clone());
         inner.filter_bytes += if is_new { filter.path.len() } else { 0 };
-        if filter.retain_handling == 0 || (filter.retain_handling == 1 && is_new) {
+        // Retained messages are not for groups (MQTT 5.0 section 4.8.2).
+        let wants_retained = filter.retain_handling == 0 || (filter.retain_handling == 1 && is_new);
+        if wants_retained && !is_shared {
             // A walk that is under way starts again, so that there is one at most for a subscription.
             inner.scans.retain(|(scan, _)| scan.filter != filter.path);
             inner
@@ -92,12 +100,11 @@ impl Hub {
                 .push_back((Scan::new(&filter.path), subscription.clone()));
             inner.unscanned.insert(filter.path.clone());
         }
+        let watch = inner.watch;
         drop(inner);
-        self.trie
-            .write()
-            .insert(&filter.path, session.key, subscription);
+        self.route(session, &filter.path, subscription);
         if is_new {
-            self.interest.add(&filter.path);
+            self.interest.add(&filter.path, watch);
         }
         qos
     }
@@ -134,6 +141,21 @@ impl Hub {
         }
     }
 
+    /// Lets messages find a subscription.
+    pub(super) fn route(&self, session: &Arc<Session>, filter: &str, subscription: Subscription) {
+        match is_shared(filter) {
+            true => self.shared.join(filter, session, subscription),
+            false => self.trie.write().insert(filter, session.key, subscription),
+        }
+    }
+
+    pub(super) fn unroute(&self, session: &Session, filter: &str) {
+        match is_shared(filter) {
+            true => self.shared.leave(filter, session.key),
+            false => self.trie.write().remove(filter, &session.key),
+        }
+    }
+
     /// Unsubscribes; false when there was no such subscription.
     pub(crate) fn unsubscribe(
         &self,
@@ -148,10 +170,11 @@ impl Hub {
         inner.filter_bytes -= filter.len();
         inner.scans.retain(|(scan, _)| scan.filter != filter);
         inner.unscanned.remove(filter);
+        let watch = inner.watch;
         self.drop_needless_cursor(session, &mut inner);
         drop(inner);
-        self.trie.write().remove(filter, session.key);
-        self.interest.remove(filter);
+        self.unroute(session, filter);
+        self.interest.remove(filter, watch);
         true
     }
 
@@ -193,6 +216,7 @@ impl Hub {
                     ids: subscription.id.into_iter().collect(),
                     message: message.clone(),
                     origin: Origin::Memory,
+                    share: None,
                     charge: Charge::new(&self.load, message.weight()),
                 });
             }

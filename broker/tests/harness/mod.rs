@@ -2,9 +2,10 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use prometheus::Registry;
+use tempfile::TempDir;
 use thinglog_broker::{Broker, Config, Reload, Transport};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -86,6 +87,24 @@ impl Running {
         self.stop.cancel();
         self.task.await.unwrap();
     }
+}
+
+/// What kill -9 would leave of a quiet broker's data.
+pub(crate) fn crashed(dir: &Path) -> TempDir {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+    let after = tempfile::tempdir().unwrap();
+    copy(dir, after.path());
+    after
 }
 
 /// What carries bytes both ways.
