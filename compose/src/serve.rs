@@ -46,6 +46,7 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 http,
                 data,
                 root,
+                logins: config.auth.is_on(),
                 demo: args.demo,
             };
             banner.print();

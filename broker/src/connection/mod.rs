@@ -118,7 +118,8 @@ where
         }
     };
     codec::write_connack(connect.version, &ack, &mut client.out);
-    debug!(client = &*client.session.client_id, %peer, present = ack.session_present, "connected");
+    let principal = client.pass.principal().map(|name| &**name);
+    debug!(client = &*client.session.client_id, principal, %peer, present = ack.session_present, "connected");
     Some(Driver {
         reader,
         writer,

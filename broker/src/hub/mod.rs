@@ -31,7 +31,6 @@ pub(crate) use publish::Refusal;
 use crate::{
     access::Access,
     clock,
-    codec::Will,
     config::Config,
     feed::DurableTopics,
     interest::Interest,
@@ -82,7 +81,7 @@ pub(crate) struct Hub {
     lost_below: u64,
     next_key: AtomicU64,
     /// Wills of clients that have not come back since the start, and when they are due, ns.
-    orphans: Mutex<HashMap<Arc<str>, (u64, Will)>>,
+    orphans: Mutex<HashMap<Arc<str>, wills::Orphan>>,
     progress: Mutex<checkpoint::Progress>,
 }
 

@@ -49,6 +49,7 @@ impl Hub {
         let present = inner.disconnected_at.is_some();
         inner.owner = connection;
         inner.principal = pass.principal().cloned().or(inner.principal.take());
+        inner.watch = self.interest.watch(pass);
         inner.pass = Some(pass.clone());
         inner.wake = Arc::default();
         inner.disconnected_at = None;
@@ -62,7 +63,7 @@ impl Hub {
         inner.will_at = None;
         self.keep_will(&session, &mut inner);
         for filter in inner.subscriptions.keys() {
-            self.interest.add(filter);
+            self.interest.add(filter, inner.watch);
         }
         let mut until = Wait::default();
         if inner.is_persistent() {
@@ -98,6 +99,19 @@ impl Hub {
         }
     }
 
+    /// Counts what a connected client watches by its new rights.
+    pub(crate) fn watch_anew(&self, inner: &mut Inner, pass: &Pass) {
+        let (old, new) = (inner.watch, self.interest.watch(pass));
+        if old == new {
+            return;
+        }
+        for filter in inner.subscriptions.keys() {
+            self.interest.remove(filter, old);
+            self.interest.add(filter, new);
+        }
+        inner.watch = new;
+    }
+
     /// Takes a session from the connection that owns it, if one does. False when the session ends
     /// with that: a clean start, or one that was not to outlive its connection.
     fn evict(&self, session: &Arc<Session>, clean_start: bool) -> bool {
@@ -122,7 +136,7 @@ impl Hub {
             .as_ref()
             .map(|will| now.saturating_add(u64::from(will.delay) * 1_000_000_000));
         for filter in inner.subscriptions.keys() {
-            self.interest.remove(filter);
+            self.interest.remove(filter, inner.watch);
         }
         if inner.is_persistent() {
             self.store(session, inner);

@@ -100,10 +100,11 @@ impl Hub {
                 .push_back((Scan::new(&filter.path), subscription.clone()));
             inner.unscanned.insert(filter.path.clone());
         }
+        let watch = inner.watch;
         drop(inner);
         self.route(session, &filter.path, subscription);
         if is_new {
-            self.interest.add(&filter.path);
+            self.interest.add(&filter.path, watch);
         }
         qos
     }
@@ -169,10 +170,11 @@ impl Hub {
         inner.filter_bytes -= filter.len();
         inner.scans.retain(|(scan, _)| scan.filter != filter);
         inner.unscanned.remove(filter);
+        let watch = inner.watch;
         self.drop_needless_cursor(session, &mut inner);
         drop(inner);
         self.unroute(session, filter);
-        self.interest.remove(filter);
+        self.interest.remove(filter, watch);
         true
     }
 
