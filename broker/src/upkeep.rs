@@ -106,7 +106,7 @@ pub(crate) async fn publish_interest(hub: Arc<Hub>, shutdown: CancellationToken)
 /// Makes room in a log that refuses when full: what every session has read may go. While no session
 /// reads the log nothing goes.
 async fn release(hub: &Arc<Hub>) {
-    if let Some(unread) = hub.unread_from() {
+    if let Some(unread) = hub.released_to() {
         upkeep(hub, "release", move |journal| journal.release(unread)).await;
     }
 }
