@@ -15,6 +15,7 @@ use crate::{
     record::Record,
     session::Inner,
     stamp::Stamps,
+    telemetry::Traffic,
     trie::Subscription,
     window::Sent,
 };
@@ -111,6 +112,8 @@ pub(crate) struct Feed {
     /// Identifiers of the subscriptions that match a record.
     ids: Vec<u32>,
     pub(crate) skipped: Skipped,
+    /// What it wrote.
+    pub(crate) traffic: Traffic,
 }
 
 impl Feed {
@@ -136,6 +139,7 @@ impl Feed {
             stamp: Vec::new(),
             ids: Vec::new(),
             skipped: Skipped::default(),
+            traffic: Traffic::default(),
             journal,
         };
         feed.set_filters(inner, durable);
@@ -304,6 +308,7 @@ impl Feed {
             return self.pass_over(inner, offset);
         }
         if qos == 0 {
+            self.traffic.sent(0, record.payload.len());
             delivery.write(to.version, aliases, out);
             return self.pass_over(inner, offset);
         }
@@ -316,6 +321,7 @@ impl Feed {
             None if !inner.window.has_room(to.receive_maximum) => return false,
             None => delivery.pkid = inner.window.push(Sent::Durable(offset)),
         }
+        self.traffic.sent(qos, record.payload.len());
         delivery.write(to.version, aliases, out);
         true
     }

@@ -198,6 +198,11 @@ impl Mail {
         self.settled.clone()
     }
 
+    /// Offset of the oldest letter that somebody waits for.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.live.lock().places.keys().next().copied()
+    }
+
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.journal.stats().bytes
@@ -237,7 +242,7 @@ impl Mail {
         if oldest.is_some() && self.bytes() > SLACK_FACTOR * live + SLACK_BYTES {
             self.copy_oldest();
         }
-        let oldest = self.live.lock().places.keys().next().copied();
+        let oldest = self.oldest();
         self.journal
             .release(oldest.unwrap_or(u64::MAX).min(mark).min(self.settled()))
     }

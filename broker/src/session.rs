@@ -20,6 +20,7 @@ use crate::{
     codec::Will,
     config::Limits,
     inbound::Inbound,
+    interest::Watch,
     mail::Mail,
     message::{Charge, Origin, Queued},
     retained::Scan,
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) owner: ConnectionId,
     /// Whom the session belongs to: who created it. `None` is nobody in particular.
     pub(crate) principal: Option<Arc<str>>,
+    /// Which live topics its client may watch, while it is connected.
+    pub(crate) watch: Watch,
     /// What its client may do; `None` since the broker started and until the client comes back.
     pub(crate) pass: Option<Arc<Pass>>,
     /// Rung when something was queued or the owner was evicted; every owner has its own, so that
@@ -132,6 +135,12 @@ impl Inner {
         let seconds = u64::from(self.expiry);
         self.disconnected_at
             .map(|at| at.saturating_add(seconds * 1_000_000_000))
+    }
+
+    /// Who speaks by the will.
+    pub(crate) fn will_of(&self) -> Option<&str> {
+        let pass = self.pass.as_ref();
+        pass.and_then(|pass| pass.principal()).map(|name| &**name)
     }
 
     /// Whether its client may read `topic`, as far as that is known.
@@ -275,6 +284,10 @@ impl Queue {
         self.bytes += weight;
         self.messages.push_back(queued);
         Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {

@@ -283,6 +283,22 @@ impl Access {
         })
     }
 
+    /// What a client may do that was here before the broker started, as far as its name tells.
+    pub(crate) fn absent(&self, principal: Option<&str>, client_id: Arc<str>) -> Arc<Pass> {
+        let login = match principal {
+            None if self.is_on() => Login::nobody(Proof::Anonymous),
+            None => Login::nobody(Proof::Open),
+            Some(name) if name.starts_with('$') => {
+                Login::new(name, Grant::of(Role::Router), Proof::Part)
+            }
+            Some(name) => {
+                let grant = self.tables.read().grant_of_certificate(name);
+                Login::new(name, grant, Proof::Certificate)
+            }
+        };
+        self.pass(login, client_id)
+    }
+
     /// Whether nothing was read since the pass was made.
     pub(crate) fn is_current(&self, pass: &Pass) -> bool {
         self.generation() == pass.generation

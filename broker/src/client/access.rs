@@ -26,6 +26,7 @@ impl Client {
             Ok(pass) => {
                 if inner.owner == self.connection {
                     inner.pass = Some(pass.clone());
+                    self.hub.watch_anew(&mut inner, &pass);
                 }
                 self.pass = pass;
                 for group in inner.groups.values() {

@@ -5,7 +5,7 @@ use prometheus::Registry;
 
 use super::*;
 use crate::{
-    access::Login,
+    access::{Auth, Login},
     codec::Filter,
     config::{Config, Limits},
     peer::Transport,
@@ -223,6 +223,86 @@ async fn a_will_outlives_the_broker_unless_its_client_comes_back() {
     );
     second.send_orphans(now + 61_000_000_000);
     assert_eq!(second.retained_topics(), ["reported/gone"]);
+}
+
+#[tokio::test]
+async fn a_will_that_outlives_the_broker_is_sent_if_its_principal_still_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let (passwords, acl) = (dir.path().join("passwords"), dir.path().join("acl"));
+    std::fs::write(&passwords, "alice:*\n").unwrap();
+    let start = async |rules: &str| {
+        std::fs::write(&acl, rules).unwrap();
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            data: dir.path().join("data"),
+            auth: Auth {
+                passwords: Some(passwords.clone()),
+                acl: Some(acl.clone()),
+                ..Auth::default()
+            },
+            ..Config::default()
+        };
+        Broker::bind(config, &Registry::new()).await.unwrap().hub()
+    };
+    let first = start("user alice\ntopic write wills/#\n").await;
+    for (connection, topic) in [(1, "wills/kept"), (2, "wills/lost")] {
+        let will = crate::codec::Will {
+            topic: topic.into(),
+            payload: Bytes::from_static(b"offline"),
+            qos: 1,
+            retain: true,
+            delay: 0,
+            expiry: None,
+            properties: Vec::new(),
+        };
+        let connect = Connect {
+            will: Some(will),
+            ..Connect::plain(Version::V5, topic)
+        };
+        let pass = first.access.absent(Some("alice"), topic.into());
+        let id = topic.into();
+        first.attach(&connect, &id, connection, &pass).unwrap();
+    }
+    drop(first);
+    let second = start("user alice\ntopic write wills/kept\n").await;
+    second.send_orphans(crate::clock::now() + 61_000_000_000);
+    assert_eq!(second.retained_topics(), ["wills/kept"]);
+}
+
+#[tokio::test]
+async fn live_topics_that_a_client_may_not_read_are_not_published_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let passwords = dir.path().join("passwords");
+    let write = |users: &str| std::fs::write(&passwords, users).unwrap();
+    write("lamp:*:role=device\n");
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: dir.path().join("data"),
+        auth: Auth {
+            passwords: Some(passwords.clone()),
+            ..Auth::default()
+        },
+        ..Config::default()
+    };
+    let hub = Broker::bind(config, &Registry::new()).await.unwrap().hub();
+    let pass = hub.access.absent(Some("lamp"), "lamp".into());
+    let connect = Connect::plain(Version::V5, "lamp");
+    let attached = hub.attach(&connect, &"lamp".into(), 1, &pass).unwrap();
+    let peer = Peer {
+        address: [127, 0, 0, 1].into(),
+        certificate: None,
+        transport: Transport::Tcp,
+    };
+    let mut client = Client::new(hub.clone(), attached, 1, &connect, (peer, pass));
+    assert_eq!(subscribe(&client, "#"), 1);
+    assert_eq!(hub.interest.payload(), "[]");
+    // The right comes with a reload, and goes with the client.
+    write("lamp:*:role=operator\n");
+    hub.access.reload().unwrap();
+    client.fill();
+    assert_eq!(hub.interest.payload(), r##"["#"]"##);
+    hub.detach(&client.session, 1, true);
+    assert_eq!(hub.interest.payload(), "[]");
 }
 
 /// A QoS 2 PUBLISH of version 5 on `request/a`.

@@ -170,11 +170,9 @@ impl Hub {
     pub(super) fn checkpoint_groups(&self, now: u64) {
         let longest = u64::from(self.config.limits.session_seconds) * 1_000_000_000;
         let all = self.all_groups();
-        let (mut members, mut lag) = (0, 0);
-        let settled = self.journal.settled();
+        let mut members = 0;
         for group in &all {
             members += group.members();
-            lag = lag.max(settled.saturating_sub(group.position()));
             self.store_group(group, group.progress(now));
             if group.is_over(now, longest) {
                 let _handover = self.handover.lock();
@@ -183,7 +181,7 @@ impl Hub {
                 }
             }
         }
-        self.telemetry.groups(all.len(), members, lag);
+        self.telemetry.groups(all.len(), members);
     }
 
     /// Queues every group for the disk.

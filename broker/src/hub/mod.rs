@@ -6,6 +6,8 @@
 //! them at a time, but that members of a group are looked at under its lock); a session's; groups, a
 //! group's; retained, the mail journal's, the state's.
 
+mod announce;
+mod census;
 mod checkpoint;
 mod groups;
 mod publish;
@@ -28,12 +30,12 @@ use thinglog_schemas::Topics;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use census::Census;
 pub(crate) use publish::Refusal;
 
 use crate::{
     access::Access,
     clock,
-    codec::Will,
     config::Config,
     filter::DurableTopics,
     interest::Interest,
@@ -89,8 +91,10 @@ pub(crate) struct Hub {
     lost_below: u64,
     next_key: AtomicU64,
     /// Wills of clients that have not come back since the start, and when they are due, ns.
-    orphans: Mutex<HashMap<Arc<str>, (u64, Will)>>,
+    orphans: Mutex<HashMap<Arc<str>, wills::Orphan>>,
     progress: Mutex<checkpoint::Progress>,
+    /// Held while what it holds is announced: before all locks but `handover`.
+    present: announce::Present,
 }
 
 /// What is on disk, open.
@@ -168,6 +172,7 @@ impl Hub {
             next_key: AtomicU64::new(1),
             orphans: Mutex::default(),
             progress: Mutex::default(),
+            present: Mutex::default(),
             config,
         };
         hub.revive(loaded);

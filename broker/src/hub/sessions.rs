@@ -49,6 +49,7 @@ impl Hub {
         let present = inner.disconnected_at.is_some();
         inner.owner = connection;
         inner.principal = pass.principal().cloned().or(inner.principal.take());
+        inner.watch = self.interest.watch(pass);
         inner.pass = Some(pass.clone());
         inner.wake = Arc::default();
         inner.disconnected_at = None;
@@ -63,7 +64,7 @@ impl Hub {
         inner.will_at = None;
         self.keep_will(&session, &mut inner);
         for filter in inner.subscriptions.keys() {
-            self.interest.add(filter);
+            self.interest.add(filter, inner.watch);
         }
         let mut until = Wait::default();
         if inner.is_persistent() {
@@ -100,6 +101,19 @@ impl Hub {
         }
     }
 
+    /// Counts what a connected client watches by its new rights.
+    pub(crate) fn watch_anew(&self, inner: &mut Inner, pass: &Pass) {
+        let (old, new) = (inner.watch, self.interest.watch(pass));
+        if old == new {
+            return;
+        }
+        for filter in inner.subscriptions.keys() {
+            self.interest.remove(filter, old);
+            self.interest.add(filter, new);
+        }
+        inner.watch = new;
+    }
+
     /// Takes a session from the connection that owns it, if one does. False when the session ends
     /// with that: a clean start, or one that was not to outlive its connection.
     fn evict(&self, session: &Arc<Session>, clean_start: bool) -> bool {
@@ -125,7 +139,7 @@ impl Hub {
             .as_ref()
             .map(|will| now.saturating_add(u64::from(will.delay) * 1_000_000_000));
         for filter in inner.subscriptions.keys() {
-            self.interest.remove(filter);
+            self.interest.remove(filter, inner.watch);
         }
         if inner.is_persistent() {
             self.store(session, inner);
@@ -239,27 +253,6 @@ impl Hub {
             .min()
     }
 
-    /// Persistent sessions and groups that have records to read, with their positions, the furthest behind first;
-    /// no more than `most`.
-    pub(crate) fn lagging(&self, most: usize) -> Vec<(Arc<str>, u64)> {
-        let settled = self.journal.settled();
-        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
-        let mut lagging: Vec<(Arc<str>, u64)> = sessions
-            .iter()
-            .filter(|session| session.is_persistent())
-            .filter_map(|session| {
-                let position = session.inner.lock().cursor.as_ref()?.position();
-                (position < settled).then(|| (session.client_id.clone(), position))
-            })
-            .collect();
-        let groups = self.all_groups().into_iter();
-        let positions = groups.map(|group| (group.share.clone(), group.position()));
-        lagging.extend(positions.filter(|(_, position)| *position < settled));
-        lagging.sort_by_key(|(_, position)| *position);
-        lagging.truncate(most);
-        lagging
-    }
-
     /// Sends the will of a disconnected client that is due, forgets the session when its time is over.
     pub(super) fn see_to_absent(&self, session: &Arc<Session>, now: u64) {
         let is_over = |inner: &Inner| inner.expires_at().is_some_and(|at| at <= now);
@@ -273,6 +266,9 @@ impl Hub {
         let _handover = self.handover.lock();
         let inner = session.inner.lock();
         let ends = is_over(&inner);
+        if ends {
+            self.telemetry.session_expired();
+        }
         self.part(session, inner, ends, now);
     }
 }

@@ -108,10 +108,11 @@ impl Hub {
                 .push_back((Scan::new(&filter.path), subscription.clone()));
             inner.unscanned.insert(filter.path.clone());
         }
+        let watch = inner.watch;
         drop(inner);
         self.route(session, &filter.path, subscription);
         if is_new {
-            self.interest.add(&filter.path);
+            self.interest.add(&filter.path, watch);
         }
         qos
     }
@@ -178,13 +179,14 @@ impl Hub {
         inner.filter_bytes -= filter.len();
         inner.scans.retain(|(scan, _)| scan.filter != filter);
         inner.unscanned.remove(filter);
+        let watch = inner.watch;
         self.drop_needless_cursor(session, &mut inner);
         if self.is_durable_group(filter) {
             self.leave_group(session.key, &mut inner, filter);
         }
         drop(inner);
         self.unroute(session, filter);
-        self.interest.remove(filter);
+        self.interest.remove(filter, watch);
         true
     }
 
