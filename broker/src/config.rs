@@ -38,6 +38,8 @@ pub struct Config {
     pub root: String,
     /// Filters of durable topics; empty means `<root>/logs/#` and `<root>/out/#`.
     pub durable: Vec<String>,
+    /// Seconds between updates of the topics below `$SYS/broker` (default 10); 0 says nothing there.
+    pub sys_seconds: u64,
     /// How long and how much the journal keeps.
     pub retention: Retention,
     /// What a client may grow.
@@ -140,6 +142,7 @@ impl Default for Config {
             reserve_bytes: 16 << 20,
             root: "thinglog".into(),
             durable: Vec::new(),
+            sys_seconds: 10,
             retention: Retention::default(),
             limits: Limits::default(),
         }

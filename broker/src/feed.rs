@@ -14,6 +14,7 @@ use crate::{
     message::seconds_left,
     record::{NO_ADDRESS, Record},
     session::Inner,
+    telemetry::Traffic,
     trie::Subscription,
     window::Sent,
 };
@@ -139,6 +140,8 @@ pub(crate) struct Feed {
     /// The publisher's address of the last stamp, encoded.
     address: (IpAddr, Vec<u8>),
     pub(crate) skipped: Skipped,
+    /// What it wrote.
+    pub(crate) traffic: Traffic,
 }
 
 impl Feed {
@@ -165,6 +168,7 @@ impl Feed {
             ids: Vec::new(),
             address: (NO_ADDRESS, Vec::new()),
             skipped: Skipped::default(),
+            traffic: Traffic::default(),
             journal,
         };
         feed.set_filters(inner, durable);
@@ -329,6 +333,7 @@ impl Feed {
             return self.pass_over(inner, offset);
         }
         if qos == 0 {
+            self.traffic.sent(0, record.payload.len());
             delivery.write(to.version, aliases, out);
             return self.pass_over(inner, offset);
         }
@@ -341,6 +346,7 @@ impl Feed {
             None if !inner.window.has_room(to.receive_maximum) => return false,
             None => delivery.pkid = inner.window.push(Sent::Durable(offset)),
         }
+        self.traffic.sent(qos, record.payload.len());
         delivery.write(to.version, aliases, out);
         true
     }

@@ -30,6 +30,11 @@ impl Message {
         self.topic.len() + self.payload.len() + self.properties.len() + 128
     }
 
+    /// Whether the broker itself says it: such a retained message is made anew at every start.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.client == 0
+    }
+
     pub(crate) fn is_expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }

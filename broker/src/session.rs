@@ -250,6 +250,10 @@ impl Queue {
         Ok(())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {
         self.messages.iter()
     }

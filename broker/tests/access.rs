@@ -255,11 +255,9 @@ async fn a_device_writes_its_own_topics_and_a_forbidden_publish_goes_nowhere() {
         }
         for topic in ["thinglog/logs/lamp/app", "thinglog/reported/lamp"] {
             assert!(lamp.publish(topic, 1, false).await < 0x80, "{topic}");
-            assert_eq!(
-                watch.until(topic).await,
-                [topic],
-                "nothing else came before"
-            );
+            let mut came = watch.until(topic).await;
+            came.retain(|topic| topic != "thinglog/connected/lamp");
+            assert_eq!(came, [topic], "nothing else came before");
         }
     }
     assert_eq!(broker.refused("not allowed to publish"), 30);

@@ -140,6 +140,7 @@ impl Client {
             false => Reason::QuotaExceeded,
         };
         let tells = stored || (version == Version::V5 && self.closing.is_none());
+        self.traffic.answered();
         match waiting.answer {
             Answer::PubAck(pkid) => {
                 self.unacknowledged = self.unacknowledged.saturating_sub(1);

@@ -51,6 +51,7 @@ impl Client {
                 feed.start_read();
             }
             let skipped = std::mem::take(&mut feed.skipped);
+            self.traffic.add(std::mem::take(&mut feed.traffic));
             if feed.is_over() && self.hub.drop_needless_cursor(&session, &mut inner) {
                 self.feed = None;
             }
@@ -215,6 +216,7 @@ impl Client {
             return false;
         }
         delivery.write(version, &mut self.aliases_out, &mut self.out);
+        self.traffic.sent(queued.qos, message.payload.len());
         true
     }
 }

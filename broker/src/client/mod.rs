@@ -13,7 +13,6 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use prometheus::IntCounter;
 use thinglog_journal::Records;
 use tokio::sync::Notify;
 
@@ -27,6 +26,7 @@ use crate::{
     rate::Meter,
     record::client_hash,
     session::{ConnectionId, Session},
+    telemetry::Traffic,
     window::Sent,
 };
 
@@ -88,6 +88,8 @@ pub(crate) struct Client {
     pub(crate) feed: Option<Feed>,
     receiver: Receiver,
     peer: Peer,
+    /// The device that is said to be connected.
+    device: Option<Arc<str>>,
     /// Topic aliases that the client defined.
     aliases: Vec<Option<Arc<str>>>,
     /// Those that it was taught.
@@ -114,8 +116,8 @@ pub(crate) struct Client {
     subscribing: usize,
     /// A packet waits for the mail journal to settle some more.
     is_blocked: bool,
-    /// By QoS.
-    received: [IntCounter; 3],
+    /// What it has carried and not told yet.
+    pub(crate) traffic: Traffic,
     /// What the client has published, against its rate.
     published: Meter,
     /// No publish is taken before this, ns since the epoch.
@@ -153,12 +155,13 @@ impl Client {
                 explains: connect.request_problem_information,
                 client: client_hash(&session.client_id),
             },
-            received: [0, 1, 2].map(|qos| hub.telemetry.received(qos)),
+            traffic: Traffic::default(),
             out: BytesMut::new(),
             closing: None,
             pass,
             feed,
             peer,
+            device: None,
             aliases: Vec::new(),
             aliases_out: Aliases::new(connect.topic_alias_maximum),
             records: Records::new(),
@@ -258,6 +261,19 @@ impl Client {
         self.paused_until = None;
     }
 
+    /// The client is served from now on.
+    pub(crate) fn arrive(&mut self) {
+        let from = (&*self.session.client_id, self.peer.address);
+        self.device = self.hub.device_came(&self.pass, self.connection, from);
+    }
+
+    /// The client has been served.
+    pub(crate) fn leave(&self) {
+        if let Some(device) = &self.device {
+            self.hub.device_left(device, self.connection);
+        }
+    }
+
     /// Begins to close; the reason is told to a version 5 client.
     pub(crate) fn close(&mut self, reason: Reason, text: &'static str) {
         if self.closing.is_some() {
@@ -301,6 +317,7 @@ impl Client {
                 Ok(Some(frame)) => {
                     let packet = &input[taken..taken + frame.total];
                     taken += frame.total;
+                    self.traffic.packets[0] += 1;
                     match self.packet(&frame, packet) {
                         Ok(Taken::Whole) => {}
                         Ok(Taken::Later) => {

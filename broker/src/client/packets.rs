@@ -30,7 +30,10 @@ impl Client {
             kind::UNSUBSCRIBE => {
                 self.unsubscribe(codec::read_unsubscribe(version, frame, packet)?)?
             }
-            kind::PINGREQ => codec::write_pingresp(&mut self.out),
+            kind::PINGREQ => {
+                self.traffic.answered();
+                codec::write_pingresp(&mut self.out);
+            }
             kind::DISCONNECT => self.disconnect(codec::read_disconnect(version, body)?)?,
             kind::CONNECT => return Err(CodecError::protocol("a second CONNECT")),
             kind::AUTH => {
@@ -83,7 +86,7 @@ impl Client {
             .expiry
             .map(|seconds| expiry_time(seconds, clock::now()));
         if self.hub.durable.contains(topic) {
-            self.received[usize::from(publish.qos)].inc();
+            self.traffic.received(publish.qos, publish.payload.len());
             return self.collect(&publish, topic, expires, &forward);
         }
         let message = Message {
@@ -103,7 +106,7 @@ impl Client {
             Err(Refusal::TakenOver) => return Ok(Taken::Whole),
             Err(Refusal::Refused(reason, text)) => return self.reject(&publish, reason, text),
         }
-        self.received[usize::from(publish.qos)].inc();
+        self.traffic.received(publish.qos, publish.payload.len());
         Ok(Taken::Whole)
     }
 

@@ -111,13 +111,15 @@ pub(super) async fn log_in(
         password: connect.password.as_deref(),
         certificate: peer.certificate.as_deref(),
     };
-    match timeout(patience, hub.access.login(shown, peer.address)).await {
-        Ok(login) => login,
-        Err(_elapsed) => Err(CodecError::new(
-            Reason::ServerBusy,
-            "too many logins at once",
-        )),
+    let login = timeout(patience, hub.access.login(shown, peer.address)).await;
+    let login = login.unwrap_or_else(|_elapsed| {
+        let text = "too many logins at once";
+        Err(CodecError::new(Reason::ServerBusy, text))
+    });
+    if hub.access.is_on() {
+        hub.telemetry.login(login.is_ok());
     }
+    login
 }
 
 /// Gives the client its session, or the reason why not.

@@ -50,10 +50,12 @@ pub(crate) async fn serve<S>(
     let Some(mut driver) = welcome.await else {
         return;
     };
+    driver.client.arrive();
     let close = driver.run().await;
     log_end(&driver.client, close);
     let client = &driver.client;
     client.hub.detach(&client.session, connection, close.polite);
+    client.leave();
     Box::pin(linger(&mut driver.reader, &driver.shutdown)).await;
 }
 
@@ -189,6 +191,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
             if self.client.fill() {
                 wake.notify_one();
             }
+            hub.telemetry.carried(&mut self.client.traffic);
             if let Some(close) = self.client.closing {
                 self.say_goodbye(close).await;
                 return close;
@@ -213,7 +216,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
             tokio::select! {
                 read = read_some(&mut self.reader, &mut self.input), if hears => match read {
                     Ok(0) => return closed("the client closed the connection"),
-                    Ok(_) => self.heard = Instant::now(),
+                    Ok(bytes) => {
+                        self.client.traffic.bytes_received += bytes as u64;
+                        self.heard = Instant::now();
+                    }
                     Err(error) => return self.broken(&error),
                 },
                 written = send(&mut self.writer, &mut self.client.out, &mut self.unflushed, &self.sent), if has_output => match written {

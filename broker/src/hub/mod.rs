@@ -6,6 +6,8 @@
 //! them at a time, but that members of a group are looked at under its lock); a session's; retained, the
 //! mail journal's, the state's.
 
+mod announce;
+mod census;
 mod checkpoint;
 mod publish;
 mod recover;
@@ -26,6 +28,7 @@ use thinglog_journal::{Journal, Outcome as JournalOutcome};
 use thinglog_schemas::Topics;
 use tokio::sync::{Notify, watch};
 
+pub(crate) use census::Census;
 pub(crate) use publish::Refusal;
 
 use crate::{
@@ -83,6 +86,8 @@ pub(crate) struct Hub {
     /// Wills of clients that have not come back since the start, and when they are due, ns.
     orphans: Mutex<HashMap<Arc<str>, wills::Orphan>>,
     progress: Mutex<checkpoint::Progress>,
+    /// Held while what it holds is announced: before all locks but `handover`.
+    present: announce::Present,
 }
 
 /// What is on disk, open.
@@ -157,6 +162,7 @@ impl Hub {
             next_key: AtomicU64::new(1),
             orphans: Mutex::default(),
             progress: Mutex::default(),
+            present: Mutex::default(),
             config,
         };
         hub.revive(loaded);

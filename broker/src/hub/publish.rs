@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use thinglog_journal::AppendError;
-use thinglog_schemas::topic::INTEREST;
 use tracing::warn;
 
 use super::{Hub, Wait};
@@ -186,7 +184,7 @@ impl Hub {
     /// Queues every retained message for the disk.
     pub(super) fn store_all_retained(&self) {
         let retained = self.retained.lock();
-        let on_disk = |message: &&Arc<Message>| !message.topic.starts_with("$SYS/");
+        let on_disk = |message: &&Arc<Message>| !message.is_announced();
         for message in retained.iter().filter(on_disk) {
             self.store_retained(message);
         }
@@ -203,7 +201,7 @@ impl Hub {
 
     /// Who wants a message and may have it: each session once for its own subscriptions, at the highest
     /// QoS and with all identifiers, and one member of each group. What one session gets lies together.
-    fn recipients(&self, message: &Arc<Message>) -> Wanted {
+    pub(super) fn recipients(&self, message: &Arc<Message>) -> Wanted {
         let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
         self.trie
             .read()
@@ -256,7 +254,7 @@ impl Hub {
     }
 
     /// Queues messages for their sessions; gives those whose member of a group is gone.
-    fn enqueue_all(&self, wanted: Wanted) -> Vec<Queued> {
+    pub(super) fn enqueue_all(&self, wanted: Wanted) -> Vec<Queued> {
         let queued = wanted.into_iter();
         let orphans = queued.filter_map(|(session, queued)| self.enqueue(&session, queued));
         orphans.collect()
@@ -303,23 +301,6 @@ impl Hub {
         if let Origin::Mail(id) = queued.origin {
             self.mail.done(id);
         }
-    }
-
-    /// Publishes the interest topic; kept in memory only, it is made anew at every start.
-    pub(crate) fn publish_interest(&self) {
-        let message = Arc::new(Message {
-            topic: INTEREST.into(),
-            payload: Bytes::from(self.interest.payload()),
-            qos: 1,
-            retain: true,
-            expires: None,
-            client: 0,
-            properties: Bytes::new(),
-        });
-        let _in_order = self.retaining.lock();
-        self.retained.lock().set(message.clone());
-        let recipients = self.recipients(&message);
-        self.enqueue_all(recipients);
     }
 }
 

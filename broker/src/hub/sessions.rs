@@ -245,24 +245,6 @@ impl Hub {
         positions.min()
     }
 
-    /// Persistent sessions that have records to read, with their positions, the furthest behind first;
-    /// no more than `most`.
-    pub(crate) fn lagging(&self, most: usize) -> Vec<(Arc<str>, u64)> {
-        let settled = self.journal.settled();
-        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
-        let mut lagging: Vec<(Arc<str>, u64)> = sessions
-            .iter()
-            .filter(|session| session.is_persistent())
-            .filter_map(|session| {
-                let position = session.inner.lock().cursor.as_ref()?.position();
-                (position < settled).then(|| (session.client_id.clone(), position))
-            })
-            .collect();
-        lagging.sort_by_key(|(_, position)| *position);
-        lagging.truncate(most);
-        lagging
-    }
-
     /// Sends the will of a disconnected client that is due, forgets the session when its time is over.
     pub(super) fn see_to_absent(&self, session: &Arc<Session>, now: u64) {
         let is_over = |inner: &Inner| inner.expires_at().is_some_and(|at| at <= now);
@@ -276,6 +258,9 @@ impl Hub {
         let _handover = self.handover.lock();
         let inner = session.inner.lock();
         let ends = is_over(&inner);
+        if ends {
+            self.telemetry.session_expired();
+        }
         self.part(session, inner, ends, now);
     }
 }

@@ -213,7 +213,7 @@ impl Gate {
             _admission,
             ..
         } = arrival;
-        let connections = self.hub.telemetry.connections.clone();
+        let connections = self.hub.telemetry.connection(peer.transport);
         connections.inc();
         connection::serve(
             self.hub.clone(),

@@ -74,6 +74,15 @@ impl Running {
         counts.sum()
     }
 
+    /// A gauge whose first label is `label`.
+    pub(crate) fn measured(&self, name: &str, label: &str) -> Option<f64> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name)?;
+        let metrics = family.get_metric().iter();
+        let mut found = metrics.filter(|metric| metric.get_label()[0].value() == label);
+        found.next().map(|metric| metric.get_gauge().get_value())
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();

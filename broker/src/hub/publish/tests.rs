@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use prometheus::Registry;
 
 use super::*;
