@@ -139,9 +139,9 @@ impl Hub {
 
     /// Gives the state everything again when the disk has lost what memory still has.
     pub(crate) fn renew_state(&self) {
-        if !self.state.wants_everything() {
+        let Some(request) = self.state.wants_everything() else {
             return;
-        }
+        };
         self.store_all_retained();
         let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
@@ -158,7 +158,7 @@ impl Hub {
         *self.progress.lock() = Progress::default();
         // Packet ids and marks.
         self.checkpoint();
-        self.state.gave_everything();
+        self.state.gave_everything(request);
     }
 
     /// Deletes what nobody needs any more from the mail journal (blocking): letters only once it is on

@@ -232,17 +232,22 @@ impl State {
         self.shared.accepts.load(Ordering::Relaxed)
     }
 
-    /// Whether the disk lost what memory still has: then every entry there is has to be given again
-    /// by `change`, and [`State::gave_everything`] called.
-    pub(crate) fn wants_everything(&self) -> bool {
-        self.shared.incomplete.load(Ordering::Relaxed)
-            && self.shared.pending.lock().everything.is_none()
+    /// A request for every entry there is, when the disk lost what memory still has: they have to be
+    /// given again by `change`, and then [`State::gave_everything`] called with the request's number.
+    pub(crate) fn wants_everything(&self) -> Option<u64> {
+        let pending = self.shared.pending.lock();
+        let is_open =
+            self.shared.incomplete.load(Ordering::Relaxed) && pending.everything.is_none();
+        is_open.then_some(pending.request)
     }
 
-    /// Every entry was given since [`State::wants_everything`] said so.
-    pub(crate) fn gave_everything(&self) {
+    /// Every entry was given since [`State::wants_everything`] asked with this number. What was given
+    /// for an earlier request does not count for a later one.
+    pub(crate) fn gave_everything(&self, request: u64) {
         let mut pending = self.shared.pending.lock();
-        pending.everything = Some(pending.newest);
+        if pending.request == request && self.shared.incomplete.load(Ordering::Relaxed) {
+            pending.everything = Some(pending.newest);
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {

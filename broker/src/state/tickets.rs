@@ -28,7 +28,9 @@ pub(super) struct Pending {
     pub(super) changes: Changes,
     /// Ticket of the newest change.
     pub(super) newest: u64,
-    /// Every entry there is was given up to this ticket, see [`Shared::incomplete`].
+    /// Number of the latest request for every entry there is, see [`Shared::incomplete`].
+    pub(super) request: u64,
+    /// Every entry was given for that request, up to this ticket.
     pub(super) everything: Option<u64>,
     pub(super) closed: bool,
 }
