@@ -1,6 +1,10 @@
 //! What an operator may set, with defaults that suit one machine on loopback.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use thinglog_schemas::Topics;
@@ -34,6 +38,8 @@ pub struct Config {
     pub root: String,
     /// Filters of durable topics; empty means `<root>/logs/#` and `<root>/out/#`.
     pub durable: Vec<String>,
+    /// Seconds between updates of the topics below `$SYS/broker` (default 10); 0 says nothing there.
+    pub sys_seconds: u64,
     /// How long and how much the journal keeps.
     pub retention: Retention,
     /// What a client may grow.
@@ -69,6 +75,18 @@ pub enum OnFull {
 pub struct Limits {
     /// Connections at once (default 20,000).
     pub connections: usize,
+    /// Connections at once of one address, or of one /64 of IPv6 (default 1,000); 0 is no limit.
+    pub connections_per_address: usize,
+    /// Connection attempts a second of one address, those of ten seconds at once (default 100); 0 is no
+    /// limit.
+    pub connects_per_second: u32,
+    /// Addresses that limits per address do not hold for, such as a load balancer's (default 127.0.0.1
+    /// and ::1).
+    pub exempt_addresses: Vec<IpAddr>,
+    /// Connections that have not sent CONNECT yet (default 5,000): a further one sends the oldest away.
+    pub unconnected: usize,
+    /// Largest CONNECT, bytes (default 64 KiB).
+    pub connect_bytes: usize,
     /// Largest packet taken from a client, bytes (default 1 MiB and 64 KiB).
     pub packet_bytes: usize,
     /// Seconds a new connection has for the handshakes of TLS and WebSocket, and as many again to send
@@ -78,6 +96,17 @@ pub struct Limits {
     pub handshakes: usize,
     /// Longest keep alive of a version 5 client, seconds; 0 takes any, and none (default).
     pub keep_alive_seconds: u16,
+    /// Publishes a second taken from one client, those of one second at once; more wait in its socket.
+    /// 0 is no limit (default).
+    pub publishes_per_second: u32,
+    /// Seconds a client may read nothing of what is sent to it before it is cut off (default 60).
+    pub stall_seconds: u64,
+    /// Longest topic name or filter, bytes (default 65,535, as MQTT has it).
+    pub topic_bytes: usize,
+    /// Largest payload of a will, bytes (default 64 KiB).
+    pub will_bytes: usize,
+    /// Bytes of all wills together (default 64 MiB); beyond it only wills below 1 KiB are taken.
+    pub wills_bytes: usize,
     /// Unacknowledged QoS 1 publishes taken from one client (Receive Maximum, default 1,024).
     pub receive_maximum: u16,
     /// Messages queued for one session (default 10,000).
@@ -89,6 +118,10 @@ pub struct Limits {
     pub queued_bytes: usize,
     /// Subscriptions of one session (default 1,000).
     pub subscriptions: usize,
+    /// Bytes of the filters of one session (default 256 KiB).
+    pub subscription_bytes: usize,
+    /// Groups of shared subscriptions on durable topics (default 10,000).
+    pub groups: usize,
     /// Sessions kept, connected or not (default 100,000).
     pub sessions: usize,
     /// Seconds a session is kept at most after its client left (default 7 days).
@@ -111,6 +144,7 @@ impl Default for Config {
             reserve_bytes: 16 << 20,
             root: "thinglog".into(),
             durable: Vec::new(),
+            sys_seconds: 10,
             retention: Retention::default(),
             limits: Limits::default(),
         }
@@ -131,19 +165,57 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 20_000,
+            connections_per_address: 1_000,
+            connects_per_second: 100,
+            exempt_addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            unconnected: 5_000,
+            connect_bytes: 64 << 10,
             packet_bytes: (1 << 20) + (64 << 10),
             connect_seconds: 10,
             handshakes: 1_000,
             keep_alive_seconds: 0,
+            publishes_per_second: 0,
+            stall_seconds: 60,
+            topic_bytes: 65_535,
+            will_bytes: 64 << 10,
+            wills_bytes: 64 << 20,
             receive_maximum: 1024,
             queue_messages: 10_000,
             queue_bytes: 8 << 20,
             queued_bytes: 256 << 20,
             subscriptions: 1_000,
+            subscription_bytes: 256 << 10,
+            groups: 10_000,
             sessions: 100_000,
             session_seconds: 7 * 24 * 3600,
             retained: 200_000,
             retained_bytes: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks that each limit leaves room to work in; key and reason if not.
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.packet_bytes < 1024 || self.packet_bytes > 256 << 20 {
+            let text = "must lie between 1024 and 268435456";
+            return Err(("limits.packet_bytes", text.into()));
+        }
+        let least = [
+            (
+                "limits.receive_maximum",
+                usize::from(self.receive_maximum),
+                1,
+            ),
+            ("limits.handshakes", self.handshakes, 1),
+            ("limits.unconnected", self.unconnected, 1),
+            ("limits.connect_bytes", self.connect_bytes, 256),
+            ("limits.stall_seconds", self.stall_seconds as usize, 1),
+            ("limits.topic_bytes", self.topic_bytes, 256),
+        ];
+        match least.into_iter().find(|(_, value, least)| value < least) {
+            Some((key, _, least)) => Err((key, format!("must be at least {least}"))),
+            None => Ok(()),
         }
     }
 }
@@ -176,14 +248,11 @@ impl Config {
             .validate()
             .map_err(|(key, reason)| ConfigError { key, reason })?;
         self.validate_listeners()?;
+        self.limits
+            .validate()
+            .map_err(|(key, reason)| ConfigError { key, reason })?;
         if self.retention.bytes < 1 << 20 {
             return fail("retention.bytes", "must be at least 1048576 (1 MiB)".into());
-        }
-        if self.limits.packet_bytes < 1024 || self.limits.packet_bytes > 256 << 20 {
-            return fail(
-                "limits.packet_bytes",
-                "must lie between 1024 and 268435456".into(),
-            );
         }
         // The journal holds no record larger than a quarter of it.
         let least = 4 * (self.limits.packet_bytes as u64 + (8 << 10));
@@ -192,12 +261,6 @@ impl Config {
                 "retention.bytes",
                 format!("must be at least {least}: four packets of limits.packet_bytes"),
             );
-        }
-        if self.limits.receive_maximum == 0 {
-            return fail("limits.receive_maximum", "must be at least 1".into());
-        }
-        if self.limits.handshakes == 0 {
-            return fail("limits.handshakes", "must be at least 1".into());
         }
         Ok(())
     }

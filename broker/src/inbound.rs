@@ -18,10 +18,18 @@ pub(crate) enum Place {
     Mail(u64),
 }
 
+/// A publish whose packet id is not free yet.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    place: Place,
+    /// Where its release is, once PUBREL came: the client sends the publish no more.
+    release: Option<Place>,
+}
+
 /// The ids of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
-    ids: BTreeMap<u16, Place>,
+    ids: BTreeMap<u16, Received>,
     /// Something changed since the last checkpoint.
     pub(crate) changed: bool,
 }
@@ -35,53 +43,79 @@ pub(crate) struct Marks {
 
 impl Inbound {
     pub(crate) fn place(&self, pkid: u16) -> Option<Place> {
-        self.ids.get(&pkid).copied()
+        self.ids.get(&pkid).map(|received| received.place)
     }
 
     pub(crate) fn insert(&mut self, pkid: u16, place: Place) {
-        self.ids.insert(pkid, place);
+        let release = None;
+        self.ids.insert(pkid, Received { place, release });
         self.changed = true;
+    }
+
+    /// Where the release of a packet id is that waits for the disk.
+    pub(crate) fn release(&self, pkid: u16) -> Option<Place> {
+        self.ids.get(&pkid)?.release
+    }
+
+    /// Notes where the release of a packet id is, or that it was not stored.
+    pub(crate) fn set_release(&mut self, pkid: u16, release: Option<Place>) {
+        if let Some(received) = self.ids.get_mut(&pkid) {
+            received.release = release;
+            self.changed = true;
+        }
     }
 
     pub(crate) fn remove(&mut self, pkid: u16) {
         self.changed |= self.ids.remove(&pkid).is_some();
     }
 
+    /// Keeps the ids whose publishes lie below `ends`, where the journals end: others are lost.
+    pub(crate) fn cut(&mut self, ends: Marks) {
+        let before = self.ids.len();
+        self.ids.retain(|_, received| ends.is_above(received.place));
+        self.changed |= self.ids.len() < before;
+    }
+
     /// What is below `marks` and stored, encoded; what is not below them is found by reading the
-    /// journals from there on, and keeps the ids marked as changed.
+    /// journals from there on, and keeps the ids marked as changed. What is being released is left out:
+    /// its release may lie below the marks, where it is not read again.
     pub(crate) fn checkpoint(
         &mut self,
         marks: Marks,
         is_durable: impl Fn(Place) -> bool,
     ) -> Vec<u8> {
-        let below = |place: &Place| {
-            is_durable(*place)
-                && match place {
-                    Place::Memory => false,
-                    Place::Log(offset) => *offset < marks.log,
-                    Place::Mail(offset) => *offset < marks.mail,
-                }
-        };
-        let kept: BTreeMap<u16, Place> = self
-            .ids
+        let held = self.ids.iter().filter(|(_, id)| id.release.is_none());
+        let held: Vec<(u16, Place)> = held.map(|(pkid, id)| (*pkid, id.place)).collect();
+        let kept: BTreeMap<u16, Place> = held
             .iter()
-            .filter(|(_, place)| below(place))
-            .map(|(pkid, place)| (*pkid, *place))
+            .copied()
+            .filter(|(_, place)| marks.is_above(*place) && is_durable(*place))
             .collect();
-        self.changed = kept.len() < self.ids.len();
+        self.changed = kept.len() < held.len();
         rmp_serde::to_vec(&kept).unwrap_or_default()
     }
 
     /// Takes back what `checkpoint` gave; `None` for anything else.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Inbound> {
-        Some(Inbound {
-            ids: rmp_serde::from_slice(bytes).ok()?,
-            changed: false,
-        })
+        let kept: BTreeMap<u16, Place> = rmp_serde::from_slice(bytes).ok()?;
+        let mut inbound = Inbound::default();
+        for (pkid, place) in kept {
+            inbound.insert(pkid, place);
+        }
+        inbound.changed = false;
+        Some(inbound)
     }
 }
 
 impl Marks {
+    fn is_above(self, place: Place) -> bool {
+        match place {
+            Place::Memory => false,
+            Place::Log(offset) => offset < self.log,
+            Place::Mail(offset) => offset < self.mail,
+        }
+    }
+
     pub(crate) fn encode(self) -> Vec<u8> {
         rmp_serde::to_vec(&self).unwrap_or_default()
     }

@@ -4,17 +4,26 @@
 //! ```text
 //! tag         u8   0x80, or 0x81: a copy, made so that an older segment can go
 //! id          u64  offset of the first copy, when it is a copy; else its own offset is its id
-//! recipients  u32  and for each: session u64, flags u8 (bits 0-1 QoS, bit 2 RETAIN),
-//!                  count u8 and so many u32 subscription identifiers
+//! recipients  u32  and for each: session u64, flags u8 (bits 0-1 QoS, bit 2 RETAIN, bit 3 shared),
+//!                  count u8 and so many u32 subscription identifiers, and if it is shared
+//!                  u16 length and UTF-8 of the shared subscription
 //! record      the rest
 //! ```
 //! Integers are big-endian. Records whose first byte is below 0x80 are releases of QoS 2 packet ids.
 
-use crate::record::Record;
+use std::sync::Arc;
+
+use crate::record::{Record, put_text, take_text};
 
 const ORIGINAL: u8 = 0x80;
 const COPY: u8 = 0x81;
 const RETAIN: u8 = 4;
+const SHARED: u8 = 8;
+
+/// Bytes of recipients in one letter; a message that goes to more sessions takes several letters.
+pub(crate) const MAX_ADDRESSES: usize = 320_000;
+/// Most subscription identifiers of a recipient.
+const MAX_IDS: usize = 255;
 
 /// One session that is to get the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +34,57 @@ pub(crate) struct Recipient {
     pub(crate) retain: bool,
     /// Subscription identifiers, 255 at most.
     pub(crate) ids: Vec<u32>,
+    /// The shared subscription that chose the session.
+    pub(crate) share: Option<Arc<str>>,
+}
+
+impl Recipient {
+    /// Bytes it takes in a letter.
+    fn size(&self) -> usize {
+        let share = self.share.as_ref().map_or(0, |share| 2 + share.len());
+        10 + 4 * self.ids.len().min(MAX_IDS) + share
+    }
+}
+
+/// Sorts the recipients of one message into letters: no session twice in one of them, and none with
+/// more than [`MAX_ADDRESSES`] bytes of recipients.
+#[derive(Debug, Default)]
+pub(crate) struct Letters {
+    recipients: Vec<Vec<Recipient>>,
+    bytes: Vec<usize>,
+    /// The last session and its letter.
+    last: Option<(u64, usize)>,
+}
+
+impl Letters {
+    /// Adds a recipient and gives the place of its letter. Those of one session come one after another.
+    pub(crate) fn add(&mut self, recipient: Recipient) -> usize {
+        let size = recipient.size();
+        let mut place = match self.last {
+            Some((session, place)) if session == recipient.session => place + 1,
+            _ => 0,
+        };
+        while self
+            .bytes
+            .get(place)
+            .is_some_and(|bytes| bytes + size > MAX_ADDRESSES)
+        {
+            place += 1;
+        }
+        if place == self.bytes.len() {
+            self.recipients.push(Vec::new());
+            self.bytes.push(0);
+        }
+        self.bytes[place] += size;
+        self.last = Some((recipient.session, place));
+        self.recipients[place].push(recipient);
+        place
+    }
+
+    /// The recipients of each letter.
+    pub(crate) fn recipients(&self) -> &[Vec<Recipient>] {
+        &self.recipients
+    }
 }
 
 /// A letter as it is read back.
@@ -42,11 +102,16 @@ pub(crate) fn encode(recipients: &[Recipient], record: &Record<'_>, out: &mut Ve
     out.extend_from_slice(&(recipients.len() as u32).to_be_bytes());
     for recipient in recipients {
         out.extend_from_slice(&recipient.session.to_be_bytes());
-        out.push(recipient.qos | if recipient.retain { RETAIN } else { 0 });
-        let ids = &recipient.ids[..recipient.ids.len().min(255)];
+        let retain = if recipient.retain { RETAIN } else { 0 };
+        let shared = recipient.share.as_ref().map_or(0, |_| SHARED);
+        out.push(recipient.qos | retain | shared);
+        let ids = &recipient.ids[..recipient.ids.len().min(MAX_IDS)];
         out.push(ids.len() as u8);
         for id in ids {
             out.extend_from_slice(&id.to_be_bytes());
+        }
+        if let Some(share) = &recipient.share {
+            put_text(out, share);
         }
     }
     record.encode(out);
@@ -85,11 +150,17 @@ pub(crate) fn decode(offset: u64, bytes: &[u8]) -> Option<Letter<'_>> {
         let ids: Option<Vec<u32>> = (0..ids)
             .map(|_| Some(u32::from_be_bytes(take(&mut rest)?)))
             .collect();
+        let ids = ids?;
+        let share = match flags & SHARED {
+            0 => None,
+            _ => Some(take_text(&mut rest)?.into()),
+        };
         recipients.push(Recipient {
             session,
             qos: flags & 3,
             retain: flags & RETAIN != 0,
-            ids: ids?,
+            ids,
+            share,
         });
     }
     Some(Letter {
@@ -111,15 +182,31 @@ mod tests {
     use crate::record::NO_ADDRESS;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_session_that_gets_a_message_twice_has_two_letters_and_long_lists_are_split() {
+        let recipient = |session, share: usize| Recipient {
+            session,
+            qos: 1,
+            retain: false,
+            ids: Vec::new(),
+            share: Some("s".repeat(share).into()),
+        };
+        let mut letters = Letters::default();
+        let places = [(1, 9), (1, 9), (2, 9), (3, 300_000), (4, 60_000), (5, 9)];
+        let places = places.map(|(session, share)| letters.add(recipient(session, share)));
+        assert_eq!(places, [0, 1, 0, 0, 1, 0]);
+        assert_eq!(letters.recipients().len(), 2);
+    }
+
     proptest! {
         #[test]
         fn a_letter_and_its_copies_are_read_back(
-            to in proptest::collection::vec((any::<u64>(), 0u8..3, any::<bool>(), proptest::collection::vec(any::<u32>(), 0..4)), 0..5),
+            to in proptest::collection::vec((any::<u64>(), 0u8..3, any::<bool>(), proptest::collection::vec(any::<u32>(), 0..4), proptest::option::of(".{0,9}")), 0..5),
             payload: Vec<u8>, offset: u64,
         ) {
             let recipients: Vec<Recipient> = to
                 .into_iter()
-                .map(|(session, qos, retain, ids)| Recipient { session, qos, retain, ids })
+                .map(|(session, qos, retain, ids, share)| Recipient { session, qos, retain, ids, share: share.map(Arc::from) })
                 .collect();
             let record = Record {
                 qos: 1, packet: None, client: 3, address: NO_ADDRESS, expires: None,

@@ -13,16 +13,18 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use thinglog_journal::{
-    AppendError, Journal, OnFull, OpenError, Options, Outcome, Records, Recovery, fs::RealFs,
+    AppendError, Chunk, Journal, OnFull, OpenError, Options, Outcome, ReadError, Records, Recovery,
+    fs::RealFs,
 };
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
     clock,
-    letter::{self, Recipient},
+    letter::{self, MAX_ADDRESSES, Recipient},
     record::{Packet, Record},
 };
 
@@ -33,11 +35,6 @@ const SLACK_BYTES: u64 = 32 << 20;
 const COPY: u64 = 4 << 20;
 /// Bytes asked for in one read.
 const READ: usize = 1 << 20;
-/// Most recipients of one letter; a message that goes to more takes several.
-pub(crate) const MAX_RECIPIENTS: usize = 10_000;
-/// Bytes a letter may take beside its message: recipients with a few subscription identifiers each.
-const ADDRESSES: usize = MAX_RECIPIENTS * 32;
-
 /// A letter that somebody waits for.
 #[derive(Debug)]
 struct Waiting {
@@ -76,10 +73,21 @@ impl Live {
         };
         waiting.sessions -= 1;
         if waiting.sessions == 0 {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(waiting) = self.letters.remove(&id) {
             self.bytes -= waiting.bytes;
             self.places.remove(&waiting.at);
-            self.letters.remove(&id);
         }
+    }
+
+    /// The first place in a range, with its id.
+    fn next(&self, range: Range<u64>) -> Option<(u64, u64)> {
+        let next = self.places.range(range).next();
+        next.map(|(at, id)| (*at, *id))
     }
 
     fn moved(&mut self, id: u64, to: u64) {
@@ -112,7 +120,7 @@ impl Mail {
             max_age: None,
             on_full: OnFull::Refuse,
             tail_bytes: 0,
-            max_record: packet + ADDRESSES + 4096,
+            max_record: packet + MAX_ADDRESSES + 4096,
             ..Options::default()
         };
         let (journal, recovery) = Journal::open(Arc::new(RealFs), dir, options)?;
@@ -128,31 +136,33 @@ impl Mail {
         Ok((mail, recovery))
     }
 
-    /// Queues letters for the disk, one for each [`MAX_RECIPIENTS`], and gives their ids. Without
-    /// recipients there is one that only keeps the packet id which the record carries.
+    /// Queues letters for the disk, each with its recipients, and gives their ids. Without any there is
+    /// one that only keeps the packet id which the record carries.
     pub(crate) fn post(
         &self,
-        recipients: &[Recipient],
+        letters: &[Vec<Recipient>],
         record: &Record<'_>,
     ) -> Result<Range<u64>, AppendError> {
         let mut records = Records::new();
-        let (first, rest) = recipients.split_at(recipients.len().min(MAX_RECIPIENTS));
+        let (first, rest) = match letters {
+            [first, rest @ ..] => (&first[..], rest),
+            [] => (&[][..], letters),
+        };
         records.push_with(|out| letter::encode(first, record, out));
         let again = Record {
             packet: None,
             ..*record
         };
-        for more in rest.chunks(MAX_RECIPIENTS) {
+        for more in rest {
             records.push_with(|out| letter::encode(more, &again, out));
         }
         let ids = self.journal.append(clock::now(), &records)?;
-        if !recipients.is_empty() {
-            let bytes = records.bytes() / records.len();
-            let mut live = self.live.lock();
-            for (id, recipients) in ids.clone().zip(recipients.chunks(MAX_RECIPIENTS)) {
-                live.add(id, id, bytes, recipients.len());
-            }
+        let bytes = records.bytes() / records.len();
+        let mut live = self.live.lock();
+        for (id, recipients) in ids.clone().zip(letters) {
+            live.add(id, id, bytes, recipients.len());
         }
+        drop(live);
         Ok(ids)
     }
 
@@ -186,6 +196,11 @@ impl Mail {
     /// Changes whenever letters are settled.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.settled.clone()
+    }
+
+    /// Offset of the oldest letter that somebody waits for.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.live.lock().places.keys().next().copied()
     }
 
     /// Bytes on disk.
@@ -227,44 +242,58 @@ impl Mail {
         if oldest.is_some() && self.bytes() > SLACK_FACTOR * live + SLACK_BYTES {
             self.copy_oldest();
         }
-        let oldest = self.live.lock().places.keys().next().copied();
+        let oldest = self.oldest();
         self.journal
             .release(oldest.unwrap_or(u64::MAX).min(mark).min(self.settled()))
     }
 
+    /// Copies the oldest letters to the end, behind one sync for all of them.
     fn copy_oldest(&self) {
-        let (mut copied, mut from, end) = (0, 0, self.next());
-        while copied < COPY {
-            let next = self
-                .live
-                .lock()
-                .places
-                .range(from..end)
-                .next()
-                .map(|(at, id)| (*at, *id));
-            let Some((at, id)) = next else { return };
+        let (mut copies, mut ids) = (Records::new(), Vec::new());
+        let (mut from, end) = (0, self.settled());
+        while (copies.bytes() as u64) < COPY {
+            let Some((at, id)) = self.live.lock().next(from..end) else {
+                break;
+            };
             from = at + 1;
-            let Some(copy) = self.read_copy(at) else {
-                continue;
-            };
-            copied += copy.bytes() as u64;
-            let Ok(place) = self.journal.append(clock::now(), &copy) else {
-                return;
-            };
-            if self.journal.wait(place.start) != Outcome::Durable {
-                return;
+            match self.read_letter(at) {
+                Ok(Some(bytes)) => {
+                    copies.push_with(|out| {
+                        letter::encode_copy(at, &bytes, out);
+                    });
+                    ids.push(id);
+                }
+                // It never came to the disk, or is damaged there: nothing is left to hold on to.
+                Ok(None) => self.live.lock().remove(id),
+                Err(error) => warn!(%error, "a queued message on disk cannot be copied"),
             }
-            self.live.lock().moved(id, place.start);
+        }
+        if ids.is_empty() {
+            return;
+        }
+        let Ok(places) = self.journal.append(clock::now(), &copies) else {
+            return;
+        };
+        self.journal.wait(places.end - 1);
+        for (id, place) in ids.into_iter().zip(places) {
+            if self.outcome(place) == Outcome::Durable {
+                self.live.lock().moved(id, place);
+            }
         }
     }
 
-    fn read_copy(&self, at: u64) -> Option<Records> {
-        let mut reader = self.journal.reader(at);
-        let record = reader.read(1).ok()??.next_record()?;
-        let mut copy = Records::new();
-        let mut is_letter = record.offset == at;
-        copy.push_with(|out| is_letter &= letter::encode_copy(at, &record.payload, out));
-        is_letter.then_some(copy)
+    fn read_letter(&self, at: u64) -> Result<Option<Bytes>, ReadError> {
+        let mut chunk = self.journal.reader(at).read(1)?;
+        let record = chunk.as_mut().and_then(Chunk::next_record);
+        Ok(record
+            .filter(|record| record.offset == at && letter::decode(at, &record.payload).is_some())
+            .map(|record| record.payload))
+    }
+
+    /// Letters that somebody waits for.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.live.lock().letters.len()
     }
 }
 
@@ -279,11 +308,12 @@ mod tests {
             qos: 1,
             retain: false,
             ids: Vec::new(),
+            share: None,
         }
     }
 
-    fn post(mail: &Mail, topic: &str, payload: &[u8], to: &[Recipient]) -> u64 {
-        let record = Record {
+    fn record<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
+        Record {
             qos: 1,
             packet: None,
             client: 0,
@@ -293,10 +323,25 @@ mod tests {
             topic,
             properties: &[],
             payload,
-        };
-        let id = mail.post(to, &record).unwrap().start;
+        }
+    }
+
+    fn post(mail: &Mail, topic: &str, payload: &[u8], to: &[Recipient]) -> u64 {
+        let id = mail
+            .post(&[to.to_vec()], &record(topic, payload))
+            .unwrap()
+            .start;
         assert_eq!(mail.journal.wait(id), Outcome::Durable);
         id
+    }
+
+    /// Makes the journal large with letters that nobody waits for.
+    fn fill(mail: &Mail) {
+        let payload = vec![7; 1 << 20];
+        for _ in 0..48 {
+            let id = post(mail, "gone", &payload, &[recipient(1)]);
+            mail.done(id);
+        }
     }
 
     #[test]
@@ -338,5 +383,37 @@ mod tests {
         assert_eq!(mail.journal.first(), 0);
         mail.upkeep(mail.next()).unwrap();
         assert!(mail.journal.first() > 0);
+    }
+
+    #[test]
+    fn letters_are_copied_behind_few_syncs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mail, _) = Mail::open(dir.path(), 256 << 20, 1 << 20).unwrap();
+        let letter = record("kept", b"x");
+        for _ in 0..1_000 {
+            mail.post(&[vec![recipient(1)]], &letter).unwrap();
+        }
+        fill(&mail);
+        let before = mail.journal.stats().syncs;
+        mail.upkeep(u64::MAX).unwrap();
+        assert!(mail.journal.stats().syncs - before < 10);
+        assert_eq!(mail.waiting(), 1_000);
+        assert!(mail.bytes() < 20 << 20, "{} bytes", mail.bytes());
+    }
+
+    #[test]
+    fn a_letter_that_is_not_on_disk_holds_on_to_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mail, _) = Mail::open(dir.path(), 256 << 20, 1 << 20).unwrap();
+        let packet = Packet {
+            session: 1,
+            pkid: 1,
+        };
+        let at = mail.release(packet).unwrap();
+        mail.revive(at, at, 100, 1);
+        fill(&mail);
+        mail.upkeep(u64::MAX).unwrap();
+        assert!(mail.bytes() < 20 << 20, "{} bytes", mail.bytes());
+        mail.done(at);
     }
 }

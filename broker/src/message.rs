@@ -30,6 +30,11 @@ impl Message {
         self.topic.len() + self.payload.len() + self.properties.len() + 128
     }
 
+    /// Whether the broker itself says it: such a retained message is made anew at every start.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.client == 0
+    }
+
     pub(crate) fn is_expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
@@ -46,7 +51,9 @@ pub(crate) struct Queued {
     /// Subscription identifiers.
     pub(crate) ids: Vec<u32>,
     pub(crate) origin: Origin,
-    /// Its share of what all sessions may hold.
+    /// The shared subscription that it came by, whole.
+    pub(crate) share: Option<Arc<str>>,
+    /// Its part of what all sessions may hold.
     pub(crate) charge: Charge,
 }
 
@@ -57,6 +64,8 @@ pub(crate) enum Origin {
     Memory,
     /// The mail journal, under this id.
     Mail(u64),
+    /// The log, at this offset: a record of a durable group.
+    Log(u64),
 }
 
 /// Bytes of messages that all sessions together hold: waiting, or sent and not yet settled. A message
@@ -108,6 +117,7 @@ impl Queued {
             retain: false,
             ids: Vec::new(),
             origin: Origin::Memory,
+            share: None,
             charge: Charge::default(),
         }
     }

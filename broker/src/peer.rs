@@ -1,6 +1,10 @@
 //! Who is at the other end of a connection, as far as the transport knows.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 /// The other end of a connection.
 #[derive(Clone, Debug)]
@@ -11,6 +15,18 @@ pub(crate) struct Peer {
     pub(crate) certificate: Option<Arc<str>>,
     /// What carries its packets.
     pub(crate) transport: Transport,
+}
+
+/// Whom an address counts as, where addresses are counted: one customer of an IPv6 network has a /64 at
+/// least.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from(network))
+        }
+        address => address,
+    }
 }
 
 /// What carries MQTT packets.

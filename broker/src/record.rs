@@ -27,7 +27,7 @@ const RELEASE: u8 = 64;
 
 /// A packet id of QoS 2 and the persistent session it belongs to: recovery rebuilds from these what
 /// was received and not yet released (MQTT 5.0 section 4.3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Packet {
     pub(crate) session: u64,
     pub(crate) pkid: u16,
@@ -168,7 +168,8 @@ impl<'a> Record<'a> {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+/// Appends u16 length and UTF-8.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(&(text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
@@ -179,7 +180,8 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+/// Takes what [`put_text`] appended.
+pub(crate) fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let length = usize::from(u16::from_be_bytes(take(rest)?));
     let (text, after) = rest.split_at_checked(length)?;
     *rest = after;

@@ -36,6 +36,10 @@ impl Retained {
         self.messages.len()
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Message>> {
         self.messages.values()
     }

@@ -69,6 +69,18 @@ pub struct Broker {
     rules: Rules,
 }
 
+/// Whether a running broker can do its work.
+#[derive(Clone)]
+pub struct Status(Arc<Hub>);
+
+impl Status {
+    /// Why nothing new can be stored at the moment; `None` while all is well.
+    pub fn trouble(&self) -> Option<&'static str> {
+        let accepts = self.0.state.accepts();
+        (!accepts).then_some("the disk is full or failing: nothing new is taken")
+    }
+}
+
 impl Broker {
     /// Reads the files that are named, binds the addresses and opens the data directory (blocking), so
     /// that whatever is wrong shows at the start. Metrics go to `registry`.
@@ -126,6 +138,7 @@ impl Broker {
             settled.send_replace(offset);
         });
         let telemetry = Telemetry::new(registry)?;
+        journal.on_synced(telemetry.sync_timer());
         let disk = Disk {
             journal,
             journal_settled: notifier,
@@ -142,7 +155,7 @@ impl Broker {
     }
 
     /// What its connections share, for tests that need no socket.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn hub(self) -> Arc<Hub> {
         self.hub
     }
@@ -164,6 +177,11 @@ impl Broker {
         Reload::new(self.hub.clone(), self.tls.clone())
     }
 
+    /// What tells whether it can do its work while it runs.
+    pub fn status(&self) -> Status {
+        Status(self.hub.clone())
+    }
+
     /// User name and password for a part of this process, made up now and written nowhere; `None` when
     /// nobody is asked who they are.
     pub fn login_for(&self, part: &str, role: Role) -> Option<(String, String)> {
@@ -182,6 +200,9 @@ impl Broker {
         let tasks = TaskTracker::new();
         tasks.spawn(upkeep::keep_house(hub.clone(), shutdown.clone()));
         tasks.spawn(upkeep::publish_interest(hub.clone(), shutdown.clone()));
+        if hub.config.sys_seconds > 0 {
+            tasks.spawn(upkeep::publish_sys(hub.clone(), shutdown.clone()));
+        }
         let gate = Gate::new(hub.clone(), tls, rules, tasks.clone(), shutdown.clone());
         let gate = Arc::new(gate);
         for listener in listeners {
@@ -189,7 +210,12 @@ impl Broker {
         }
         shutdown.cancelled().await;
         tasks.close();
-        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        hub.drivers.close();
+        let ended = async {
+            tasks.wait().await;
+            hub.drivers.wait().await;
+        };
+        if tokio::time::timeout(DRAIN, ended).await.is_err() {
             warn!("some clients did not take their last packets in time");
         }
         hub.checkpoint();

@@ -3,7 +3,7 @@
 //! [`crate::hub`] puts messages into its queue from outside.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,9 +20,11 @@ use crate::{
     codec::Will,
     config::Limits,
     inbound::Inbound,
+    interest::Watch,
     mail::Mail,
-    message::{Origin, Queued},
+    message::{Charge, Origin, Queued},
     retained::Scan,
+    shared::Group,
     trie::{SessionKey, Subscription},
     window::{Sent, Window},
 };
@@ -49,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) owner: ConnectionId,
     /// Whom the session belongs to: who created it. `None` is nobody in particular.
     pub(crate) principal: Option<Arc<str>>,
+    /// Which live topics its client may watch, while it is connected.
+    pub(crate) watch: Watch,
     /// What its client may do; `None` since the broker started and until the client comes back.
     pub(crate) pass: Option<Arc<Pass>>,
     /// Rung when something was queued or the owner was evicted; every owner has its own, so that
@@ -61,6 +65,8 @@ pub(crate) struct Inner {
     /// ns since the epoch; `None` while connected.
     pub(crate) disconnected_at: Option<u64>,
     pub(crate) subscriptions: BTreeMap<String, Subscription>,
+    /// Bytes of their filters.
+    pub(crate) filter_bytes: usize,
     pub(crate) queue: Queue,
     /// Retained messages still to be sent for new subscriptions, before the queue.
     pub(crate) scans: VecDeque<(Scan, Subscription)>,
@@ -71,14 +77,24 @@ pub(crate) struct Inner {
     pub(crate) mail_seen: u64,
     /// Which letters are outstanding changed since it was last stored.
     pub(crate) mail_changed: bool,
+    /// Bytes of messages that found no room since then.
+    pub(crate) given_up: usize,
     /// Filters whose retained messages the client may not have: they are sent again after a crash.
     pub(crate) unscanned: BTreeSet<String>,
     /// Place in the journal, once a subscription may match durable topics.
     pub(crate) cursor: Option<Cursor>,
+    /// The durable groups in which the connection takes part.
+    pub(crate) groups: HashMap<Arc<str>, Arc<Group>>,
+    /// What of them was stored last because of the client; its answer waits for that.
+    pub(crate) group_ticket: Option<u64>,
+    /// What the client takes at once.
+    pub(crate) receive_maximum: u16,
     /// The cursor moved since it was last stored.
     pub(crate) cursor_moved: bool,
     /// Published when the connection ends without DISCONNECT, after its delay.
     pub(crate) will: Option<Will>,
+    /// Its share of what all wills may take.
+    pub(crate) will_charge: Charge,
     /// The will is on disk.
     pub(crate) will_stored: bool,
     /// When the will of a disconnected client is due, ns since the epoch.
@@ -121,6 +137,12 @@ impl Inner {
             .map(|at| at.saturating_add(seconds * 1_000_000_000))
     }
 
+    /// Who speaks by the will.
+    pub(crate) fn will_of(&self) -> Option<&str> {
+        let pass = self.pass.as_ref();
+        pass.and_then(|pass| pass.principal()).map(|name| &**name)
+    }
+
     /// Whether its client may read `topic`, as far as that is known.
     pub(crate) fn may_read(&self, topic: &str) -> bool {
         self.pass.as_ref().is_none_or(|pass| pass.may_read(topic))
@@ -139,6 +161,7 @@ impl Inner {
     /// Takes the will of a disconnected client once its delay is over.
     pub(crate) fn take_due_will(&mut self, now: u64) -> Option<Will> {
         self.will_at.take_if(|at| *at <= now)?;
+        self.will_charge = Charge::default();
         self.will.take()
     }
 
@@ -162,27 +185,58 @@ impl Inner {
 
     /// The session is done with a message.
     pub(crate) fn finish(&mut self, queued: &Queued, mail: &Mail) {
-        if let Origin::Mail(id) = queued.origin {
-            mail.done(id);
-            self.mail_changed = true;
+        match queued.origin {
+            Origin::Memory => {}
+            Origin::Mail(id) => {
+                mail.done(id);
+                self.mail_changed = true;
+            }
+            Origin::Log(offset) => {
+                let share = queued.share.as_ref();
+                if let Some(group) = share.and_then(|share| self.groups.get(share)) {
+                    group.acknowledge(self.owner, offset);
+                }
+            }
         }
     }
 
-    /// Gives up everything that waits or was sent, when the session ends.
-    pub(crate) fn abandon(&mut self, mail: &Mail) {
-        while let Some(queued) = self.queue.pop() {
-            self.finish(&queued, mail);
+    /// The connection is over: what it had of durable groups is for their other members.
+    pub(crate) fn leave_groups(&mut self, now: u64) {
+        let groups = std::mem::take(&mut self.groups);
+        if groups.is_empty() {
+            return;
         }
-        for (_, sent) in self.window.outstanding() {
-            if let Sent::Queued(Queued {
-                origin: Origin::Mail(id),
-                ..
-            }) = sent
-            {
-                mail.done(*id);
+        let is_of_group = |queued: &Queued| matches!(queued.origin, Origin::Log(_));
+        self.queue.remove(is_of_group);
+        let sent = self.window.outstanding();
+        let sent =
+            sent.filter(|(_, sent)| matches!(sent, Sent::Queued(queued) if is_of_group(queued)));
+        let ids: Vec<u16> = sent.map(|(id, _)| id).collect();
+        for id in ids {
+            self.window.discard(id);
+        }
+        for group in groups.values() {
+            group.leave(self.owner, now);
+        }
+    }
+
+    /// Gives up everything that waits or was sent, when the session ends. What it had as the member of a
+    /// group is for others of it; not what its client may have seen of QoS 2 (MQTT 5.0 section 4.8.2).
+    pub(crate) fn abandon(&mut self, mail: &Mail) -> Vec<Queued> {
+        let mut left: Vec<Queued> = Vec::new();
+        let window = std::mem::take(&mut self.window);
+        for sent in window.into_outstanding() {
+            if let Sent::Queued(queued) = sent {
+                self.finish(&queued, mail);
+                left.extend(Some(queued).filter(|queued| queued.qos < 2));
             }
         }
-        self.window = Window::default();
+        while let Some(queued) = self.queue.pop() {
+            self.finish(&queued, mail);
+            left.push(queued);
+        }
+        left.retain(|queued| queued.share.is_some());
+        left
     }
 
     /// Everything retained that was to be sent has been sent and settled.
@@ -232,6 +286,10 @@ impl Queue {
         Ok(())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {
         self.messages.iter()
     }
@@ -240,6 +298,33 @@ impl Queue {
     pub(crate) fn push_restored(&mut self, queued: Queued) {
         self.bytes += queued.message.weight();
         self.messages.push_back(queued);
+    }
+
+    /// Adds a record of a durable group, which bounds what its members hold.
+    pub(crate) fn push_record(&mut self, queued: Queued) {
+        self.push_restored(queued);
+    }
+
+    /// Takes back the records of a group; gives their offsets.
+    pub(crate) fn take_back(&mut self, share: &str) -> Vec<u64> {
+        let mut offsets = Vec::new();
+        self.remove(|queued| match queued.origin {
+            Origin::Log(offset) if queued.share.as_deref() == Some(share) => {
+                offsets.push(offset);
+                true
+            }
+            _ => false,
+        });
+        offsets
+    }
+
+    fn remove(&mut self, mut is_meant: impl FnMut(&Queued) -> bool) {
+        let bytes = &mut self.bytes;
+        self.messages.retain(|queued| {
+            let goes = is_meant(queued);
+            *bytes -= if goes { queued.message.weight() } else { 0 };
+            !goes
+        });
     }
 
     /// Adds a retained message for a new subscription; asked for only while the queue `is_short`.
@@ -318,6 +403,7 @@ impl Stored {
             disconnected_at: Some(self.disconnected_at.unwrap_or(now)),
             scans: scans.collect(),
             unscanned: self.unscanned,
+            filter_bytes: self.subscriptions.keys().map(String::len).sum(),
             subscriptions: self.subscriptions,
             principal: self.principal,
             stored: true,

@@ -1,4 +1,4 @@
-//! Which sessions want a topic: one node a filter level, found in the time of the topic's depth.
+//! Who wants a topic: one node a filter level, found in the time of the topic's depth.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,77 +15,120 @@ pub(crate) struct Subscription {
     pub(crate) id: Option<u32>,
 }
 
-#[derive(Debug, Default)]
-struct Node {
-    children: HashMap<Box<str>, Node>,
-    subscribers: BTreeMap<SessionKey, Subscription>,
+#[derive(Debug)]
+struct Node<K, V> {
+    children: HashMap<Box<str>, Node<K, V>>,
+    subscribers: BTreeMap<K, V>,
 }
 
-impl Node {
+impl<K, V> Default for Node<K, V> {
+    fn default() -> Self {
+        Node {
+            children: HashMap::new(),
+            subscribers: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K, V> Node<K, V> {
     fn is_empty(&self) -> bool {
         self.children.is_empty() && self.subscribers.is_empty()
     }
 }
 
-/// All subscriptions of all sessions.
-#[derive(Debug, Default)]
-pub(crate) struct Trie {
-    root: Node,
+/// Filters, each with those who subscribed to it (`K`) and how (`V`).
+#[derive(Debug)]
+pub(crate) struct Trie<K, V> {
+    root: Node<K, V>,
 }
 
-impl Trie {
-    /// Adds or replaces a subscription.
-    pub(crate) fn insert(&mut self, filter: &str, session: SessionKey, subscription: Subscription) {
+impl<K, V> Default for Trie<K, V> {
+    fn default() -> Self {
+        Trie {
+            root: Node::default(),
+        }
+    }
+}
+
+impl<K: Ord, V> Trie<K, V> {
+    fn node_mut(&mut self, filter: &str) -> &mut Node<K, V> {
         let mut node = &mut self.root;
         for level in filter.split('/') {
             node = node.children.entry(level.into()).or_default();
         }
-        node.subscribers.insert(session, subscription);
+        node
+    }
+
+    /// Adds or replaces a subscription.
+    pub(crate) fn insert(&mut self, filter: &str, key: K, value: V) {
+        self.node_mut(filter).subscribers.insert(key, value);
+    }
+
+    /// What is there, or `make` if nothing is.
+    pub(crate) fn get_or_insert_with(
+        &mut self,
+        filter: &str,
+        key: K,
+        make: impl FnOnce() -> V,
+    ) -> &mut V {
+        let subscribers = &mut self.node_mut(filter).subscribers;
+        subscribers.entry(key).or_insert_with(make)
+    }
+
+    pub(crate) fn get(&self, filter: &str, key: &K) -> Option<&V> {
+        let node = filter
+            .split('/')
+            .try_fold(&self.root, |node, level| node.children.get(level))?;
+        node.subscribers.get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, filter: &str, key: &K) -> Option<&mut V> {
+        let mut node = &mut self.root;
+        for level in filter.split('/') {
+            node = node.children.get_mut(level)?;
+        }
+        node.subscribers.get_mut(key)
     }
 
     /// Removes a subscription and the nodes that only it needed.
-    pub(crate) fn remove(&mut self, filter: &str, session: SessionKey) {
-        fn walk(
-            node: &mut Node,
+    pub(crate) fn remove(&mut self, filter: &str, key: &K) {
+        fn walk<K: Ord, V>(
+            node: &mut Node<K, V>,
             level: Option<&str>,
             rest: &mut std::str::Split<'_, char>,
-            session: SessionKey,
+            key: &K,
         ) {
             let Some(level) = level else {
-                node.subscribers.remove(&session);
+                node.subscribers.remove(key);
                 return;
             };
             let Some(child) = node.children.get_mut(level) else {
                 return;
             };
             let next = rest.next();
-            walk(child, next, rest, session);
+            walk(child, next, rest, key);
             if child.is_empty() {
                 node.children.remove(level);
             }
         }
         let mut levels = filter.split('/');
         let first = levels.next();
-        walk(&mut self.root, first, &mut levels, session);
+        walk(&mut self.root, first, &mut levels, key);
     }
 
-    /// Calls `found` for every subscription whose filter matches `topic`; a session with several
+    /// Calls `found` for every subscription whose filter matches `topic`; a subscriber with several
     /// matching filters is named several times. (MQTT 5.0 section 4.7)
-    pub(crate) fn matching<'a>(
-        &'a self,
-        topic: &str,
-        found: &mut impl FnMut(SessionKey, &'a Subscription),
-    ) {
+    pub(crate) fn matching<'a>(&'a self, topic: &str, found: &mut impl FnMut(&'a K, &'a V)) {
         let system = topic.starts_with('$');
         walk_matching(&self.root, topic, !system, found);
     }
 }
 
-fn walk_matching<'a>(
-    node: &'a Node,
+fn walk_matching<'a, K, V>(
+    node: &'a Node<K, V>,
     rest: &str,
     wildcards: bool,
-    found: &mut impl FnMut(SessionKey, &'a Subscription),
+    found: &mut impl FnMut(&'a K, &'a V),
 ) {
     let (level, after) = match rest.split_once('/') {
         Some((level, after)) => (level, Some(after)),
@@ -113,9 +156,9 @@ fn walk_matching<'a>(
     }
 }
 
-fn report<'a>(node: &'a Node, found: &mut impl FnMut(SessionKey, &'a Subscription)) {
-    for (session, subscription) in &node.subscribers {
-        found(*session, subscription);
+fn report<'a, K, V>(node: &'a Node<K, V>, found: &mut impl FnMut(&'a K, &'a V)) {
+    for (key, value) in &node.subscribers {
+        found(key, value);
     }
 }
 
@@ -124,18 +167,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn subscription() -> Subscription {
-        Subscription {
-            qos: 1,
-            no_local: false,
-            retain_as_published: false,
-            id: None,
-        }
-    }
-
-    fn matched(trie: &Trie, topic: &str) -> Vec<SessionKey> {
+    fn matched(trie: &Trie<u64, ()>, topic: &str) -> Vec<u64> {
         let mut keys = Vec::new();
-        trie.matching(topic, &mut |key, _| keys.push(key));
+        trie.matching(topic, &mut |key, ()| keys.push(*key));
         keys.sort_unstable();
         keys
     }
@@ -143,9 +177,9 @@ mod tests {
     #[test]
     fn wildcards_do_not_match_system_topics() {
         let mut trie = Trie::default();
-        trie.insert("#", 1, subscription());
-        trie.insert("+/x", 2, subscription());
-        trie.insert("$SYS/#", 3, subscription());
+        trie.insert("#", 1, ());
+        trie.insert("+/x", 2, ());
+        trie.insert("$SYS/#", 3, ());
         assert_eq!(matched(&trie, "$SYS/x"), [3]);
         assert_eq!(matched(&trie, "a/x"), [1, 2]);
     }
@@ -153,10 +187,14 @@ mod tests {
     #[test]
     fn removing_the_last_subscription_frees_its_nodes() {
         let mut trie = Trie::default();
-        trie.insert("a/b/c", 1, subscription());
-        trie.insert("a/b", 2, subscription());
-        trie.remove("a/b/c", 1);
-        trie.remove("a/b", 2);
+        trie.insert("a/b/c", 1, ());
+        trie.insert("a/b", 2, ());
+        assert_eq!(
+            (trie.get("a/b", &2), trie.get("a/b", &1)),
+            (Some(&()), None)
+        );
+        trie.remove("a/b/c", &1);
+        trie.remove("a/b", &2);
         assert!(trie.root.is_empty());
     }
 
@@ -181,7 +219,7 @@ mod tests {
             let mut expected = Vec::new();
             for (index, (levels, hash)) in filters.iter().enumerate() {
                 let filter = levels.join("/") + if *hash { "/#" } else { "" };
-                trie.insert(&filter, index as u64, subscription());
+                trie.insert(&filter, index as u64, ());
                 if thinglog_schemas::topic::matches(&filter, &topic) {
                     expected.push(index as u64);
                 }

@@ -1,7 +1,10 @@
 //! What the broker does by itself, beside serving: checkpoints, retention, the interest topic, alerts of
 //! subscriptions that are about to lose records.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use thinglog_journal::Journal;
@@ -16,6 +19,8 @@ use crate::{
     hub::Hub,
     lag::{Alarm, Held},
     message::Message,
+    sys::{Now, Sys},
+    telemetry::MOST_CLIENTS,
 };
 
 /// How often cursors go to disk; what was acknowledged since is sent again after a crash.
@@ -26,8 +31,6 @@ const INTEREST: Duration = Duration::from_millis(100);
 const RETENTION: Duration = Duration::from_secs(60);
 /// How often it is looked who is about to lose records.
 const LAG: Duration = Duration::from_secs(5);
-/// So many of those furthest behind are looked at.
-const LAGGING: usize = 100;
 
 /// Keeps house until `shutdown`.
 pub(crate) async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
@@ -39,7 +42,9 @@ pub(crate) async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             _ = checkpoint.tick() => {
+                let timed = hub.telemetry.checkpoint_seconds.start_timer();
                 hub.checkpoint();
+                timed.observe_duration();
                 tidy_mail(&hub).await;
                 if hub.config.retention.on_full == OnFull::Refuse {
                     release(&hub).await;
@@ -51,10 +56,40 @@ pub(crate) async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
                 hub.remove_expired(clock::now());
                 retain(&hub).await;
             }
-            _ = lag.tick() => alert(&hub, &mut alarm).await,
+            _ = lag.tick() => if let Some(now) = count(&hub).await {
+                alert(&hub, &mut alarm, now.census.furthest).await;
+            },
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// Keeps the topics below `$SYS/broker` up to date.
+pub(crate) async fn publish_sys(hub: Arc<Hub>, shutdown: CancellationToken) {
+    let mut due = interval(Duration::from_secs(hub.config.sys_seconds.max(1)));
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (started, mut last, mut sys) = (Instant::now(), Instant::now(), Sys::default());
+    loop {
+        tokio::select! {
+            _ = due.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        let Some(now) = count(&hub).await else { return };
+        let passed = std::mem::replace(&mut last, Instant::now()).elapsed();
+        let totals = hub.telemetry.totals();
+        for (topic, value) in sys.changes(totals, &now, started.elapsed(), passed) {
+            hub.announce(&format!("$SYS/broker/{topic}"), Bytes::from(value), 0);
+        }
+    }
+}
+
+/// Counts what there is, for whoever wants to know, and tells the metrics.
+async fn count(hub: &Arc<Hub>) -> Option<Now> {
+    let counting = hub.clone();
+    let counted = tokio::task::spawn_blocking(move || counting.count(MOST_CLIENTS)).await;
+    let now = counted.ok()?;
+    hub.telemetry.counted(&now, hub.journal.settled());
+    Some(now)
 }
 
 /// Publishes the live filters whenever they change.
@@ -71,7 +106,7 @@ pub(crate) async fn publish_interest(hub: Arc<Hub>, shutdown: CancellationToken)
 /// Makes room in a log that refuses when full: what every session has read may go. While no session
 /// reads the log nothing goes.
 async fn release(hub: &Arc<Hub>) {
-    if let Some(unread) = hub.unread_from() {
+    if let Some(unread) = hub.released_to() {
         upkeep(hub, "release", move |journal| journal.release(unread)).await;
     }
 }
@@ -104,8 +139,7 @@ async fn upkeep(
 }
 
 /// Says which durable subscriptions are about to lose records, in the log and on `alerts/retention`.
-async fn alert(hub: &Arc<Hub>, alarm: &mut Alarm) {
-    let lagging = hub.lagging(LAGGING);
+async fn alert(hub: &Arc<Hub>, alarm: &mut Alarm, lagging: Vec<(Arc<str>, u64)>) {
     let positions = lagging.clone();
     let (journal, held) = (hub.journal.clone(), held(hub));
     let looked = tokio::task::spawn_blocking(move || {

@@ -58,6 +58,8 @@ pub(crate) struct Window {
     /// Packet id of the first slot.
     first: u16,
     unacknowledged: usize,
+    /// Those of them that are records of the journal.
+    durable: usize,
     /// Those of them that are to be sent again.
     to_resend: usize,
     /// Bytes of queued messages among them.
@@ -70,6 +72,7 @@ impl Default for Window {
             slots: VecDeque::new(),
             first: 1,
             unacknowledged: 0,
+            durable: 0,
             to_resend: 0,
             bytes: 0,
         }
@@ -88,6 +91,7 @@ impl Window {
     pub(crate) fn push(&mut self, sent: Sent) -> u16 {
         let id = Self::id_at(self.first, self.slots.len());
         self.bytes += sent.weight();
+        self.durable += usize::from(matches!(sent, Sent::Durable(_)));
         self.slots.push_back(Slot {
             sent: Some(sent),
             to_resend: false,
@@ -116,10 +120,16 @@ impl Window {
             if slot.sent.is_none() {
                 window.bytes += sent.weight();
                 window.unacknowledged += 1;
+                window.durable += usize::from(matches!(sent, Sent::Durable(_)));
                 slot.sent = Some(sent);
             }
         }
         window
+    }
+
+    /// Messages of the queue that are not settled.
+    pub(crate) fn queued(&self) -> usize {
+        self.unacknowledged - self.durable
     }
 
     /// Bytes of queued messages that wait for their acknowledgement.
@@ -222,6 +232,7 @@ impl Window {
             self.to_resend -= 1;
         }
         self.unacknowledged -= 1;
+        self.durable -= usize::from(matches!(sent, Sent::Durable(_)));
         self.bytes -= sent.weight();
         while self.slots.front().is_some_and(|slot| slot.sent.is_none()) {
             self.slots.pop_front();
@@ -237,6 +248,11 @@ impl Window {
                 .as_ref()
                 .map(|sent| (Self::id_at(self.first, index), sent))
         })
+    }
+
+    /// Everything outstanding, oldest first, when the window is given up.
+    pub(crate) fn into_outstanding(self) -> impl Iterator<Item = Sent> {
+        self.slots.into_iter().filter_map(|slot| slot.sent)
     }
 
     fn id_at(first: u16, index: usize) -> u16 {

@@ -4,31 +4,12 @@
 
 mod harness;
 
-use std::{fs, path::Path};
+use std::fs;
 
-use harness::{Raw, Running, put_text};
-use tempfile::TempDir;
+use harness::{Raw, Running, crashed, put_text};
 
 const LOG: &str = "thinglog/logs/lamp/app";
 const REQUEST: &str = "thinglog/request/lamp";
-
-/// What kill -9 would leave of a quiet broker's data.
-fn crashed(dir: &Path) -> TempDir {
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap().flatten() {
-            let target = to.join(entry.file_name());
-            if entry.path().is_dir() {
-                copy(&entry.path(), &target);
-            } else {
-                fs::copy(entry.path(), target).unwrap();
-            }
-        }
-    }
-    let after = tempfile::tempdir().unwrap();
-    copy(dir, after.path());
-    after
-}
 
 /// A 3.1.1 connection to a session that lasts.
 async fn lasting(broker: &Running, id: &str) -> Raw {
@@ -302,4 +283,75 @@ async fn a_clean_start_leaves_nothing_of_the_session_behind_even_after_a_crash()
     writer.publish(REQUEST, "new", false).await;
     assert_eq!(reader.delivery().await.payload, "new");
     broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeated_publish_of_qos_2_among_others_holds_up_none_of_their_acknowledgements() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Running::start(dir.path()).await;
+    let mut writer = lasting(&broker, "writer").await;
+    publish(&mut writer, LOG, 7, "two", false).await;
+    assert_eq!(writer.packet().await, [0x50, 2, 0, 7]);
+    // In one go, as a client sends it all again after a reconnect.
+    let mut bytes = Vec::new();
+    for (first, pkid) in [(0x32, 1), (0x3C, 7), (0x32, 2)] {
+        bytes.extend([first, LOG.len() as u8 + 5]);
+        put_text(&mut bytes, LOG);
+        bytes.extend([0, pkid, b'x']);
+    }
+    writer.send_bytes(&bytes).await;
+    for (first, pkid) in [(0x40, 1), (0x50, 7), (0x40, 2)] {
+        assert_eq!(writer.packet().await, [first, 2, 0, pkid]);
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_packet_id_used_on_both_kinds_of_topics_is_known_after_a_crash() {
+    for (complete, open) in [(LOG, REQUEST), (REQUEST, LOG)] {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Running::start(dir.path()).await;
+        let mut writer = lasting(&broker, "writer").await;
+        let mut reader = lasting(&broker, "reader").await;
+        reader.subscribe(open).await;
+        drop(reader);
+        publish_whole(&mut writer, complete, 1, "complete").await;
+        publish(&mut writer, open, 1, "open", false).await;
+        assert_eq!(writer.packet().await, [0x50, 2, 0, 1]);
+        let after = crashed(dir.path());
+        broker.stop().await;
+        let broker = Running::start(after.path()).await;
+        let mut writer = lasting(&broker, "writer").await;
+        publish(&mut writer, open, 1, "open", true).await;
+        assert_eq!(writer.packet().await, [0x50, 2, 0, 1]);
+        publish_whole(&mut writer, open, 2, "next").await;
+        let mut reader = lasting(&broker, "reader").await;
+        assert_eq!(reader.delivery().await.payload, "open");
+        assert_eq!(reader.delivery().await.payload, "next", "{open}: not twice");
+        broker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn packet_ids_of_a_journal_that_is_gone_are_free() {
+    for (topic, journal) in [(LOG, "log"), (REQUEST, "mail")] {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Running::start(dir.path()).await;
+        let mut writer = lasting(&broker, "writer").await;
+        for pkid in [1, 2] {
+            publish(&mut writer, topic, pkid, "x", false).await;
+            assert_eq!(writer.packet().await, [0x50, 2, 0, pkid]);
+        }
+        // Its end writes the packet ids down.
+        broker.stop().await;
+        fs::remove_dir_all(dir.path().join(journal)).unwrap();
+        let broker = Running::start(dir.path()).await;
+        let mut reader = lasting(&broker, "reader").await;
+        reader.subscribe(topic).await;
+        let mut writer = lasting(&broker, "writer").await;
+        publish(&mut writer, topic, 2, "again", true).await;
+        assert_eq!(writer.packet().await, [0x50, 2, 0, 2]);
+        assert_eq!(reader.delivery().await.payload, "again", "{journal}");
+        broker.stop().await;
+    }
 }

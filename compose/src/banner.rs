@@ -17,6 +17,8 @@ pub(crate) struct Banner<'a> {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) data: &'a Path,
     pub(crate) root: &'a str,
+    /// Clients have to log in.
+    pub(crate) logins: bool,
     pub(crate) demo: bool,
 }
 
@@ -67,6 +69,15 @@ impl Banner<'_> {
         } else {
             format!(" --broker {}", self.mqtt)
         };
+        if self.logins {
+            return format!(
+                "In another terminal:\n\n\
+                 \x20 thinglog passwd alice --role operator    a user, and\n\
+                 \x20 thinglog device add lamp-7               a device with its token; then, for both to count:\n\
+                 \x20 pkill -HUP -x thinglog\n\
+                 \x20 thinglog tail{at} --level warn --username alice --password-file FILE\n"
+            );
+        }
         let device = if self.demo { "demo-1" } else { "lamp-7" };
         format!(
             "In another terminal:\n\n\
@@ -100,9 +111,27 @@ mod tests {
             http: Some("127.0.0.1:8080".parse().unwrap()),
             data: Path::new("thinglog-data"),
             root: "thinglog",
+            logins: false,
             demo,
         };
         banner.text()
+    }
+
+    #[test]
+    fn where_clients_log_in_it_says_how_they_come_to_that() {
+        let banner = Banner {
+            mqtt: "127.0.0.1:1883".parse().unwrap(),
+            others: &[],
+            http: None,
+            data: Path::new("thinglog-data"),
+            root: "thinglog",
+            logins: true,
+            demo: false,
+        };
+        let text = banner.text();
+        for command in ["passwd alice", "device add", "tail --level warn --username"] {
+            assert!(text.contains(&format!("thinglog {command}")), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod config;
 mod demo;
 mod line;
 mod logging;
+mod monitor;
 mod serve;
 mod supervise;
 mod tail;

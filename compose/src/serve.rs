@@ -13,8 +13,10 @@ use crate::{
     cli,
     config::{Loaded, reachable},
     demo::{self, OwnLog},
-    load, logging, say,
-    supervise::{BROKER, Outcome, ROUTER, Stage, Supervisor},
+    load, logging,
+    monitor::Monitor,
+    say,
+    supervise::{BROKER, MONITOR, Outcome, ROUTER, Stage, Supervisor},
 };
 
 /// Broker and router in one process.
@@ -46,6 +48,7 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 http,
                 data,
                 root,
+                logins: config.auth.is_on(),
                 demo: args.demo,
             };
             banner.print();
@@ -75,9 +78,12 @@ pub(crate) fn broker(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<Exi
     logging::init(None::<OwnLog>)?;
     run(
         async |supervisor, registry| {
-            start_broker(supervisor, &loaded, registry, |_| ())
-                .await
-                .map(drop)
+            let (_, _, status) =
+                start_broker(supervisor, &loaded, registry, Broker::status).await?;
+            if let Some(monitor) = Monitor::bind(&loaded.config.monitor, registry, status)? {
+                supervisor.spawn(MONITOR, monitor.run(supervisor.token(Stage::Router)));
+            }
+            Ok(())
         },
         &loaded,
     )

@@ -75,6 +75,12 @@ pub(crate) const ROUTER: Kind = Kind {
     stage: Stage::Router,
     ending: Ending::Fatal,
 };
+/// Metrics of a broker that runs alone.
+pub(crate) const MONITOR: Kind = Kind {
+    name: "monitor",
+    stage: Stage::Router,
+    ending: Ending::Fine,
+};
 /// One source of the demo's devices, or what prints their events.
 pub(crate) const DEMO: Kind = Kind {
     name: "demo",

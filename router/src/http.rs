@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz` and `/readyz`.
+//! `/metrics`, `/healthz` and `/readyz`, of a router or of whatever else has a registry and a health.
 //!
 //! Requests must name a host that is meant: an IP address, `localhost`, or one of the allow-list. A
 //! web page elsewhere whose name is made to point here (DNS rebinding) therefore reads nothing.
@@ -24,7 +24,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// The bound listener, not yet serving.
 #[derive(Debug)]
-pub(crate) struct Http {
+pub struct Http {
     listener: TcpListener,
     shared: Arc<Shared>,
 }
@@ -38,11 +38,7 @@ struct Shared {
 
 impl Http {
     /// Binds, so that a taken port fails at the start.
-    pub(crate) fn bind(
-        config: &HttpConfig,
-        registry: Registry,
-        health: Health,
-    ) -> std::io::Result<Http> {
+    pub fn bind(config: &HttpConfig, registry: Registry, health: Health) -> std::io::Result<Http> {
         let listener = TcpListener::bind(config.address)?;
         listener.set_nonblocking(true)?;
         Ok(Http {
@@ -55,12 +51,13 @@ impl Http {
         })
     }
 
-    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
+    /// Where it listens; the port is the real one when 0 was asked for.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Serves until `stop`.
-    pub(crate) async fn run(self, stop: CancellationToken) -> std::io::Result<()> {
+    pub async fn run(self, stop: CancellationToken) -> std::io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let app = Router::new()
             .route("/metrics", get(metrics))

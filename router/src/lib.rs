@@ -32,7 +32,7 @@ mod deliver;
 mod destinations;
 mod folder;
 pub mod health;
-mod http;
+pub mod http;
 mod levels;
 mod live;
 mod mqtt;

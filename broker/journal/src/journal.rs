@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
 
 use crate::fs::Fs;
 use crate::reader::{self, Reader};
@@ -134,6 +135,12 @@ impl Journal {
     /// may be registered. It must be quick, and must not own the journal or it is never closed.
     pub fn on_settled(&self, notify: impl Fn(u64) + Send + Sync + 'static) {
         self.inner.shared.listen(Arc::new(notify));
+    }
+
+    /// Calls `timed` from the writer thread after every sync of a group, with how long it took. The same
+    /// rules hold.
+    pub fn on_synced(&self, timed: impl Fn(Duration) + Send + Sync + 'static) {
+        self.inner.shared.time(Arc::new(timed));
     }
 
     /// Blocks until `offset`, which must have been given by `append`, is decided.

@@ -72,6 +72,8 @@
 pub mod cursor;
 mod format;
 pub mod fs;
+#[cfg(any(test, feature = "sim"))]
+pub mod fuzz;
 mod index;
 mod journal;
 mod log;

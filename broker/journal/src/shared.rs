@@ -18,6 +18,8 @@ use crate::pending::Pending;
 use crate::{Failure, Limits, Outcome};
 
 pub(crate) type Notify = Arc<dyn Fn(u64) + Send + Sync>;
+/// What is told how long a sync took.
+pub(crate) type Timed = Arc<dyn Fn(Duration) + Send + Sync>;
 
 /// What was written with one call: frames with consecutive offsets, all in one segment.
 pub(crate) struct Part {
@@ -57,6 +59,7 @@ pub(crate) struct Shared {
     waiting: Mutex<()>,
     decided: Condvar,
     listeners: RwLock<Vec<Notify>>,
+    timed: RwLock<Vec<Timed>>,
 }
 
 impl Shared {
@@ -77,6 +80,7 @@ impl Shared {
             waiting: Mutex::new(()),
             decided: Condvar::new(),
             listeners: RwLock::new(Vec::new()),
+            timed: RwLock::new(Vec::new()),
         }
     }
 
@@ -108,13 +112,21 @@ impl Shared {
         self.listeners.write().push(notify);
     }
 
+    pub(crate) fn time(&self, timed: Timed) {
+        self.timed.write().push(timed);
+    }
+
     /// Forgets the callbacks: they may hold what would keep this alive.
     pub(crate) fn forget_listeners(&self) {
         self.listeners.write().clear();
+        self.timed.write().clear();
     }
 
     /// Parts of a group are on disk, by one sync that took so long.
     pub(crate) fn publish(&self, parts: Vec<Part>, took: Duration) {
+        for timed in self.timed.read().clone() {
+            self.call(|| timed(took));
+        }
         let bytes = parts.iter().map(|part| part.frames.len()).sum();
         let mut dropped = Vec::new();
         let settled = {
@@ -185,10 +197,14 @@ impl Shared {
         // Called without the lock, so that a callback may register another.
         let listeners = self.listeners.read().clone();
         for notify in listeners {
-            // One listener's bug must neither end the writer nor keep the news from the others.
-            if catch_unwind(AssertUnwindSafe(|| notify(settled))).is_err() {
-                tracing::error!(dir = %self.dir.display(), settled, "a callback panicked");
-            }
+            self.call(|| notify(settled));
+        }
+    }
+
+    /// One callback's bug must neither end the writer nor keep the news from the others.
+    fn call(&self, callback: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+            tracing::error!(dir = %self.dir.display(), "a callback panicked");
         }
     }
 

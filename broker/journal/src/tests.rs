@@ -4,6 +4,7 @@ mod basics;
 mod damage;
 mod faults;
 mod fixture;
+mod fuzz;
 mod load;
 mod model;
 

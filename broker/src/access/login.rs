@@ -116,6 +116,12 @@ impl Pass {
         self.login.principal.as_ref()
     }
 
+    /// The device that the client is.
+    pub(crate) fn device(&self) -> Option<&Arc<str>> {
+        let principal = self.login.principal.as_ref();
+        principal.filter(|_| self.login.grant.role == Some(Role::Device))
+    }
+
     /// When the login ends, ns since the epoch.
     pub(crate) fn expires(&self) -> Option<u64> {
         self.login.expires

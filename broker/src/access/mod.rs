@@ -8,6 +8,8 @@
 pub(crate) mod acl;
 pub(crate) mod config;
 pub mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod jwt;
 mod keys;
 mod login;
@@ -49,6 +51,7 @@ use self::{
 use crate::{
     clock,
     codec::{CodecError, Reason},
+    peer::network,
 };
 
 pub use config::{Auth, Jwt};
@@ -245,7 +248,7 @@ impl Access {
             ));
         };
         sleep(wait).await;
-        let address_key = throttle::key(address);
+        let address_key = network(address);
         let verdict = self.verifier.verify(address_key, (hash, counts), password);
         match verdict.await {
             Verdict::Right => right(),
@@ -278,6 +281,22 @@ impl Access {
             rights,
             generation,
         })
+    }
+
+    /// What a client may do that was here before the broker started, as far as its name tells.
+    pub(crate) fn absent(&self, principal: Option<&str>, client_id: Arc<str>) -> Arc<Pass> {
+        let login = match principal {
+            None if self.is_on() => Login::nobody(Proof::Anonymous),
+            None => Login::nobody(Proof::Open),
+            Some(name) if name.starts_with('$') => {
+                Login::new(name, Grant::of(Role::Router), Proof::Part)
+            }
+            Some(name) => {
+                let grant = self.tables.read().grant_of_certificate(name);
+                Login::new(name, grant, Proof::Certificate)
+            }
+        };
+        self.pass(login, client_id)
     }
 
     /// Whether nothing was read since the pass was made.

@@ -12,6 +12,7 @@ use super::{
     roles::{Grant, Role, RoleRules},
     rules::{Access, Action, Names, Rule},
 };
+use crate::shared::unshared;
 
 /// All rules of one reading of the files.
 #[derive(Debug)]
@@ -215,14 +216,6 @@ impl Rights {
             because,
         }
     }
-}
-
-/// The filter of a shared subscription (MQTT 5.0 section 4.8.2); any other is itself.
-fn unshared(filter: &str) -> &str {
-    filter
-        .strip_prefix("$share/")
-        .and_then(|rest| rest.split_once('/'))
-        .map_or(filter, |(_, filter)| filter)
 }
 
 /// Whether something is allowed, and which rule decided.

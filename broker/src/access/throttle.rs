@@ -6,11 +6,9 @@
 //! token or by a password verified before, never wait, so that one bad device holds up no other
 //! behind the same address.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use crate::peer::network;
 
 /// Failures that have no consequence.
 const FREE: u32 = 10;
@@ -41,7 +39,7 @@ struct Failures {
 impl Throttle {
     /// How long an attempt from `address` has to wait; `None` sends it away.
     pub(crate) fn attempt(&mut self, address: IpAddr, now: u64) -> Option<Duration> {
-        let Some(failures) = self.addresses.get_mut(&key(address)) else {
+        let Some(failures) = self.addresses.get_mut(&network(address)) else {
             return Some(Duration::ZERO);
         };
         failures.forgive(now);
@@ -60,7 +58,7 @@ impl Throttle {
 
     /// An attempt from `address` failed.
     pub(crate) fn failed(&mut self, address: IpAddr, now: u64) {
-        let key = key(address);
+        let key = network(address);
         if self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&key) {
             self.make_room(now);
         }
@@ -96,17 +94,6 @@ impl Failures {
                 .saturating_sub(u32::try_from(periods).unwrap_or(u32::MAX));
             self.last += periods * FORGIVEN.as_nanos() as u64;
         }
-    }
-}
-
-/// What stands for an address: one customer of an IPv6 network has a /64 at least.
-pub(crate) fn key(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(network))
-        }
-        address => address,
     }
 }
 
@@ -162,7 +149,7 @@ mod tests {
         }
         assert_eq!(throttle.addresses.len(), 1);
         let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
-        assert_eq!(key(mapped), IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(network(mapped), IpAddr::from([192, 0, 2, 1]));
     }
 
     #[test]

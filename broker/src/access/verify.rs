@@ -15,10 +15,10 @@ use tokio::sync::Semaphore;
 
 use super::password;
 
-/// Verifications under way and waiting together.
-const MAX_WAITING: usize = 256;
+/// Verifications under way and waiting together: who had to wait for more would not be waited for.
+const MAX_WAITING: usize = 64;
 /// Those of one address, so that none fills the queue.
-const MAX_OF_ADDRESS: usize = 64;
+const MAX_OF_ADDRESS: usize = 16;
 /// Passwords remembered, at least; at most twice as many.
 const REMEMBERED: usize = 32_768;
 

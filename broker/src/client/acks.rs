@@ -11,7 +11,7 @@ use crate::{
     clock,
     codec::{self, Ack, CodecError, Publish, Reason, Version},
     hub::{Settled, Wait},
-    inbound::Place,
+    inbound::{Inbound, Place},
     record::Packet,
     window::Received,
 };
@@ -27,38 +27,40 @@ impl Client {
         }
         let session = self.session.clone();
         // The lock keeps packet ids and records together: a checkpoint sees both or neither.
-        let mut inner = (!self.collected_ids.is_empty()).then(|| session.inner.lock());
+        let mut inner = self.carries_ids.then(|| session.inner.lock());
         if inner
             .as_ref()
             .is_some_and(|inner| inner.owner != self.connection)
         {
             // Another connection has the session: it will bring them again.
-            self.records.clear();
             self.waiting.clear();
-            return;
+            return self.clear_records();
         }
         match self.hub.journal.append(clock::now(), &self.records) {
             Ok(offsets) => {
                 let persistent = session.is_persistent();
                 for waiting in self.waiting.iter_mut().rev() {
+                    if self.unplaced == 0 {
+                        break;
+                    }
                     let Some(index) = waiting.collected.take() else {
-                        match waiting.until.log {
-                            Some(_) => break,
-                            None => continue,
-                        }
+                        continue;
                     };
+                    self.unplaced -= 1;
                     let offset = offsets.start + index as u64;
                     waiting.until.log = Some(offset);
-                    if let (Answer::PubRec(pkid), Some(inner)) = (&waiting.answer, &mut inner) {
-                        let place = match persistent {
-                            true => Place::Log(offset),
-                            false => Place::Memory,
-                        };
-                        inner.inbound.insert(*pkid, place);
+                    let Some(inner) = &mut inner else { continue };
+                    let place = match persistent {
+                        true => Place::Log(offset),
+                        false => Place::Memory,
+                    };
+                    match waiting.answer {
+                        Answer::PubRec(pkid) => inner.inbound.insert(pkid, place),
+                        Answer::PubComp(pkid) => inner.inbound.set_release(pkid, Some(place)),
+                        Answer::PubAck(_) | Answer::SubAck(_) | Answer::Packet(_) => {}
                     }
                 }
-                self.records.clear();
-                self.collected_ids.clear();
+                self.clear_records();
             }
             Err(AppendError::Busy) => {}
             Err(error) => {
@@ -68,13 +70,20 @@ impl Client {
         }
     }
 
+    /// Nothing is collected any more.
+    fn clear_records(&mut self) {
+        self.records.clear();
+        self.collected_ids.clear();
+        self.carries_ids = false;
+        self.unplaced = 0;
+    }
+
     /// Refuses the collected publishes and ends the connection.
     fn cannot_store(&mut self, reason: &str) {
         let client = &*self.session.client_id;
         tracing::debug!(client, reason, "publishes could not be stored");
         self.hub.telemetry.refused(client, "not stored");
-        self.records.clear();
-        self.collected_ids.clear();
+        self.clear_records();
         self.drop_unstored();
         self.close(Reason::QuotaExceeded, "the publish could not be stored");
     }
@@ -101,6 +110,7 @@ impl Client {
 
     /// Moves the answers whose wait is over into the output.
     pub(crate) fn settle(&mut self) {
+        self.release();
         let settled = self.hub.journal.settled();
         while let Some(waiting) = self.waiting.front() {
             let is_early = waiting.until.log.is_some_and(|offset| offset >= settled);
@@ -130,6 +140,7 @@ impl Client {
             false => Reason::QuotaExceeded,
         };
         let tells = stored || (version == Version::V5 && self.closing.is_none());
+        self.traffic.answered();
         match waiting.answer {
             Answer::PubAck(pkid) => {
                 self.unacknowledged = self.unacknowledged.saturating_sub(1);
@@ -140,7 +151,7 @@ impl Client {
             Answer::PubRec(pkid) => {
                 if !stored {
                     self.unacknowledged = self.unacknowledged.saturating_sub(1);
-                    self.session.inner.lock().inbound.remove(pkid);
+                    self.with_inbound(|inbound| inbound.remove(pkid));
                 }
                 if tells {
                     codec::write_pubrec(version, pkid, reason, "", &mut self.out);
@@ -149,8 +160,10 @@ impl Client {
             Answer::PubComp(pkid) => {
                 if stored {
                     self.unacknowledged = self.unacknowledged.saturating_sub(1);
-                    self.session.inner.lock().inbound.remove(pkid);
+                    self.with_inbound(|inbound| inbound.remove(pkid));
                     codec::write_pubcomp(version, pkid, reason, &mut self.out);
+                } else {
+                    self.with_inbound(|inbound| inbound.set_release(pkid, None));
                 }
             }
             Answer::SubAck(packet) => {
@@ -173,6 +186,14 @@ impl Client {
         }
     }
 
+    /// Changes the packet ids received, unless another connection has them now.
+    fn with_inbound(&self, change: impl FnOnce(&mut Inbound)) {
+        let mut inner = self.session.inner.lock();
+        if inner.owner == self.connection {
+            change(&mut inner.inbound);
+        }
+    }
+
     /// Whether a QoS 2 publish is here already: then it is answered once more and goes nowhere
     /// (MQTT 5.0 section 4.3.3).
     pub(super) fn is_repeated(&mut self, pkid: u16) -> bool {
@@ -180,14 +201,8 @@ impl Client {
             return true;
         }
         let place = self.session.inner.lock().inbound.place(pkid);
-        let mut until = Wait::default();
-        match place {
-            None => return false,
-            Some(Place::Memory) => {}
-            Some(Place::Log(offset)) => until.log = Some(offset),
-            Some(Place::Mail(offset)) => until.mail = Some(offset),
-        }
-        self.wait(until, Answer::PubRec(pkid));
+        let Some(place) = place else { return false };
+        self.wait(until_stored(place), Answer::PubRec(pkid));
         true
     }
 
@@ -204,6 +219,7 @@ impl Client {
             _ => Answer::PubRec(publish.pkid),
         };
         self.unacknowledged += 1;
+        self.unplaced += usize::from(collected.is_some());
         let since = collected.is_some_and(|index| index == 0).then(Instant::now);
         self.waiting.push_back(Waiting {
             until,
@@ -284,14 +300,17 @@ impl Client {
             session: self.session.number,
             pkid,
         };
-        let place = {
-            let inner = self.session.inner.lock();
-            if inner.owner != self.connection {
-                return Ok(Taken::Whole);
-            }
-            inner.inbound.place(pkid)
-        };
-        match place {
+        let session = self.session.clone();
+        let mut inner = session.inner.lock();
+        if inner.owner != self.connection {
+            return Ok(Taken::Whole);
+        }
+        if let Some(release) = inner.inbound.release(pkid) {
+            // PUBREL came over an earlier connection too.
+            self.wait(until_stored(release), Answer::PubComp(pkid));
+            return Ok(Taken::Whole);
+        }
+        match inner.inbound.place(pkid) {
             None => {
                 let mut out = BytesMut::new();
                 codec::write_pubcomp(self.version(), pkid, Reason::PacketIdNotFound, &mut out);
@@ -301,6 +320,8 @@ impl Client {
             Some(Place::Log(_)) => {
                 let index = self.records.len();
                 self.records.push_with(|out| packet.encode_release(out));
+                self.carries_ids = true;
+                self.unplaced += 1;
                 self.waiting.push_back(Waiting {
                     until: Wait::default(),
                     collected: Some(index),
@@ -310,11 +331,9 @@ impl Client {
             }
             Some(Place::Mail(_)) => match self.hub.mail.release(packet) {
                 Ok(offset) => {
-                    let until = Wait {
-                        mail: Some(offset),
-                        ..Wait::default()
-                    };
-                    self.wait(until, Answer::PubComp(pkid));
+                    let release = Place::Mail(offset);
+                    inner.inbound.set_release(pkid, Some(release));
+                    self.wait(until_stored(release), Answer::PubComp(pkid));
                 }
                 Err(AppendError::Busy) => return Ok(Taken::Later),
                 Err(_) => {
@@ -389,4 +408,15 @@ impl Client {
             self.wait(until, Answer::Packet(packet));
         }
     }
+}
+
+/// What the answer to something that was written there waits for.
+fn until_stored(place: Place) -> Wait {
+    let mut until = Wait::default();
+    match place {
+        Place::Memory => {}
+        Place::Log(offset) => until.log = Some(offset),
+        Place::Mail(offset) => until.mail = Some(offset),
+    }
+    until
 }

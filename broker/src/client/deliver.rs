@@ -51,18 +51,24 @@ impl Client {
                 feed.start_read();
             }
             let skipped = std::mem::take(&mut feed.skipped);
+            self.traffic.add(std::mem::take(&mut feed.traffic));
             if feed.is_over() && self.hub.drop_needless_cursor(&session, &mut inner) {
                 self.feed = None;
             }
             drop(inner);
             self.hub.telemetry.skipped(&session.client_id, skipped);
         }
-        more_retained && self.out.len() < HIGH_WATER
+        (more_retained && self.out.len() < HIGH_WATER) || !self.to_release.is_empty()
     }
 
     /// Sends what an earlier connection sent and the client never settled, in the same order under the
     /// same packet ids (MQTT 5.0 sections 4.4 and 4.6).
     fn send_again(&mut self, inner: &mut Inner, now: u64) {
+        match self.resend_after.map(|ticket| self.state_of(ticket)) {
+            Some(Settled::Pending) => return,
+            Some(Settled::Failed) => return self.close_unstored(),
+            Some(Settled::Stored) | None => self.resend_after = None,
+        }
         while self.out.len() < HIGH_WATER
             && inner.window.may_resend(self.receiver.receive_maximum)
             && let Some(pkid) = self.resend.pop_front()
@@ -90,25 +96,30 @@ impl Client {
     /// Sends the messages of QoS 2 whose packet ids are on disk by now.
     fn send_prepared(&mut self, inner: &mut Inner, now: u64) {
         while let Some((ticket, pkid)) = self.prepared.front().copied() {
-            let until = Wait {
-                state: Some(ticket),
-                ..Wait::default()
-            };
-            match self.hub.settled(&until) {
+            match self.state_of(ticket) {
                 Settled::Pending => return,
                 Settled::Stored if self.out.len() >= HIGH_WATER => return,
                 Settled::Stored => {
                     self.prepared.pop_front();
                     self.send(inner, pkid, false, now);
                 }
-                Settled::Failed => {
-                    return self.close(
-                        Reason::QuotaExceeded,
-                        "the state of a QoS 2 delivery could not be stored",
-                    );
-                }
+                Settled::Failed => return self.close_unstored(),
             }
         }
+    }
+
+    fn state_of(&self, ticket: u64) -> Settled {
+        self.hub.settled(&Wait {
+            state: Some(ticket),
+            ..Wait::default()
+        })
+    }
+
+    fn close_unstored(&mut self) {
+        self.close(
+            Reason::QuotaExceeded,
+            "the state of a QoS 2 delivery could not be stored",
+        );
     }
 
     /// Gives from the queue; beside a feed no more than half of what the client takes at once, so
@@ -122,7 +133,8 @@ impl Client {
         while self.out.len() < HIGH_WATER
             && let Some(front) = inner.queue.front()
         {
-            let has_room = inner.window.has_room(share)
+            let has_room = inner.window.has_room(self.receiver.receive_maximum)
+                && inner.window.queued() < usize::from(share)
                 && inner.window.bytes() < self.hub.config.limits.queue_bytes;
             if front.qos > 0 && !has_room {
                 break;
@@ -141,7 +153,10 @@ impl Client {
                 continue;
             }
             match queued.qos {
-                0 => drop(self.write_queued(&queued, 0, false, now)),
+                0 => {
+                    self.write_queued(&queued, 0, false, now);
+                    inner.finish(&queued, &self.hub.mail);
+                }
                 2 if self.session.is_persistent() => {
                     prepared.push(inner.window.push(Sent::Queued(queued)));
                 }
@@ -167,7 +182,7 @@ impl Client {
                 JournalOutcome::Durable => Some(true),
                 JournalOutcome::Failed(_) => Some(false),
             },
-            Origin::Mail(_) | Origin::Memory => Some(true),
+            Origin::Mail(_) | Origin::Memory | Origin::Log(_) => Some(true),
         }
     }
 
@@ -204,6 +219,7 @@ impl Client {
             return false;
         }
         delivery.write(version, &mut self.aliases_out, &mut self.out);
+        self.traffic.sent(queued.qos, message.payload.len());
         true
     }
 }

@@ -9,27 +9,31 @@ mod packets;
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, BytesMut};
-use prometheus::IntCounter;
 use thinglog_journal::Records;
 use tokio::sync::Notify;
 
 use crate::{
     access::Pass,
+    clock,
     codec::{self, Aliases, CodecError, Connect, Reason, Version},
     feed::{Feed, HIGH_WATER, Receiver},
     hub::{Attached, Hub, Wait},
     peer::Peer,
+    rate::Meter,
     record::client_hash,
     session::{ConnectionId, Session},
+    telemetry::Traffic,
     window::Sent,
 };
 
 /// Topic aliases a client may define.
 pub(crate) const TOPIC_ALIASES: u16 = 32;
+/// Bytes of the topics behind them.
+const ALIAS_BYTES: usize = 16 << 10;
 /// Acknowledgements that may wait for the disk before the client is read no further.
 const MAX_WAITING: usize = 8_192;
 /// Bytes of publishes collected before they go to the journal within one pass over the input.
@@ -84,18 +88,26 @@ pub(crate) struct Client {
     pub(crate) feed: Option<Feed>,
     receiver: Receiver,
     peer: Peer,
+    /// The device that is said to be connected.
+    device: Option<Arc<str>>,
     /// Topic aliases that the client defined.
     aliases: Vec<Option<Arc<str>>>,
     /// Those that it was taught.
     aliases_out: Aliases,
     records: Records,
     waiting: VecDeque<Waiting>,
-    /// Packet ids of QoS 2 among the records not yet appended.
+    /// Packet ids of QoS 2 publishes among the records not yet appended.
     collected_ids: HashSet<u16>,
+    /// Those records hold publishes or releases of QoS 2.
+    carries_ids: bool,
+    /// Answers that wait for those records.
+    unplaced: usize,
     /// The client's publishes of QoS 1 and 2 that are not settled, against Receive Maximum.
     unacknowledged: usize,
     /// Packet ids of queued messages sent over an earlier connection and never settled.
     resend: VecDeque<u16>,
+    /// Ticket of their packet ids: an earlier connection may not have seen them stored.
+    resend_after: Option<u64>,
     /// Messages of QoS 2 that go out once the state has their packet ids: ticket and id.
     prepared: VecDeque<(u64, u16)>,
     /// Packet ids that are due for PUBREL.
@@ -104,8 +116,12 @@ pub(crate) struct Client {
     subscribing: usize,
     /// A packet waits for the mail journal to settle some more.
     is_blocked: bool,
-    /// By QoS.
-    received: [IntCounter; 3],
+    /// What it has carried and not told yet.
+    pub(crate) traffic: Traffic,
+    /// What the client has published, against its rate.
+    published: Meter,
+    /// No publish is taken before this, ns since the epoch.
+    paused_until: Option<u64>,
 }
 
 impl Client {
@@ -124,6 +140,12 @@ impl Client {
             .to_resend()
             .filter_map(|(pkid, sent)| (!matches!(sent, Sent::Durable(_))).then_some(pkid))
             .collect();
+        let has_ids = inner.is_persistent()
+            && inner
+                .window
+                .to_resend()
+                .any(|(_, sent)| matches!(sent, Sent::Queued(queued) if queued.qos == 2));
+        let resend_after = has_ids.then(|| hub.store_outgoing(&session, &mut inner));
         drop(inner);
         Client {
             receiver: Receiver {
@@ -133,23 +155,29 @@ impl Client {
                 explains: connect.request_problem_information,
                 client: client_hash(&session.client_id),
             },
-            received: [0, 1, 2].map(|qos| hub.telemetry.received(qos)),
+            traffic: Traffic::default(),
             out: BytesMut::new(),
             closing: None,
             pass,
             feed,
             peer,
+            device: None,
             aliases: Vec::new(),
             aliases_out: Aliases::new(connect.topic_alias_maximum),
             records: Records::new(),
             waiting: VecDeque::new(),
             collected_ids: HashSet::new(),
+            carries_ids: false,
+            unplaced: 0,
             unacknowledged: 0,
             resend,
+            resend_after,
             prepared: VecDeque::new(),
             to_release: Vec::new(),
             subscribing: 0,
             is_blocked: false,
+            published: Meter::default(),
+            paused_until: None,
             hub,
             session,
             wake,
@@ -170,6 +198,7 @@ impl Client {
     pub(crate) fn takes_input(&self) -> bool {
         self.closing.is_none()
             && !self.is_blocked
+            && self.paused_until.is_none()
             && self.records.is_empty()
             && self.waiting.len() < MAX_WAITING
             && self.out.len() < 2 * HIGH_WATER
@@ -187,7 +216,7 @@ impl Client {
 
     /// Whether a settled group of the state may.
     pub(crate) fn awaits_state(&self) -> bool {
-        !self.prepared.is_empty() || self.front().state.is_some()
+        !self.prepared.is_empty() || self.resend_after.is_some() || self.front().state.is_some()
     }
 
     fn front(&self) -> Wait {
@@ -208,6 +237,41 @@ impl Client {
     /// Goes on after the mail journal has settled some more.
     pub(crate) fn unblock(&mut self) {
         self.is_blocked = false;
+    }
+
+    /// Counts a publish against the client's rate; at its end no more is taken for a while.
+    fn count_publish(&mut self) {
+        let Some(rate) = self.hub.publish_rate else {
+            return;
+        };
+        self.paused_until = self.published.spend(rate, clock::now());
+        if self.paused_until.is_some() {
+            self.hub.telemetry.slowed("publish rate");
+        }
+    }
+
+    /// How long the client still has to wait before more of its publishes are taken.
+    pub(crate) fn paused(&self) -> Option<Duration> {
+        let until = self.paused_until?;
+        Some(Duration::from_nanos(until.saturating_sub(clock::now())))
+    }
+
+    /// The wait is over.
+    pub(crate) fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
+    /// The client is served from now on.
+    pub(crate) fn arrive(&mut self) {
+        let from = (&*self.session.client_id, self.peer.address);
+        self.device = self.hub.device_came(&self.pass, self.connection, from);
+    }
+
+    /// The client has been served.
+    pub(crate) fn leave(&self) {
+        if let Some(device) = &self.device {
+            self.hub.device_left(device, self.connection);
+        }
     }
 
     /// Begins to close; the reason is told to a version 5 client.
@@ -240,6 +304,7 @@ impl Client {
     fn take_some(&mut self, input: &[u8]) -> usize {
         let mut taken = 0;
         while self.closing.is_none()
+            && self.paused_until.is_none()
             && self.waiting.len() < MAX_WAITING
             && self.records.bytes() < MAX_COLLECTED
         {
@@ -252,6 +317,7 @@ impl Client {
                 Ok(Some(frame)) => {
                     let packet = &input[taken..taken + frame.total];
                     taken += frame.total;
+                    self.traffic.packets[0] += 1;
                     match self.packet(&frame, packet) {
                         Ok(Taken::Whole) => {}
                         Ok(Taken::Later) => {

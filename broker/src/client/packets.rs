@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::{Answer, Client, Close, TOPIC_ALIASES, Taken};
+use super::{ALIAS_BYTES, Answer, Client, Close, TOPIC_ALIASES, Taken};
 use crate::{
     clock,
     codec::{self, CodecError, Frame, Publish, Reason, Version, kind},
@@ -30,7 +30,10 @@ impl Client {
             kind::UNSUBSCRIBE => {
                 self.unsubscribe(codec::read_unsubscribe(version, frame, packet)?)?
             }
-            kind::PINGREQ => codec::write_pingresp(&mut self.out),
+            kind::PINGREQ => {
+                self.traffic.answered();
+                codec::write_pingresp(&mut self.out);
+            }
             kind::DISCONNECT => self.disconnect(codec::read_disconnect(version, body)?)?,
             kind::CONNECT => return Err(CodecError::protocol("a second CONNECT")),
             kind::AUTH => {
@@ -48,6 +51,7 @@ impl Client {
     }
 
     fn publish(&mut self, publish: Publish<'_>) -> Result<Taken, CodecError> {
+        self.count_publish();
         if publish.qos == 2 && self.is_repeated(publish.pkid) {
             return Ok(Taken::Whole);
         }
@@ -68,6 +72,10 @@ impl Client {
         };
         let aliased = self.resolve_alias(&publish, scanned.alias)?;
         let topic = aliased.as_deref().unwrap_or(publish.topic);
+        if topic.len() > self.hub.config.limits.topic_bytes {
+            let text = "topic longer than the broker takes";
+            return Err(CodecError::new(Reason::TopicNameInvalid, text));
+        }
         if !self.pass.may_write(topic) {
             return self.deny(&publish);
         }
@@ -78,7 +86,7 @@ impl Client {
             .expiry
             .map(|seconds| expiry_time(seconds, clock::now()));
         if self.hub.durable.contains(topic) {
-            self.received[usize::from(publish.qos)].inc();
+            self.traffic.received(publish.qos, publish.payload.len());
             return self.collect(&publish, topic, expires, &forward);
         }
         let message = Message {
@@ -90,13 +98,15 @@ impl Client {
             client: self.receiver.client,
             properties: forward.into(),
         };
-        let packet = (publish.qos == 2).then_some((&*self.session, publish.pkid));
+        let sender = (&*self.session, self.connection);
+        let packet = (publish.qos == 2).then_some((sender, publish.pkid));
         match self.hub.publish(message, packet) {
             Ok(until) => self.acknowledge(&publish, until, None),
             Err(Refusal::Busy) => return Ok(Taken::Later),
+            Err(Refusal::TakenOver) => return Ok(Taken::Whole),
             Err(Refusal::Refused(reason, text)) => return self.reject(&publish, reason, text),
         }
-        self.received[usize::from(publish.qos)].inc();
+        self.traffic.received(publish.qos, publish.payload.len());
         Ok(Taken::Whole)
     }
 
@@ -120,7 +130,19 @@ impl Client {
             return Err(invalid);
         }
         self.aliases.resize(usize::from(TOPIC_ALIASES), None);
-        let slot = &mut self.aliases[usize::from(alias) - 1];
+        let place = usize::from(alias) - 1;
+        if !publish.topic.is_empty() {
+            let others = self.aliases.iter().enumerate();
+            let others = others.filter(|(index, _)| *index != place);
+            let bytes: usize = others
+                .filter_map(|(_, topic)| Some(topic.as_ref()?.len()))
+                .sum();
+            if bytes + publish.topic.len() > ALIAS_BYTES {
+                let text = "topic aliases of too many bytes";
+                return Err(CodecError::new(Reason::QuotaExceeded, text));
+            }
+        }
+        let slot = &mut self.aliases[place];
         if !publish.topic.is_empty() {
             *slot = Some(publish.topic.into());
         }
@@ -157,6 +179,7 @@ impl Client {
         self.records.push_with(|out| record.encode(out));
         if publish.qos == 2 {
             self.collected_ids.insert(publish.pkid);
+            self.carries_ids = true;
         }
         self.acknowledge(publish, Wait::default(), Some(index));
         Ok(Taken::Whole)
@@ -232,10 +255,11 @@ impl Client {
     /// Queues SUBACK or UNSUBACK behind the storing of the session and renews the feed's filters.
     fn answer_subscription(&mut self, answer: Answer) {
         let mut inner = self.session.inner.lock();
-        let state = if inner.is_persistent() {
-            Some(self.hub.store(&self.session, &mut inner))
-        } else {
-            None
+        // A change is on disk when those before it are.
+        let group = inner.group_ticket.take();
+        let state = match inner.is_persistent() {
+            true => Some(self.hub.store(&self.session, &mut inner)),
+            false => group,
         };
         match &mut self.feed {
             Some(feed) if inner.cursor.is_some() => {

@@ -7,6 +7,9 @@
 /// More than these are not used towards any client, so that looking one up stays quick.
 const MOST: u16 = 16;
 
+/// Longer topics get none, so that a connection keeps little.
+const LONGEST: usize = 1 << 10;
+
 /// How a PUBLISH names its topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Alias {
@@ -46,7 +49,7 @@ impl Aliases {
 
     /// How the next PUBLISH may name this topic.
     pub(crate) fn plan(&self, topic: &[u8]) -> Alias {
-        if self.most == 0 {
+        if self.most == 0 || topic.len() > LONGEST {
             return Alias::None;
         }
         if let Some(index) = self.entries.iter().position(|entry| *entry.topic == *topic) {

@@ -72,6 +72,13 @@ pub(crate) struct Will {
     pub(crate) properties: Vec<u8>,
 }
 
+impl Will {
+    /// What it weighs in memory, bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.len() + 128
+    }
+}
+
 /// Connect flags (section 3.1.2.3).
 struct Flags(u8);
 

@@ -42,7 +42,7 @@ pub(crate) fn write_connack(version: Version, ack: &ConnAck, out: &mut BytesMut)
                 topic_alias_max: Some(ack.topic_alias_max),
                 wildcard_subscription_available: Some(1),
                 subscription_identifiers_available: Some(1),
-                shared_subscription_available: Some(0),
+                shared_subscription_available: Some(1),
                 server_keep_alive: ack.keep_alive,
                 response_information: ack.response_information.clone(),
                 ..wire::ConnAckProperties::default()

@@ -9,6 +9,7 @@ use thinglog_journal::{Outcome, cursor::Cursor};
 use super::Hub;
 use crate::{
     clock,
+    config::OnFull,
     inbound::{Marks, Place},
     outgoing::Outgoing,
     session::{Inner, Session},
@@ -18,15 +19,26 @@ use crate::{
 /// The journals' marks are stored at most this often, ns.
 const MARKS_EVERY: u64 = 1_000_000_000;
 
-/// How far the marks on disk are.
+/// How far what is on disk has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    queued: Marks,
+    queued: Reach,
     /// When marks were queued last, ns since the epoch.
     at: u64,
     /// Ticket of the queued marks, while it is not settled.
     ticket: Option<u64>,
-    stored: Marks,
+    stored: Reach,
+}
+
+/// What one checkpoint covers: once it is on disk, nothing below is needed after a crash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reach {
+    marks: Marks,
+    /// The oldest letter that somebody waited for; `None` when nobody did.
+    letter: Option<u64>,
+    /// The oldest record that a session had to read, where that decides what may go; `None` when no
+    /// session reads the log.
+    unread: Option<u64>,
 }
 
 impl Hub {
@@ -35,24 +47,33 @@ impl Hub {
     pub(crate) fn checkpoint(&self) {
         let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
         let now = clock::now();
-        let marks = {
+        let unread = match self.config.retention.on_full {
+            OnFull::Refuse => self.unread_from(),
+            OnFull::Cut => None,
+        };
+        let reach = {
             // Whatever has been posted has also been noted in its session.
             let _mailing = self.mailing.lock();
-            Marks {
-                log: self.journal.settled(),
-                mail: self.mail.settled(),
+            Reach {
+                marks: Marks {
+                    log: self.journal.settled(),
+                    mail: self.mail.settled(),
+                },
+                letter: self.mail.oldest(),
+                unread,
             }
         };
         for session in sessions {
             let mut inner = session.inner.lock();
             if inner.is_persistent() {
-                self.store_progress(&session, &mut inner, marks);
+                self.store_progress(&session, &mut inner, reach.marks);
             }
             drop(inner);
             self.see_to_absent(&session, now);
         }
+        self.checkpoint_groups(now);
         self.send_orphans(now);
-        self.store_marks(marks, now);
+        self.store_marks(reach, now);
     }
 
     fn store_progress(&self, session: &Session, inner: &mut Inner, marks: Marks) {
@@ -88,12 +109,13 @@ impl Hub {
     /// Queues what is under way to a session's client for the disk.
     pub(crate) fn store_outgoing(&self, session: &Session, inner: &mut Inner) -> u64 {
         inner.mail_changed = false;
+        inner.given_up = 0;
         let bytes = Outgoing::of(inner).encode();
         self.state
             .change(Kind::Outgoing, &session.client_id, Some(bytes))
     }
 
-    fn store_marks(&self, marks: Marks, now: u64) {
+    fn store_marks(&self, reach: Reach, now: u64) {
         let mut progress = self.progress.lock();
         if progress
             .ticket
@@ -102,23 +124,24 @@ impl Hub {
             progress.stored = progress.queued;
             progress.ticket = None;
         }
-        if marks == progress.queued || now.saturating_sub(progress.at) < MARKS_EVERY {
+        if reach == progress.queued || now.saturating_sub(progress.at) < MARKS_EVERY {
             return;
         }
-        progress.queued = marks;
+        progress.queued = reach;
         progress.at = now;
         // Behind the sessions' packet ids, which are complete up to the marks.
-        progress.ticket = Some(
-            self.state
-                .change(Kind::Marks, "journals", Some(marks.encode())),
-        );
+        progress.ticket = Some(self.state.change(
+            Kind::Marks,
+            "journals",
+            Some(reach.marks.encode()),
+        ));
     }
 
     /// Gives the state everything again when the disk has lost what memory still has.
     pub(crate) fn renew_state(&self) {
-        if !self.state.wants_everything() {
+        let Some(request) = self.state.wants_everything() else {
             return;
-        }
+        };
         self.store_all_retained();
         let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
@@ -130,16 +153,26 @@ impl Hub {
             }
             self.store_will(&session, &inner);
         }
+        self.store_all_groups();
         self.store_orphans();
         *self.progress.lock() = Progress::default();
         // Packet ids and marks.
         self.checkpoint();
-        self.state.gave_everything();
+        self.state.gave_everything(request);
     }
 
-    /// Deletes what nobody needs any more from the mail journal (blocking).
+    /// Deletes what nobody needs any more from the mail journal (blocking): letters only once it is on
+    /// disk that they were settled, packet ids once they are in a checkpoint.
     pub(crate) fn tidy_mail(&self) -> std::io::Result<()> {
-        let mark = self.progress.lock().stored.mail;
-        self.mail.upkeep(mark)
+        let stored = self.progress.lock().stored;
+        let letter = stored.letter.unwrap_or(u64::MAX);
+        self.mail.upkeep(stored.marks.mail.min(letter))
+    }
+
+    /// Below this nobody needs the log after a crash either; `None` when no session reads it.
+    pub(crate) fn released_to(&self) -> Option<u64> {
+        let stored = self.progress.lock().stored;
+        let unread = self.unread_from()?.min(stored.unread?);
+        Some(unread.min(stored.marks.log))
     }
 }

@@ -1,8 +1,15 @@
 //! What connections share: sessions, subscriptions, retained messages, the journal and the state on
 //! disk. Every method is quick and none waits for the disk, but for a subscription that starts at a
 //! point in time: finding that reads a few blocks of the journal, under no lock.
+//!
+//! Locks are taken in this order: handover, retaining, mailing; sessions, by_key, trie, shared (one of
+//! them at a time, but that members of a group are looked at under its lock); a session's; groups, a
+//! group's; retained, the mail journal's, the state's.
 
+mod announce;
+mod census;
 mod checkpoint;
+mod groups;
 mod publish;
 mod recover;
 mod sessions;
@@ -21,23 +28,26 @@ use parking_lot::{Mutex, RwLock};
 use thinglog_journal::{Journal, Outcome as JournalOutcome};
 use thinglog_schemas::Topics;
 use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
 
+pub(crate) use census::Census;
 pub(crate) use publish::Refusal;
 
 use crate::{
     access::Access,
     clock,
-    codec::Will,
     config::Config,
-    feed::DurableTopics,
+    filter::DurableTopics,
     interest::Interest,
     mail::Mail,
     message::Load,
+    rate::Rate,
     retained::Retained,
     session::Session,
+    shared::{self, Group},
     state::{Loaded, Outcome as StateOutcome, State},
     telemetry::Telemetry,
-    trie::{SessionKey, Trie},
+    trie::{SessionKey, Subscription, Trie},
 };
 
 /// The shared heart of the broker.
@@ -51,6 +61,10 @@ pub(crate) struct Hub {
     pub(crate) mail: Mail,
     /// What all sessions' queues and windows hold.
     pub(crate) load: Arc<Load>,
+    /// What all wills take.
+    pub(crate) wills: Arc<Load>,
+    /// How often a client may publish.
+    pub(crate) publish_rate: Option<Rate>,
     pub(crate) durable_filters: Vec<String>,
     pub(crate) durable: DurableTopics,
     pub(crate) interest: Interest,
@@ -59,7 +73,13 @@ pub(crate) struct Hub {
     /// Held while a session changes hands or ends, so that nobody takes up one that is ending.
     handover: Mutex<()>,
     by_key: RwLock<HashMap<SessionKey, Arc<Session>>>,
-    trie: RwLock<Trie>,
+    trie: RwLock<Trie<SessionKey, Subscription>>,
+    shared: shared::Ordinary,
+    /// Durable groups by their whole filters; changed while `handover` is held only.
+    groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
+    remembered: Arc<shared::Remembered>,
+    /// The drivers of groups with connected members.
+    pub(crate) drivers: TaskTracker,
     retained: Mutex<Retained>,
     /// Held while a retained message is set and routed, so that subscribers see the values of a topic
     /// in the order in which they replaced each other. Taken before all locks but `handover`.
@@ -71,8 +91,10 @@ pub(crate) struct Hub {
     lost_below: u64,
     next_key: AtomicU64,
     /// Wills of clients that have not come back since the start, and when they are due, ns.
-    orphans: Mutex<HashMap<Arc<str>, (u64, Will)>>,
+    orphans: Mutex<HashMap<Arc<str>, wills::Orphan>>,
     progress: Mutex<checkpoint::Progress>,
+    /// Held while what it holds is announced: before all locks but `handover`.
+    present: announce::Present,
 }
 
 /// What is on disk, open.
@@ -136,18 +158,33 @@ impl Hub {
             handover: Mutex::default(),
             by_key: RwLock::default(),
             trie: RwLock::default(),
+            shared: shared::Ordinary::default(),
+            groups: Mutex::default(),
+            remembered: Arc::default(),
+            drivers: TaskTracker::new(),
             retained: Mutex::default(),
             retaining: Mutex::default(),
             mailing: Mutex::default(),
             load: Arc::default(),
+            wills: Arc::default(),
+            publish_rate: Rate::new(config.limits.publishes_per_second, 1),
             lost_below: loaded.lost_below,
             next_key: AtomicU64::new(1),
             orphans: Mutex::default(),
             progress: Mutex::default(),
+            present: Mutex::default(),
             config,
         };
         hub.revive(loaded);
         hub
+    }
+
+    /// Sessions and retained messages held.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let sessions = self.sessions.lock().len();
+        assert_eq!(sessions, self.by_key.read().len(), "one key a session");
+        (sessions, self.retained.lock().len())
     }
 
     /// Whether everything an answer waits for is on disk.

@@ -3,19 +3,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use thinglog_journal::AppendError;
-use thinglog_schemas::topic::INTEREST;
+use tracing::warn;
 
 use super::{Hub, Wait};
 use crate::{
     codec::Reason,
     inbound::Place,
-    letter::Recipient,
-    mail::MAX_RECIPIENTS,
+    letter::{Letters, Recipient},
     message::{Charge, Message, Origin, Queued},
     record::{NO_ADDRESS, Packet, Record, client_hash},
-    session::Session,
+    session::{ConnectionId, Session},
     state::Kind,
     trie::SessionKey,
 };
@@ -29,18 +27,23 @@ pub(crate) enum Refusal {
     Busy,
     /// For good.
     Refused(Reason, &'static str),
+    /// Another connection has the session: the client brings it again over that.
+    TakenOver,
 }
+
+/// Whom a message of QoS 2 comes from, and its packet id.
+type Sender<'a> = ((&'a Session, ConnectionId), u16);
 
 /// A session and how it gets a message.
 type Wanted = Vec<(Arc<Session>, Queued)>;
 
 impl Hub {
-    /// Publishes on a topic that is not durable. `packet` is the publishing session and the packet id
-    /// of a message of QoS 2. Gives what the acknowledgement waits for.
+    /// Publishes on a topic that is not durable. `packet` is the publishing session with its connection,
+    /// and the packet id of a message of QoS 2. Gives what the acknowledgement waits for.
     pub(crate) fn publish(
         &self,
         message: Message,
-        packet: Option<(&Session, u16)>,
+        packet: Option<Sender<'_>>,
     ) -> Result<Wait, Refusal> {
         let message = Arc::new(message);
         let _in_order = message.retain.then(|| self.retaining.lock());
@@ -55,10 +58,10 @@ impl Hub {
             }
         }
         let mut wanted = self.recipients(&message);
-        let is_kept = packet.is_some_and(|(session, _)| session.is_persistent());
+        let is_kept = packet.is_some_and(|((session, _), _)| session.is_persistent());
         let has_letters = wanted.iter().any(takes_letter);
         // Sessions get letters in the order of their ids, which is what their records on disk rest on.
-        let _mailing = (is_kept || has_letters).then(|| self.mailing.lock());
+        let mailing = (is_kept || has_letters).then(|| self.mailing.lock());
         let mut wait = Wait {
             mail: self.post(&message, &mut wanted, packet)?,
             ..Wait::default()
@@ -70,10 +73,38 @@ impl Hub {
             // Queued while the lock is held, so that the disk sees changes in their order.
             wait.state = Some(self.store_retained(&message));
         }
-        for (session, queued) in wanted {
-            self.enqueue(&session, queued);
-        }
+        let orphans = self.enqueue_all(wanted);
+        drop(mailing);
+        self.pass_on(orphans);
         Ok(wait)
+    }
+
+    /// Gives messages whose members of a group are gone to others of it (MQTT 5.0 section 4.8.2).
+    pub(super) fn pass_on(&self, mut orphans: Vec<Queued>) {
+        while !orphans.is_empty() {
+            let _mailing = self.mailing.lock();
+            let mut again = Vec::new();
+            for Queued { message, share, .. } in orphans {
+                let share = share.unwrap_or_default();
+                let mut wanted: Wanted = self
+                    .shared
+                    .choose_again(&share, &message)
+                    .into_iter()
+                    .collect();
+                if wanted.is_empty() {
+                    self.telemetry.dropped(&share, "no member of the group");
+                }
+                if let Err(refusal) = self.post(&message, &mut wanted, None) {
+                    warn!(
+                        share = &*share,
+                        ?refusal,
+                        "a message for another member of its group waits in memory only"
+                    );
+                }
+                again.extend(self.enqueue_all(wanted));
+            }
+            orphans = again;
+        }
     }
 
     /// Writes down what persistent sessions are to get, and the packet id of a persistent session's
@@ -82,53 +113,61 @@ impl Hub {
         &self,
         message: &Message,
         wanted: &mut Wanted,
-        packet: Option<(&Session, u16)>,
+        packet: Option<Sender<'_>>,
     ) -> Result<Option<u64>, Refusal> {
-        let mut letters: Vec<&mut Queued> = Vec::new();
-        let mut recipients = Vec::new();
+        let mut letters = Letters::default();
+        let mut posted: Vec<(usize, &mut Queued)> = Vec::new();
         for (session, queued) in wanted.iter_mut().filter(|wanted| takes_letter(wanted)) {
-            recipients.push(Recipient {
+            let letter = letters.add(Recipient {
                 session: session.number,
                 qos: queued.qos,
                 retain: queued.retain,
                 ids: queued.ids.clone(),
+                share: queued.share.clone(),
             });
-            letters.push(queued);
+            posted.push((letter, queued));
         }
-        let kept = packet.filter(|(session, _)| session.is_persistent());
+        // Held until the packet id is noted, so that no two connections bring the same publish.
+        let mut sender = packet.map(|((session, _), _)| session.inner.lock());
+        if let (Some(sender), Some(((_, connection), _))) = (&sender, packet)
+            && sender.owner != connection
+        {
+            return Err(Refusal::TakenOver);
+        }
+        let kept = packet.filter(|((session, _), _)| session.is_persistent());
         let mut place = Place::Memory;
         let mut last = None;
-        if !letters.is_empty() || kept.is_some() {
+        if !posted.is_empty() || kept.is_some() {
             if !self.state.accepts() {
                 return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
             }
             let record = Record {
-                packet: kept.map(|(session, pkid)| Packet {
+                packet: kept.map(|((session, _), pkid)| Packet {
                     session: session.number,
                     pkid,
                 }),
                 ..record_of(message)
             };
-            let ids = self
-                .mail
-                .post(&recipients, &record)
-                .map_err(|error| match error {
-                    AppendError::Busy => Refusal::Busy,
-                    _ => Refusal::Refused(
-                        Reason::QuotaExceeded,
-                        "the message could not be stored for its subscribers",
-                    ),
-                })?;
-            for (index, queued) in letters.into_iter().enumerate() {
-                queued.origin = Origin::Mail(ids.start + (index / MAX_RECIPIENTS) as u64);
+            let ids =
+                self.mail
+                    .post(letters.recipients(), &record)
+                    .map_err(|error| match error {
+                        AppendError::Busy => Refusal::Busy,
+                        _ => Refusal::Refused(
+                            Reason::QuotaExceeded,
+                            "the message could not be stored for its subscribers",
+                        ),
+                    })?;
+            for (letter, queued) in posted {
+                queued.origin = Origin::Mail(ids.start + letter as u64);
             }
             if kept.is_some() {
                 place = Place::Mail(ids.start);
             }
             last = Some(ids.end - 1);
         }
-        if let Some((session, pkid)) = packet {
-            session.inner.lock().inbound.insert(pkid, place);
+        if let (Some(sender), Some((_, pkid))) = (&mut sender, packet) {
+            sender.inbound.insert(pkid, place);
         }
         Ok(last)
     }
@@ -145,7 +184,7 @@ impl Hub {
     /// Queues every retained message for the disk.
     pub(super) fn store_all_retained(&self) {
         let retained = self.retained.lock();
-        let on_disk = |message: &&Arc<Message>| !message.topic.starts_with("$SYS/");
+        let on_disk = |message: &&Arc<Message>| !message.is_announced();
         for message in retained.iter().filter(on_disk) {
             self.store_retained(message);
         }
@@ -160,12 +199,13 @@ impl Hub {
         self.state.change(Kind::Retained, &message.topic, value)
     }
 
-    /// Who wants a message and may have it, once each, at the highest QoS and with all identifiers.
-    fn recipients(&self, message: &Arc<Message>) -> Wanted {
+    /// Who wants a message and may have it: each session once for its own subscriptions, at the highest
+    /// QoS and with all identifiers, and one member of each group. What one session gets lies together.
+    pub(super) fn recipients(&self, message: &Arc<Message>) -> Wanted {
         let mut wanted: Vec<(SessionKey, Queued)> = Vec::new();
         self.trie
             .read()
-            .matching(&message.topic, &mut |key, subscription| {
+            .matching(&message.topic, &mut |&key, subscription| {
                 if subscription.no_local && self.is_client(key, message.client) {
                     return;
                 }
@@ -175,13 +215,11 @@ impl Hub {
                     retain: subscription.retain_as_published && message.retain,
                     ids: subscription.id.into_iter().collect(),
                     origin: Origin::Memory,
+                    share: None,
                     charge: Charge::default(),
                 };
                 wanted.push((key, queued));
             });
-        if wanted.is_empty() {
-            return Wanted::new();
-        }
         wanted.sort_by_key(|(key, _)| *key);
         wanted.dedup_by(|(key, more), (before, queued)| {
             let is_same = key == before;
@@ -192,12 +230,20 @@ impl Hub {
             }
             is_same
         });
-        let by_key = self.by_key.read();
-        wanted
-            .into_iter()
-            .filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)))
-            .filter(|(session, _)| session.inner.lock().may_read(&message.topic))
-            .collect()
+        let mut sessions = Wanted::new();
+        if !wanted.is_empty() {
+            let by_key = self.by_key.read();
+            let known = wanted.into_iter();
+            let known = known.filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)));
+            sessions
+                .extend(known.filter(|(session, _)| session.inner.lock().may_read(&message.topic)));
+        }
+        let own = sessions.len();
+        self.shared.choose(message, &mut sessions);
+        if sessions.len() > own {
+            sessions.sort_by_key(|(session, _)| session.key);
+        }
+        sessions
     }
 
     fn is_client(&self, key: SessionKey, client: u64) -> bool {
@@ -207,22 +253,37 @@ impl Hub {
             .is_some_and(|session| client_hash(&session.client_id) == client)
     }
 
-    fn enqueue(&self, session: &Session, mut queued: Queued) {
+    /// Queues messages for their sessions; gives those whose member of a group is gone.
+    pub(super) fn enqueue_all(&self, wanted: Wanted) -> Vec<Queued> {
+        let queued = wanted.into_iter();
+        let orphans = queued.filter_map(|(session, queued)| self.enqueue(&session, queued));
+        orphans.collect()
+    }
+
+    /// Queues a message; gives it back when the session was a member of a group and has ended.
+    fn enqueue(&self, session: &Session, mut queued: Queued) -> Option<Queued> {
         let mut inner = session.inner.lock();
         // Nothing to be stored yet: letters that the record on disk has not seen count as outstanding.
         if let Origin::Mail(id) = queued.origin {
             inner.mail_seen = id + 1;
         }
-        if inner.owner == 0 && queued.qos == 0 {
-            return;
+        // Without a connection only a session that lasts takes anything; one that has ended takes nothing,
+        // but if it was a member of a group there may be others.
+        if inner.owner == 0 && (queued.qos == 0 || !inner.is_persistent()) {
+            self.give_up(&queued);
+            let is_for_others = queued.share.is_some() && !inner.is_persistent();
+            return is_for_others.then_some(queued);
         }
         let limits = &self.config.limits;
         queued.charge = Charge::new(&self.load, queued.message.weight());
         let crowded = self.load.bytes() > limits.queued_bytes;
         let Err(refused) = inner.queue.push(queued, limits, crowded) else {
             inner.wake.notify_one();
-            return;
+            return None;
         };
+        // It comes back after a crash, until the record is stored: a queue of it at most.
+        inner.given_up += refused.message.weight();
+        inner.mail_changed |= inner.given_up >= limits.queue_bytes;
         drop(inner);
         self.give_up(&refused);
         self.telemetry.dropped(
@@ -232,30 +293,13 @@ impl Hub {
                 false => "session queue full",
             },
         );
+        None
     }
 
     /// A session will not get a message.
     fn give_up(&self, queued: &Queued) {
         if let Origin::Mail(id) = queued.origin {
             self.mail.done(id);
-        }
-    }
-
-    /// Publishes the interest topic; kept in memory only, it is made anew at every start.
-    pub(crate) fn publish_interest(&self) {
-        let message = Arc::new(Message {
-            topic: INTEREST.into(),
-            payload: Bytes::from(self.interest.payload()),
-            qos: 1,
-            retain: true,
-            expires: None,
-            client: 0,
-            properties: Bytes::new(),
-        });
-        let _in_order = self.retaining.lock();
-        self.retained.lock().set(message.clone());
-        for (session, queued) in self.recipients(&message) {
-            self.enqueue(&session, queued);
         }
     }
 }
@@ -279,3 +323,6 @@ pub(super) fn record_of(message: &Message) -> Record<'_> {
         payload: &message.payload,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    mem::{Discriminant, discriminant},
     sync::Arc,
 };
 
@@ -13,13 +14,13 @@ use tracing::{info, warn};
 use super::Hub;
 use crate::{
     clock,
-    feed::may_be_durable,
+    filter::may_be_durable,
     inbound::{Inbound, Marks, Place},
     letter::{self, Letter},
     message::{Charge, Message, Origin, Queued},
     outgoing::Outgoing,
-    record::{Record, Step},
-    session::{Inner, Session, Stored},
+    record::{Packet, Record, Step},
+    session::{Session, Stored},
     state::Loaded,
     window::{Sent, Window},
 };
@@ -35,6 +36,7 @@ impl Hub {
         self.revive_retained(&loaded);
         let now = clock::now();
         self.revive_wills(std::mem::take(&mut loaded.wills), now);
+        self.revive_groups(std::mem::take(&mut loaded.groups), now);
         let mut numbered = Numbered::new();
         for (client_id, bytes) in std::mem::take(&mut loaded.sessions) {
             let Some(stored) = Stored::decode(&bytes) else {
@@ -88,7 +90,10 @@ impl Hub {
             .remove(client_id)
             .map(|bytes| Cursor::decode(&bytes))
         {
-            Some(Some(cursor)) => Some(self.within_journal(client_id, &mut inner, cursor)),
+            Some(Some(mut cursor)) => {
+                inner.cursor_moved = self.keep_within_journal(client_id, &mut cursor);
+                Some(cursor)
+            }
             Some(None) => {
                 warn!(
                     client = client_id,
@@ -107,6 +112,11 @@ impl Hub {
         };
         if let Some(inbound) = loaded.inbound.remove(client_id) {
             inner.inbound = Inbound::decode(&inbound).unwrap_or_default();
+            // Nothing is known of what a lost journal had: it is new when it comes again.
+            inner.inbound.cut(Marks {
+                log: self.journal.next(),
+                mail: self.mail.next(),
+            });
         }
         let outgoing = loaded
             .outgoing
@@ -114,11 +124,12 @@ impl Hub {
             .and_then(|bytes| Outgoing::decode(&bytes))
             .unwrap_or_else(Outgoing::unknown);
         let session = self.add_session(client_id.into(), number);
-        let mut trie = self.trie.write();
         for (filter, subscription) in &inner.subscriptions {
-            trie.insert(filter, session.key, subscription.clone());
+            self.route(&session, filter, subscription.clone());
+            if self.is_durable_group(filter) {
+                self.revive_member(session.key, filter, now);
+            }
         }
-        drop(trie);
         let expiry = inner.expiry;
         session.set_expiry(&mut inner, expiry);
         if number.is_none() {
@@ -129,20 +140,20 @@ impl Hub {
     }
 
     /// A cursor beyond the end of the journal comes from before a loss: the offsets from there on
-    /// are given again, to records that this session has never seen.
-    fn within_journal(&self, client_id: &str, inner: &mut Inner, cursor: Cursor) -> Cursor {
+    /// are given again, to records that `reader` has never seen. True when it was one.
+    pub(super) fn keep_within_journal(&self, reader: &str, cursor: &mut Cursor) -> bool {
         let next = self.journal.next();
         if cursor.highest() <= next {
-            return cursor;
+            return false;
         }
         warn!(
-            client = client_id,
+            reader,
             cursor = cursor.highest(),
             next,
-            "the durable log ends before what a session has read: it goes on at the end of the log"
+            "the durable log ends before what was read of it: the reader goes on at the end of the log"
         );
-        inner.cursor_moved = true;
-        Cursor::at(cursor.position().min(next))
+        *cursor = Cursor::at(cursor.position().min(next));
+        true
     }
 
     /// Puts the letters that are outstanding back into windows and queues.
@@ -209,6 +220,7 @@ impl Hub {
                 retain: recipient.retain,
                 ids: recipient.ids,
                 origin: Origin::Mail(letter.id),
+                share: recipient.share,
                 charge: Charge::new(&self.load, message.weight()),
             };
             let letters = found.entry(recipient.session).or_default();
@@ -244,15 +256,25 @@ impl Hub {
 
     /// Rebuilds from both journals which packet ids were received and not released.
     fn revive_packets(&self, numbered: &Numbered, marks: Marks) -> Result<(), ReadError> {
-        let apply = |step: Step, place: Place| {
+        // An id may be in both, one after the other: a release frees what its own journal has, not what
+        // was received into the other after it.
+        let mut received: HashMap<(Packet, Discriminant<Place>), Place> = HashMap::new();
+        let mut apply = |step: Step, place: Place| {
             let (Step::Received(packet) | Step::Released(packet)) = step;
             let Some((session, _)) = numbered.get(&packet.session) else {
                 return;
             };
-            let inbound = &mut session.inner.lock().inbound;
+            let key = (packet, discriminant(&place));
             match step {
-                Step::Received(_) => inbound.insert(packet.pkid, place),
-                Step::Released(_) => inbound.remove(packet.pkid),
+                Step::Received(_) => drop(received.insert(key, place)),
+                Step::Released(_) => {
+                    received.remove(&key);
+                    let inbound = &mut session.inner.lock().inbound;
+                    let known = inbound.place(packet.pkid);
+                    if known.is_some_and(|known| discriminant(&known) == key.1) {
+                        inbound.remove(packet.pkid);
+                    }
+                }
             }
         };
         self.mail.read_all(|offset, bytes| {
@@ -267,12 +289,24 @@ impl Hub {
                 apply(step, Place::Mail(offset));
             }
         });
-        let mut reader = self.journal.reader(marks.log.min(self.journal.next()));
+        let read = self.read_log(marks.log, |offset, bytes| {
+            if let Some(step) = Step::of(bytes) {
+                apply(step, Place::Log(offset));
+            }
+        });
+        for ((packet, _), place) in received {
+            if let Some((session, _)) = numbered.get(&packet.session) {
+                session.inner.lock().inbound.insert(packet.pkid, place);
+            }
+        }
+        read
+    }
+
+    fn read_log(&self, from: u64, mut each: impl FnMut(u64, &[u8])) -> Result<(), ReadError> {
+        let mut reader = self.journal.reader(from.min(self.journal.next()));
         while let Some(chunk) = reader.read(READ)? {
             for record in chunk.records() {
-                if let Some(step) = Step::of(&record.payload) {
-                    apply(step, Place::Log(record.offset));
-                }
+                each(record.offset, &record.payload);
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use crate::{
     access::Pass,
     clock,
     codec::{Connect, Reason},
+    message::Charge,
     session::{ConnectionId, Inner, Session, Stored},
     state::Kind,
 };
@@ -48,16 +49,22 @@ impl Hub {
         let present = inner.disconnected_at.is_some();
         inner.owner = connection;
         inner.principal = pass.principal().cloned().or(inner.principal.take());
+        inner.watch = self.interest.watch(pass);
         inner.pass = Some(pass.clone());
         inner.wake = Arc::default();
         inner.disconnected_at = None;
+        inner.receive_maximum = connect.receive_maximum;
         let expiry = connect.expiry.min(self.config.limits.session_seconds);
         session.set_expiry(&mut inner, expiry);
         inner.will = connect.will.clone();
+        inner.will_charge = match &inner.will {
+            Some(will) => Charge::new(&self.wills, will.weight()),
+            None => Charge::default(),
+        };
         inner.will_at = None;
         self.keep_will(&session, &mut inner);
         for filter in inner.subscriptions.keys() {
-            self.interest.add(filter);
+            self.interest.add(filter, inner.watch);
         }
         let mut until = Wait::default();
         if inner.is_persistent() {
@@ -67,6 +74,7 @@ impl Hub {
             until.state = Some(self.unstore(&session.client_id));
             inner.stored = false;
         }
+        self.rejoin_groups(&session, &mut inner);
         let wake = inner.wake.clone();
         drop(inner);
         Ok(Attached {
@@ -93,6 +101,19 @@ impl Hub {
         }
     }
 
+    /// Counts what a connected client watches by its new rights.
+    pub(crate) fn watch_anew(&self, inner: &mut Inner, pass: &Pass) {
+        let (old, new) = (inner.watch, self.interest.watch(pass));
+        if old == new {
+            return;
+        }
+        for filter in inner.subscriptions.keys() {
+            self.interest.remove(filter, old);
+            self.interest.add(filter, new);
+        }
+        inner.watch = new;
+    }
+
     /// Takes a session from the connection that owns it, if one does. False when the session ends
     /// with that: a clean start, or one that was not to outlive its connection.
     fn evict(&self, session: &Arc<Session>, clean_start: bool) -> bool {
@@ -110,6 +131,7 @@ impl Hub {
 
     /// The connection is gone: the session and the delay of its will start to run.
     fn release(&self, session: &Session, inner: &mut Inner, now: u64) {
+        inner.leave_groups(now);
         inner.owner = 0;
         inner.disconnected_at = Some(now);
         inner.will_at = inner
@@ -117,7 +139,7 @@ impl Hub {
             .as_ref()
             .map(|will| now.saturating_add(u64::from(will.delay) * 1_000_000_000));
         for filter in inner.subscriptions.keys() {
-            self.interest.remove(filter);
+            self.interest.remove(filter, inner.watch);
         }
         if inner.is_persistent() {
             self.store(session, inner);
@@ -150,6 +172,7 @@ impl Hub {
         }
         if polite {
             inner.will = None;
+            inner.will_charge = Charge::default();
         }
         self.release(session, &mut inner, now);
         let ends = !inner.is_persistent();
@@ -170,18 +193,29 @@ impl Hub {
         drop(sessions);
         self.by_key.write().remove(&session.key);
         let mut inner = std::mem::take(&mut *session.inner.lock());
-        inner.abandon(&self.mail);
-        let mut trie = self.trie.write();
+        inner.leave_groups(clock::now());
         for filter in inner.subscriptions.keys() {
-            trie.remove(filter, session.key);
+            self.unroute(session, filter);
+            self.forget_member(session.key, filter);
         }
-        drop(trie);
+        let orphans = inner.abandon(&self.mail);
         if inner.stored {
             self.unstore(&session.client_id);
         }
+        self.pass_on(orphans);
         self.drop_will(session, &mut inner);
         if let Some(will) = inner.will {
             self.publish_will(&session.client_id, inner.pass.as_ref(), will);
+        }
+    }
+
+    /// Removes every session.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn forget_all(&self) {
+        let _handover = self.handover.lock();
+        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            self.forget(&session);
         }
     }
 
@@ -207,31 +241,16 @@ impl Hub {
         self.state.change(Kind::Session, client_id, None)
     }
 
-    /// The oldest offset that some session has still to read; `None` when no session reads the log.
+    /// The oldest offset that some session or group has still to read; `None` when none reads the log.
     pub(crate) fn unread_from(&self) -> Option<u64> {
         let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
         let positions = sessions
             .iter()
             .filter_map(|session| Some(session.inner.lock().cursor.as_ref()?.position()));
-        positions.min()
-    }
-
-    /// Persistent sessions that have records to read, with their positions, the furthest behind first;
-    /// no more than `most`.
-    pub(crate) fn lagging(&self, most: usize) -> Vec<(Arc<str>, u64)> {
-        let settled = self.journal.settled();
-        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
-        let mut lagging: Vec<(Arc<str>, u64)> = sessions
-            .iter()
-            .filter(|session| session.is_persistent())
-            .filter_map(|session| {
-                let position = session.inner.lock().cursor.as_ref()?.position();
-                (position < settled).then(|| (session.client_id.clone(), position))
-            })
-            .collect();
-        lagging.sort_by_key(|(_, position)| *position);
-        lagging.truncate(most);
-        lagging
+        let groups = self.all_groups();
+        positions
+            .chain(groups.iter().map(|group| group.position()))
+            .min()
     }
 
     /// Sends the will of a disconnected client that is due, forgets the session when its time is over.
@@ -247,6 +266,9 @@ impl Hub {
         let _handover = self.handover.lock();
         let inner = session.inner.lock();
         let ends = is_over(&inner);
+        if ends {
+            self.telemetry.session_expired();
+        }
         self.part(session, inner, ends, now);
     }
 }

@@ -1,15 +1,18 @@
 //! Subscriptions: what a client asked for, and the retained messages it gets for that.
 
+use std::sync::Arc;
+
 use thinglog_journal::cursor::Cursor;
 use thinglog_schemas::topic::valid_filter;
 
 use super::Hub;
 use crate::{
     codec::{Filter, Reason},
-    feed::{is_all_durable, may_be_durable},
+    filter::{is_all_durable, may_be_durable},
     message::{Charge, Origin, Queued},
     retained::{Scan, Step},
     session::{ConnectionId, Inner, Session},
+    shared::{is_shared, split, unshared},
     state::Kind,
     trie::Subscription,
     window::Sent,
@@ -24,20 +27,25 @@ impl Hub {
     /// Subscribes for the connection that owns the session; gives the code for SUBACK.
     pub(crate) fn subscribe(
         &self,
-        (session, connection): (&Session, ConnectionId),
+        (session, connection): (&Arc<Session>, ConnectionId),
         filter: &Filter,
         id: Option<u32>,
         from: Option<&str>,
     ) -> u8 {
-        if filter.path.starts_with("$share/") {
-            return Reason::SharedNotSupported as u8;
+        if filter.path.len() > self.config.limits.topic_bytes {
+            let text = "filter longer than the broker takes";
+            self.telemetry.refused(&session.client_id, text);
+            return Reason::TopicFilterInvalid as u8;
         }
-        if !valid_filter(&filter.path) || filter.path.split('/').count() > MAX_LEVELS {
+        let is_shared = is_shared(&filter.path);
+        let topics = unshared(&filter.path);
+        let is_malformed = is_shared && split(&filter.path).is_none();
+        if is_malformed || !valid_filter(topics) || topics.split('/').count() > MAX_LEVELS {
             return Reason::TopicFilterInvalid as u8;
         }
         // Records of the log are given at QoS 1 at most; a filter that reaches further than the log
         // gets what it asks for on the other topics.
-        let qos = match is_all_durable(&filter.path, &self.durable_filters) {
+        let qos = match is_all_durable(topics, &self.durable_filters) {
             true => filter.qos.min(1),
             false => filter.qos,
         };
@@ -52,6 +60,11 @@ impl Hub {
             let inner = session.inner.lock();
             (inner.cursor.is_some(), inner.is_persistent())
         };
+        let is_group = self.is_durable_group(&filter.path);
+        let starts_group = is_group && !self.has_group(&filter.path);
+        let group_start = starts_group
+            .then(|| self.start_offset(from, true))
+            .flatten();
         let starts = !has_cursor && may_be_durable(&filter.path, &self.durable_filters);
         let start = starts.then(|| self.start_offset(from, persistent));
         // A session that ends meanwhile would leave the subscription behind.
@@ -61,11 +74,18 @@ impl Hub {
             return Reason::Unspecified as u8;
         }
         let is_new = !inner.subscriptions.contains_key(&filter.path);
-        if is_new && inner.subscriptions.len() >= self.config.limits.subscriptions {
+        if let Some(text) = is_new.then(|| self.is_over(&inner, &filter.path)).flatten() {
+            self.telemetry.refused(&session.client_id, text);
             return Reason::QuotaExceeded as u8;
         }
         if is_new && inner.is_persistent() && !self.state.accepts() {
             return Reason::QuotaExceeded as u8;
+        }
+        if is_group {
+            let share = (&*filter.path, &subscription);
+            if let Err(reason) = self.join_group(session, &mut inner, share, group_start) {
+                return reason as u8;
+            }
         }
         if let Some(start) = start {
             let Some(start) = start else {
@@ -77,7 +97,10 @@ impl Hub {
         inner
             .subscriptions
             .insert(filter.path.clone(), subscription.clone());
-        if filter.retain_handling == 0 || (filter.retain_handling == 1 && is_new) {
+        inner.filter_bytes += if is_new { filter.path.len() } else { 0 };
+        // Retained messages are not for groups (MQTT 5.0 section 4.8.2).
+        let wants_retained = filter.retain_handling == 0 || (filter.retain_handling == 1 && is_new);
+        if wants_retained && !is_shared {
             // A walk that is under way starts again, so that there is one at most for a subscription.
             inner.scans.retain(|(scan, _)| scan.filter != filter.path);
             inner
@@ -85,14 +108,23 @@ impl Hub {
                 .push_back((Scan::new(&filter.path), subscription.clone()));
             inner.unscanned.insert(filter.path.clone());
         }
+        let watch = inner.watch;
         drop(inner);
-        self.trie
-            .write()
-            .insert(&filter.path, session.key, subscription);
+        self.route(session, &filter.path, subscription);
         if is_new {
-            self.interest.add(&filter.path);
+            self.interest.add(&filter.path, watch);
         }
         qos
+    }
+
+    /// Which limit a further subscription would break.
+    fn is_over(&self, inner: &Inner, filter: &str) -> Option<&'static str> {
+        let limits = &self.config.limits;
+        if inner.subscriptions.len() >= limits.subscriptions {
+            return Some("too many subscriptions of one session");
+        }
+        (inner.filter_bytes + filter.len() > limits.subscription_bytes)
+            .then_some("too many bytes of filters of one session")
     }
 
     /// Where a new durable subscription starts: `earliest`, `tail`, `@<offset>` or ns since the
@@ -117,6 +149,22 @@ impl Hub {
         }
     }
 
+    /// Lets messages find a subscription.
+    pub(super) fn route(&self, session: &Arc<Session>, filter: &str, subscription: Subscription) {
+        match is_shared(filter) {
+            true if is_all_durable(unshared(filter), &self.durable_filters) => {}
+            true => self.shared.join(filter, session, subscription),
+            false => self.trie.write().insert(filter, session.key, subscription),
+        }
+    }
+
+    pub(super) fn unroute(&self, session: &Session, filter: &str) {
+        match is_shared(filter) {
+            true => self.shared.leave(filter, session.key),
+            false => self.trie.write().remove(filter, &session.key),
+        }
+    }
+
     /// Unsubscribes; false when there was no such subscription.
     pub(crate) fn unsubscribe(
         &self,
@@ -128,12 +176,17 @@ impl Hub {
         if inner.owner != connection || inner.subscriptions.remove(filter).is_none() {
             return false;
         }
+        inner.filter_bytes -= filter.len();
         inner.scans.retain(|(scan, _)| scan.filter != filter);
         inner.unscanned.remove(filter);
+        let watch = inner.watch;
         self.drop_needless_cursor(session, &mut inner);
+        if self.is_durable_group(filter) {
+            self.leave_group(session.key, &mut inner, filter);
+        }
         drop(inner);
-        self.trie.write().remove(filter, session.key);
-        self.interest.remove(filter);
+        self.unroute(session, filter);
+        self.interest.remove(filter, watch);
         true
     }
 
@@ -175,6 +228,7 @@ impl Hub {
                     ids: subscription.id.into_iter().collect(),
                     message: message.clone(),
                     origin: Origin::Memory,
+                    share: None,
                     charge: Charge::new(&self.load, message.weight()),
                 });
             }

@@ -25,10 +25,11 @@ const RETURN: u64 = 60_000_000_000;
 impl Hub {
     /// Keeps the will of a client that connects on disk, in place of an earlier one.
     pub(super) fn keep_will(&self, session: &Session, inner: &mut Inner) {
-        self.orphans.lock().remove(&session.client_id);
+        let orphan = self.orphans.lock().remove(&session.client_id);
+        inner.will_stored |= orphan.is_some();
         match &inner.will {
             Some(will) => {
-                let bytes = Some(encode(will, &session.client_id));
+                let bytes = Some(encode(will, &session.client_id, inner.will_of()));
                 self.state.change(Kind::Will, &session.client_id, bytes);
                 inner.will_stored = true;
             }
@@ -39,15 +40,16 @@ impl Hub {
     /// Queues a will that is on disk for it again.
     pub(super) fn store_will(&self, session: &Session, inner: &Inner) {
         if let Some(will) = inner.will.as_ref().filter(|_| inner.will_stored) {
-            let bytes = Some(encode(will, &session.client_id));
+            let bytes = Some(encode(will, &session.client_id, inner.will_of()));
             self.state.change(Kind::Will, &session.client_id, bytes);
         }
     }
 
     /// The same for the wills of clients that have not come back.
     pub(super) fn store_orphans(&self) {
-        for (client_id, (_, will)) in self.orphans.lock().iter() {
-            let bytes = Some(encode(will, client_id));
+        for (client_id, orphan) in self.orphans.lock().iter() {
+            let principal = orphan.principal.as_deref();
+            let bytes = Some(encode(&orphan.will, client_id, principal));
             self.state.change(Kind::Will, client_id, bytes);
         }
     }
@@ -64,10 +66,15 @@ impl Hub {
         let mut orphans = self.orphans.lock();
         for (client_id, bytes) in wills {
             match decode(&bytes) {
-                Some(will) => {
+                Some((will, principal)) => {
                     let delay = u64::from(will.delay) * 1_000_000_000;
                     let due = now.saturating_add(delay.max(RETURN));
-                    orphans.insert(client_id.into(), (due, will));
+                    let orphan = Orphan {
+                        due,
+                        principal,
+                        will,
+                    };
+                    orphans.insert(client_id.into(), orphan);
                 }
                 None => warn!(client = client_id, "a will on disk cannot be read"),
             }
@@ -80,11 +87,14 @@ impl Hub {
         if orphans.is_empty() {
             return;
         }
-        let due: Vec<(Arc<str>, (u64, Will))> =
-            orphans.extract_if(|_, (due, _)| *due <= now).collect();
+        let due: Vec<(Arc<str>, Orphan)> =
+            orphans.extract_if(|_, orphan| orphan.due <= now).collect();
         drop(orphans);
-        for (client_id, (_, will)) in due {
-            self.publish_will(&client_id, None, will);
+        for (client_id, orphan) in due {
+            let pass = self
+                .access
+                .absent(orphan.principal.as_deref(), client_id.clone());
+            self.publish_will(&client_id, Some(&pass), orphan.will);
             self.state.change(Kind::Will, &client_id, None);
         }
     }
@@ -129,8 +139,18 @@ impl Hub {
     }
 }
 
+/// The will of a client that has not come back since the broker did.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    /// When it is sent, ns since the epoch.
+    due: u64,
+    /// Whose it is; `None` is nobody in particular.
+    principal: Option<Arc<str>>,
+    will: Will,
+}
+
 /// A will on disk: delay u32, expiry u32 (0 is none), retain u8, then the message as a record.
-fn encode(will: &Will, client_id: &str) -> Vec<u8> {
+fn encode(will: &Will, client_id: &str, principal: Option<&str>) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(&will.delay.to_be_bytes());
     out.extend_from_slice(
@@ -146,7 +166,7 @@ fn encode(will: &Will, client_id: &str) -> Vec<u8> {
         client: client_hash(client_id),
         address: NO_ADDRESS,
         expires: None,
-        principal: None,
+        principal,
         topic: &will.topic,
         properties: &will.properties,
         payload: &will.payload,
@@ -155,12 +175,12 @@ fn encode(will: &Will, client_id: &str) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<Will> {
+fn decode(bytes: &[u8]) -> Option<(Will, Option<Arc<str>>)> {
     let (delay, rest) = bytes.split_first_chunk::<4>()?;
     let (expiry, rest) = rest.split_first_chunk::<4>()?;
     let (retain, rest) = rest.split_first()?;
     let record = Record::decode(rest)?;
-    Some(Will {
+    let will = Will {
         topic: record.topic.to_owned(),
         payload: Bytes::copy_from_slice(record.payload),
         qos: record.qos,
@@ -168,7 +188,8 @@ fn decode(bytes: &[u8]) -> Option<Will> {
         delay: u32::from_be_bytes(*delay),
         expiry: Some(u32::from_be_bytes(*expiry)).filter(|seconds| *seconds > 0),
         properties: record.properties.to_vec(),
-    })
+    };
+    Some((will, record.principal.map(Arc::from)))
 }
 
 #[cfg(test)]
@@ -186,8 +207,12 @@ mod tests {
             expiry: Some(60),
             properties: vec![1, 1],
         };
-        let back = decode(&encode(&will, "lamp")).unwrap();
-        assert_eq!(format!("{back:?}"), format!("{will:?}"));
-        assert!(decode(&encode(&will, "lamp")[..9]).is_none());
+        for principal in [None, Some("alice")] {
+            let bytes = encode(&will, "lamp", principal);
+            let (back, of) = decode(&bytes).unwrap();
+            assert_eq!(format!("{back:?}"), format!("{will:?}"));
+            assert_eq!(of.as_deref(), principal);
+            assert!(decode(&bytes[..9]).is_none());
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! one [`Gate`]: one limit of connections, one of handshakes.
 
 mod config;
+mod guests;
+mod lobby;
 mod rules;
 mod tls;
 mod upgrade;
@@ -19,6 +21,10 @@ use std::{
 
 pub(crate) use config::Place;
 pub use config::{ClientCertificates, TlsConfig, WebSocketConfig};
+use guests::Guests;
+use lobby::Lobby;
+pub(crate) use lobby::Waiting;
+use parking_lot::Mutex;
 pub(crate) use rules::Rules;
 pub(crate) use tls::Tls;
 use tokio::{
@@ -33,11 +39,14 @@ use tracing::{info, warn};
 use websocket::WebSocket;
 
 use crate::{
-    connection,
+    clock, connection,
     hub::Hub,
     peer::{Peer, Transport},
     session::ConnectionId,
 };
+
+/// Why a connection that has not sent CONNECT had to go before its time.
+pub(crate) const CROWD: &str = "too many connections without CONNECT";
 
 /// A bound listener.
 pub(crate) struct Listener {
@@ -63,6 +72,8 @@ pub(crate) struct Gate {
     tls: Option<Arc<Tls>>,
     rules: Rules,
     places: Arc<Semaphore>,
+    guests: Arc<Mutex<Guests>>,
+    lobby: Arc<Lobby>,
     handshakes: Semaphore,
     next: AtomicU64,
     tasks: TaskTracker,
@@ -72,6 +83,14 @@ pub(crate) struct Gate {
 /// Room for a connection, until it is dropped.
 struct Admission {
     _place: OwnedSemaphorePermit,
+    guests: Arc<Mutex<Guests>>,
+    address: IpAddr,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.guests.lock().leave(self.address);
+    }
 }
 
 /// A connection on its way from the listener to its service.
@@ -80,6 +99,7 @@ struct Arrival {
     connection: ConnectionId,
     /// When handshakes have to be over.
     deadline: Instant,
+    waiting: Waiting,
     _admission: Admission,
 }
 
@@ -95,6 +115,8 @@ impl Gate {
             tls,
             rules,
             places: Arc::new(Semaphore::new(hub.config.limits.connections)),
+            guests: Arc::new(Mutex::new(Guests::new(&hub.config.limits))),
+            lobby: Arc::new(Lobby::new(hub.config.limits.unconnected)),
             handshakes: Semaphore::new(hub.config.limits.handshakes),
             next: AtomicU64::new(1),
             tasks,
@@ -134,11 +156,15 @@ impl Gate {
     }
 
     /// Whether there is room for another connection; the reason if not.
-    fn admit(&self) -> Result<Admission, &'static str> {
-        match self.places.clone().try_acquire_owned() {
-            Ok(place) => Ok(Admission { _place: place }),
-            Err(_) => Err("too many connections"),
-        }
+    fn admit(&self, address: IpAddr) -> Result<Admission, &'static str> {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| "too many connections")?;
+        self.guests.lock().enter(address, clock::now())?;
+        Ok(Admission {
+            _place: place,
+            guests: self.guests.clone(),
+            address,
+        })
     }
 
     /// Gives a connection its task. Each transport has its own kind of task, so that plain TCP does
@@ -149,7 +175,7 @@ impl Gate {
             certificate: None,
             transport,
         };
-        let admission = match self.admit() {
+        let admission = match self.admit(address) {
             Ok(admission) => admission,
             Err(reason) => return self.hub.telemetry.refused(&peer.to_string(), reason),
         };
@@ -157,9 +183,11 @@ impl Gate {
         // A peer that vanished without a word holds its place only until the system notices.
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         let patience = Duration::from_secs(self.hub.config.limits.connect_seconds);
+        let connection = self.next.fetch_add(1, Ordering::Relaxed);
         let arrival = Arrival {
             peer,
-            connection: self.next.fetch_add(1, Ordering::Relaxed),
+            connection,
+            waiting: self.lobby.enter(connection),
             deadline: Instant::now() + patience,
             _admission: admission,
         };
@@ -181,15 +209,16 @@ impl Gate {
         let Arrival {
             peer,
             connection,
+            waiting,
             _admission,
             ..
         } = arrival;
-        let connections = self.hub.telemetry.connections.clone();
+        let connections = self.hub.telemetry.connection(peer.transport);
         connections.inc();
         connection::serve(
             self.hub.clone(),
             stream,
-            peer,
+            (peer, waiting),
             connection,
             self.shutdown.clone(),
         )
@@ -258,6 +287,7 @@ impl Gate {
     ) -> Option<T> {
         let done = tokio::select! {
             done = timeout_at(arrival.deadline, step) => done,
+            () = arrival.waiting.sent_away() => Ok(Err(Some(CROWD))),
             () = self.shutdown.cancelled() => return None,
         };
         match done.unwrap_or(Err(Some(late))) {

@@ -203,7 +203,13 @@ async fn a_packet_that_the_socket_takes_in_pieces_is_sent_whole() {
         transport: Transport::WebSocket,
     };
     let shutdown = CancellationToken::new();
-    tokio::spawn(serve(broker.unwrap().hub(), server, peer, 1, shutdown));
+    tokio::spawn(serve(
+        broker.unwrap().hub(),
+        server,
+        (peer, crate::listen::Waiting::alone()),
+        1,
+        shutdown,
+    ));
     let connect = frame(BINARY, b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a");
     client.write_all(&connect).await.unwrap();
     let mut connack = [0; 6];

@@ -27,6 +27,8 @@
 mod change;
 mod disk;
 mod fold;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod image;
 mod log;
 mod recover;
@@ -87,6 +89,7 @@ pub(crate) struct Loaded {
     pub(crate) retained: Vec<(String, Vec<u8>)>,
     pub(crate) sessions: Vec<(String, Vec<u8>)>,
     pub(crate) cursors: HashMap<String, Vec<u8>>,
+    pub(crate) groups: HashMap<String, Vec<u8>>,
     pub(crate) outgoing: HashMap<String, Vec<u8>>,
     pub(crate) inbound: HashMap<String, Vec<u8>>,
     pub(crate) wills: Vec<(String, Vec<u8>)>,
@@ -229,17 +232,22 @@ impl State {
         self.shared.accepts.load(Ordering::Relaxed)
     }
 
-    /// Whether the disk lost what memory still has: then every entry there is has to be given again
-    /// by `change`, and [`State::gave_everything`] called.
-    pub(crate) fn wants_everything(&self) -> bool {
-        self.shared.incomplete.load(Ordering::Relaxed)
-            && self.shared.pending.lock().everything.is_none()
+    /// A request for every entry there is, when the disk lost what memory still has: they have to be
+    /// given again by `change`, and then [`State::gave_everything`] called with the request's number.
+    pub(crate) fn wants_everything(&self) -> Option<u64> {
+        let pending = self.shared.pending.lock();
+        let is_open =
+            self.shared.incomplete.load(Ordering::Relaxed) && pending.everything.is_none();
+        is_open.then_some(pending.request)
     }
 
-    /// Every entry was given since [`State::wants_everything`] said so.
-    pub(crate) fn gave_everything(&self) {
+    /// Every entry was given since [`State::wants_everything`] asked with this number. What was given
+    /// for an earlier request does not count for a later one.
+    pub(crate) fn gave_everything(&self, request: u64) {
         let mut pending = self.shared.pending.lock();
-        pending.everything = Some(pending.newest);
+        if pending.request == request && self.shared.incomplete.load(Ordering::Relaxed) {
+            pending.everything = Some(pending.newest);
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -300,7 +308,8 @@ fn edits(
     let id = journal.to_be_bytes().to_vec();
     if contents.get(&key).is_some_and(|before| *before != id) {
         warn!(path = %dir.display(), "the durable log is another one than before; its subscriptions start at its oldest record");
-        let cursors = contents.keys().filter(|(kind, _)| *kind == Kind::Cursor);
+        let is_cursor = |kind: Kind| matches!(kind, Kind::Cursor | Kind::Group);
+        let cursors = contents.keys().filter(|(kind, _)| is_cursor(*kind));
         edits.extend(cursors.map(|key| (key.clone(), None)));
     }
     edits.insert(key, Some(id));
@@ -328,6 +337,7 @@ fn load(contents: Contents) -> Loaded {
             Kind::Retained => loaded.retained.push((key, value)),
             Kind::Session => loaded.sessions.push((key, value)),
             Kind::Cursor => drop(loaded.cursors.insert(key, value)),
+            Kind::Group => drop(loaded.groups.insert(key, value)),
             Kind::Outgoing => drop(loaded.outgoing.insert(key, value)),
             Kind::Inbound => drop(loaded.inbound.insert(key, value)),
             Kind::Will => loaded.wills.push((key, value)),

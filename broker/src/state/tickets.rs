@@ -28,7 +28,9 @@ pub(super) struct Pending {
     pub(super) changes: Changes,
     /// Ticket of the newest change.
     pub(super) newest: u64,
-    /// Every entry there is was given up to this ticket, see [`Shared::incomplete`].
+    /// Number of the latest request for every entry there is, see [`Shared::incomplete`].
+    pub(super) request: u64,
+    /// Every entry was given for that request, up to this ticket.
     pub(super) everything: Option<u64>,
     pub(super) closed: bool,
 }
@@ -38,6 +40,8 @@ pub(super) struct Shared {
     pub(super) pending: Mutex<Pending>,
     pub(super) wake: Condvar,
     /// Every ticket up to this one is decided.
+    settled_to: AtomicU64,
+    /// Tells of it. Not asked for it: whoever waits for a change holds its lock while it decides.
     pub(super) settled: watch::Sender<u64>,
     /// For those who wait for that in a thread.
     pub(super) decided: Mutex<()>,
@@ -64,6 +68,7 @@ impl Shared {
         Shared {
             pending: Mutex::default(),
             wake: Condvar::new(),
+            settled_to: AtomicU64::new(0),
             settled: watch::Sender::new(0),
             decided: Mutex::default(),
             decision: Condvar::new(),
@@ -75,7 +80,7 @@ impl Shared {
     }
 
     pub(super) fn outcome(&self, ticket: u64) -> Outcome {
-        if *self.settled.borrow() < ticket {
+        if self.settled_to.load(Ordering::Acquire) < ticket {
             Outcome::Pending
         } else if self.failures.lock().contains(ticket) {
             Outcome::Failed
@@ -91,6 +96,7 @@ impl Shared {
             self.figures.failed_groups.fetch_add(1, Ordering::Relaxed);
             self.failures.lock().push(tickets);
         }
+        self.settled_to.store(newest, Ordering::Release);
         self.settled.send_replace(newest);
         drop(self.decided.lock());
         self.decision.notify_all();

@@ -268,6 +268,9 @@ impl Writer {
     fn ask_for_everything(&mut self, reason: &str) {
         error!(path = %self.dir.display(), reason, "the broker's state on disk is damaged and is written again from memory");
         self.again_from = None;
+        let mut pending = self.shared.pending.lock();
+        pending.request += 1;
+        pending.everything = None;
         self.shared.incomplete.store(true, Ordering::Relaxed);
     }
 
@@ -289,6 +292,7 @@ impl Writer {
             return;
         }
         pending.everything = None;
+        self.shared.incomplete.store(false, Ordering::Relaxed);
         for (key, value) in &self.meta {
             let key = (Kind::Meta, key.clone());
             pending.changes.entry(key).or_insert(Some(value.clone()));
@@ -302,7 +306,6 @@ impl Writer {
         }));
         self.again_from = None;
         self.overdue = true;
-        self.shared.incomplete.store(false, Ordering::Relaxed);
     }
 
     /// Stops; what could not be stored is named.

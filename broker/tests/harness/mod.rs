@@ -2,9 +2,10 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use prometheus::Registry;
+use tempfile::TempDir;
 use thinglog_broker::{Broker, Config, Reload, Transport};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -59,21 +60,51 @@ impl Running {
 
     /// How often clients or packets were refused for a reason.
     pub(crate) fn refused(&self, reason: &str) -> u64 {
+        self.counted("thinglog_broker_refused_total", reason)
+    }
+
+    /// A counter, or all those of the same name, whose first label is `label`.
+    pub(crate) fn counted(&self, name: &str, label: &str) -> u64 {
         let families = self.registry.gather();
-        let refused = families
-            .iter()
-            .find(|family| family.name() == "thinglog_broker_refused_total");
-        let metrics = refused.into_iter().flat_map(|family| family.get_metric());
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
         let counts = metrics
-            .filter(|metric| metric.get_label()[0].value() == reason)
+            .filter(|metric| metric.get_label()[0].value() == label)
             .map(|metric| metric.get_counter().get_value() as u64);
         counts.sum()
+    }
+
+    /// A gauge whose first label is `label`.
+    pub(crate) fn measured(&self, name: &str, label: &str) -> Option<f64> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name)?;
+        let metrics = family.get_metric().iter();
+        let mut found = metrics.filter(|metric| metric.get_label()[0].value() == label);
+        found.next().map(|metric| metric.get_gauge().get_value())
     }
 
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
+}
+
+/// What kill -9 would leave of a quiet broker's data.
+pub(crate) fn crashed(dir: &Path) -> TempDir {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+    let after = tempfile::tempdir().unwrap();
+    copy(dir, after.path());
+    after
 }
 
 /// What carries bytes both ways.
@@ -202,6 +233,14 @@ impl Raw {
         timeout(Duration::from_secs(10), ended).await.is_ok()
     }
 
+    /// Whether the broker closes instead of answering CONNECT.
+    pub(crate) async fn is_turned_away(&mut self) -> bool {
+        let connect = [
+            0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, 1, b'x',
+        ];
+        self.0.write_all(&connect).await.is_err() || self.answer().await.is_none()
+    }
+
     /// Publishes at QoS 1 over 3.1.1 and waits for the acknowledgement.
     pub(crate) async fn publish(&mut self, topic: &str, payload: &str, retain: bool) {
         let mut body = Vec::new();
@@ -221,21 +260,9 @@ impl Raw {
         assert_eq!(self.packet().await, [0x90, 3, 0, 5, 1]);
     }
 
-    /// The next QoS 1 delivery over 3.1.1: topic, payload, packet id, DUP and RETAIN.
+    /// The next QoS 1 delivery over 3.1.1.
     pub(crate) async fn delivery(&mut self) -> Delivery {
-        let packet = self.packet().await;
-        assert_eq!(packet[0] & 0xF6, 0x32, "not a QoS 1 PUBLISH: {packet:02x?}");
-        let header = if packet[1] & 0x80 == 0 { 2 } else { 3 };
-        let length = usize::from(u16::from_be_bytes([packet[header], packet[header + 1]]));
-        let topic = header + 2;
-        let pkid = topic + length;
-        Delivery {
-            topic: String::from_utf8(packet[topic..pkid].to_vec()).unwrap(),
-            pkid: u16::from_be_bytes([packet[pkid], packet[pkid + 1]]),
-            payload: String::from_utf8(packet[pkid + 2..].to_vec()).unwrap(),
-            dup: packet[0] & 8 != 0,
-            retain: packet[0] & 1 != 0,
-        }
+        delivery_of(&self.packet().await)
     }
 
     pub(crate) async fn acknowledge(&mut self, pkid: u16) {
@@ -252,6 +279,22 @@ impl Raw {
     pub(crate) async fn ping(&mut self) {
         self.send(0xC0, &[]).await;
         assert_eq!(self.packet().await, [0xD0, 0]);
+    }
+}
+
+/// Reads a QoS 1 PUBLISH of 3.1.1: topic, payload, packet id, DUP and RETAIN.
+pub(crate) fn delivery_of(packet: &[u8]) -> Delivery {
+    assert_eq!(packet[0] & 0xF6, 0x32, "not a QoS 1 PUBLISH: {packet:02x?}");
+    let header = if packet[1] & 0x80 == 0 { 2 } else { 3 };
+    let length = usize::from(u16::from_be_bytes([packet[header], packet[header + 1]]));
+    let topic = header + 2;
+    let pkid = topic + length;
+    Delivery {
+        topic: String::from_utf8(packet[topic..pkid].to_vec()).unwrap(),
+        pkid: u16::from_be_bytes([packet[pkid], packet[pkid + 1]]),
+        payload: String::from_utf8(packet[pkid + 2..].to_vec()).unwrap(),
+        dup: packet[0] & 8 != 0,
+        retain: packet[0] & 1 != 0,
     }
 }
 

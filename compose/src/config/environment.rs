@@ -12,7 +12,7 @@ use super::{
 
 /// Every table that has keys of its own, destinations apart. A variable belongs to the longest of
 /// these that its name begins with.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "broker",
     "broker.auth",
     "broker.auth.jwt",
@@ -25,6 +25,7 @@ const TABLES: [&str; 12] = [
     "router.http",
     "router.audit",
     "router.live",
+    "monitor",
 ];
 
 /// Keys outside of tables.

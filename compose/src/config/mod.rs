@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) broker: thinglog_broker::Config,
     /// The router.
     pub(crate) router: thinglog_router::Config,
+    /// HTTP of a broker that runs alone.
+    pub(crate) monitor: crate::monitor::Config,
 }
 
 /// A configuration that can be used.
@@ -146,6 +148,7 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
     if sources.insecure {
         set(&mut table, "broker.insecure", Value::Boolean(true));
         set(&mut table, "router.http.insecure", Value::Boolean(true));
+        set(&mut table, "monitor.insecure", Value::Boolean(true));
     }
     let file = sources.file.map(|(path, _)| path);
     let origin = |key: &str| origin(&overlay.origins, file, key);
@@ -245,7 +248,12 @@ fn validate(config: &Config, origin: impl Fn(&str) -> Origin) -> Vec<ConfigError
         .validate()
         .err()
         .map(|error| (format!("router.{}", error.key), error.reason));
-    let wrong = broker.into_iter().chain(router);
+    let monitor = config
+        .monitor
+        .validate()
+        .err()
+        .map(|(key, reason)| (format!("monitor.{key}"), reason));
+    let wrong = broker.into_iter().chain(router).chain(monitor);
     wrong
         .map(|(key, reason)| ConfigError::new(origin(&key), key, reason))
         .collect()

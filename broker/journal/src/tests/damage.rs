@@ -99,6 +99,21 @@ fn a_reader_steps_over_a_flipped_bit_and_it_counts_once() {
 }
 
 #[test]
+fn damage_before_its_place_is_not_a_readers_own() {
+    let fs = made(10, true);
+    let (journal, _) = boot(&fs, uncached());
+    fs.tamper(&segment(0), |bytes| bytes[32 + 350] ^= 1);
+    for from in 0..10 {
+        let mut reader = journal.reader(from);
+        let mut quarantined = 0;
+        while let Some(chunk) = reader.read(5000).unwrap() {
+            quarantined += chunk.quarantined;
+        }
+        assert_eq!(quarantined, u64::from(from <= 3), "from {from}");
+    }
+}
+
+#[test]
 fn a_record_within_a_payload_is_not_served_in_its_place() {
     let fs = SimFs::new(7);
     let (journal, _) = boot(&fs, small());

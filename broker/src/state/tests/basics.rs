@@ -118,3 +118,18 @@ fn a_database_of_the_first_version_is_taken_over() {
         assert!(!legacy.exists());
     }
 }
+
+#[test]
+fn an_outcome_may_be_asked_for_while_news_of_it_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    let settled = state.settled();
+    // As `wait_for` does while it asks its condition: the news wait until this is let go.
+    let looking = settled.borrow();
+    let ticket = state.change(Kind::Retained, "a", Some(vec![1]));
+    while state.outcome(ticket) == Outcome::Pending {
+        std::thread::yield_now();
+    }
+    drop(looking);
+    assert_eq!(state.outcome(ticket), Outcome::Stored);
+}

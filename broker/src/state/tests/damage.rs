@@ -181,7 +181,7 @@ fn what_the_disk_lost_while_it_runs_is_written_again_from_memory() {
     let (state, _) = open_eager(dir.path());
     let mut memory = fill(&state, 3);
     let mut n = 0;
-    while !state.wants_everything() {
+    while state.wants_everything().is_none() {
         let value = format!("damaged {n} ").repeat(20);
         set(&state, "counter", &value);
         flip(&last_segment(dir.path()), value.as_bytes());
@@ -192,17 +192,44 @@ fn what_the_disk_lost_while_it_runs_is_written_again_from_memory() {
         memory.insert("counter".to_owned(), format!("sound {n}").repeat(20));
         set(&state, "counter", &memory["counter"]);
         // The last change that was damaged may have come after it asked for the first time.
-        if state.wants_everything() {
+        if let Some(request) = state.wants_everything() {
             for (key, value) in &memory {
                 state.change(Kind::Retained, key, Some(value.as_bytes().to_vec()));
             }
-            state.gave_everything();
+            state.gave_everything(request);
         }
         n += 1;
     }
-    assert!(!state.wants_everything());
+    assert_eq!(state.wants_everything(), None);
     drop(state);
     let (_state, loaded) = open_eager(dir.path());
     assert_eq!(retained(&loaded), memory);
     assert_eq!(loaded.lost_below, 0);
+}
+
+#[test]
+fn what_was_given_for_one_request_does_not_count_for_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open_eager(dir.path());
+    fill(&state, 3);
+    let damage = || {
+        while state.wants_everything().is_none() {
+            let value = format!("damaged {} ", state.stats().images).repeat(20);
+            set(&state, "counter", &value);
+            flip(&last_segment(dir.path()), value.as_bytes());
+        }
+        state.wants_everything()
+    };
+    let first = damage().unwrap();
+    state.gave_everything(first);
+    // Said again, too late: the request is over, or about to be.
+    state.gave_everything(first);
+    let second = damage().unwrap();
+    assert!(second > first);
+    state.gave_everything(first);
+    assert_eq!(
+        state.wants_everything(),
+        Some(second),
+        "nothing was given for it"
+    );
 }
