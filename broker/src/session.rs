@@ -449,6 +449,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_may_have_seen_of_qos_2_is_not_for_others_of_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mail, _) = Mail::open(dir.path(), 16 << 20, 1 << 20).unwrap();
+        let mut inner = Inner::default();
+        let shared = |qos, bytes| Queued {
+            share: Some("$share/g/t".into()),
+            ..Queued::of_test(qos, bytes)
+        };
+        inner.window.push(Sent::Queued(shared(1, 1)));
+        inner.window.push(Sent::Queued(shared(2, 2)));
+        inner.window.push(Sent::Queued(Queued::of_test(1, 3)));
+        inner.queue.push_restored(shared(2, 4));
+        inner.queue.push_restored(Queued::of_test(1, 5));
+        let left = inner.abandon(&mail);
+        let bytes: Vec<usize> = left.iter().map(|left| left.message.payload.len()).collect();
+        assert_eq!(bytes, [1, 4]);
+    }
+
+    #[test]
     fn a_session_comes_back_from_its_stored_form() {
         let mut inner = Inner {
             expiry: 60,
