@@ -44,6 +44,8 @@ mod shared;
 mod state;
 mod sys;
 mod telemetry;
+mod timers;
+mod tracked;
 mod trie;
 mod upkeep;
 mod window;
