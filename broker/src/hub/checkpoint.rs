@@ -96,7 +96,7 @@ impl Hub {
         }
     }
 
-    /// Queues what moved; whether more will have to be when other things have settled.
+    /// Queues what moved; whether more will have to be when the journals have settled further.
     fn store_progress(&self, session: &Session, inner: &mut Inner, marks: Marks) -> bool {
         let id = &*session.client_id;
         if std::mem::take(&mut inner.cursor_moved) {
@@ -116,7 +116,7 @@ impl Hub {
             inner.unscanned.clear();
             self.store(session, inner);
         }
-        inner.inbound.changed || !inner.unscanned.is_empty()
+        inner.inbound.changed
     }
 
     fn is_durable(&self, place: Place) -> bool {
