@@ -120,6 +120,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Bytes of the filters of one session (default 256 KiB).
     pub subscription_bytes: usize,
+    /// Groups of shared subscriptions on durable topics (default 10,000).
+    pub groups: usize,
     /// Sessions kept, connected or not (default 100,000).
     pub sessions: usize,
     /// Seconds a session is kept at most after its client left (default 7 days).
@@ -183,6 +185,7 @@ impl Default for Limits {
             queued_bytes: 256 << 20,
             subscriptions: 1_000,
             subscription_bytes: 256 << 10,
+            groups: 10_000,
             sessions: 100_000,
             session_seconds: 7 * 24 * 3600,
             retained: 200_000,

@@ -1,19 +1,20 @@
 //! The journal on its way to one connection: reads from the session's cursor on, matches topics,
 //! writes publishes. Knows nothing of sockets; [`crate::connection`] asks it to fill its buffer.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
 use thinglog_journal::{Chunk, Journal, ReadError, Reader, Record as JournalRecord};
-use thinglog_schemas::topic::{matches, overlap};
 use tokio::task::JoinHandle;
 
 use crate::{
     access::{Pass, Reach},
-    codec::{Aliases, Delivery, Version, put_user_property},
+    codec::{Aliases, Delivery, Version},
+    filter::{Matcher, may_be_durable},
     message::seconds_left,
-    record::{NO_ADDRESS, Record},
+    record::Record,
     session::Inner,
+    stamp::Stamps,
     telemetry::Traffic,
     trie::Subscription,
     window::Sent,
@@ -25,34 +26,6 @@ const READ: usize = 512 << 10;
 pub(crate) const HIGH_WATER: usize = 256 << 10;
 /// Bytes of an acknowledgement with a reason in words, without the words.
 const ACK_BYTES: usize = 12;
-
-/// A filter in the form that is quickest to test.
-#[derive(Debug)]
-enum Matcher {
-    /// `a/b/#` without other wildcards: the text before `#`.
-    Below(String),
-    General(String),
-}
-
-impl Matcher {
-    fn new(filter: &str) -> Matcher {
-        match filter.strip_suffix('#') {
-            Some(prefix) if !prefix.is_empty() && !prefix.contains('+') => {
-                Matcher::Below(prefix.into())
-            }
-            _ => Matcher::General(filter.into()),
-        }
-    }
-
-    fn matches(&self, topic: &str) -> bool {
-        match self {
-            Matcher::Below(prefix) => {
-                topic.starts_with(prefix.as_str()) || prefix.strip_suffix('/') == Some(topic)
-            }
-            Matcher::General(filter) => matches(filter, topic),
-        }
-    }
-}
 
 /// A subscription that may match durable topics.
 #[derive(Debug)]
@@ -106,6 +79,8 @@ pub(crate) struct Skipped {
     pub(crate) expired: u64,
     /// Larger than the client's Maximum Packet Size.
     pub(crate) too_large: u64,
+    /// For no member of a group to read.
+    pub(crate) forbidden: u64,
 }
 
 /// A reader back from disk, with what it read.
@@ -132,13 +107,10 @@ pub(crate) struct Feed {
     pass: Option<Arc<Pass>>,
     /// Records sent over an earlier connection and never acknowledged, with their packet ids.
     resend: BTreeMap<u64, u16>,
-    /// `<journal id>/`, the beginning of every `thinglog-offset`.
-    journal_prefix: String,
+    stamps: Stamps,
     stamp: Vec<u8>,
     /// Identifiers of the subscriptions that match a record.
     ids: Vec<u32>,
-    /// The publisher's address of the last stamp, encoded.
-    address: (IpAddr, Vec<u8>),
     pub(crate) skipped: Skipped,
     /// What it wrote.
     pub(crate) traffic: Traffic,
@@ -163,10 +135,9 @@ impl Feed {
             filters: Vec::new(),
             pass: None,
             resend: resend.collect(),
-            journal_prefix: format!("{:016x}/", journal.id()),
+            stamps: Stamps::new(journal.id()),
             stamp: Vec::new(),
             ids: Vec::new(),
-            address: (NO_ADDRESS, Vec::new()),
             skipped: Skipped::default(),
             traffic: Traffic::default(),
             journal,
@@ -314,7 +285,11 @@ impl Feed {
             self.skipped.expired += 1;
             return self.pass_over(inner, offset);
         }
-        self.write_stamp(at, &record, to.version);
+        self.stamp.clear();
+        let is_told = self.pass.as_ref().is_none_or(|pass| pass.is_trusted());
+        if is_told && to.version == Version::V5 {
+            self.stamps.write(at, &record, &mut self.stamp);
+        }
         let mut delivery = Delivery {
             dup: resent.is_some() && qos > 0,
             qos,
@@ -379,34 +354,6 @@ impl Feed {
         self.pass.as_ref().is_none_or(|pass| pass.may_read(topic))
     }
 
-    /// Where the record comes from, for those who are told.
-    fn write_stamp(&mut self, at: &JournalRecord, record: &Record<'_>, version: Version) {
-        self.stamp.clear();
-        let is_told = self.pass.as_ref().is_none_or(|pass| pass.is_trusted());
-        if version == Version::V311 || !is_told {
-            return;
-        }
-        let mut digits = [0u8; 20];
-        let mut place = [0u8; 40];
-        let prefix = self.journal_prefix.len();
-        place[..prefix].copy_from_slice(self.journal_prefix.as_bytes());
-        let offset = decimal(at.offset, &mut digits);
-        place[prefix..prefix + offset.len()].copy_from_slice(offset);
-        let place = &place[..prefix + offset.len()];
-        put_user_property(&mut self.stamp, "thinglog-offset", place);
-        let received = decimal(at.time, &mut digits);
-        put_user_property(&mut self.stamp, "thinglog-received", received);
-        if self.address.0 != record.address || self.address.1.is_empty() {
-            self.address = (record.address, Vec::new());
-            let text = record.address.to_string();
-            put_user_property(&mut self.address.1, "thinglog-address", text.as_bytes());
-        }
-        self.stamp.extend_from_slice(&self.address.1);
-        if let Some(principal) = record.principal {
-            put_user_property(&mut self.stamp, "thinglog-principal", principal.as_bytes());
-        }
-    }
-
     /// Nothing asks for records any more; some that were sent may still be under way.
     pub(crate) fn is_over(&self) -> bool {
         self.filters.is_empty() && self.resend.is_empty()
@@ -444,91 +391,5 @@ impl Feed {
                 Err(error.to_string())
             }
         }
-    }
-}
-
-/// Whether some topic could match both the filter and a durable one.
-pub(crate) fn may_be_durable(filter: &str, durable: &[String]) -> bool {
-    durable.iter().any(|other| overlap(filter, other))
-}
-
-/// Whether all topics that match the filter are durable.
-pub(crate) fn is_all_durable(filter: &str, durable: &[String]) -> bool {
-    durable.iter().any(|other| covers(other, filter))
-}
-
-/// Whether `filter` matches nothing that `wide` does not.
-fn covers(wide: &str, filter: &str) -> bool {
-    let (mut wide, mut narrow) = (wide.split('/'), filter.split('/'));
-    loop {
-        match (wide.next(), narrow.next()) {
-            (Some("#"), _) | (None, None) => return true,
-            (Some("+"), Some(level)) if level != "#" => {}
-            (Some(left), Some(right)) if left == right => {}
-            _ => return false,
-        }
-    }
-}
-
-/// Whether a topic is durable, by the compiled filters.
-#[derive(Debug, Clone)]
-pub(crate) struct DurableTopics(Arc<[Matcher]>);
-
-impl DurableTopics {
-    pub(crate) fn new(filters: &[String]) -> DurableTopics {
-        DurableTopics(filters.iter().map(|filter| Matcher::new(filter)).collect())
-    }
-
-    pub(crate) fn contains(&self, topic: &str) -> bool {
-        self.0.iter().any(|filter| filter.matches(topic))
-    }
-}
-
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_matcher_agrees_with_the_filter_rules() {
-        for filter in ["a/#", "a/+/#", "#", "a/b", "+/b"] {
-            let matcher = Matcher::new(filter);
-            for topic in ["a", "a/b", "ab", "ab/c", "a/b/c", "b", "$SYS/b"] {
-                assert_eq!(
-                    matcher.matches(topic),
-                    matches(filter, topic),
-                    "{filter} {topic}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_filter_is_all_durable_only_when_nothing_else_matches_it() {
-        let durable = ["t/logs/#".to_owned(), "t/out/+/x".to_owned()];
-        for filter in ["t/logs/#", "t/logs", "t/logs/+/y", "t/out/+/x", "t/out/a/x"] {
-            assert!(is_all_durable(filter, &durable), "{filter}");
-        }
-        for filter in ["#", "+/logs/#", "t/+", "t/#", "t/out/#", "t/out/+/+", "+/+"] {
-            assert!(!is_all_durable(filter, &durable), "{filter}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_written_in_full() {
-        let mut digits = [0; 20];
-        assert_eq!(decimal(0, &mut digits), b"0");
-        assert_eq!(decimal(u64::MAX, &mut digits), b"18446744073709551615");
     }
 }

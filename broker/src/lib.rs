@@ -21,6 +21,7 @@ mod codec;
 mod config;
 mod connection;
 mod feed;
+mod filter;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -41,6 +42,7 @@ mod retained;
 mod server;
 mod session;
 mod shared;
+mod stamp;
 mod state;
 mod sys;
 mod telemetry;

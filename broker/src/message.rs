@@ -64,6 +64,8 @@ pub(crate) enum Origin {
     Memory,
     /// The mail journal, under this id.
     Mail(u64),
+    /// The log, at this offset: a record of a durable group.
+    Log(u64),
 }
 
 /// Bytes of messages that all sessions together hold: waiting, or sent and not yet settled. A message

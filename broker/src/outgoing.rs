@@ -25,7 +25,7 @@ impl Outgoing {
             .iter()
             .filter_map(|queued| match queued.origin {
                 Origin::Mail(id) => Some(id.wrapping_sub(std::mem::replace(&mut before, id))),
-                Origin::Memory => None,
+                Origin::Memory | Origin::Log(_) => None,
             })
             .collect();
         let sent = inner
@@ -37,6 +37,8 @@ impl Outgoing {
                     Origin::Mail(id) => Some((pkid, Some(id))),
                     // Not on disk: the client completes it, and gets a retained message once more.
                     Origin::Memory => (queued.qos == 2).then_some((pkid, None)),
+                    // Its group has it on disk.
+                    Origin::Log(_) => None,
                 },
                 Sent::Durable(_) => None,
             })

@@ -210,7 +210,12 @@ impl Broker {
         }
         shutdown.cancelled().await;
         tasks.close();
-        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        hub.drivers.close();
+        let ended = async {
+            tasks.wait().await;
+            hub.drivers.wait().await;
+        };
+        if tokio::time::timeout(DRAIN, ended).await.is_err() {
             warn!("some clients did not take their last packets in time");
         }
         hub.checkpoint();

@@ -3,7 +3,7 @@
 //! [`crate::hub`] puts messages into its queue from outside.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +23,7 @@ use crate::{
     mail::Mail,
     message::{Charge, Origin, Queued},
     retained::Scan,
+    shared::Group,
     tracked::{Changed, Tracked},
     trie::{SessionKey, Subscription},
     window::{Sent, Window},
@@ -82,6 +83,12 @@ pub(crate) struct Inner {
     pub(crate) unscanned: BTreeSet<String>,
     /// Place in the journal, once a subscription may match durable topics.
     pub(crate) cursor: Option<Cursor>,
+    /// The durable groups in which the connection takes part.
+    pub(crate) groups: HashMap<Arc<str>, Arc<Group>>,
+    /// What of them was stored last because of the client; its answer waits for that.
+    pub(crate) group_ticket: Option<u64>,
+    /// What the client takes at once.
+    pub(crate) receive_maximum: u16,
     /// The cursor moved since it was last stored.
     pub(crate) cursor_moved: bool,
     /// Published when the connection ends without DISCONNECT, after its delay.
@@ -190,9 +197,38 @@ impl Inner {
 
     /// The session is done with a message.
     pub(crate) fn finish(&mut self, queued: &Queued, mail: &Mail) {
-        if let Origin::Mail(id) = queued.origin {
-            mail.done(id);
-            self.mail_changed = true;
+        match queued.origin {
+            Origin::Memory => {}
+            Origin::Mail(id) => {
+                mail.done(id);
+                self.mail_changed = true;
+            }
+            Origin::Log(offset) => {
+                let share = queued.share.as_ref();
+                if let Some(group) = share.and_then(|share| self.groups.get(share)) {
+                    group.acknowledge(self.owner, offset);
+                }
+            }
+        }
+    }
+
+    /// The connection is over: what it had of durable groups is for their other members.
+    pub(crate) fn leave_groups(&mut self, now: u64) {
+        let groups = std::mem::take(&mut self.groups);
+        if groups.is_empty() {
+            return;
+        }
+        let is_of_group = |queued: &Queued| matches!(queued.origin, Origin::Log(_));
+        self.queue.remove(is_of_group);
+        let sent = self.window.outstanding();
+        let sent =
+            sent.filter(|(_, sent)| matches!(sent, Sent::Queued(queued) if is_of_group(queued)));
+        let ids: Vec<u16> = sent.map(|(id, _)| id).collect();
+        for id in ids {
+            self.window.discard(id);
+        }
+        for group in groups.values() {
+            group.leave(self.owner, now);
         }
     }
 
@@ -274,6 +310,33 @@ impl Queue {
     pub(crate) fn push_restored(&mut self, queued: Queued) {
         self.bytes += queued.message.weight();
         self.messages.push_back(queued);
+    }
+
+    /// Adds a record of a durable group, which bounds what its members hold.
+    pub(crate) fn push_record(&mut self, queued: Queued) {
+        self.push_restored(queued);
+    }
+
+    /// Takes back the records of a group; gives their offsets.
+    pub(crate) fn take_back(&mut self, share: &str) -> Vec<u64> {
+        let mut offsets = Vec::new();
+        self.remove(|queued| match queued.origin {
+            Origin::Log(offset) if queued.share.as_deref() == Some(share) => {
+                offsets.push(offset);
+                true
+            }
+            _ => false,
+        });
+        offsets
+    }
+
+    fn remove(&mut self, mut is_meant: impl FnMut(&Queued) -> bool) {
+        let bytes = &mut self.bytes;
+        self.messages.retain(|queued| {
+            let goes = is_meant(queued);
+            *bytes -= if goes { queued.message.weight() } else { 0 };
+            !goes
+        });
     }
 
     /// Adds a retained message for a new subscription; asked for only while the queue `is_short`.

@@ -52,6 +52,8 @@ pub(crate) struct Telemetry {
     state_failed: IntGauge,
     state_damaged: IntGauge,
     state_bytes: IntGauge,
+    groups: IntGauge,
+    group_members: IntGauge,
     packets: Directions,
     bytes: Directions,
     messages: [ByQos; 2],
@@ -237,6 +239,14 @@ impl Telemetry {
             state_bytes: make.gauge(
                 "thinglog_broker_state_log_bytes",
                 "Bytes of changes of retained messages and sessions on disk",
+            )?,
+            groups: make.gauge(
+                "thinglog_broker_shared_groups",
+                "Shared subscriptions of durable topics",
+            )?,
+            group_members: make.gauge(
+                "thinglog_broker_shared_members",
+                "Connected members of shared subscriptions of durable topics",
             )?,
             packets: [
                 make.counter("thinglog_broker_received_packets_total", "Packets of clients")?,
@@ -440,6 +450,12 @@ impl Telemetry {
         debug!(client, reason, "message dropped");
     }
 
+    /// How many durable groups there are, and connected members of them.
+    pub(crate) fn groups(&self, groups: usize, members: usize) {
+        self.groups.set(groups as i64);
+        self.group_members.set(members as i64);
+    }
+
     /// Records that a durable subscription passed over.
     pub(crate) fn skipped(&self, client: &str, skipped: Skipped) {
         if skipped.cut > 0 {
@@ -448,6 +464,14 @@ impl Telemetry {
                 client,
                 records = skipped.cut,
                 "a durable subscription lost records to retention before it read them"
+            );
+        }
+        if skipped.forbidden > 0 {
+            self.count_dropped("not allowed to read", skipped.forbidden);
+            warn!(
+                client,
+                records = skipped.forbidden,
+                "records that no connected member of a group may read were passed over"
             );
         }
         if skipped.expired > 0 {

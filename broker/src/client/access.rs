@@ -29,6 +29,9 @@ impl Client {
                     self.hub.watch_anew(&mut inner, &pass);
                 }
                 self.pass = pass;
+                for group in inner.groups.values() {
+                    group.renew(self.connection, &self.pass);
+                }
                 if let Some(feed) = &mut self.feed {
                     feed.set_filters(&inner, &self.hub.durable_filters);
                 }

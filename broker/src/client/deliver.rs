@@ -153,7 +153,10 @@ impl Client {
                 continue;
             }
             match queued.qos {
-                0 => drop(self.write_queued(&queued, 0, false, now)),
+                0 => {
+                    self.write_queued(&queued, 0, false, now);
+                    inner.finish(&queued, &self.hub.mail);
+                }
                 2 if self.session.is_persistent() => {
                     prepared.push(inner.window.push(Sent::Queued(queued)));
                 }
@@ -179,7 +182,7 @@ impl Client {
                 JournalOutcome::Durable => Some(true),
                 JournalOutcome::Failed(_) => Some(false),
             },
-            Origin::Mail(_) | Origin::Memory => Some(true),
+            Origin::Mail(_) | Origin::Memory | Origin::Log(_) => Some(true),
         }
     }
 

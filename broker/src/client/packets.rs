@@ -255,10 +255,11 @@ impl Client {
     /// Queues SUBACK or UNSUBACK behind the storing of the session and renews the feed's filters.
     fn answer_subscription(&mut self, answer: Answer) {
         let mut inner = self.session.inner.lock();
-        let state = if inner.is_persistent() {
-            Some(self.hub.store(&self.session, &mut inner))
-        } else {
-            None
+        // A change is on disk when those before it are.
+        let group = inner.group_ticket.take();
+        let state = match inner.is_persistent() {
+            true => Some(self.hub.store(&self.session, &mut inner)),
+            false => group,
         };
         match &mut self.feed {
             Some(feed) if inner.cursor.is_some() => {

@@ -68,7 +68,6 @@ pub(crate) enum Reason {
     QuotaExceeded = 0x97,
     PayloadFormatInvalid = 0x99,
     RetainNotSupported = 0x9A,
-    SharedNotSupported = 0x9E,
 }
 
 impl Reason {

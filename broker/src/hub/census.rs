@@ -18,9 +18,9 @@ pub(crate) struct Census {
     pub(crate) subscriptions: u64,
     /// Messages in all queues.
     pub(crate) queued: u64,
-    /// Records of the log that persistent sessions have still to read, all together.
+    /// Records of the log that persistent sessions and groups have still to read, all together.
     pub(crate) lag: u64,
-    /// The sessions furthest behind, with their places in the log.
+    /// The sessions and groups furthest behind, with their places in the log.
     pub(crate) furthest: Vec<(Arc<str>, u64)>,
 }
 
@@ -59,6 +59,13 @@ impl Hub {
             if let Some(position) = behind {
                 census.lag += settled - position;
                 census.furthest.push((session.client_id.clone(), position));
+            }
+        }
+        for group in self.all_groups() {
+            let position = group.position();
+            if position < settled {
+                census.lag += settled - position;
+                census.furthest.push((group.share.clone(), position));
             }
         }
         census.furthest.sort_by_key(|(_, position)| *position);

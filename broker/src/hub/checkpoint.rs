@@ -75,6 +75,7 @@ impl Hub {
             self.timers.lock().set(key, due);
         }
         self.see_to_due(now);
+        self.checkpoint_groups(now);
         self.send_orphans(now);
         self.store_marks(reach, now);
     }
@@ -175,6 +176,7 @@ impl Hub {
             }
             self.store_will(&session, &inner);
         }
+        self.store_all_groups();
         self.store_orphans();
         *self.progress.lock() = Progress::default();
         // Packet ids and marks.

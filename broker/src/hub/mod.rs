@@ -3,12 +3,13 @@
 //! point in time: finding that reads a few blocks of the journal, under no lock.
 //!
 //! Locks are taken in this order: handover, retaining, mailing; sessions, by_key, trie, shared (one of
-//! them at a time, but that members of a group are looked at under its lock); a session's; retained, the
-//! mail journal's, the state's.
+//! them at a time, but that members of a group are looked at under its lock); a session's; groups, a
+//! group's; retained, the mail journal's, the state's.
 
 mod announce;
 mod census;
 mod checkpoint;
+mod groups;
 mod publish;
 mod recover;
 mod sessions;
@@ -27,6 +28,7 @@ use parking_lot::{Mutex, RwLock};
 use thinglog_journal::{Journal, Outcome as JournalOutcome};
 use thinglog_schemas::Topics;
 use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
 
 pub(crate) use census::Census;
 pub(crate) use publish::Refusal;
@@ -35,14 +37,14 @@ use crate::{
     access::Access,
     clock,
     config::Config,
-    feed::DurableTopics,
+    filter::DurableTopics,
     interest::Interest,
     mail::Mail,
     message::Load,
     rate::Rate,
     retained::Retained,
     session::Session,
-    shared,
+    shared::{self, Group},
     state::{Loaded, Outcome as StateOutcome, State},
     telemetry::Telemetry,
     timers::Timers,
@@ -79,6 +81,11 @@ pub(crate) struct Hub {
     by_key: RwLock<HashMap<SessionKey, Arc<Session>>>,
     trie: RwLock<Trie<SessionKey, Subscription>>,
     shared: shared::Ordinary,
+    /// Durable groups by their whole filters; changed while `handover` is held only.
+    groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
+    remembered: Arc<shared::Remembered>,
+    /// The drivers of groups with connected members.
+    pub(crate) drivers: TaskTracker,
     retained: Mutex<Retained>,
     /// Held while a retained message is set and routed, so that subscribers see the values of a topic
     /// in the order in which they replaced each other. Taken before all locks but `handover`.
@@ -160,6 +167,9 @@ impl Hub {
             by_key: RwLock::default(),
             trie: RwLock::default(),
             shared: shared::Ordinary::default(),
+            groups: Mutex::default(),
+            remembered: Arc::default(),
+            drivers: TaskTracker::new(),
             retained: Mutex::default(),
             retaining: Mutex::default(),
             mailing: Mutex::default(),

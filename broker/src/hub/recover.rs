@@ -14,13 +14,13 @@ use tracing::{info, warn};
 use super::Hub;
 use crate::{
     clock,
-    feed::may_be_durable,
+    filter::may_be_durable,
     inbound::{Inbound, Marks, Place},
     letter::{self, Letter},
     message::{Charge, Message, Origin, Queued},
     outgoing::Outgoing,
     record::{Packet, Record, Step},
-    session::{Inner, Session, Stored},
+    session::{Session, Stored},
     state::Loaded,
     window::{Sent, Window},
 };
@@ -36,6 +36,7 @@ impl Hub {
         self.revive_retained(&loaded);
         let now = clock::now();
         self.revive_wills(std::mem::take(&mut loaded.wills), now);
+        self.revive_groups(std::mem::take(&mut loaded.groups), now);
         let mut numbered = Numbered::new();
         for (client_id, bytes) in std::mem::take(&mut loaded.sessions) {
             let Some(stored) = Stored::decode(&bytes) else {
@@ -89,7 +90,10 @@ impl Hub {
             .remove(client_id)
             .map(|bytes| Cursor::decode(&bytes))
         {
-            Some(Some(cursor)) => Some(self.within_journal(client_id, &mut inner, cursor)),
+            Some(Some(mut cursor)) => {
+                inner.cursor_moved = self.keep_within_journal(client_id, &mut cursor);
+                Some(cursor)
+            }
             Some(None) => {
                 warn!(
                     client = client_id,
@@ -122,6 +126,9 @@ impl Hub {
         let session = self.add_session(client_id.into(), number);
         for (filter, subscription) in &inner.subscriptions {
             self.route(&session, filter, subscription.clone());
+            if self.is_durable_group(filter) {
+                self.revive_member(session.key, filter, now);
+            }
         }
         let expiry = inner.expiry;
         session.set_expiry(&mut inner, expiry);
@@ -133,20 +140,20 @@ impl Hub {
     }
 
     /// A cursor beyond the end of the journal comes from before a loss: the offsets from there on
-    /// are given again, to records that this session has never seen.
-    fn within_journal(&self, client_id: &str, inner: &mut Inner, cursor: Cursor) -> Cursor {
+    /// are given again, to records that `reader` has never seen. True when it was one.
+    pub(super) fn keep_within_journal(&self, reader: &str, cursor: &mut Cursor) -> bool {
         let next = self.journal.next();
         if cursor.highest() <= next {
-            return cursor;
+            return false;
         }
         warn!(
-            client = client_id,
+            reader,
             cursor = cursor.highest(),
             next,
-            "the durable log ends before what a session has read: it goes on at the end of the log"
+            "the durable log ends before what was read of it: the reader goes on at the end of the log"
         );
-        inner.cursor_moved = true;
-        Cursor::at(cursor.position().min(next))
+        *cursor = Cursor::at(cursor.position().min(next));
+        true
     }
 
     /// Puts the letters that are outstanding back into windows and queues.

@@ -54,6 +54,7 @@ impl Hub {
         inner.pass = Some(pass.clone());
         inner.wake = Arc::default();
         inner.disconnected_at = None;
+        inner.receive_maximum = connect.receive_maximum;
         let expiry = connect.expiry.min(self.config.limits.session_seconds);
         session.set_expiry(&mut inner, expiry);
         inner.will = connect.will.clone();
@@ -74,6 +75,7 @@ impl Hub {
             until.state = Some(self.unstore(&session.client_id));
             inner.stored = false;
         }
+        self.rejoin_groups(&session, &mut inner);
         let wake = inner.wake.clone();
         drop(inner);
         Ok(Attached {
@@ -130,6 +132,7 @@ impl Hub {
 
     /// The connection is gone: the session and the delay of its will start to run.
     fn release(&self, session: &Session, inner: &mut Inner, now: u64) {
+        inner.leave_groups(now);
         inner.owner = 0;
         inner.disconnected_at = Some(now);
         inner.will_at = inner
@@ -197,8 +200,10 @@ impl Hub {
         drop(sessions);
         self.by_key.write().remove(&session.key);
         let mut inner = std::mem::take(&mut *session.inner.lock());
+        inner.leave_groups(clock::now());
         for filter in inner.subscriptions.keys() {
             self.unroute(session, filter);
+            self.forget_member(session.key, filter);
         }
         let orphans = inner.abandon(&self.mail);
         if inner.stored {
@@ -243,13 +248,16 @@ impl Hub {
         self.state.change(Kind::Session, client_id, None)
     }
 
-    /// The oldest offset that some session has still to read; `None` when no session reads the log.
+    /// The oldest offset that some session or group has still to read; `None` when none reads the log.
     pub(crate) fn unread_from(&self) -> Option<u64> {
         let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
         let positions = sessions
             .iter()
             .filter_map(|session| Some(session.inner.lock().cursor.as_ref()?.position()));
-        positions.min()
+        let groups = self.all_groups();
+        positions
+            .chain(groups.iter().map(|group| group.position()))
+            .min()
     }
 
     /// Sends the will of a disconnected client that is due, forgets the session when its time is over.

@@ -8,7 +8,7 @@ use thinglog_schemas::topic::valid_filter;
 use super::Hub;
 use crate::{
     codec::{Filter, Reason},
-    feed::{is_all_durable, may_be_durable},
+    filter::{is_all_durable, may_be_durable},
     message::{Charge, Origin, Queued},
     retained::{Scan, Step},
     session::{ConnectionId, Inner, Session},
@@ -43,12 +43,9 @@ impl Hub {
         if is_malformed || !valid_filter(topics) || topics.split('/').count() > MAX_LEVELS {
             return Reason::TopicFilterInvalid as u8;
         }
-        if is_shared && may_be_durable(topics, &self.durable_filters) {
-            return Reason::SharedNotSupported as u8;
-        }
         // Records of the log are given at QoS 1 at most; a filter that reaches further than the log
         // gets what it asks for on the other topics.
-        let qos = match is_all_durable(&filter.path, &self.durable_filters) {
+        let qos = match is_all_durable(topics, &self.durable_filters) {
             true => filter.qos.min(1),
             false => filter.qos,
         };
@@ -63,6 +60,11 @@ impl Hub {
             let inner = session.inner.lock();
             (inner.cursor.is_some(), inner.is_persistent())
         };
+        let is_group = self.is_durable_group(&filter.path);
+        let starts_group = is_group && !self.has_group(&filter.path);
+        let group_start = starts_group
+            .then(|| self.start_offset(from, true))
+            .flatten();
         let starts = !has_cursor && may_be_durable(&filter.path, &self.durable_filters);
         let start = starts.then(|| self.start_offset(from, persistent));
         // A session that ends meanwhile would leave the subscription behind.
@@ -78,6 +80,12 @@ impl Hub {
         }
         if is_new && inner.is_persistent() && !self.state.accepts() {
             return Reason::QuotaExceeded as u8;
+        }
+        if is_group {
+            let share = (&*filter.path, &subscription);
+            if let Err(reason) = self.join_group(session, &mut inner, share, group_start) {
+                return reason as u8;
+            }
         }
         if let Some(start) = start {
             let Some(start) = start else {
@@ -144,6 +152,7 @@ impl Hub {
     /// Lets messages find a subscription.
     pub(super) fn route(&self, session: &Arc<Session>, filter: &str, subscription: Subscription) {
         match is_shared(filter) {
+            true if is_all_durable(unshared(filter), &self.durable_filters) => {}
             true => self.shared.join(filter, session, subscription),
             false => self.trie.write().insert(filter, session.key, subscription),
         }
@@ -172,6 +181,9 @@ impl Hub {
         inner.unscanned.remove(filter);
         let watch = inner.watch;
         self.drop_needless_cursor(session, &mut inner);
+        if self.is_durable_group(filter) {
+            self.leave_group(session.key, &mut inner, filter);
+        }
         drop(inner);
         self.unroute(session, filter);
         self.interest.remove(filter, watch);

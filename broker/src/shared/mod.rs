@@ -1,9 +1,15 @@
 //! Shared subscriptions, `$share/<name>/<filter>`: every message goes to one member of the group that
 //! the whole filter names (MQTT 5.0 section 4.8.2; clients of 3.1.1 have them too).
-//! [`ordinary`] chooses the member for messages on topics that are not durable.
+//! [`ordinary`] chooses the member for messages on topics that are not durable. Durable topics are read by
+//! a cursor of the [`group`]: [`dispatch`] decides which member gets which record, [`driver`] reads.
 
+mod dispatch;
+mod driver;
+mod group;
 mod ordinary;
 
+pub(crate) use driver::{Supply, drive};
+pub(crate) use group::{Group, Remembered};
 pub(crate) use ordinary::Ordinary;
 
 const PREFIX: &str = "$share/";

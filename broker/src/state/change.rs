@@ -29,10 +29,12 @@ pub(crate) enum Kind {
     Will,
     /// How far `Inbound` covers the journals.
     Marks,
+    /// Durable shared subscriptions, with cursors of their own.
+    Group,
 }
 
 /// Every kind. The code of a kind is on disk: it is never given to another.
-pub(super) const KINDS: [(Kind, u8, &str); 8] = [
+pub(super) const KINDS: [(Kind, u8, &str); 9] = [
     (Kind::Meta, 0, "meta"),
     (Kind::Retained, 1, "retained"),
     (Kind::Session, 2, "sessions"),
@@ -41,6 +43,7 @@ pub(super) const KINDS: [(Kind, u8, &str); 8] = [
     (Kind::Inbound, 5, "inbound"),
     (Kind::Will, 6, "wills"),
     (Kind::Marks, 7, "marks"),
+    (Kind::Group, 8, "groups"),
 ];
 
 impl Kind {

@@ -89,6 +89,7 @@ pub(crate) struct Loaded {
     pub(crate) retained: Vec<(String, Vec<u8>)>,
     pub(crate) sessions: Vec<(String, Vec<u8>)>,
     pub(crate) cursors: HashMap<String, Vec<u8>>,
+    pub(crate) groups: HashMap<String, Vec<u8>>,
     pub(crate) outgoing: HashMap<String, Vec<u8>>,
     pub(crate) inbound: HashMap<String, Vec<u8>>,
     pub(crate) wills: Vec<(String, Vec<u8>)>,
@@ -307,7 +308,8 @@ fn edits(
     let id = journal.to_be_bytes().to_vec();
     if contents.get(&key).is_some_and(|before| *before != id) {
         warn!(path = %dir.display(), "the durable log is another one than before; its subscriptions start at its oldest record");
-        let cursors = contents.keys().filter(|(kind, _)| *kind == Kind::Cursor);
+        let is_cursor = |kind: Kind| matches!(kind, Kind::Cursor | Kind::Group);
+        let cursors = contents.keys().filter(|(kind, _)| is_cursor(*kind));
         edits.extend(cursors.map(|key| (key.clone(), None)));
     }
     edits.insert(key, Some(id));
@@ -335,6 +337,7 @@ fn load(contents: Contents) -> Loaded {
             Kind::Retained => loaded.retained.push((key, value)),
             Kind::Session => loaded.sessions.push((key, value)),
             Kind::Cursor => drop(loaded.cursors.insert(key, value)),
+            Kind::Group => drop(loaded.groups.insert(key, value)),
             Kind::Outgoing => drop(loaded.outgoing.insert(key, value)),
             Kind::Inbound => drop(loaded.inbound.insert(key, value)),
             Kind::Will => loaded.wills.push((key, value)),

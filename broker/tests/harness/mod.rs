@@ -260,21 +260,9 @@ impl Raw {
         assert_eq!(self.packet().await, [0x90, 3, 0, 5, 1]);
     }
 
-    /// The next QoS 1 delivery over 3.1.1: topic, payload, packet id, DUP and RETAIN.
+    /// The next QoS 1 delivery over 3.1.1.
     pub(crate) async fn delivery(&mut self) -> Delivery {
-        let packet = self.packet().await;
-        assert_eq!(packet[0] & 0xF6, 0x32, "not a QoS 1 PUBLISH: {packet:02x?}");
-        let header = if packet[1] & 0x80 == 0 { 2 } else { 3 };
-        let length = usize::from(u16::from_be_bytes([packet[header], packet[header + 1]]));
-        let topic = header + 2;
-        let pkid = topic + length;
-        Delivery {
-            topic: String::from_utf8(packet[topic..pkid].to_vec()).unwrap(),
-            pkid: u16::from_be_bytes([packet[pkid], packet[pkid + 1]]),
-            payload: String::from_utf8(packet[pkid + 2..].to_vec()).unwrap(),
-            dup: packet[0] & 8 != 0,
-            retain: packet[0] & 1 != 0,
-        }
+        delivery_of(&self.packet().await)
     }
 
     pub(crate) async fn acknowledge(&mut self, pkid: u16) {
@@ -291,6 +279,22 @@ impl Raw {
     pub(crate) async fn ping(&mut self) {
         self.send(0xC0, &[]).await;
         assert_eq!(self.packet().await, [0xD0, 0]);
+    }
+}
+
+/// Reads a QoS 1 PUBLISH of 3.1.1: topic, payload, packet id, DUP and RETAIN.
+pub(crate) fn delivery_of(packet: &[u8]) -> Delivery {
+    assert_eq!(packet[0] & 0xF6, 0x32, "not a QoS 1 PUBLISH: {packet:02x?}");
+    let header = if packet[1] & 0x80 == 0 { 2 } else { 3 };
+    let length = usize::from(u16::from_be_bytes([packet[header], packet[header + 1]]));
+    let topic = header + 2;
+    let pkid = topic + length;
+    Delivery {
+        topic: String::from_utf8(packet[topic..pkid].to_vec()).unwrap(),
+        pkid: u16::from_be_bytes([packet[pkid], packet[pkid + 1]]),
+        payload: String::from_utf8(packet[pkid + 2..].to_vec()).unwrap(),
+        dup: packet[0] & 8 != 0,
+        retain: packet[0] & 1 != 0,
     }
 }
 
