@@ -89,3 +89,31 @@ fn a_session_of_a_mosquitto_client_is_taken_up() {
         await_lines(&back, &["1", "2", "3"]);
     }
 }
+
+#[test]
+fn mosquitto_clients_share_a_subscription() {
+    if !mosquitto::installed("mosquitto_clients_share_a_subscription") {
+        return;
+    }
+    let site = Site::new();
+    let _broker = site.broker();
+    for version in VERSIONS {
+        let topic = format!("{version}/shared");
+        let filter = format!("$share/group/{topic}");
+        let members = [(); 2].map(|()| watch(&site, &filter, &["-V", version, "-q", "1"]));
+        for n in 0..10 {
+            mosquitto::publish(
+                site.mqtt,
+                &topic,
+                n.to_string().as_bytes(),
+                &["-V", version],
+            );
+        }
+        wait::until("each message with one member", || {
+            let lines = members.iter().flat_map(Watch::lines);
+            let mut got: Vec<String> = lines.filter(|line| line != "ready").collect();
+            got.sort();
+            (got == (0..10).map(|n: u8| n.to_string()).collect::<Vec<_>>()).then_some(())
+        });
+    }
+}

@@ -126,6 +126,25 @@ async function sessions() {
   await writer.end();
 }
 
+async function sharedSubscriptions() {
+  const members = [await Client.open("js-member-0"), await Client.open("js-member-1")];
+  for (const member of members) await member.subscribe("$share/js/js/shared", 1);
+  const writer = await Client.open("js-writer");
+  const got = [];
+  const all = new Promise((resolve) => {
+    for (const member of members) {
+      member.mqtt.on("message", (_topic, payload) => {
+        got.push(Number(payload.toString()));
+        if (got.length === 20) resolve();
+      });
+    }
+  });
+  for (let n = 0; n < 20; n++) await writer.publish("js/shared", String(n), 1);
+  await all;
+  for (const client of [...members, writer]) await client.end();
+  assert.deepEqual(got.sort((a, b) => a - b), [...Array(20).keys()]);
+}
+
 async function properties() {
   const client = await Client.open("js-properties");
   await client.subscribe("js/properties", 1, { rap: true, properties: { subscriptionIdentifier: 7 } });
@@ -152,4 +171,5 @@ await everyQualityOfService();
 await retained();
 await wills();
 await sessions();
+await sharedSubscriptions();
 if (isNew) await properties();

@@ -129,6 +129,27 @@ def sessions():
     writer.end()
 
 
+def shared_subscriptions():
+    members = [Client(f"paho-member-{n}") for n in range(2)]
+    for member in members:
+        member.subscribe("$share/paho/paho/shared", 1)
+    writer = Client("paho-writer")
+    for n in range(20):
+        writer.publish("paho/shared", str(n), 1)
+    writer.publish("paho/other", "x", 1)
+    got = []
+    while len(got) < 20:
+        for member in members:
+            try:
+                got.append(int(member.messages.get(timeout=0.05).payload))
+            except queue.Empty:
+                pass
+    assert sorted(got) == list(range(20)), got
+    for client in (*members, writer):
+        client.end()
+    assert all(member.messages.empty() for member in members)
+
+
 def properties():
     client = Client("paho-properties")
     client.mqtt.subscribe("paho/properties", options=SubscribeOptions(qos=1, retainAsPublished=True))
@@ -151,5 +172,6 @@ every_quality_of_service()
 retained()
 wills()
 sessions()
+shared_subscriptions()
 if VERSION == 5:
     properties()

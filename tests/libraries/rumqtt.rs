@@ -160,6 +160,33 @@ macro_rules! story {
                     kept.expect(&n.to_string(), 2, false);
                 }
             }
+
+            #[test]
+            fn rumqttc_shares_subscriptions() {
+                let site = Site::new();
+                let _broker = site.broker();
+                let members = ["a", "b"].map(|id| Connected::open(&site, id, false, None).0);
+                for member in &members {
+                    member.subscribe("$share/rust/rust/shared", QoS::AtLeastOnce);
+                }
+                let (writer, _) = Connected::open(&site, "rust-writer", false, None);
+                for n in 0..20 {
+                    writer.publish("rust/shared", QoS::AtLeastOnce, false, &n.to_string());
+                }
+                let mut got: Vec<u8> = thinglog_tests::wait::until("all messages", {
+                    let mut got = Vec::new();
+                    move || {
+                        for member in &members {
+                            while let Ok(Heard::Message { text, .. }) = member.heard.try_recv() {
+                                got.push(text.parse().unwrap());
+                            }
+                        }
+                        (got.len() >= 20).then(|| std::mem::take(&mut got))
+                    }
+                });
+                got.sort_unstable();
+                assert_eq!(got, (0..20).collect::<Vec<u8>>());
+            }
         }
     };
 }
