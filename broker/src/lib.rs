@@ -47,6 +47,8 @@ mod stamp;
 mod state;
 mod sys;
 mod telemetry;
+mod timers;
+mod tracked;
 mod trie;
 mod upkeep;
 mod window;
