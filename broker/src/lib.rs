@@ -10,7 +10,8 @@
 //! The broker never looks into a payload and knows nothing of events or levels.
 //!
 //! Reading order: [`listen`] accepts over TCP, TLS and WebSocket, [`connection`] drives one client, [`session`] is what outlives
-//! a connection, [`hub`] is what connections share, [`feed`] carries the journal to subscribers.
+//! a connection, [`hub`] is what connections share, [`feed`] carries the journal to subscribers, [`shared`]
+//! to groups of them.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -46,6 +47,8 @@ mod stamp;
 mod state;
 mod sys;
 mod telemetry;
+mod timers;
+mod tracked;
 mod trie;
 mod upkeep;
 mod window;

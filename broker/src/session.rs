@@ -10,7 +10,6 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use thinglog_journal::cursor::Cursor;
 use tokio::sync::Notify;
@@ -25,6 +24,7 @@ use crate::{
     message::{Charge, Origin, Queued},
     retained::Scan,
     shared::Group,
+    tracked::{Changed, Tracked},
     trie::{SessionKey, Subscription},
     window::{Sent, Window},
 };
@@ -41,7 +41,7 @@ pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
     /// It outlives its connection; what `Inner::is_persistent` says, without its lock.
     persistent: AtomicBool,
-    pub(crate) inner: Mutex<Inner>,
+    pub(crate) inner: Tracked<SessionKey, Inner>,
 }
 
 /// The state of a session.
@@ -102,13 +102,19 @@ pub(crate) struct Inner {
 }
 
 impl Session {
-    pub(crate) fn new(key: SessionKey, number: u64, client_id: Arc<str>) -> Session {
+    /// A session that is noted in `changed` whenever it may have changed.
+    pub(crate) fn new(
+        key: SessionKey,
+        number: u64,
+        client_id: Arc<str>,
+        changed: Arc<Changed<SessionKey>>,
+    ) -> Session {
         Session {
             key,
             number,
             client_id,
             persistent: AtomicBool::new(false),
-            inner: Mutex::default(),
+            inner: Tracked::new(key, changed),
         }
     }
 
@@ -141,6 +147,12 @@ impl Inner {
     pub(crate) fn will_of(&self) -> Option<&str> {
         let pass = self.pass.as_ref();
         pass.and_then(|pass| pass.principal()).map(|name| &**name)
+    }
+
+    /// When time brings something about for a session whose client is gone.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        let times = [self.will_at, self.expires_at()];
+        times.into_iter().flatten().min()
     }
 
     /// Whether its client may read `topic`, as far as that is known.
@@ -446,6 +458,25 @@ mod tests {
         }
         assert!(queue.push(Queued::of_test(0, 1), &limits, true).is_err());
         assert!(queue.push(Queued::of_test(0, 1), &limits, false).is_ok());
+    }
+
+    #[test]
+    fn what_a_client_may_have_seen_of_qos_2_is_not_for_others_of_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mail, _) = Mail::open(dir.path(), 16 << 20, 1 << 20).unwrap();
+        let mut inner = Inner::default();
+        let shared = |qos, bytes| Queued {
+            share: Some("$share/g/t".into()),
+            ..Queued::of_test(qos, bytes)
+        };
+        inner.window.push(Sent::Queued(shared(1, 1)));
+        inner.window.push(Sent::Queued(shared(2, 2)));
+        inner.window.push(Sent::Queued(Queued::of_test(1, 3)));
+        inner.queue.push_restored(shared(2, 4));
+        inner.queue.push_restored(Queued::of_test(1, 5));
+        let left = inner.abandon(&mail);
+        let bytes: Vec<usize> = left.iter().map(|left| left.message.payload.len()).collect();
+        assert_eq!(bytes, [1, 4]);
     }
 
     #[test]

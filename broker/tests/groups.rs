@@ -247,6 +247,7 @@ async fn members_that_come_and_die_at_any_time_lose_nothing_and_keep_the_order()
     let mut turn = 0;
     while got.count() < devices * rounds.len() {
         turn += 1;
+        assert!(turn < 1_000, "only {} records came", got.count());
         for member in &mut members {
             member.work(&mut got).await;
         }
@@ -517,5 +518,49 @@ async fn a_group_goes_on_when_all_sessions_together_hold_too_much() {
         got.acknowledge(&mut member, delivery).await;
     }
     got.assert_whole(3, 0..5);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn what_retention_takes_from_a_group_is_counted_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: dir.path().to_owned(),
+        ..Config::default()
+    };
+    config.limits.packet_bytes = 64 << 10;
+    config.retention.bytes = 1 << 20;
+    let broker = Running::start_with(config).await;
+    let mut stuck = lasting(&broker, "stuck", 1).await;
+    assert_eq!(subscribe(&mut stuck, SHARE, 1, None).await, 1);
+    let mut quick = worker(&broker, "quick").await;
+    let (mut writer, _) = Raw::connect(broker.address, 4, "writer", true).await;
+    let padding = "x".repeat(30 << 10);
+    let total = 60;
+    for n in 0..total {
+        let payload = format!("{n} {padding}");
+        writer.publish(&topic(0), &payload, false).await;
+        if n == 0 {
+            assert!(delivery_v5(&mut stuck).await.payload.starts_with("0 "));
+        }
+        // One for the other member, so that the group reads on past what waits.
+        writer.publish(&topic(1), "1", false).await;
+        let delivery = quick.delivery().await;
+        assert_eq!(delivery.topic, topic(1));
+        quick.acknowledge(delivery.pkid).await;
+    }
+    quick.ping().await;
+    drop(stuck);
+    let mut got: Vec<u64> = Vec::new();
+    while got.last() != Some(&(total - 1)) {
+        let delivery = quick.delivery().await;
+        quick.acknowledge(delivery.pkid).await;
+        let number = delivery.payload.split(' ').next().unwrap();
+        got.push(number.parse().unwrap());
+    }
+    let cut = broker.counted("thinglog_broker_dropped_messages_total", "cut by retention");
+    assert!(cut > 0);
+    assert_eq!(got, (cut..total).collect::<Vec<_>>());
     broker.stop().await;
 }

@@ -159,6 +159,34 @@ impl Connection {
         }
     }
 
+    /// Subscribes to all of them at QoS 0; gives the codes of SUBACK.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn subscribe_all(&mut self, filters: &[String]) -> io::Result<Vec<u8>> {
+        let mut body = vec![0, 1];
+        self.properties(&mut body);
+        for filter in filters {
+            text(&mut body, filter);
+            body.push(0);
+        }
+        self.send(0x82, &body)?;
+        match self.receive()? {
+            (0x90, answer) => Ok(answer[answer.len() - filters.len()..].to_vec()),
+            (kind, answer) => Err(io::Error::other(format!(
+                "no SUBACK but {kind:#x} {answer:?}"
+            ))),
+        }
+    }
+
+    /// Sends packets as they are.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send_raw(&mut self, packets: &[u8]) -> io::Result<()> {
+        self.stream.write_all(packets)
+    }
+
     /// The packet id of the next acknowledgement that means success.
     ///
     /// # Errors
@@ -197,7 +225,11 @@ impl Connection {
         self.stream.write_all(&packet)
     }
 
-    fn receive(&mut self) -> io::Result<(u8, Vec<u8>)> {
+    /// The next packet: its first byte and what follows its length.
+    ///
+    /// # Errors
+    /// When the connection is gone, or nothing comes for a while.
+    pub fn receive(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut byte = [0];
         self.stream.read_exact(&mut byte)?;
         let kind = byte[0];

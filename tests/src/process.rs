@@ -54,6 +54,15 @@ impl Process {
         }
     }
 
+    /// Memory it had at most, bytes (`VmHWM`, proc(5)).
+    pub fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("VmHWM in kB") * 1024
+    }
+
     /// Its stdin, once; dropping it closes the pipe.
     pub fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("stdin is taken once")

@@ -45,7 +45,6 @@ impl Hub {
     /// Queues for the disk what moved; wills that are due are sent, sessions whose time is over
     /// forgotten.
     pub(crate) fn checkpoint(&self) {
-        let sessions: Vec<Arc<Session>> = self.sessions.lock().values().cloned().collect();
         let now = clock::now();
         let unread = match self.config.retention.on_full {
             OnFull::Refuse => self.unread_from(),
@@ -63,20 +62,43 @@ impl Hub {
                 unread,
             }
         };
-        for session in sessions {
-            let mut inner = session.inner.lock();
-            if inner.is_persistent() {
-                self.store_progress(&session, &mut inner, reach.marks);
+        // Taken after the reach: what changes from here on lies beyond it.
+        for key in self.changed.take() {
+            let session = self.by_key.read().get(&key).cloned();
+            let mut due = None;
+            if let Some(session) = session {
+                session.inner.settle(|inner| {
+                    due = inner.next_due();
+                    inner.is_persistent() && self.store_progress(&session, inner, reach.marks)
+                });
             }
-            drop(inner);
-            self.see_to_absent(&session, now);
+            self.timers.lock().set(key, due);
         }
+        self.see_to_due(now);
         self.checkpoint_groups(now);
         self.send_orphans(now);
         self.store_marks(reach, now);
     }
 
-    fn store_progress(&self, session: &Session, inner: &mut Inner, marks: Marks) {
+    /// Sends the wills that are due and forgets the sessions whose time is over.
+    fn see_to_due(&self, now: u64) {
+        loop {
+            let Some(key) = self.timers.lock().next_due(now) else {
+                return;
+            };
+            let session = self.by_key.read().get(&key).cloned();
+            if let Some(session) = session {
+                self.see_to_absent(&session, now);
+                // Whatever is left comes later, so that this comes to an end.
+                let due = session.inner.lock().next_due();
+                let due = due.map(|due| due.max(now + 1));
+                self.timers.lock().set(key, due);
+            }
+        }
+    }
+
+    /// Queues what moved; whether more will have to be when the journals have settled further.
+    fn store_progress(&self, session: &Session, inner: &mut Inner, marks: Marks) -> bool {
         let id = &*session.client_id;
         if std::mem::take(&mut inner.cursor_moved) {
             let cursor = inner.cursor.as_ref().map(Cursor::encode);
@@ -95,6 +117,7 @@ impl Hub {
             inner.unscanned.clear();
             self.store(session, inner);
         }
+        inner.inbound.changed
     }
 
     fn is_durable(&self, place: Place) -> bool {

@@ -47,6 +47,8 @@ use crate::{
     shared::{self, Group},
     state::{Loaded, Outcome as StateOutcome, State},
     telemetry::Telemetry,
+    timers::Timers,
+    tracked::Changed,
     trie::{SessionKey, Subscription, Trie},
 };
 
@@ -70,6 +72,10 @@ pub(crate) struct Hub {
     pub(crate) interest: Interest,
     pub(crate) telemetry: Telemetry,
     sessions: Mutex<HashMap<Arc<str>, Arc<Session>>>,
+    /// Sessions that may have changed since the last checkpoint.
+    changed: Arc<Changed<SessionKey>>,
+    /// When sessions without a client end, and wills are due.
+    timers: Mutex<Timers<SessionKey>>,
     /// Held while a session changes hands or ends, so that nobody takes up one that is ending.
     handover: Mutex<()>,
     by_key: RwLock<HashMap<SessionKey, Arc<Session>>>,
@@ -155,6 +161,8 @@ impl Hub {
             mail: disk.mail,
             telemetry,
             sessions: Mutex::default(),
+            changed: Arc::default(),
+            timers: Mutex::default(),
             handover: Mutex::default(),
             by_key: RwLock::default(),
             trie: RwLock::default(),
@@ -218,7 +226,12 @@ impl Hub {
     fn add_session(&self, client_id: Arc<str>, number: Option<u64>) -> Arc<Session> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let number = number.unwrap_or_else(random_number);
-        let session = Arc::new(Session::new(key, number, client_id.clone()));
+        let session = Arc::new(Session::new(
+            key,
+            number,
+            client_id.clone(),
+            self.changed.clone(),
+        ));
         self.by_key.write().insert(key, session.clone());
         let mut sessions = self.sessions.lock();
         sessions.insert(client_id, session.clone());

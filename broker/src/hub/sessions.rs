@@ -10,8 +10,9 @@ use crate::{
     message::Charge,
     session::{ConnectionId, Inner, Session, Stored},
     state::Kind,
+    tracked::Guard,
+    trie::SessionKey,
 };
-use parking_lot::MutexGuard;
 
 impl Hub {
     /// Gives a connection its session; a previous connection of the same client id is evicted.
@@ -147,7 +148,13 @@ impl Hub {
     }
 
     /// What follows the end of a connection: the session is forgotten, or its will sent if due.
-    fn part(&self, session: &Arc<Session>, mut inner: MutexGuard<'_, Inner>, ends: bool, now: u64) {
+    fn part(
+        &self,
+        session: &Arc<Session>,
+        mut inner: Guard<'_, SessionKey, Inner>,
+        ends: bool,
+        now: u64,
+    ) {
         let due = inner.take_due_will(now);
         if inner.will.is_none() {
             self.drop_will(session, &mut inner);

@@ -285,7 +285,8 @@ impl Raw {
 /// Reads a QoS 1 PUBLISH of 3.1.1: topic, payload, packet id, DUP and RETAIN.
 pub(crate) fn delivery_of(packet: &[u8]) -> Delivery {
     assert_eq!(packet[0] & 0xF6, 0x32, "not a QoS 1 PUBLISH: {packet:02x?}");
-    let header = if packet[1] & 0x80 == 0 { 2 } else { 3 };
+    let lengths = packet[1..].iter().position(|byte| byte & 0x80 == 0);
+    let header = 2 + lengths.expect("a length");
     let length = usize::from(u16::from_be_bytes([packet[header], packet[header + 1]]));
     let topic = header + 2;
     let pkid = topic + length;

@@ -58,3 +58,42 @@ async fn a_session_that_ends_while_it_is_sent_a_message_leaves_no_letter_behind(
     }
     assert_eq!(hub.mail.waiting(), 0);
 }
+
+#[tokio::test]
+async fn a_message_for_a_member_that_ends_meanwhile_goes_to_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: dir.path().to_owned(),
+        ..Config::default()
+    };
+    let hub = Broker::bind(config, &Registry::new()).await.unwrap().hub();
+    let filter = Filter {
+        path: "$share/g/request/a".into(),
+        qos: 1,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+    };
+    let first = attach(&hub, "first", 1, false).session;
+    hub.subscribe((&first, 1), &filter, None, None);
+    let message = Arc::new(Message {
+        topic: "request/a".into(),
+        payload: Bytes::from_static(b"x"),
+        qos: 1,
+        retain: false,
+        expires: None,
+        client: 0,
+        properties: Bytes::new(),
+    });
+    let mut wanted = hub.recipients(&message);
+    let second = attach(&hub, "second", 2, false).session;
+    hub.subscribe((&second, 2), &filter, None, None);
+    attach(&hub, "first", 3, true);
+    hub.post(&message, &mut wanted, None).unwrap();
+    let orphans = hub.enqueue_all(wanted);
+    assert_eq!(orphans.len(), 1);
+    hub.pass_on(orphans);
+    assert_eq!(second.inner.lock().queue.len(), 1);
+    assert_eq!(hub.mail.waiting(), 1);
+}
