@@ -62,6 +62,8 @@ pub(crate) struct Telemetry {
     refused: IntCounterVec,
     /// The last second in which a refusal was logged.
     refusal_logged: Arc<AtomicU64>,
+    /// And a dropped message.
+    drop_logged: Arc<AtomicU64>,
     dropped: IntCounterVec,
     dropped_total: Arc<AtomicU64>,
     slowed: IntCounterVec,
@@ -315,6 +317,7 @@ impl Telemetry {
             )?,
             dropped_total: Arc::default(),
             refusal_logged: Arc::default(),
+            drop_logged: Arc::default(),
         })
     }
 
@@ -419,11 +422,10 @@ impl Telemetry {
     /// loudly, so that nobody fills the log by being refused.
     pub(crate) fn refused(&self, client: &str, reason: &'static str) {
         self.refused.with_label_values(&[reason]).inc();
-        let second = crate::clock::now() / 1_000_000_000;
-        if self.refusal_logged.swap(second, Ordering::Relaxed) == second {
-            debug!(client, reason, "refused");
-        } else {
+        if is_first_this_second(&self.refusal_logged) {
             warn!(client, reason, "refused");
+        } else {
+            debug!(client, reason, "refused");
         }
     }
 
@@ -444,10 +446,15 @@ impl Telemetry {
         self.slowed.with_label_values(&[reason]).inc();
     }
 
-    /// A session had no room for a message, or it was too late.
+    /// A session had no room for a message, or it was too late. Every one is counted; at most one a
+    /// second is logged loudly.
     pub(crate) fn dropped(&self, client: &str, reason: &'static str) {
         self.count_dropped(reason, 1);
-        debug!(client, reason, "message dropped");
+        if is_first_this_second(&self.drop_logged) {
+            warn!(client, reason, "message dropped");
+        } else {
+            debug!(client, reason, "message dropped");
+        }
     }
 
     /// How many durable groups there are, and connected members of them.
@@ -491,4 +498,10 @@ impl Telemetry {
         self.dropped.with_label_values(&[reason]).inc_by(count);
         self.dropped_total.fetch_add(count, Ordering::Relaxed);
     }
+}
+
+/// Whether nothing was logged this second yet; then it is now.
+fn is_first_this_second(logged: &AtomicU64) -> bool {
+    let second = crate::clock::now() / 1_000_000_000;
+    logged.swap(second, Ordering::Relaxed) != second
 }
