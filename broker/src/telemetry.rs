@@ -82,14 +82,23 @@ const SENT: usize = 1;
 /// What one connection has carried since it told last: counted without sharing anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
-    /// Packets and bytes, received and sent.
-    pub(crate) packets: [u64; 2],
-    pub(crate) bytes_received: u64,
+    packets: [u64; 2],
+    bytes_received: u64,
     messages: [[u64; 3]; 2],
     payloads: [[u64; 3]; 2],
 }
 
 impl Traffic {
+    /// Bytes came in.
+    pub(crate) fn read(&mut self, bytes: usize) {
+        self.bytes_received += bytes as u64;
+    }
+
+    /// A packet came in, whatever it is.
+    pub(crate) fn packet(&mut self) {
+        self.packets[RECEIVED] += 1;
+    }
+
     /// A publish was taken.
     pub(crate) fn received(&mut self, qos: u8, payload: usize) {
         self.publish(RECEIVED, qos, payload);

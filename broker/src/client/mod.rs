@@ -317,7 +317,7 @@ impl Client {
                 Ok(Some(frame)) => {
                     let packet = &input[taken..taken + frame.total];
                     taken += frame.total;
-                    self.traffic.packets[0] += 1;
+                    self.traffic.packet();
                     match self.packet(&frame, packet) {
                         Ok(Taken::Whole) => {}
                         Ok(Taken::Later) => {

@@ -217,7 +217,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 read = read_some(&mut self.reader, &mut self.input), if hears => match read {
                     Ok(0) => return closed("the client closed the connection"),
                     Ok(bytes) => {
-                        self.client.traffic.bytes_received += bytes as u64;
+                        self.client.traffic.read(bytes);
                         self.heard = Instant::now();
                     }
                     Err(error) => return self.broken(&error),

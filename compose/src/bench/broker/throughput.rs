@@ -230,6 +230,7 @@ fn start_publishers(
                     counts: counts.clone(),
                     sent: 0,
                     acknowledged: 0,
+                    unanswered: 0,
                     input: BytesMut::new(),
                 };
                 tasks.spawn(publisher.run());
@@ -251,6 +252,8 @@ struct Publisher {
     counts: Arc<Counts>,
     sent: u64,
     acknowledged: u64,
+    /// PINGREQs.
+    unanswered: u64,
     input: BytesMut,
 }
 
@@ -260,7 +263,10 @@ impl Publisher {
         let mut output = Vec::with_capacity(64 << 10);
         loop {
             let stop = self.counts.stop.load(Relaxed);
-            if stop && (self.load.qos == 0 || self.sent == self.acknowledged) {
+            if stop && self.load.qos == 0 {
+                return self.end().await;
+            }
+            if stop && self.sent == self.acknowledged {
                 return Ok(());
             }
             let window = self.window();
@@ -285,6 +291,17 @@ impl Publisher {
         }
     }
 
+    /// At QoS 0 waits until the broker has taken everything: what it has not read when the connection
+    /// closes is lost on the way, not by the broker.
+    async fn end(&mut self) -> anyhow::Result<()> {
+        self.stream.write_all(&PINGREQ).await?;
+        self.unanswered += 1;
+        while self.unanswered > 0 {
+            self.read_answers().await?;
+        }
+        Ok(())
+    }
+
     /// How many publishes may be written now.
     fn window(&self) -> u64 {
         let under_way = self.sent - self.acknowledged;
@@ -301,6 +318,7 @@ impl Publisher {
             self.template.put(id, 0, output);
             if self.load.qos == 0 && self.sent.is_multiple_of(ASK_EVERY) {
                 output.extend_from_slice(&PINGREQ);
+                self.unanswered += 1;
             }
         }
     }
@@ -314,7 +332,10 @@ impl Publisher {
         let mut acknowledged = 0;
         while let Some(frame) = wire::frame(&self.input[taken..])? {
             acknowledged += match frame.first {
-                PINGRESP => ASK_EVERY,
+                PINGRESP => {
+                    self.unanswered -= 1;
+                    ASK_EVERY
+                }
                 PUBACK if frame.body.get(2).is_none_or(|reason| *reason < 0x80) => 1,
                 first => bail!("expected PUBACK, got {first:#04x} {:02x?}", frame.body),
             };
