@@ -17,7 +17,8 @@ use thinglog_broker::{Broker, access::Role};
 use thinglog_edge::{
     Publisher,
     agent::{
-        FileOptions, JournalOptions, SourceError, StartAt, run_file_source, run_journal_source,
+        FileOptions, JournalOptions, Sink, SourceError, StartAt, run_file_source,
+        run_journal_source,
     },
 };
 use tokio::{
@@ -151,7 +152,7 @@ async fn run(
         let device = index % devices.len();
         info!(device = DEVICES[device], log = %found, "demo device");
         carriers.push(tokio::spawn(carry(
-            devices[device].clone(),
+            devices[device].clone().into(),
             found.clone(),
             token.clone(),
         )));
@@ -173,7 +174,7 @@ async fn run(
 }
 
 /// Carries one log until the end.
-async fn carry(device: Publisher, found: Found, token: CancellationToken) {
+async fn carry(device: Sink, found: Found, token: CancellationToken) {
     let ended: Result<(), SourceError> = match &found {
         Found::Journal => {
             let options = JournalOptions {

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     SourceError,
     pipe::{StreamOptions, run_stream_source},
+    sink::Sink,
 };
-use crate::Publisher;
 
 /// How long output is read on after the command ended: something it started may hold its streams
 /// open for ever.
@@ -40,10 +40,7 @@ pub struct CommandOptions {
 
 /// Runs a command to its end and returns its exit code, as a shell would give it: 127 when there is
 /// no such program, 126 when it cannot be run, 128 and the signal's number when one ended it.
-pub async fn run_command(
-    publisher: &Publisher,
-    options: CommandOptions,
-) -> Result<u8, SourceError> {
+pub async fn run_command(sink: &Sink, options: CommandOptions) -> Result<u8, SourceError> {
     let mut child = match spawn(&options) {
         Ok(child) => child,
         Err(error) => {
@@ -67,8 +64,7 @@ pub async fn run_command(
         match stdout {
             Some(input) => {
                 let echo = Some(tokio::io::stdout());
-                run_stream_source(publisher, stream(Severity::INFO), input, echo, stop.clone())
-                    .await
+                run_stream_source(sink, stream(Severity::INFO), input, echo, stop.clone()).await
             }
             None => Ok(()),
         }
@@ -77,14 +73,7 @@ pub async fn run_command(
         match stderr {
             Some(input) => {
                 let echo = Some(tokio::io::stderr());
-                run_stream_source(
-                    publisher,
-                    stream(Severity::ERROR),
-                    input,
-                    echo,
-                    stop.clone(),
-                )
-                .await
+                run_stream_source(sink, stream(Severity::ERROR), input, echo, stop.clone()).await
             }
             None => Ok(()),
         }

@@ -20,9 +20,10 @@ use super::{
     SourceError,
     keeper::Keeper,
     lines::{Line, Lines},
+    sink::Sink,
     state::StateDir,
 };
-use crate::{Publisher, Record, backoff::Backoff, clock};
+use crate::{Record, backoff::Backoff, clock};
 
 /// What to carry of the journal.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ const MAX_ENTRY: usize = 8 * MAX_MESSAGE;
 
 /// Follows the journal until `cancel`. `journalctl` is started again when it ends.
 pub async fn run_journal_source(
-    publisher: &Publisher,
+    sink: &Sink,
     options: JournalOptions,
     cancel: CancellationToken,
 ) -> Result<(), SourceError> {
@@ -78,17 +79,9 @@ pub async fn run_journal_source(
         let started = clock::mono();
         let before = cursor.clone();
         let child = start(&options, cursor.as_deref())?;
-        let ended = follow(
-            child,
-            publisher,
-            &options,
-            &mut cursor,
-            &mut keeper,
-            &cancel,
-        )
-        .await;
+        let ended = follow(child, sink, &options, &mut cursor, &mut keeper, &cancel).await;
         if cancel.is_cancelled() {
-            keeper.finish(cursor, publisher, options.drain).await;
+            keeper.finish(cursor, sink.publisher(), options.drain).await;
             return Ok(());
         }
         let status = ended.map_err(|source| SourceError::Io {
@@ -114,7 +107,7 @@ pub async fn run_journal_source(
         tokio::select! {
             () = tokio::time::sleep(backoff.next(crate::random())) => {}
             () = cancel.cancelled() => {
-                keeper.finish(cursor, publisher, options.drain).await;
+                keeper.finish(cursor, sink.publisher(), options.drain).await;
                 return Ok(());
             }
         }
@@ -149,7 +142,7 @@ fn start(options: &JournalOptions, cursor: Option<&str>) -> Result<Child, Source
 
 async fn follow(
     mut child: Child,
-    publisher: &Publisher,
+    sink: &Sink,
     options: &JournalOptions,
     cursor: &mut Option<String>,
     keeper: &mut Keeper<String>,
@@ -168,7 +161,7 @@ async fn follow(
             // Places become durable while nothing is read, too.
             () = tokio::time::sleep(Duration::from_secs(1)) => {
                 if let Some(cursor) = &*cursor {
-                    keeper.offer(cursor.clone(), publisher);
+                    keeper.offer(cursor.clone(), sink.publisher());
                 }
                 continue;
             }
@@ -182,7 +175,7 @@ async fn follow(
         });
         for (record, place) in entries.drain(..) {
             let sent = tokio::select! {
-                sent = publisher.emit_waiting(record) => sent,
+                sent = sink.emit_waiting(record) => sent,
                 () = cancel.cancelled() => false,
             };
             if !sent {
@@ -192,7 +185,7 @@ async fn follow(
             *cursor = place.or(cursor.take());
         }
         if let Some(cursor) = &*cursor {
-            keeper.offer(cursor.clone(), publisher);
+            keeper.offer(cursor.clone(), sink.publisher());
         }
     }
     child.start_kill()?;

@@ -1,5 +1,5 @@
-//! The agent's building blocks: each carries one kind of source into a [`Publisher`](crate::Publisher)
-//! until it is cancelled. `thinglog-edge` puts them behind its command line; other programs may run
+//! The agent's building blocks: each carries one kind of source into a [`Sink`] until it is
+//! cancelled. `thinglog-edge` puts them behind its command line; other programs may run
 //! as many of them as they like.
 
 mod command;
@@ -9,6 +9,7 @@ mod keeper;
 mod lines;
 mod pipe;
 mod recognise;
+mod sink;
 mod state;
 
 use std::io;
@@ -17,6 +18,7 @@ pub use command::{CommandOptions, run_command};
 pub use file::{FileOptions, StartAt, run_file_source};
 pub use journald::{JournalOptions, run_journal_source};
 pub use pipe::{StreamOptions, run_stream_source};
+pub use sink::Sink;
 pub use state::StateDir;
 
 /// Why a source ended before it was told to.

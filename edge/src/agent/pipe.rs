@@ -6,8 +6,8 @@ use thinglog_schemas::Severity;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{SourceError, lines::Lines, recognise::Recogniser};
-use crate::{Publisher, Record};
+use super::{SourceError, lines::Lines, recognise::Recogniser, sink::Sink};
+use crate::Record;
 
 /// The source and severity of a stream's lines.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ const AFTER_CANCEL: usize = 1 << 20;
 /// Publishes the lines of `input` to its end or until `cancel`, and copies every byte to `echo`
 /// first. An echo that cannot be written to any more is done without.
 pub async fn run_stream_source(
-    publisher: &Publisher,
+    sink: &Sink,
     options: StreamOptions,
     mut input: impl AsyncRead + Unpin,
     mut echo: Option<impl AsyncWrite + Unpin>,
@@ -59,10 +59,10 @@ pub async fn run_stream_source(
         lines.feed(&buffer[..read], |line| {
             records.push(recogniser.record(line))
         });
-        emit(publisher, &mut records, options.wait, &cancel).await;
+        emit(sink, &mut records, options.wait, &cancel).await;
     }
     lines.finish(|line| records.push(recogniser.record(line)));
-    emit(publisher, &mut records, options.wait, &cancel).await;
+    emit(sink, &mut records, options.wait, &cancel).await;
     Ok(())
 }
 
@@ -78,20 +78,15 @@ async fn copy(echo: &mut Option<impl AsyncWrite + Unpin>, bytes: &[u8]) {
     }
 }
 
-async fn emit(
-    publisher: &Publisher,
-    records: &mut Vec<Record>,
-    wait: bool,
-    cancel: &CancellationToken,
-) {
+async fn emit(sink: &Sink, records: &mut Vec<Record>, wait: bool, cancel: &CancellationToken) {
     for record in records.drain(..) {
         if !wait {
-            publisher.emit(record);
+            sink.emit(record);
             continue;
         }
         tokio::select! {
             biased;
-            _ = publisher.emit_waiting(record) => {}
+            _ = sink.emit_waiting(record) => {}
             // What was read cannot be read again: the last lines get what time there is.
             () = grace(cancel) => return,
         }
@@ -107,45 +102,39 @@ async fn grace(cancel: &CancellationToken) {
 mod tests {
     use super::*;
 
-    /// A publisher without a broker, and a stream that never waits.
-    fn parts() -> (Publisher, StreamOptions) {
-        let publisher = Publisher::builder("lamp-7").broker("127.0.0.1", 1);
+    /// A sink without a broker, and a stream that never waits.
+    fn parts() -> (Sink, StreamOptions) {
+        let publisher = crate::Publisher::builder("lamp-7").broker("127.0.0.1", 1);
         let options = StreamOptions {
             source: "sh".into(),
             severity: Severity::INFO,
             wait: false,
         };
-        (publisher.start().unwrap(), options)
+        (publisher.start().unwrap().into(), options)
     }
 
     #[test]
     fn what_is_already_there_when_a_stream_is_cancelled_is_still_read() {
-        let (publisher, options) = parts();
+        let (sink, options) = parts();
         let input = "a line\n".repeat(18_000);
         let mut echo = Vec::new();
         let cancel = CancellationToken::new();
         cancel.cancel();
-        let reading = run_stream_source(
-            &publisher,
-            options,
-            input.as_bytes(),
-            Some(&mut echo),
-            cancel,
-        );
+        let reading = run_stream_source(&sink, options, input.as_bytes(), Some(&mut echo), cancel);
         crate::park::block_on(reading).unwrap();
         assert_eq!(echo, input.as_bytes());
-        assert_eq!(publisher.counters().accepted, 18_000);
+        assert_eq!(sink.publisher().counters().accepted, 18_000);
     }
 
     #[test]
     fn a_stream_without_end_does_not_outlive_its_cancellation() {
-        let (publisher, options) = parts();
+        let (sink, options) = parts();
         let cancel = CancellationToken::new();
         cancel.cancel();
         let echo = None::<Vec<u8>>;
         let input = tokio::io::repeat(b'x');
-        let reading = run_stream_source(&publisher, options, input, echo, cancel);
+        let reading = run_stream_source(&sink, options, input, echo, cancel);
         crate::park::block_on(reading).unwrap();
-        assert_eq!(publisher.counters().accepted, 1);
+        assert_eq!(sink.publisher().counters().accepted, 1);
     }
 }

@@ -19,9 +19,10 @@ use super::{
     SourceError,
     keeper::Keeper,
     recognise::Recogniser,
+    sink::Sink,
     state::{StateDir, key},
 };
-use crate::{Publisher, Record, clock};
+use crate::{Record, clock};
 pub use follow::StartAt;
 use follow::{Follower, Found};
 use open::Position;
@@ -70,7 +71,7 @@ impl FileOptions {
 /// lost while the broker is away. Lines are at least once: after a crash those since the last
 /// remembered place come again, as new events.
 pub async fn run_file_source(
-    publisher: &Publisher,
+    sink: &Sink,
     options: FileOptions,
     cancel: CancellationToken,
 ) -> Result<(), SourceError> {
@@ -94,16 +95,16 @@ pub async fn run_file_source(
         let idle = report(&path, found, &mut complained);
         for record in taken.records.drain(..) {
             let sent = tokio::select! {
-                sent = publisher.emit_waiting(record) => sent,
+                sent = sink.emit_waiting(record) => sent,
                 () = cancel.cancelled() => false,
             };
             if !sent {
                 // What was read and not queued must be read again: the last place stands.
-                keeper.finish(None, publisher, options.drain).await;
+                keeper.finish(None, sink.publisher(), options.drain).await;
                 return Ok(());
             }
         }
-        keeper.offer(taken.follower.positions(), publisher);
+        keeper.offer(taken.follower.positions(), sink.publisher());
         reading = Some(taken);
         if idle {
             tokio::select! {
@@ -113,7 +114,9 @@ pub async fn run_file_source(
         }
     }
     let positions = reading.map(|reading| reading.follower.positions());
-    keeper.finish(positions, publisher, options.drain).await;
+    keeper
+        .finish(positions, sink.publisher(), options.drain)
+        .await;
     Ok(())
 }
 

@@ -15,8 +15,8 @@ use clap::{CommandFactory, Parser};
 use thinglog_edge::{
     Publisher,
     agent::{
-        CommandOptions, FileOptions, JournalOptions, StartAt, StateDir, StreamOptions, run_command,
-        run_file_source, run_journal_source, run_stream_source,
+        CommandOptions, FileOptions, JournalOptions, Sink, StartAt, StateDir, StreamOptions,
+        run_command, run_file_source, run_journal_source, run_stream_source,
     },
 };
 use thinglog_schemas::{Severity, name};
@@ -162,7 +162,7 @@ async fn command_source(
         at_a_terminal: io::stdin().is_terminal(),
         command,
     };
-    Ok(run_command(publisher, options).await?)
+    Ok(run_command(&publisher.clone().into(), options).await?)
 }
 
 /// Runs the sources to their end or to a signal.
@@ -192,6 +192,7 @@ async fn source(
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     let state = state_dir(options)?;
+    let sink = Sink::new(publisher.clone());
     match action {
         Action::Pipe { echo } => {
             let stream = StreamOptions {
@@ -200,7 +201,7 @@ async fn source(
                 wait: true,
             };
             let echo = echo.then(tokio::io::stdout);
-            run_stream_source(publisher, stream, tokio::io::stdin(), echo, cancel).await?;
+            run_stream_source(&sink, stream, tokio::io::stdin(), echo, cancel).await?;
         }
         Action::File { paths, from } => {
             let start = match from {
@@ -214,7 +215,7 @@ async fn source(
                 drain: options.flush_timeout,
                 ..FileOptions::new(path)
             });
-            follow_files(publisher, files, &cancel).await?;
+            follow_files(&sink, files, &cancel).await?;
         }
         Action::Journal { lines } => {
             let journal = JournalOptions {
@@ -224,7 +225,7 @@ async fn source(
                 drain: options.flush_timeout,
                 ..JournalOptions::default()
             };
-            run_journal_source(publisher, journal, cancel).await?;
+            run_journal_source(&sink, journal, cancel).await?;
         }
         Action::Run { .. } | Action::Completions { .. } => {}
     }
@@ -233,14 +234,14 @@ async fn source(
 
 /// Follows every file in a task of its own; when one fails, all end.
 async fn follow_files(
-    publisher: &Publisher,
+    sink: &Sink,
     files: impl Iterator<Item = FileOptions>,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     for file in files {
-        let (publisher, cancel) = (publisher.clone(), cancel.clone());
-        tasks.spawn(async move { run_file_source(&publisher, file, cancel).await });
+        let (sink, cancel) = (sink.clone(), cancel.clone());
+        tasks.spawn(async move { run_file_source(&sink, file, cancel).await });
     }
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
