@@ -28,6 +28,7 @@ mod record;
 mod sealed;
 mod shared;
 mod spool;
+mod status;
 mod window;
 mod worker;
 
@@ -36,6 +37,7 @@ pub use layer::PublisherLayer;
 pub use publisher::{Counters, Publisher};
 pub use record::{MAX_ATTRIBUTE_BYTES, Record};
 pub use spool::dir::SpoolError;
+pub use status::Status;
 
 /// Evenly spread over all of `u64`. Should the system have no randomness to give, clock and address
 /// space layout stand in.

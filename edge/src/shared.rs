@@ -35,7 +35,11 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) filtered: AtomicU64,
+    /// Rounds of the worker.
+    pub(crate) passes: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
+    /// Of a batch, ns since the Unix epoch.
+    pub(crate) last_acknowledged: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) payload_bytes: AtomicU64,
     pub(crate) in_flight: AtomicU64,

@@ -9,8 +9,12 @@ mod keeper;
 mod lines;
 mod pipe;
 mod recognise;
+mod rules;
 mod sink;
+pub mod source;
 mod state;
+mod supervise;
+pub mod units;
 
 use std::io;
 
@@ -18,8 +22,10 @@ pub use command::{CommandOptions, run_command};
 pub use file::{FileOptions, StartAt, run_file_source};
 pub use journald::{JournalOptions, run_journal_source};
 pub use pipe::{StreamOptions, run_stream_source};
-pub use sink::Sink;
+pub use rules::{OverRate, RedactOptions, RuleError, RuleOptions};
+pub use sink::{Sink, SinkCounters};
 pub use state::StateDir;
+pub use supervise::{BadRules, Changes, SourceReport, Supervisor};
 
 /// Why a source ended before it was told to.
 #[derive(Debug, thiserror::Error)]

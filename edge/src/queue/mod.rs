@@ -21,8 +21,8 @@ use std::{
 };
 
 use thinglog_schemas::{
-    Level,
-    batch::{Batch, ClockInfo, Entry},
+    Level, Severity,
+    batch::{Batch, ClockInfo, DropReason, Entry},
     name,
 };
 
@@ -65,6 +65,15 @@ pub(crate) enum Pushed {
     },
     /// No room now; only for those who wait.
     Full(Record),
+}
+
+/// What would become of an event of a source, as far as levels go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Its level lets it pass.
+    pub(crate) passes: bool,
+    /// The remote configuration has an entry for its source, which stands above a local level.
+    pub(crate) named: bool,
 }
 
 /// Names a lane as long as it lives.
@@ -203,6 +212,25 @@ impl Queue {
         self.counters.dropped += 1;
         if let Some(lane) = self.lanes[index].as_mut() {
             lane.turn_away(record.severity);
+        }
+        Pushed::Dropped {
+            wake: self.arm(index),
+        }
+    }
+
+    /// Events of a source that it gave up before they got here: counted, and declared like others.
+    pub(crate) fn declare(
+        &mut self,
+        source: Arc<str>,
+        severity: Severity,
+        reason: DropReason,
+        count: u64,
+    ) -> Pushed {
+        let index = self.lane_of(&mut Record::new(source, severity, ""));
+        self.counters.accepted += count;
+        self.counters.dropped += count;
+        if let Some(lane) = self.lanes[index].as_mut() {
+            lane.lose(severity, reason, count);
         }
         Pushed::Dropped {
             wake: self.arm(index),
@@ -383,6 +411,25 @@ impl Queue {
     fn refresh_levels(&mut self) {
         for lane in self.lanes.iter_mut().flatten() {
             lane.level = self.levels.level(&lane.source);
+        }
+    }
+
+    /// Whether an event of a source would pass, and whether the document names the source.
+    pub(crate) fn standing(&self, source: &Arc<str>, severity: Severity) -> Standing {
+        let lane = self
+            .names
+            .get(source)
+            .and_then(|lane| self.lanes[*lane].as_ref());
+        let (level, named) = match lane {
+            Some(lane) => (lane.level, self.levels.names(&lane.source)),
+            None => {
+                let source = name::encode(source);
+                (self.levels.level(&source), self.levels.names(&source))
+            }
+        };
+        Standing {
+            passes: level.passes(severity),
+            named,
         }
     }
 

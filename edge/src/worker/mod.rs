@@ -145,6 +145,7 @@ impl Worker {
 
     /// Everything that can be done now without waiting. True when there is more.
     fn pass(&mut self, now: Now) -> bool {
+        self.shared.figures.passes.fetch_add(1, Relaxed);
         self.tick(now);
         if self.outbox.window.is_empty() {
             self.last_progress = now.mono;
@@ -228,6 +229,8 @@ impl Worker {
             },
             LinkEvent::Acknowledged(pkid) => {
                 if self.outbox.window.acknowledged(pkid) {
+                    let figures = &self.shared.figures;
+                    figures.last_acknowledged.store(clock::wall(), Relaxed);
                     self.refused.reset();
                     self.backoff.reset();
                 } else if self.report_pkid == Some(pkid) {

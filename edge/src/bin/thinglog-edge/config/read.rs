@@ -1,0 +1,209 @@
+//! A table as what it means. Sources are read piece by piece: what all have in common, and what is
+//! their kind's, so that every complaint can name its key.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use thinglog_edge::agent::{
+    OverRate, RedactOptions, RuleOptions,
+    source::{Kind, SourceOptions},
+    units::Rate,
+};
+use thinglog_schemas::{Attributes, Level};
+use toml::{Table, Value};
+
+use super::{
+    Settings,
+    error::{Wrong, explain, suggest},
+};
+
+/// What every source may have beside the keys of its kind.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Common {
+    kind: Option<String>,
+    level: Option<Level>,
+    rate: Option<Rate>,
+    burst: Option<u32>,
+    over_rate: OverRate,
+    attributes: Attributes,
+    redact: Vec<RedactOptions>,
+}
+
+const COMMON: [&str; 7] = [
+    "kind",
+    "level",
+    "rate",
+    "burst",
+    "over_rate",
+    "attributes",
+    "redact",
+];
+/// The longest name of a source, bytes.
+const MAX_NAME: usize = 128;
+
+/// Where the broker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broker {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Default for Broker {
+    fn default() -> Broker {
+        Broker {
+            host: "127.0.0.1".into(),
+            port: 1883,
+        }
+    }
+}
+
+impl FromStr for Broker {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Broker, String> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !host.ends_with(':') && !host.is_empty() => (host, port),
+            _ => return Err("expected HOST:PORT, as in logs.example.com:1883".to_owned()),
+        };
+        let port = port
+            .parse()
+            .map_err(|_| format!("{port:?} is not a port number"))?;
+        Ok(Broker {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl std::fmt::Display for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl<'de> Deserialize<'de> for Broker {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Broker, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+type Sources = BTreeMap<String, SourceOptions>;
+
+/// Settings and sources; else everything that is wrong.
+pub(super) fn read(table: &Table) -> Result<(Settings, Sources), Vec<Wrong>> {
+    let mut settings = table.clone();
+    let sources = settings.remove("source");
+    let mut wrong = Vec::new();
+    let settings: Option<Settings> = typed(settings, "", &["source"])
+        .and_then(|settings: Settings| valid(&settings).map(|()| settings))
+        .map_err(|why| wrong.push(why))
+        .ok();
+    let mut read = Sources::new();
+    match sources {
+        None => {}
+        Some(Value::Table(sources)) => {
+            for (name, source) in sources {
+                match read_source(&name, source) {
+                    Ok(source) => drop(read.insert(name, source)),
+                    Err(why) => wrong.push(why),
+                }
+            }
+        }
+        Some(_) => wrong.push((
+            "source".into(),
+            "expected tables, as in [source.nginx]".into(),
+        )),
+    }
+    match settings {
+        Some(settings) if wrong.is_empty() => Ok((settings, read)),
+        _ => Err(wrong),
+    }
+}
+
+/// A table as a type; `prefix` is where it stands, `also` what else may stand there.
+fn typed<T: DeserializeOwned>(table: Table, prefix: &str, also: &[&str]) -> Result<T, Wrong> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let key = error.path().to_string();
+        let error: toml::de::Error = error.into_inner();
+        let (key, reason) = explain(key, error.message(), also);
+        (under(prefix, &key), reason)
+    })
+}
+
+fn under(prefix: &str, key: &str) -> String {
+    match (prefix, key) {
+        ("", key) => key.to_owned(),
+        (prefix, "" | ".") => prefix.to_owned(),
+        (prefix, key) => format!("{prefix}.{key}"),
+    }
+}
+
+/// What types cannot say of settings.
+fn valid(settings: &Settings) -> Result<(), Wrong> {
+    let wrong = |key: &str, reason: &str| Err((key.to_owned(), reason.to_owned()));
+    if settings.device.as_deref() == Some("") {
+        return wrong("device", "is empty");
+    }
+    if let Err(error) = thinglog_schemas::Topics::new(&settings.root) {
+        return wrong("root", &error.to_string());
+    }
+    if settings.login.password.is_some() && settings.login.password_file.is_some() {
+        return wrong("login.password_file", "there is a `login.password` as well");
+    }
+    let rules = RuleOptions {
+        redact: settings.redact.clone(),
+        ..RuleOptions::default()
+    };
+    rules.check().map_err(|error| (error.key, error.reason))
+}
+
+fn read_source(name: &str, source: Value) -> Result<SourceOptions, Wrong> {
+    let prefix = format!("source.{name}");
+    let Value::Table(mut own) = source else {
+        let reason = format!("expected a table, as in [source.{name}]");
+        return Err((prefix, reason));
+    };
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err((prefix, format!("a name has 1 to {MAX_NAME} bytes")));
+    }
+    let common = COMMON.iter().filter_map(|key| own.remove_entry(*key));
+    let common: Common = typed(common.collect(), &prefix, &[])?;
+    // A source that is called by its kind needs no more said.
+    let word = common.kind.as_deref().unwrap_or(name);
+    let kind = kind(word, own).ok_or_else(|| {
+        let (complaint, word) = match &common.kind {
+            Some(kind) => (format!("there is no kind {kind:?}"), kind.as_str()),
+            None => ("is missing".to_owned(), name),
+        };
+        let key = under(&prefix, "kind");
+        (key, suggest(&complaint, word, &Kind::NAMES))
+    })?;
+    let kind = kind.map_err(|(key, reason)| {
+        let (key, reason) = explain(key, &reason, &COMMON);
+        (under(&prefix, &key), reason)
+    })?;
+    kind.validate()
+        .map_err(|(key, reason)| (under(&prefix, key), reason.to_owned()))?;
+    let rules = RuleOptions {
+        level: common.level,
+        rate: common.rate,
+        burst: common.burst,
+        over_rate: common.over_rate,
+        attributes: common.attributes,
+        redact: common.redact,
+    };
+    rules
+        .check()
+        .map_err(|error| (under(&prefix, &error.key), error.reason))?;
+    Ok(SourceOptions { kind, rules })
+}
+
+/// The options of a kind; `None`: there is no such kind.
+fn kind(word: &str, own: Table) -> Option<Result<Kind, Wrong>> {
+    let mut track = serde_path_to_error::Track::new();
+    let from = serde_path_to_error::Deserializer::new(Value::Table(own), &mut track);
+    let read = Kind::read(word, from)?;
+    Some(read.map_err(|error| (track.path().to_string(), error.message().to_owned())))
+}
