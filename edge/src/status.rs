@@ -6,12 +6,9 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use thinglog_schemas::{Level, Severity, batch::DropReason, config::Desired};
+use thinglog_schemas::{Level, Severity, config::Desired};
 
-use crate::{
-    Publisher,
-    queue::{Pushed, Standing},
-};
+use crate::{Publisher, queue::Standing};
 
 /// What a publisher is configured to send, and how it fares; see [`Publisher::status`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,20 +60,5 @@ impl Publisher {
     /// What would become of an event, as far as levels go.
     pub(crate) fn standing(&self, source: &Arc<str>, severity: Severity) -> Standing {
         self.shared().queue.lock().standing(source, severity)
-    }
-
-    /// Counts and declares events that a source gave up itself.
-    pub(crate) fn declare(
-        &self,
-        source: Arc<str>,
-        severity: Severity,
-        reason: DropReason,
-        count: u64,
-    ) {
-        let shared = self.shared();
-        let declared = shared.queue.lock().declare(source, severity, reason, count);
-        if let Pushed::Dropped { wake: true } = declared {
-            shared.wake.notify_one();
-        }
     }
 }

@@ -109,19 +109,31 @@ impl Sink {
             }
             Verdict::Limited => {
                 figures.limited.fetch_add(1, Relaxed);
-                let (source, reason) = (record.source.clone(), DropReason::RateLimited);
+                let (source, reason) = (&record.source, DropReason::RateLimited);
                 self.publisher.declare(source, record.severity, reason, 1);
             }
             Verdict::Wait(_) => {}
         }
         let kept = verdict == Verdict::Below && self.publisher.enabled(record.severity);
         if !kept && verdict != Verdict::Pass {
+            self.pass_by(record, verdict);
             return verdict;
         }
         if let Some(rules) = &self.rules {
             rules.dress(record);
         }
         Verdict::Pass
+    }
+
+    /// The source has come past a record that goes no further.
+    fn pass_by(&self, record: &mut Record, verdict: Verdict) {
+        if matches!(verdict, Verdict::Wait(_)) {
+            return;
+        }
+        if let Some(mark) = record.mark.take() {
+            self.publisher
+                .pass_place(&record.source, mark.key, mark.place);
+        }
     }
 
     fn judge(&self, rules: &Rules, record: &Record, patient: bool) -> Verdict {

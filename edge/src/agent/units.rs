@@ -99,7 +99,8 @@ impl FromStr for Rate {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = SIZES[..3].iter().rev();
-        let mut whole = unit.filter(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
+        let mut whole =
+            unit.filter(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match whole.next() {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}", self.0),

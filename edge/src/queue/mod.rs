@@ -271,25 +271,6 @@ impl Queue {
         self.arm(index)
     }
 
-    /// Events of a source that it gave up before they got here: counted, and declared like others.
-    pub(crate) fn declare(
-        &mut self,
-        source: Arc<str>,
-        severity: Severity,
-        reason: DropReason,
-        count: u64,
-    ) -> Pushed {
-        let index = self.lane_of(&mut Record::new(source, severity, ""));
-        self.counters.accepted += count;
-        self.counters.dropped += count;
-        if let Some(lane) = self.lanes[index].as_mut() {
-            lane.lose(severity, reason, count);
-        }
-        Pushed::Dropped {
-            wake: self.arm(index),
-        }
-    }
-
     /// Notes that a lane has something; true when the worker should look.
     fn arm(&mut self, index: usize) -> bool {
         let (events, bytes) = (self.options.batch_events, self.options.batch_bytes);
