@@ -17,6 +17,7 @@ pub mod agent;
 mod backoff;
 mod clock;
 mod config;
+mod connection;
 mod layer;
 mod levels;
 #[cfg(test)]
@@ -28,10 +29,12 @@ mod record;
 mod sealed;
 mod shared;
 mod spool;
+mod upload;
 mod window;
 mod worker;
 
 pub use config::{BuildError, Builder};
+pub use connection::{BrokerUrl, BrokerUrlError, Tls};
 pub use layer::PublisherLayer;
 pub use publisher::{Counters, Publisher};
 pub use record::{MAX_ATTRIBUTE_BYTES, Record};

@@ -31,6 +31,8 @@ pub struct Record {
     pub time: Option<u64>,
     /// The text was already cut by whoever read it.
     pub truncated: bool,
+    /// `time` counts from the boot.
+    pub(crate) monotonic: bool,
 }
 
 impl Record {
@@ -47,6 +49,7 @@ impl Record {
             attributes: Attributes::new(),
             time: None,
             truncated: false,
+            monotonic: false,
         }
     }
 

@@ -46,6 +46,8 @@ struct Loss {
 struct Queued {
     entry: Entry,
     cost: usize,
+    /// The entry's time counts from the boot.
+    monotonic: bool,
 }
 
 /// What sealing made of the oldest events of a lane.
@@ -150,13 +152,17 @@ impl Lane {
         self.marked
     }
 
-    pub(super) fn push(&mut self, mut entry: Entry, cost: usize) {
+    pub(super) fn push(&mut self, mut entry: Entry, cost: usize, monotonic: bool) {
         let class = class(entry.severity);
         entry.seq = self.arrivals;
         self.arrivals += 1;
         self.events += 1;
         self.class_bytes[class] += cost;
-        self.classes[class].push_back(Queued { entry, cost });
+        self.classes[class].push_back(Queued {
+            entry,
+            cost,
+            monotonic,
+        });
     }
 
     /// An event that came and found no room.
@@ -167,7 +173,7 @@ impl Lane {
 
     /// Gives up the oldest event of a class. Returns its cost and whether a flush waits for it.
     pub(super) fn give_up(&mut self, class: usize) -> Option<(usize, bool)> {
-        let Queued { entry, cost } = self.classes[class].pop_front()?;
+        let Queued { entry, cost, .. } = self.classes[class].pop_front()?;
         self.events -= 1;
         self.class_bytes[class] -= cost;
         self.lose(entry.severity, DropReason::SpoolFull, 1);
@@ -209,7 +215,7 @@ impl Lane {
 
     /// Takes the oldest events, at most `max_events` and about `max_bytes` (always one), numbers
     /// them, and declares what was given up. With `least`, whatever is below that class is given up
-    /// instead of sent.
+    /// instead of sent. Times of one batch are of one kind: it ends where the other begins.
     pub(super) fn seal(
         &mut self,
         max_events: usize,
@@ -217,10 +223,14 @@ impl Lane {
         least: usize,
         clock: ClockInfo,
     ) -> Sealing {
-        let (mut cost, mut awaited) = (0, 0);
+        let (mut cost, mut awaited, mut monotonic) = (0, 0, false);
         let mut entries = Vec::with_capacity(self.events.min(max_events));
         while entries.len() < max_events && (cost < max_bytes || entries.is_empty()) {
             let Some(class) = self.oldest() else { break };
+            let kind = self.classes[class].front().is_some_and(|q| q.monotonic);
+            if !entries.is_empty() && kind != monotonic {
+                break;
+            }
             let Some(queued) = self.classes[class].pop_front() else {
                 break;
             };
@@ -231,6 +241,7 @@ impl Lane {
                 awaited += u64::from(queued.entry.seq < self.marked);
                 self.lose(queued.entry.severity, DropReason::SpoolFull, 1);
             } else {
+                monotonic = kind;
                 entries.push(queued.entry);
             }
         }
@@ -248,7 +259,12 @@ impl Lane {
         let batch = Batch {
             epoch: self.epoch,
             first_seq,
-            clock,
+            clock: ClockInfo {
+                // Means nothing where times are the system clock's.
+                sent_mono: if monotonic { clock.sent_mono } else { 0 },
+                synced: !monotonic,
+                ..clock
+            },
             drops,
             entries,
         };
