@@ -81,6 +81,7 @@ impl<S: Subscriber> Layer<S> for PublisherLayer {
             time: None,
             truncated: false,
             monotonic: false,
+            mark: None,
         });
     }
 }

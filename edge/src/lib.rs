@@ -20,6 +20,7 @@ mod config;
 mod connection;
 mod layer;
 mod levels;
+mod marks;
 #[cfg(test)]
 mod model_tests;
 mod park;

@@ -72,6 +72,7 @@ impl Recogniser {
             time: Some(event.time),
             truncated: event.truncated,
             monotonic: false,
+            mark: None,
         })
     }
 }

@@ -158,7 +158,7 @@ impl Queue {
             self.events += 1;
             if let Some(lane) = self.lanes[index].as_mut() {
                 let monotonic = record.monotonic;
-                lane.push(entry(record), cost, monotonic);
+                lane.push(entry(record), cost, None, monotonic);
                 self.arm(index);
             }
         }
