@@ -15,7 +15,7 @@ use rustix::{
     time::ClockId,
 };
 use serde::{Deserialize, Serialize};
-use thinglog_schemas::Severity;
+use thinglog_schemas::{Severity, hash::fnv1a};
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
@@ -81,52 +81,97 @@ pub async fn run_kmsg_source(
         what: options.path.display().to_string(),
         source,
     };
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let boot = boot.trim().to_owned();
-    let mut keeper: Keeper<Place> = Keeper::new(options.state.clone(), "kmsg".to_owned());
-    let remembered = keeper.load().filter(|place| place.boot == boot);
-    let from_start = options.backlog || remembered.is_some();
+    let mut standing = Standing::remembered(sink, &options);
+    let from_start = options.backlog || standing.passed.is_some();
     let device = open(&options, from_start).map_err(failed)?;
-    let mut log = Log::new(&options.source, remembered.as_ref());
-    let mut passed = remembered;
+    let mut log = Log::new(&options.source, standing.passed.as_ref());
     let mut buffer = vec![0; BUFFER];
-    loop {
+    let ended = loop {
         let mut records = Vec::new();
         let state = read_some(&device, &mut buffer, &mut log, &mut records);
         for (record, sequence) in records {
             let sent = tokio::select! {
-                sent = sink.emit_waiting(record) => sent,
+                sent = standing.emit(sink, record, sequence) => sent,
                 () = cancel.cancelled() => false,
             };
             if !sent {
-                keeper.finish(passed, sink.publisher(), options.drain).await;
+                standing.finish(sink, options.drain).await;
                 return Ok(());
             }
-            let boot = boot.clone();
-            passed = Some(Place { boot, sequence });
         }
-        if let Some(place) = passed.clone() {
-            keeper.offer(place, sink.publisher());
-        }
-        let ended = match state {
-            Ok(State::More) if !cancel.is_cancelled() => continue,
-            Ok(State::More) => Some(Ok(())),
+        standing.offer(sink);
+        match state {
+            Ok(State::More) if !cancel.is_cancelled() => {}
+            Ok(State::More) => break Ok(()),
             Ok(State::Ended) => {
                 let what = format!("{} ended", options.path.display());
-                Some(Err(SourceError::Ended(what)))
+                break Err(SourceError::Ended(what));
             }
             Ok(State::Nothing) => tokio::select! {
-                ready = device.readable() => ready.err().map(|error| Err(failed(error))),
+                ready = device.readable() => {
+                    if let Err(error) = ready {
+                        break Err(failed(error));
+                    }
+                }
                 // Places become durable while nothing is read, too.
-                () = tokio::time::sleep(Duration::from_secs(1)) => None,
-                () = cancel.cancelled() => Some(Ok(())),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = cancel.cancelled() => break Ok(()),
             },
-            Err(error) => Some(Err(failed(error))),
-        };
-        if let Some(ended) = ended {
-            keeper.finish(passed, sink.publisher(), options.drain).await;
-            return ended;
+            Err(error) => break Err(failed(error)),
         }
+    };
+    standing.finish(sink, options.drain).await;
+    ended
+}
+
+/// Where the source stands: kept with its events in the spool, and in the state directory.
+struct Standing {
+    boot: String,
+    passed: Option<Place>,
+    keeper: Keeper<Place>,
+    key: u64,
+}
+
+impl Standing {
+    fn remembered(sink: &Sink, options: &KmsgOptions) -> Standing {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let mut keeper = Keeper::new(options.state.clone(), "kmsg".to_owned());
+        let key = fnv1a(b"kmsg");
+        let spooled = sink.publisher().kept_place(key);
+        let spooled = spooled.and_then(|place| serde_json::from_slice::<Place>(&place).ok());
+        let passed = spooled.or_else(|| keeper.load());
+        let boot = boot.trim().to_owned();
+        Standing {
+            passed: passed.filter(|place| place.boot == boot),
+            boot,
+            keeper,
+            key,
+        }
+    }
+
+    async fn emit(&mut self, sink: &Sink, record: Record, sequence: u64) -> bool {
+        let boot = self.boot.clone();
+        let place = Place { boot, sequence };
+        let record = match serde_json::to_vec(&place) {
+            Ok(place) => record.marked(self.key, place),
+            Err(_) => record,
+        };
+        let sent = sink.emit_waiting(record).await;
+        if sent {
+            self.passed = Some(place);
+        }
+        sent
+    }
+
+    fn offer(&mut self, sink: &Sink) {
+        if let Some(place) = self.passed.clone() {
+            self.keeper.offer(place, sink.publisher());
+        }
+    }
+
+    async fn finish(self, sink: &Sink, drain: Duration) {
+        let keeper = self.keeper;
+        keeper.finish(self.passed, sink.publisher(), drain).await;
     }
 }
 

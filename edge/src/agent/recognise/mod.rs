@@ -131,14 +131,12 @@ impl Recogniser {
     }
 
     fn finish(&self, said: Said) -> Record {
-        Record {
-            source: self.source.clone(),
-            severity: said.severity.unwrap_or(self.severity),
-            message: said.message,
-            attributes: said.attributes,
-            time: said.time,
-            truncated: said.truncated,
-        }
+        let severity = said.severity.unwrap_or(self.severity);
+        let mut record = Record::new(self.source.clone(), severity, said.message);
+        record.attributes = said.attributes;
+        record.time = said.time;
+        record.truncated = said.truncated;
+        record
     }
 
     fn anything(&mut self, text: &str, truncated: bool, now: u64) -> Said {
