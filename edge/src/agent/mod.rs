@@ -6,20 +6,25 @@ mod command;
 mod file;
 mod journald;
 mod keeper;
+mod kmsg;
 mod lines;
 mod pipe;
 mod recognise;
 mod sink;
 mod state;
+mod syslog;
 
 use std::io;
 
 pub use command::{CommandOptions, run_command};
 pub use file::{FileOptions, StartAt, run_file_source};
 pub use journald::{JournalOptions, run_journal_source};
+pub use kmsg::{KmsgOptions, run_kmsg_source};
 pub use pipe::{StreamOptions, run_stream_source};
+pub use recognise::{LineOptions, Parse, UnknownZone, Zone};
 pub use sink::Sink;
 pub use state::StateDir;
+pub use syslog::{SourceFrom, SyslogListeners, SyslogOptions, run_syslog_source};
 
 /// Why a source ended before it was told to.
 #[derive(Debug, thiserror::Error)]
