@@ -6,6 +6,7 @@ mod command;
 mod file;
 mod journald;
 mod keeper;
+mod kmsg;
 mod lines;
 mod pipe;
 mod recognise;
@@ -14,6 +15,7 @@ mod sink;
 pub mod source;
 mod state;
 mod supervise;
+mod syslog;
 pub mod units;
 
 use std::io;
@@ -21,11 +23,14 @@ use std::io;
 pub use command::{CommandOptions, run_command};
 pub use file::{FileOptions, StartAt, run_file_source};
 pub use journald::{JournalOptions, run_journal_source};
+pub use kmsg::{KmsgOptions, run_kmsg_source};
 pub use pipe::{StreamOptions, run_stream_source};
+pub use recognise::{LineOptions, Parse, UnknownZone, Zone};
 pub use rules::{OverRate, RedactOptions, RuleError, RuleOptions};
 pub use sink::{Sink, SinkCounters};
 pub use state::StateDir;
 pub use supervise::{BadRules, Changes, SourceReport, Supervisor};
+pub use syslog::{SourceFrom, SyslogListeners, SyslogOptions, run_syslog_source};
 
 /// Why a source ended before it was told to.
 #[derive(Debug, thiserror::Error)]

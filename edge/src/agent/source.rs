@@ -8,9 +8,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FileOptions, JournalOptions, RuleOptions, Sink, SourceError, StartAt, StateDir, StreamOptions,
+    FileOptions, JournalOptions, KmsgOptions, RuleOptions, Sink, SourceError, StartAt, StateDir,
+    StreamOptions, SyslogOptions,
     command::{OutputOptions, run_output_source},
-    run_file_source, run_journal_source, run_stream_source,
+    run_file_source, run_journal_source, run_kmsg_source, run_stream_source, run_syslog_source,
 };
 
 /// A source with its rules.
@@ -33,6 +34,10 @@ pub enum Kind {
     Command(Command),
     /// Lines from stdin.
     Stdin(Stdin),
+    /// Messages that others send, or write to /dev/log.
+    Syslog(SyslogOptions),
+    /// The kernel's log.
+    Kmsg(KmsgOptions),
 }
 
 /// `kind = "file"`.
@@ -108,7 +113,7 @@ pub struct Surroundings {
 
 impl Kind {
     /// The words for the kinds there are.
-    pub const NAMES: [&str; 4] = ["file", "journal", "command", "stdin"];
+    pub const NAMES: [&str; 6] = ["file", "journal", "command", "stdin", "syslog", "kmsg"];
 
     /// Reads the options of a kind; `None`: there is no such kind.
     pub fn read<'de, D: Deserializer<'de>>(kind: &str, from: D) -> Option<Result<Kind, D::Error>> {
@@ -117,6 +122,8 @@ impl Kind {
             "journal" => Journal::deserialize(from).map(Kind::Journal),
             "command" => Command::deserialize(from).map(Kind::Command),
             "stdin" => Stdin::deserialize(from).map(Kind::Stdin),
+            "syslog" => SyslogOptions::deserialize(from).map(Kind::Syslog),
+            "kmsg" => KmsgOptions::deserialize(from).map(Kind::Kmsg),
             _ => return None,
         })
     }
@@ -128,6 +135,8 @@ impl Kind {
             Kind::Journal(_) => "journal",
             Kind::Command(_) => "command",
             Kind::Stdin(_) => "stdin",
+            Kind::Syslog(_) => "syslog",
+            Kind::Kmsg(_) => "kmsg",
         }
     }
 
@@ -135,6 +144,17 @@ impl Kind {
     pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
         match self {
             Kind::File(files) if files.paths.is_empty() => Err(("paths", "names no file")),
+            Kind::Syslog(syslog)
+                if syslog.udp.is_none()
+                    && syslog.tcp.is_none()
+                    && syslog.datagram.is_none()
+                    && syslog.stream.is_none() =>
+            {
+                Err((
+                    "udp",
+                    "is missing, as are tcp, datagram and stream: one says where to listen",
+                ))
+            }
             Kind::Command(command) if command.command.is_empty() => {
                 Err(("command", "names no program"))
             }
@@ -185,6 +205,15 @@ impl Kind {
                 };
                 let echo = None::<tokio::io::Stdout>;
                 run_stream_source(&sink, options, tokio::io::stdin(), echo, cancel).await
+            }
+            Kind::Syslog(options) => run_syslog_source(&sink, options, cancel).await,
+            Kind::Kmsg(kmsg) => {
+                let options = KmsgOptions {
+                    state: around.state,
+                    drain: around.drain,
+                    ..kmsg
+                };
+                run_kmsg_source(&sink, options, cancel).await
             }
         }
     }

@@ -76,7 +76,7 @@ pub(crate) async fn run(
         state: setup::state(&loaded)?,
         drain: loaded.settings.flush_timeout.0,
     };
-    let publisher = setup::publisher(&loaded)?.start()?;
+    let publisher = setup::publisher(&loaded).start()?;
     let mut supervisor = Supervisor::new(publisher.clone(), around);
     supervisor.apply(sources).await?;
     let (ask, mut asked) = mpsc::channel(1);
@@ -195,9 +195,7 @@ impl Agent {
 
     /// Sends what is held without waiting for more; how many events that are.
     fn upload(&self) -> u64 {
-        let publisher = self.publisher.clone();
-        let timeout = self.loaded.settings.flush_timeout.0;
-        tokio::spawn(async move { publisher.flush(timeout).await });
+        self.publisher.upload_now();
         self.publisher.counters().queued_events
     }
 

@@ -11,7 +11,8 @@ use std::{
 };
 
 use rustix::fs::Access;
-use thinglog_edge::agent::source::Kind;
+use thinglog_edge::agent::{SyslogListeners, source::Kind};
+use tokio::runtime::Runtime;
 
 use crate::{
     config::{Loaded, Problem},
@@ -36,7 +37,7 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
     for (name, source) in &loaded.sources {
         let mut found = Vec::new();
         match &source.kind {
-            Kind::File(files) => readable(&files.paths, &mut found),
+            Kind::File(files) => readable(&files.paths, "paths", &mut found),
             Kind::Journal(journal) => {
                 let program = journal
                     .program
@@ -50,6 +51,14 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
                 found.extend(reason.map(|reason| Found::wrong("command[0]", reason)));
             }
             Kind::Stdin(_) => {}
+            Kind::Syslog(syslog) => {
+                let bound = runtime().and_then(|runtime| {
+                    let _inside = runtime.enter();
+                    SyslogListeners::bind(syslog.clone()).map_err(|error| error.to_string())
+                });
+                found.extend(bound.err().map(|reason| Found::wrong("udp", reason)));
+            }
+            Kind::Kmsg(kmsg) => readable(std::slice::from_ref(&kmsg.path), "path", &mut found),
         }
         for found in found {
             let problem = loaded.problem(&format!("source.{name}.{}", found.key), found.reason);
@@ -88,13 +97,21 @@ impl Found {
 
 fn login(loaded: &Loaded, findings: &mut Findings) {
     let login = &loaded.settings.login;
-    if let Some(path) = &login.password_file
-        && let Err(error) = fs::read_to_string(path)
-    {
-        let reason = format!("{}: {error}", path.display());
-        findings
-            .problems
-            .push(loaded.problem("login.password_file", reason));
+    if let Err(reason) = setup::publisher(loaded).check_files() {
+        // The reason names the file.
+        let is_named = |key: &&str| {
+            let path = loaded.path_of(key);
+            path.is_some_and(|path| reason.contains(&path.display().to_string()))
+        };
+        let keys = [
+            "tls.ca",
+            "tls.cert",
+            "tls.key",
+            "login.password_file",
+            "login.token_file",
+        ];
+        let key = keys.into_iter().find(is_named).unwrap_or("tls");
+        findings.problems.push(loaded.problem(key, reason));
     }
     let open = loaded
         .file
@@ -159,7 +176,16 @@ fn cannot_write(path: &Path) -> Option<String> {
     Some(format!("{}: {error}", above.display()))
 }
 
-fn readable(paths: &[PathBuf], found: &mut Vec<Found>) {
+/// Sockets are bound within one.
+fn runtime() -> Result<Runtime, String> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+fn readable(paths: &[PathBuf], key: &str, found: &mut Vec<Found>) {
     for (at, path) in paths.iter().enumerate() {
         let Err(error) = File::open(path) else {
             continue;
@@ -167,7 +193,10 @@ fn readable(paths: &[PathBuf], found: &mut Vec<Found>) {
         let missing = error.kind() == io::ErrorKind::NotFound;
         let shown = path.display();
         found.push(Found {
-            key: format!("paths[{at}]"),
+            key: match key {
+                "paths" => format!("paths[{at}]"),
+                key => key.to_owned(),
+            },
             reason: match missing {
                 true => format!("{shown} does not exist yet"),
                 false => format!("{shown}: {error}"),

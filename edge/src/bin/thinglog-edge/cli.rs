@@ -54,8 +54,9 @@ pub(crate) struct Options {
     #[arg(long, global = true)]
     device: Option<String>,
 
-    /// Where the broker listens [env: THINGLOG_BROKER] [default: 127.0.0.1:1883]
-    #[arg(long, value_name = "HOST:PORT", value_parser = checked::<Broker>, global = true)]
+    /// Where the broker listens: HOST:PORT, mqtt://HOST or mqtts://HOST [env: THINGLOG_BROKER]
+    /// [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "URL", value_parser = checked::<Broker>, global = true)]
     broker: Option<String>,
 
     /// User name for the broker [env: THINGLOG_USERNAME] [default: the device's name, where there is
@@ -250,7 +251,7 @@ mod tests {
         };
         assert!(refused(&["--memory-bytes", "lots"]).contains("64MiB"));
         assert!(refused(&["--flush", "soon"]).contains("5s"));
-        assert!(refused(&["--broker", "localhost"]).contains("HOST:PORT"));
+        assert!(refused(&["--broker", "http://x"]).contains("mqtts://"));
         assert!(refused(&["--level", "loud"]).contains("WARN"));
     }
 

@@ -91,7 +91,7 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Action::Upload => Ok(agent::ask(&loaded, Request::Upload, true)),
         Action::Start => drive(|_| agent::run(options, file, loaded)),
         shortcut => {
-            let publisher = setup::publisher(&loaded)?.start()?;
+            let publisher = setup::publisher(&loaded).start()?;
             let source = options.source;
             drive(|_| run(loaded, source, shortcut, publisher))
         }

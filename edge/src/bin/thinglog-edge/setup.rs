@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use thinglog_edge::{
-    Builder, Publisher,
+    Builder, Publisher, Tls,
     agent::{
         StateDir,
         source::{self, Kind, SourceOptions},
@@ -29,51 +29,63 @@ pub(crate) fn device(loaded: &Loaded) -> String {
 }
 
 /// A publisher that is not started yet.
-pub(crate) fn publisher(loaded: &Loaded) -> anyhow::Result<Builder> {
+pub(crate) fn publisher(loaded: &Loaded) -> Builder {
     let settings = &loaded.settings;
     let device = device(loaded);
     let memory = usize::try_from(settings.memory.bytes.0).unwrap_or(usize::MAX);
     let mut builder = Publisher::builder(&device)
-        .broker(&settings.broker.host, settings.broker.port)
+        .broker_url(&settings.broker.0)
         .root(&settings.root)
         .level(settings.level)
         .memory_bytes(memory)
-        .flush_age(settings.upload.flush.0)
+        .upload(settings.upload.document())
         .backoff(settings.reconnect.first.0, settings.reconnect.longest.0);
     for (key, value) in &loaded.attributes {
         builder = builder.attribute(key, value);
     }
     let agent = concat!("thinglog-edge ", env!("CARGO_PKG_VERSION"));
     builder = builder.attribute("agent", agent);
-    if let Some((user, password)) = credentials(loaded, &device)? {
-        builder = builder.credentials(user, password);
+    if let Some(file) = &settings.clock_synced_by {
+        builder = builder.clock_synced_by(file);
     }
     if let Some(spool) = loaded.spool() {
         builder = builder.spool(spool, settings.spool.bytes.0);
     }
-    Ok(builder)
+    if settings.tls != config::Tls::default() {
+        builder = builder.tls(tls(&settings.tls));
+    }
+    log_in(builder, &settings.login, &device)
 }
 
-/// User name and password for the broker, if there are any. A password on the command line would be
-/// seen by every user of the machine, so that there is no option for it.
-fn credentials(loaded: &Loaded, device: &str) -> anyhow::Result<Option<(String, String)>> {
-    let login = &loaded.settings.login;
-    let password = match &login.password_file {
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read the password file {}", file.display()))?;
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        None => login.password.as_ref().map(|password| password.0.clone()),
-    };
-    Ok(match (&login.username, password) {
-        (None, None) => None,
-        (user, password) => {
-            let user = user.clone();
-            let user = user.unwrap_or_else(|| name::encode(device).into_owned());
-            Some((user, password.unwrap_or_default()))
-        }
-    })
+fn tls(settings: &config::Tls) -> Tls {
+    let mut tls = Tls::new();
+    if let Some(ca) = &settings.ca {
+        tls = tls.ca(ca);
+    }
+    if let (Some(cert), Some(key)) = (&settings.cert, &settings.key) {
+        tls = tls.identity(cert, key);
+    }
+    if let Some(name) = &settings.server_name {
+        tls = tls.server_name(name);
+    }
+    tls
+}
+
+/// A password on the command line would be seen by every user of the machine, so that there is no
+/// option for it.
+fn log_in(builder: Builder, login: &config::Login, device: &str) -> Builder {
+    let user = login.username.clone();
+    let user = user.unwrap_or_else(|| name::encode(device).into_owned());
+    if let Some(file) = &login.password_file {
+        builder.password_file(user, file)
+    } else if let Some(file) = &login.token_file {
+        builder.token_file(user, file)
+    } else if login.password.is_some() || login.username.is_some() {
+        let password = login.password.as_ref().map(|password| password.0.clone());
+        builder.credentials(user, password.unwrap_or_default())
+    } else {
+        builder
+    }
 }
 
 fn host_name() -> String {

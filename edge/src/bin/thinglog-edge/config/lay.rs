@@ -14,13 +14,14 @@ use super::{
 pub(super) const TABLES: [&str; 6] = ["login", "memory", "spool", "upload", "reconnect", "control"];
 
 /// Keys outside of tables that one value can be given to.
-pub(super) const TOP: [&str; 9] = [
+pub(super) const TOP: [&str; 10] = [
     "device",
     "broker",
     "root",
     "level",
     "state",
     "flush_timeout",
+    "clock_synced_by",
     "attributes_files",
     "attributes_env",
     "event_attributes",

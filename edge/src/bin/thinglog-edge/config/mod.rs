@@ -26,7 +26,10 @@ use thinglog_edge::agent::{
     source::SourceOptions,
     units::{Size, Time},
 };
-use thinglog_schemas::{Attributes, Level};
+use thinglog_schemas::{
+    Attributes, Level,
+    config::{TimeOfDay, UploadMode},
+};
 
 use error::Wrong;
 pub(crate) use error::{Origin, Problem};
@@ -53,7 +56,10 @@ pub(crate) struct Settings {
     pub(crate) state: Option<PathBuf>,
     /// How long to go on delivering at the end.
     pub(crate) flush_timeout: Time,
+    /// The system clock is right once this file exists; by default, once it is past 2023.
+    pub(crate) clock_synced_by: Option<PathBuf>,
     pub(crate) login: Login,
+    pub(crate) tls: Tls,
     pub(crate) memory: Memory,
     pub(crate) spool: Spool,
     pub(crate) upload: Upload,
@@ -77,7 +83,23 @@ pub(crate) struct Login {
     /// By default the device's name, where there is a password.
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
+    /// Read again with every connection, as is the next.
     pub(crate) password_file: Option<PathBuf>,
+    /// With a JSON Web Token.
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tls {
+    /// Authorities to trust, PEM; by default those of the system.
+    pub(crate) ca: Option<PathBuf>,
+    /// The device's certificate, PEM.
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key.
+    pub(crate) key: Option<PathBuf>,
+    /// What the broker's certificate must be valid for, when that is not the host.
+    pub(crate) server_name: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -98,11 +120,51 @@ pub(crate) struct Spool {
     pub(crate) enabled: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// When and in what pieces to send; what is absent is as the publisher has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Upload {
+    pub(crate) mode: Option<UploadMode>,
+    /// Mode `interval`.
+    pub(crate) every: Option<Time>,
+    /// Mode `schedule`: times of day, UTC.
+    pub(crate) at: Option<Vec<TimeOfDay>>,
+    /// Mode `schedule`: up to so much later, each device at its own moment.
+    pub(crate) spread: Option<Time>,
+    /// Modes that wait: an ERROR and what waits before it goes at once.
+    pub(crate) errors_at_once: Option<bool>,
+    /// Mode `on-error`: memory for what is below the level.
+    pub(crate) ring: Option<Size>,
+    /// Mode `on-error`: how long everything is sent after an ERROR.
+    pub(crate) after: Option<Time>,
     /// The longest an event waits for others to share its batch.
-    pub(crate) flush: Time,
+    pub(crate) flush: Option<Time>,
+    pub(crate) batch_events: Option<u32>,
+    pub(crate) batch_bytes: Option<Size>,
+}
+
+impl Upload {
+    /// As operators would write it.
+    pub(crate) fn document(&self) -> thinglog_schemas::config::Upload {
+        fn u32_of(value: u64) -> u32 {
+            u32::try_from(value).unwrap_or(u32::MAX)
+        }
+        let seconds = |time: Option<Time>| time.map(|time| u32_of(time.0.as_secs()));
+        let size = |size: Option<Size>| size.map(|size| u32_of(size.0));
+        let millis = |time: Time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX);
+        thinglog_schemas::config::Upload {
+            mode: self.mode,
+            interval_s: seconds(self.every),
+            at: self.at.clone(),
+            spread_s: seconds(self.spread),
+            errors_at_once: self.errors_at_once,
+            ring_bytes: size(self.ring),
+            after_s: seconds(self.after),
+            flush_ms: self.flush.map(millis),
+            batch_events: self.batch_events,
+            batch_bytes: size(self.batch_bytes),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -141,7 +203,12 @@ impl Settings {
             ("root", self.root == new.root),
             ("level", self.level == new.level),
             ("state", self.state == new.state),
+            (
+                "clock_synced_by",
+                self.clock_synced_by == new.clock_synced_by,
+            ),
             ("login", self.login == new.login),
+            ("tls", self.tls == new.tls),
             ("memory", self.memory == new.memory),
             ("spool", self.spool == new.spool),
             ("upload", self.upload == new.upload),
@@ -165,7 +232,9 @@ impl Default for Settings {
             level: Level::Info,
             state: None,
             flush_timeout: seconds(5),
+            clock_synced_by: None,
             login: Login::default(),
+            tls: Tls::default(),
             memory: Memory::default(),
             spool: Spool::default(),
             upload: Upload::default(),
@@ -194,14 +263,6 @@ impl Default for Spool {
             path: None,
             bytes: Size(64 << 20),
             enabled: true,
-        }
-    }
-}
-
-impl Default for Upload {
-    fn default() -> Upload {
-        Upload {
-            flush: Time(std::time::Duration::from_millis(200)),
         }
     }
 }
@@ -243,6 +304,20 @@ impl Loaded {
     /// Where a key was set.
     pub(crate) fn origin(&self, key: &str) -> Origin {
         self.laid.origin(key)
+    }
+
+    /// The file that a key of `login` or `tls` names.
+    pub(crate) fn path_of(&self, key: &str) -> Option<&Path> {
+        let (login, tls) = (&self.settings.login, &self.settings.tls);
+        let path = match key {
+            "login.password_file" => &login.password_file,
+            "login.token_file" => &login.token_file,
+            "tls.ca" => &tls.ca,
+            "tls.cert" => &tls.cert,
+            "tls.key" => &tls.key,
+            _ => return None,
+        };
+        path.as_deref()
     }
 
     /// Where events are kept on disk, if they are.

@@ -4,16 +4,19 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use thinglog_edge::agent::{
-    OverRate, RedactOptions, RuleOptions,
-    source::{Kind, SourceOptions},
-    units::Rate,
+use thinglog_edge::{
+    BrokerUrl, BrokerUrlError,
+    agent::{
+        OverRate, RedactOptions, RuleOptions,
+        source::{Kind, SourceOptions},
+        units::Rate,
+    },
 };
 use thinglog_schemas::{Attributes, Level};
 use toml::{Table, Value};
 
 use super::{
-    Settings,
+    Settings, Tls,
     error::{Wrong, explain, suggest},
 };
 
@@ -44,17 +47,15 @@ const MAX_NAME: usize = 128;
 
 /// Where the broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Broker {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-}
+pub(crate) struct Broker(pub(crate) BrokerUrl);
 
 impl Default for Broker {
     fn default() -> Broker {
-        Broker {
+        Broker(BrokerUrl {
             host: "127.0.0.1".into(),
             port: 1883,
-        }
+            tls: false,
+        })
     }
 }
 
@@ -62,23 +63,15 @@ impl FromStr for Broker {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Broker, String> {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !host.ends_with(':') && !host.is_empty() => (host, port),
-            _ => return Err("expected HOST:PORT, as in logs.example.com:1883".to_owned()),
-        };
-        let port = port
-            .parse()
-            .map_err(|_| format!("{port:?} is not a port number"))?;
-        Ok(Broker {
-            host: host.to_owned(),
-            port,
-        })
+        text.parse()
+            .map(Broker)
+            .map_err(|error: BrokerUrlError| error.to_string())
     }
 }
 
 impl std::fmt::Display for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        self.0.fmt(f)
     }
 }
 
@@ -149,8 +142,33 @@ fn valid(settings: &Settings) -> Result<(), Wrong> {
     if let Err(error) = thinglog_schemas::Topics::new(&settings.root) {
         return wrong("root", &error.to_string());
     }
-    if settings.login.password.is_some() && settings.login.password_file.is_some() {
-        return wrong("login.password_file", "there is a `login.password` as well");
+    let login = &settings.login;
+    let secrets = [
+        ("login.password", login.password.is_some()),
+        ("login.password_file", login.password_file.is_some()),
+        ("login.token_file", login.token_file.is_some()),
+    ];
+    let mut given = secrets.into_iter().filter(|(_, given)| *given);
+    if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
+        return wrong(
+            second,
+            &format!("there is a `{first}` as well; one of them is enough"),
+        );
+    }
+    let tls = &settings.tls;
+    match (&tls.cert, &tls.key) {
+        (Some(_), None) => return wrong("tls.key", "is missing: `tls.cert` needs its key"),
+        (None, Some(_)) => return wrong("tls.cert", "is missing: `tls.key` is of no use alone"),
+        _ => {}
+    }
+    if *tls != Tls::default() && !settings.broker.0.tls {
+        return wrong(
+            "broker",
+            "is not encrypted although there is a table [tls]; write mqtts://",
+        );
+    }
+    if let Err(reason) = settings.upload.document().check() {
+        return wrong("upload", &reason);
     }
     let rules = RuleOptions {
         redact: settings.redact.clone(),

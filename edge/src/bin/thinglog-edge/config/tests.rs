@@ -26,7 +26,7 @@ fn complaints(text: &str, variables: &[(&str, &str)]) -> String {
 fn nothing_at_all_is_a_configuration() {
     let loaded = assemble(&inputs(None, &[])).unwrap();
     assert_eq!(loaded.settings, Settings::default());
-    assert_eq!(loaded.settings.broker.to_string(), "127.0.0.1:1883");
+    assert_eq!(loaded.settings.broker.to_string(), "mqtt://127.0.0.1:1883");
     assert!(loaded.sources.is_empty() && loaded.warnings.is_empty());
 }
 
@@ -59,7 +59,7 @@ fn the_file_stands_above_the_environment_and_the_command_line_above_both() {
 fn every_table_and_key_has_its_variable() {
     let file = "[source.nginx]\nkind = \"file\"\npaths = [\"/a\"]\n";
     for (variable, key) in [
-        ("THINGLOG_BROKER", "broker"),
+        ("THINGLOG_MEMORY_BYTES", "memory.bytes"),
         ("THINGLOG_FLUSH", "upload.flush"),
         ("THINGLOG_RECONNECT_FIRST", "reconnect.first"),
         ("THINGLOG_SOURCE_NGINX_RATE", "source.nginx.rate"),
@@ -97,8 +97,8 @@ fn what_is_wrong_is_named_with_line_key_and_what_was_meant() {
             "edge.toml:1: flush_timeout: expected a time",
         ),
         (
-            "broker = \"localhost\"\n",
-            "edge.toml:1: broker: expected HOST:PORT",
+            "broker = \"http://x\"\n",
+            "edge.toml:1: broker: \"http://x\" is no address",
         ),
         ("device = \n", "edge.toml:1: "),
         (
@@ -157,7 +157,7 @@ fn what_is_wrong_is_named_with_line_key_and_what_was_meant() {
 fn all_that_is_wrong_is_reported_at_once() {
     let text = "level = \"LOUD\"\n[source.a]\nkind = \"x\"\n[source.b]\nkind = \"journal\"\nlines = \"y\"\n";
     assert_eq!(complaints(text, &[]).lines().count(), 3);
-    let variables = [("THINGLOG_LEVEL", "LOUD"), ("THINGLOG_BROKER", "nowhere")];
+    let variables = [("THINGLOG_LEVEL", "LOUD"), ("THINGLOG_BROKER", "ftp://nowhere")];
     let complaints = complaints("", &variables);
     assert!(
         complaints.contains("THINGLOG_LEVEL: level: "),
