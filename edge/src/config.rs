@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use thinglog_schemas::{Level, Topics, name, topic::TopicError};
+use tokio::sync::mpsc;
 
 use crate::{
     levels::Levels,
     publisher::Publisher,
     queue::{Queue, QueueOptions},
+    replies::Requests,
     shared::Shared,
     spool::{Spool, SpoolOptions, dir::SpoolError},
     worker::Worker,
@@ -32,6 +35,7 @@ pub struct Builder {
     backoff_cap: Duration,
     linger: Duration,
     attributes: BTreeMap<String, String>,
+    requests: Option<mpsc::Sender<Bytes>>,
 }
 
 /// Why a publisher could not be started.
@@ -83,6 +87,7 @@ impl Builder {
             backoff_cap: Duration::from_secs(300),
             linger: Duration::from_secs(5),
             attributes: BTreeMap::new(),
+            requests: None,
         }
     }
 
@@ -181,6 +186,15 @@ impl Builder {
         self
     }
 
+    /// Takes requests for on-demand upload (`request/<device>`) and hands them over. The receiver is
+    /// to be read; requests that nobody takes are dropped with a warning.
+    #[must_use]
+    pub fn requests(mut self) -> (Builder, Requests) {
+        let (sender, requests) = Requests::channel(&self.device);
+        self.requests = Some(sender);
+        (self, requests)
+    }
+
     /// Starts the publisher on a thread of its own: for applications with or without a runtime.
     pub fn start(self) -> Result<Publisher, BuildError> {
         let (publisher, worker) = self.prepare()?;
@@ -240,7 +254,8 @@ impl Builder {
             attributes: self.attributes,
         };
         let publisher = Publisher::new(shared.clone(), self.linger, spool.is_some());
-        let worker = Worker::new(shared, settings, topics, spool, crate::random());
+        let mut worker = Worker::new(shared, settings, topics, spool, crate::random());
+        worker.requests = self.requests;
         Ok((publisher, worker))
     }
 }

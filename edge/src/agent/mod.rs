@@ -4,11 +4,14 @@
 
 mod command;
 mod file;
+pub mod history;
+mod http;
 mod journald;
 mod keeper;
 mod lines;
 mod pipe;
 mod recognise;
+mod request;
 mod sink;
 mod state;
 
@@ -16,8 +19,10 @@ use std::io;
 
 pub use command::{CommandOptions, run_command};
 pub use file::{FileOptions, StartAt, run_file_source};
+pub use http::{HttpError, HttpOptions, HttpServer, KeyError};
 pub use journald::{JournalOptions, run_journal_source};
 pub use pipe::{StreamOptions, run_stream_source};
+pub use request::{Readable, RequestOptions, Status, run_requests};
 pub use sink::Sink;
 pub use state::StateDir;
 
