@@ -239,7 +239,10 @@ fn usable_id(payload: &[u8]) -> String {
         id: String,
     }
     let head = payload.get(..MAX_REQUEST).unwrap_or(payload);
-    let id = serde_json::from_slice::<Id>(head).ok().map(|id| id.id);
+    // An array would do for the struct as well.
+    let is_object = head.trim_ascii_start().starts_with(b"{");
+    let read = is_object.then(|| serde_json::from_slice::<Id>(head));
+    let id = read.and_then(Result::ok).map(|id| id.id);
     id.filter(|id| name::is_valid(id))
         .unwrap_or_else(|| REFUSED_ID.to_owned())
 }
