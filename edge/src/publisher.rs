@@ -111,7 +111,7 @@ impl Publisher {
             shared.figures.filtered.fetch_add(1, Relaxed);
             return;
         }
-        record.time.get_or_insert_with(clock::wall);
+        shared.clock.stamp(&mut record);
         let pushed = shared.queue.lock().push(record);
         self.after(&pushed);
     }
@@ -128,7 +128,7 @@ impl Publisher {
             shared.figures.filtered.fetch_add(1, Relaxed);
             return true;
         }
-        record.time.get_or_insert_with(clock::wall);
+        shared.clock.stamp(&mut record);
         loop {
             let room = shared.room.notified();
             tokio::pin!(room);
@@ -200,11 +200,18 @@ impl Publisher {
         }
     }
 
-    /// Sends what is queued without waiting for more to come, and returns whether everything emitted
+    /// Sends what has gathered now, whatever the mode of upload ([`Builder::upload`]): an upload on
+    /// request. Returns at once; while there is no connection it waits for one.
+    pub fn upload_now(&self) {
+        self.shared().wish_upload();
+    }
+
+    /// Sends what is queued without waiting for more to come, whatever the mode of upload, and returns whether everything emitted
     /// before is durable: on disk (synced) when there is a spool, else acknowledged by the broker.
     /// False after `deadline`, or when something had to be dropped meanwhile; what was dropped before
     /// the call stands in [`counters`](Publisher::counters).
     pub async fn flush(&self, deadline: Duration) -> bool {
+        self.shared().wish_upload();
         let durable = self.shared().wait_durable(true, Some(deadline));
         durable.await.unwrap_or(false)
     }
@@ -226,10 +233,15 @@ impl Publisher {
 
     /// Flushes, says goodbye to the broker and ends the worker. Returns what
     /// [`flush`](Publisher::flush) returns. With a spool, what is safe on disk is still sent as far as
-    /// there is a connection and `deadline` allows. Events emitted afterwards go nowhere.
+    /// there is a connection, the mode of upload lets it go, and `deadline` allows. Events emitted afterwards go nowhere.
     pub async fn close(&self, deadline: Duration) -> bool {
         let deadline_at = clock::after(clock::mono(), deadline);
-        let durable = self.flush(deadline).await;
+        let durable = match self.handle.spooled {
+            // What is on disk may wait there for its time.
+            true => self.shared().wait_durable(true, Some(deadline)).await,
+            false => Ok(self.flush(deadline).await),
+        };
+        let durable = durable.unwrap_or(false);
         let mut ended = self.shared().ended.subscribe();
         self.shared().request_stop(deadline_at);
         // Fails only when the worker is gone already.
@@ -263,7 +275,7 @@ impl Publisher {
         };
         Counters {
             accepted: counted.accepted - counted.purged,
-            filtered: figures.filtered.load(Relaxed) + counted.purged,
+            filtered: figures.filtered.load(Relaxed) + counted.purged + counted.forgotten,
             dropped: counted.dropped,
             acknowledged: figures.acknowledged.load(Relaxed),
             batches: figures.batches.load(Relaxed),

@@ -11,11 +11,12 @@ use thinglog_schemas::{Level, Severity};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
-    clock,
+    clock::{self, Clock},
     queue::{FlushTarget, Queue},
 };
 
 pub(crate) struct Shared {
+    pub(crate) clock: Clock,
     pub(crate) queue: Mutex<Queue>,
     /// Least severity number that passes for any source: most of what is filtered never takes the lock.
     gate: AtomicU8,
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     waiters: Mutex<Vec<Waiter>>,
     stop: Mutex<Option<Instant>>,
     stopping: AtomicBool,
+    /// Somebody wants everything sent, whatever the mode of upload.
+    wish: AtomicBool,
     /// True once the worker is gone.
     pub(crate) ended: watch::Sender<bool>,
     pub(crate) figures: Figures,
@@ -54,8 +57,9 @@ struct Waiter {
 }
 
 impl Shared {
-    pub(crate) fn new(queue: Queue) -> Shared {
+    pub(crate) fn new(queue: Queue, clock: Clock) -> Shared {
         let shared = Shared {
+            clock,
             gate: AtomicU8::new(0),
             queue: Mutex::new(queue),
             wake: Notify::new(),
@@ -63,6 +67,7 @@ impl Shared {
             waiters: Mutex::new(Vec::new()),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
+            wish: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             figures: Figures::default(),
         };
@@ -136,6 +141,17 @@ impl Shared {
         }
         *waiters = waiting;
         waiters.iter().filter_map(|waiter| waiter.deadline).min()
+    }
+
+    /// Asks for everything to be sent now.
+    pub(crate) fn wish_upload(&self) {
+        self.wish.store(true, Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Whether somebody asked since the last time.
+    pub(crate) fn take_wish(&self) -> bool {
+        self.wish.load(Relaxed) && self.wish.swap(false, Relaxed)
     }
 
     /// Asks the worker to end: at once when everything is durable, else at `deadline`.
