@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use thinglog_schemas::{Level, Topics, config::Upload, name, topic::TopicError};
+use tokio::sync::mpsc;
 
 use crate::{
     clock::{self, Clock},
@@ -10,6 +12,7 @@ use crate::{
     levels::Levels,
     publisher::Publisher,
     queue::{Queue, QueueOptions},
+    replies::Requests,
     shared::Shared,
     spool::{Spool, SpoolOptions, dir::SpoolError},
     worker::Worker,
@@ -41,6 +44,7 @@ pub struct Builder {
     backoff_cap: Duration,
     linger: Duration,
     attributes: BTreeMap<String, String>,
+    requests: Option<mpsc::Sender<Bytes>>,
     clock_file: Option<PathBuf>,
 }
 
@@ -101,6 +105,7 @@ impl Builder {
             backoff_cap: Duration::from_secs(300),
             linger: Duration::from_secs(5),
             attributes: BTreeMap::new(),
+            requests: None,
             clock_file: None,
         }
     }
@@ -266,6 +271,15 @@ impl Builder {
         self
     }
 
+    /// Takes requests for on-demand upload (`request/<device>`) and hands them over. The receiver is
+    /// to be read; requests that nobody takes are dropped with a warning.
+    #[must_use]
+    pub fn requests(mut self) -> (Builder, Requests) {
+        let (sender, requests) = Requests::channel(&self.device);
+        self.requests = Some(sender);
+        (self, requests)
+    }
+
     /// The system clock counts as set only once this file is there, as
     /// `/run/systemd/timesync/synchronized` is when systemd-timesyncd has set it. Until then, and in
     /// any case before 2024, events carry the time since the boot, and the receiver works out when
@@ -352,7 +366,8 @@ impl Builder {
             attributes: self.attributes,
         };
         let publisher = Publisher::new(shared.clone(), self.linger, spool.is_some());
-        let worker = Worker::new(shared, settings, topics, spool, clock::boot());
+        let mut worker = Worker::new(shared, settings, topics, spool, clock::boot());
+        worker.requests = self.requests;
         Ok((publisher, worker))
     }
 }

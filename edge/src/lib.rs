@@ -27,6 +27,7 @@ mod park;
 mod publisher;
 mod queue;
 mod record;
+mod replies;
 mod sealed;
 mod shared;
 mod spool;
@@ -40,6 +41,7 @@ pub use connection::{BrokerUrl, BrokerUrlError, Tls};
 pub use layer::PublisherLayer;
 pub use publisher::{Counters, Publisher};
 pub use record::{MAX_ATTRIBUTE_BYTES, Record};
+pub use replies::Requests;
 pub use spool::dir::SpoolError;
 pub use status::Status;
 

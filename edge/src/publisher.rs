@@ -14,6 +14,7 @@ use crate::{
     park,
     queue::Pushed,
     record::Record,
+    replies::{NoRoom, Reply},
     shared::Shared,
 };
 
@@ -287,6 +288,49 @@ impl Publisher {
             unreadable_records: figures.unreadable.load(Relaxed),
             connects: figures.connects.load(Relaxed),
             connected: figures.connected.load(Relaxed),
+        }
+    }
+
+    /// What is kept for the case of an error, oldest first; `None` when the mode of upload keeps
+    /// nothing.
+    pub(crate) fn ring(&self) -> Option<Vec<Record>> {
+        self.shared().queue.lock().ring_records()
+    }
+
+    /// Queues a message for `response/<device>/<id>`, which is sent until the broker acknowledges it;
+    /// false when too many are waiting already.
+    pub(crate) fn answer(&self, id: &str, payload: Vec<u8>) -> bool {
+        let reply = Reply {
+            id: id.to_owned(),
+            payload: payload.into(),
+        };
+        let taken = self.shared().replies.lock().offer(reply).is_ok();
+        self.shared().wake.notify_one();
+        taken
+    }
+
+    /// [`answer`](Publisher::answer), waiting for room; false when the publisher has ended.
+    pub(crate) async fn answer_waiting(&self, id: &str, payload: Vec<u8>) -> bool {
+        let shared = self.shared();
+        let mut reply = Reply {
+            id: id.to_owned(),
+            payload: payload.into(),
+        };
+        loop {
+            let room = shared.reply_room.notified();
+            tokio::pin!(room);
+            // Registered before the attempt, so that room made right after it is not missed.
+            room.as_mut().enable();
+            if *shared.ended.borrow() {
+                return false;
+            }
+            let offered = shared.replies.lock().offer(reply);
+            shared.wake.notify_one();
+            match offered {
+                Ok(()) => return true,
+                Err(NoRoom(back)) => reply = back,
+            }
+            room.await;
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::{
     clock::{self, Clock},
     queue::{FlushTarget, Queue},
+    replies::Replies,
 };
 
 pub(crate) struct Shared {
@@ -24,6 +25,10 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     /// Those who wait for room may try again.
     pub(crate) room: Notify,
+    /// Answers to requests.
+    pub(crate) replies: Mutex<Replies>,
+    /// Those who wait with an answer may try again.
+    pub(crate) reply_room: Notify,
     waiters: Mutex<Vec<Waiter>>,
     stop: Mutex<Option<Instant>>,
     stopping: AtomicBool,
@@ -68,6 +73,8 @@ impl Shared {
             queue: Mutex::new(queue),
             wake: Notify::new(),
             room: Notify::new(),
+            replies: Mutex::default(),
+            reply_room: Notify::new(),
             waiters: Mutex::new(Vec::new()),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
@@ -176,5 +183,6 @@ impl Shared {
         self.waiters.lock().clear();
         self.figures.connected.store(false, Relaxed);
         self.room.notify_waiters();
+        self.reply_room.notify_waiters();
     }
 }

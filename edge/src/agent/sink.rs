@@ -119,9 +119,7 @@ impl Sink {
             self.pass_by(record, verdict);
             return verdict;
         }
-        if let Some(rules) = &self.rules {
-            rules.dress(record);
-        }
+        self.dress(record);
         Verdict::Pass
     }
 
@@ -145,6 +143,14 @@ impl Sink {
     /// See [`Publisher::flush`].
     pub async fn flush(&self, deadline: Duration) -> bool {
         self.publisher.flush(deadline).await
+    }
+
+    /// Does to a record what the source's rules do to one that passes: nothing that must not leave the
+    /// device stays in it.
+    pub(crate) fn dress(&self, record: &mut Record) {
+        if let Some(rules) = &self.rules {
+            rules.dress(record);
+        }
     }
 
     /// The publisher behind it.

@@ -52,8 +52,8 @@ pub(crate) enum LinkEvent {
     Connected { receive_max: u16, max_packet: u32 },
     /// SUBACK.
     Subscribed { granted: bool },
-    /// A publish on the subscription.
-    Message { payload: Bytes },
+    /// A publish on one of the subscriptions.
+    Message { topic: Bytes, payload: Bytes },
     /// The next publish in order went out under this id.
     Assigned(u16),
     /// PUBACK: stored.
@@ -199,8 +199,8 @@ fn translate(event: Event) -> Option<LinkEvent> {
             let granted = ack.return_codes.iter().all(success);
             Some(LinkEvent::Subscribed { granted })
         }
-        Event::Incoming(Incoming::Publish(Publish { payload, .. })) => {
-            Some(LinkEvent::Message { payload })
+        Event::Incoming(Incoming::Publish(Publish { topic, payload, .. })) => {
+            Some(LinkEvent::Message { topic, payload })
         }
         Event::Outgoing(Outgoing::Publish(pkid)) => Some(LinkEvent::Assigned(pkid)),
         Event::Incoming(Incoming::PubAck(PubAck { pkid, reason, .. })) => Some(judge(pkid, reason)),

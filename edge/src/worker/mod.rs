@@ -2,6 +2,7 @@
 //! the broker, keeps the connection, and applies the configuration that comes back over it. All
 //! decisions are in the pure modules; here is what touches clock, disk and network.
 
+mod demand;
 pub(crate) mod link;
 mod outbox;
 mod remote;
@@ -19,7 +20,7 @@ use thinglog_schemas::{
     Topic, Topics,
     config::{Limits as RemoteLimits, Upload, UploadMode},
 };
-use tokio::time::sleep_until;
+use tokio::{sync::mpsc, time::sleep_until};
 
 use crate::{
     backoff::Backoff,
@@ -53,6 +54,7 @@ const PACKET_OVERHEAD: usize = 1 + 4 + 2 + 600 + 2 + 1;
 enum Handed {
     Batch,
     Report,
+    Reply,
 }
 
 pub(crate) struct Worker {
@@ -82,6 +84,10 @@ pub(crate) struct Worker {
     farewell_until: Option<Instant>,
     /// What was said last about a connection that does not come about.
     complaint: String,
+    /// Where requests go, when somebody takes them.
+    pub(crate) requests: Option<mpsc::Sender<Bytes>>,
+    /// They were subscribed to over this connection.
+    asked_for_requests: bool,
     /// The last field, so dropped last: whoever waited finds the spool unlocked.
     _ending: Ending,
 }
@@ -133,6 +139,8 @@ impl Worker {
             last_progress: now.mono,
             farewell_until: None,
             complaint: String::new(),
+            requests: None,
+            asked_for_requests: false,
         };
         match kept {
             Some((desired, received)) => worker.restore(desired, received),
@@ -225,7 +233,9 @@ impl Worker {
         self.limits = None;
         self.handed.clear();
         self.report_pkid = None;
+        self.asked_for_requests = false;
         self.outbox.window.reset();
+        self.shared.replies.lock().reset();
     }
 
     fn endpoint(&self, proof: Proof) -> Endpoint {
@@ -256,11 +266,21 @@ impl Worker {
                 receive_max,
                 max_packet,
             } => self.connected(receive_max, max_packet, now.mono),
-            LinkEvent::Subscribed { granted } => self.remote.subscribed(granted, now.mono),
-            LinkEvent::Message { payload } => self.configure(&payload, now),
+            LinkEvent::Subscribed { granted } => {
+                // The first answer is about the configuration.
+                if !self.is_second_subscription(granted) {
+                    self.remote.subscribed(granted, now.mono);
+                }
+            }
+            LinkEvent::Message { topic, payload } => {
+                if !self.take_request(&topic, &payload) {
+                    self.configure(&payload, now);
+                }
+            }
             LinkEvent::Assigned(pkid) => match self.handed.pop_front() {
                 Some(Handed::Report) => self.report_pkid = Some(pkid),
                 Some(Handed::Batch) => self.outbox.window.assigned(pkid),
+                Some(Handed::Reply) => self.shared.replies.lock().assigned(pkid),
                 None => {}
             },
             LinkEvent::Acknowledged(pkid) => {
@@ -271,6 +291,8 @@ impl Worker {
                     self.backoff.reset();
                 } else if self.report_pkid == Some(pkid) {
                     self.report_pkid = None;
+                } else {
+                    self.reply_settled(pkid, None);
                 }
             }
             LinkEvent::Refused(pkid, refusal) => self.refused(pkid, refusal, now.mono),
@@ -279,9 +301,10 @@ impl Worker {
     }
 
     fn connected(&mut self, receive_max: u16, max_packet: u32, now: Instant) {
-        // A report and a subscription may need ids beside the batches.
+        // A report, a subscription and answers may need ids beside the batches.
+        let beside = if self.requests.is_some() { 4 } else { 2 };
         let window = usize::from(receive_max)
-            .saturating_sub(2)
+            .saturating_sub(beside)
             .clamp(1, INFLIGHT);
         let max_payload = (max_packet as usize).saturating_sub(PACKET_OVERHEAD).max(1);
         self.limits = Some(Limits {
@@ -354,6 +377,10 @@ impl Worker {
     }
 
     fn refused(&mut self, pkid: u16, refusal: Refusal, now: Instant) {
+        let reason = format!("{refusal:?}");
+        if self.reply_settled(pkid, Some(&reason)) {
+            return;
+        }
         match refusal {
             Refusal::Retry(reason) => {
                 let Some(sealed) = self.outbox.window.refused(pkid) else {
@@ -389,6 +416,7 @@ impl Worker {
             return;
         }
         self.report(now);
+        self.send_replies(limits.max_payload);
         if let Some(until) = self.paused_until {
             if until > now {
                 return;

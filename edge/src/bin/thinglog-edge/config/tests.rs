@@ -157,7 +157,10 @@ fn what_is_wrong_is_named_with_line_key_and_what_was_meant() {
 fn all_that_is_wrong_is_reported_at_once() {
     let text = "level = \"LOUD\"\n[source.a]\nkind = \"x\"\n[source.b]\nkind = \"journal\"\nlines = \"y\"\n";
     assert_eq!(complaints(text, &[]).lines().count(), 3);
-    let variables = [("THINGLOG_LEVEL", "LOUD"), ("THINGLOG_BROKER", "ftp://nowhere")];
+    let variables = [
+        ("THINGLOG_LEVEL", "LOUD"),
+        ("THINGLOG_BROKER", "ftp://nowhere"),
+    ];
     let complaints = complaints("", &variables);
     assert!(
         complaints.contains("THINGLOG_LEVEL: level: "),
