@@ -42,14 +42,22 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
         self.stored.clone()
     }
 
-    /// Everything before `place` has been emitted.
-    pub(crate) fn offer(&mut self, place: T, publisher: &Publisher) {
-        if self.state.is_none() {
-            return;
-        }
+    /// Whether it is time for another [`offer`](Keeper::offer).
+    pub(crate) fn wants(&mut self) -> bool {
         self.poll();
         let early = self.last.is_some_and(|last| last.elapsed() < EVERY);
-        if self.waiting.is_none() && !early && self.stored.as_ref() != Some(&place) {
+        self.state.is_some() && self.waiting.is_none() && !early
+    }
+
+    /// When to come again although nothing was emitted.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let last = self.last.filter(|_| self.waiting.is_some())?;
+        Some(clock::mono().max(last) + EVERY)
+    }
+
+    /// Everything before `place` has been emitted.
+    pub(crate) fn offer(&mut self, place: T, publisher: &Publisher) {
+        if self.wants() && self.stored.as_ref() != Some(&place) {
             self.last = Some(clock::mono());
             self.waiting = Some((place, Box::pin(publisher.settled())));
             self.poll();

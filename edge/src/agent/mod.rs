@@ -3,10 +3,14 @@
 //! as many of them as they like.
 
 mod command;
+mod encoding;
+mod entries;
 mod file;
+mod joiner;
 mod journald;
 mod keeper;
 mod lines;
+mod multiline;
 mod pipe;
 mod recognise;
 mod sink;
@@ -15,8 +19,11 @@ mod state;
 use std::io;
 
 pub use command::{CommandOptions, run_command};
-pub use file::{FileOptions, StartAt, run_file_source};
+pub use encoding::{Encoding, UnknownEncoding};
+pub use entries::TextOptions;
+pub use file::{FilesOptions, StartAt, run_files_source};
 pub use journald::{JournalOptions, run_journal_source};
+pub use multiline::MultilineOptions;
 pub use pipe::{StreamOptions, run_stream_source};
 pub use sink::Sink;
 pub use state::StateDir;
@@ -40,6 +47,9 @@ pub enum SourceError {
         /// What was looked for.
         program: String,
     },
+    /// What is asked for cannot be done.
+    #[error("{0}")]
+    Options(String),
     /// A part of the source broke down.
     #[error("the source ended unexpectedly: {0}")]
     Ended(String),
