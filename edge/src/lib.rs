@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod layer;
 mod levels;
+mod marks;
 #[cfg(test)]
 mod model_tests;
 mod park;
