@@ -156,6 +156,11 @@ impl Publisher {
         self.shared().queue.lock().place(key)
     }
 
+    /// Whether there is a spool on disk that keeps places.
+    pub(crate) fn keeps_places(&self) -> bool {
+        self.handle.spooled
+    }
+
     /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no
     /// event of `source`, because a filter or rule took it. It is remembered once everything emitted
     /// before is durable, and now and then written down: after a crash some of what was filtered

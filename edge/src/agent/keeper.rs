@@ -23,6 +23,7 @@ pub(crate) struct Keeper<T> {
     /// A place, and whether what was emitted before it is durable.
     waiting: Option<(T, Durable)>,
     last: Option<Instant>,
+    every: Duration,
 }
 
 impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
@@ -33,7 +34,13 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
             stored: None,
             waiting: None,
             last: None,
+            every: EVERY,
         }
+    }
+
+    /// So often instead of every second.
+    pub(crate) fn store_every(&mut self, every: Duration) {
+        self.every = every;
     }
 
     /// The place of an earlier run.
@@ -45,7 +52,7 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
     /// Whether it is time for another [`offer`](Keeper::offer).
     pub(crate) fn wants(&mut self) -> bool {
         self.poll();
-        let early = self.last.is_some_and(|last| last.elapsed() < EVERY);
+        let early = self.last.is_some_and(|last| last.elapsed() < self.every);
         self.state.is_some() && self.waiting.is_none() && !early
     }
 

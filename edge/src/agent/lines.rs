@@ -166,15 +166,6 @@ impl Lines {
     }
 
     /// The end of the input: what is there is the last line.
-    pub(crate) fn finish(&mut self, mut each: impl FnMut(Line<'_>)) {
-        self.finish_all(|line, _| {
-            if !line.bytes.is_empty() {
-                each(line);
-            }
-        });
-    }
-
-    /// The same with how many bytes there were.
     pub(crate) fn finish_all(&mut self, mut each: impl FnMut(Line<'_>, u64)) {
         if let Some(half) = self.half.take() {
             self.partial.push(half);
@@ -303,7 +294,7 @@ mod tests {
                 out.push((line.bytes.to_vec(), line.truncated))
             });
         }
-        lines.finish(|line| out.push((line.bytes.to_vec(), line.truncated)));
+        lines.finish_all(|line, _| out.push((line.bytes.to_vec(), line.truncated)));
         out
     }
 

@@ -276,7 +276,10 @@ impl Follower {
             };
             too_many || now.saturating_duration_since(rotated.last) >= linger
         });
-        let Some(mut rotated) = self.old.pop_front_if(|_| over) else {
+        if !over {
+            return false;
+        }
+        let Some(mut rotated) = self.old.pop_front() else {
             return false;
         };
         self.reading = Some(rotated.file.position());

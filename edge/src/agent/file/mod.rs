@@ -13,6 +13,7 @@ mod set;
 #[cfg(test)]
 mod set_tests;
 mod siblings;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -30,7 +31,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     SourceError,
     keeper::Keeper,
-    recognise::Recogniser,
     sink::Sink,
     state::{StateDir, key},
 };
@@ -39,9 +39,13 @@ pub use follow::StartAt;
 pub use options::FilesOptions;
 use places::Places;
 use set::FileSet;
+use taken::Taken;
 
 /// Events that are read before they are handed on, about.
 const ENOUGH: usize = 1024;
+/// With a spool the places travel with the events; what is stored beside them, so often, only helps
+/// to know files that were rotated.
+const WITH_SPOOL: Duration = Duration::from_secs(30);
 /// Rounds follow on each other at this distance when there is nothing to read.
 const BREATH: Duration = Duration::from_millis(10);
 /// The source of what the agent itself has to say.
@@ -60,13 +64,20 @@ pub async fn run_files_source(
     let compiled = options.compile()?;
     let name = key(STATE, options.paths.join("\n").as_bytes());
     let mut keeper: Keeper<Places> = Keeper::new(options.state.clone(), name);
-    let remembered = remembered(&mut keeper, options.state.as_ref());
+    let spooled = sink.publisher().keeps_places();
+    if spooled {
+        keeper.store_every(WITH_SPOOL);
+    }
+    let mut remembered = remembered(&mut keeper, options.state.as_ref());
+    remembered.correct(compiled.patterns.walk().found, |path| {
+        let key = set::key(path, &compiled.naming.source(path));
+        position::decode(&sink.publisher().kept_place(key)?)
+    });
     let set = FileSet::new(compiled, remembered, clock::mono());
     let mut wake = Wake::new(set.descriptor());
     let mut reading = Some(Reading {
         set,
-        recogniser: Recogniser::new(OWN, Severity::INFO),
-        records: Vec::new(),
+        taken: Taken::new(spooled),
         next: clock::mono(),
     });
     while !cancel.is_cancelled() {
@@ -76,9 +87,9 @@ pub async fn run_files_source(
             .map_err(|error| SourceError::Ended(error.to_string()))?;
         for note in taken.set.take_notes() {
             tracing::warn!("{note}");
-            taken.records.push(Record::new(OWN, Severity::WARN, note));
+            taken.taken.add(Record::new(OWN, Severity::WARN, note));
         }
-        for record in taken.records.drain(..) {
+        for record in taken.taken.records() {
             let sent = tokio::select! {
                 sent = sink.emit_waiting(record) => sent,
                 () = cancel.cancelled() => false,
@@ -88,6 +99,9 @@ pub async fn run_files_source(
                 keeper.finish(None, sink.publisher(), options.drain).await;
                 return Ok(());
             }
+        }
+        for (source, key, place) in taken.taken.passed() {
+            sink.publisher().pass_place(&source, key, place);
         }
         if keeper.wants() {
             keeper.offer(taken.set.places(), sink.publisher());
@@ -162,21 +176,14 @@ impl Wake {
 
 struct Reading {
     set: FileSet,
-    recogniser: Recogniser,
-    records: Vec<Record>,
+    taken: Taken,
     next: Instant,
 }
 
 impl Reading {
     /// Reads what there is, off the runtime's threads.
     fn round(mut self) -> Reading {
-        let (recogniser, records) = (&mut self.recogniser, &mut self.records);
-        let each = |source: &Arc<str>, line: super::lines::Line<'_>, _end: u64| {
-            let mut record = recogniser.record(line);
-            record.source = source.clone();
-            records.push(record);
-        };
-        self.next = self.set.round(clock::mono(), ENOUGH, each, |_| {});
+        self.next = self.set.round(clock::mono(), ENOUGH, &mut self.taken);
         self
     }
 }

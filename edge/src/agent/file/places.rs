@@ -1,7 +1,7 @@
 //! What is remembered of a set of files between runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -29,17 +29,22 @@ impl Places {
     }
 
     /// What travelled with the events says more than what was stored now and then. What is replaced
-    /// by it stays known: the file may stand elsewhere by now.
-    pub(crate) fn correct(&mut self, kept: impl Fn(&Path) -> Option<Vec<Position>>) {
-        let mut newer: BTreeMap<FileId, Position> = BTreeMap::new();
-        for (path, positions) in &mut self.files {
-            let Some(kept) = kept(path) else { continue };
-            let before = std::mem::replace(positions, kept);
-            newer.extend(positions.iter().map(|position| (position.id, *position)));
-            self.done.extend(before);
+    /// by it stays known: the file may stand elsewhere by now. `paths`: those that match now.
+    pub(crate) fn correct(
+        &mut self,
+        paths: BTreeSet<PathBuf>,
+        kept: impl Fn(&Path) -> Option<Vec<Position>>,
+    ) {
+        let mut newer: HashSet<FileId> = HashSet::new();
+        let stored = self.files.keys().cloned();
+        let all: BTreeSet<PathBuf> = stored.chain(paths).collect();
+        for path in all {
+            let Some(kept) = kept(&path) else { continue };
+            newer.extend(kept.iter().map(|position| position.id));
+            let before = self.files.insert(path, kept);
+            self.done.extend(before.unwrap_or_default());
         }
-        self.done
-            .retain(|position| !newer.contains_key(&position.id));
+        self.done.retain(|position| !newer.contains(&position.id));
     }
 }
 
@@ -64,8 +69,12 @@ mod tests {
         places
             .files
             .insert(path.clone(), vec![position(1, 10), position(2, 20)]);
-        places.correct(|_| Some(vec![position(2, 25)]));
+        let other = PathBuf::from("/b.log");
+        places.correct(BTreeSet::from([other.clone()]), |asked| {
+            Some(vec![position(if asked == path { 2 } else { 3 }, 25)])
+        });
         assert_eq!(places.files[&path], [position(2, 25)]);
+        assert_eq!(places.files[&other], [position(3, 25)]);
         assert_eq!(places.done, [position(1, 10)]);
     }
 }

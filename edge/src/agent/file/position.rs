@@ -55,9 +55,18 @@ pub(crate) fn encode(positions: &[Position]) -> Vec<u8> {
     bytes
 }
 
+/// Changes the offset of the position with the number `at`.
+pub(crate) fn set_offset(encoded: &mut [u8], at: usize, offset: u64) {
+    const OFFSET: usize = 16;
+    let start = at * LENGTH + OFFSET;
+    if let Some(bytes) = encoded.get_mut(start..start + 8) {
+        bytes.copy_from_slice(&offset.to_le_bytes());
+    }
+}
+
 /// What [`encode`] made; `None` of anything else.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<Position>> {
-    if bytes.len() % LENGTH != 0 {
+    if !bytes.len().is_multiple_of(LENGTH) {
         return None;
     }
     bytes.chunks_exact(LENGTH).map(decode_one).collect()
@@ -95,9 +104,15 @@ mod tests {
             modified: 1_767_225_600_000_000_001,
         };
         let positions = [position(1), position(2)];
-        let bytes = encode(&positions);
+        let mut bytes = encode(&positions);
         assert_eq!(bytes.len(), 2 * LENGTH);
         assert_eq!(decode(&bytes).unwrap(), positions);
+        set_offset(&mut bytes, 1, 5);
+        let moved = Position {
+            offset: 5,
+            ..positions[1]
+        };
+        assert_eq!(decode(&bytes).unwrap(), [positions[0], moved]);
         assert_eq!(decode(&[]), Some(Vec::new()));
         assert_eq!(decode(&bytes[1..]), None);
     }

@@ -70,13 +70,32 @@ struct File {
     complaint: Option<String>,
 }
 
-/// What became of one read: whose it was, and what to remember with its lines.
+/// Takes what is read.
+pub(crate) trait Taker {
+    /// Something that becomes one event of `source`; it reaches up to `end` in its file.
+    fn take(&mut self, source: &Arc<str>, line: Line<'_>, end: u64);
+
+    /// All that was taken since the last call is of one file.
+    fn end_block(&mut self, block: Block);
+}
+
+/// Whose the lines of a block are, and what to remember with them.
 pub(crate) struct Block {
+    pub(crate) source: Arc<str>,
+    /// Names what is followed, file and source, the same in every run.
     pub(crate) key: u64,
-    /// As they stand behind the last line.
+    /// Where everything stands that is followed under this key, behind the last line.
     pub(crate) after: Vec<Position>,
-    /// The file the lines are of, as it stood before.
+    /// The file that the lines are of, as it stood before.
     pub(crate) reading: Position,
+}
+
+/// Names a file that is followed and its source.
+pub(crate) fn key(path: &Path, source: &str) -> u64 {
+    let mut text = path.as_os_str().as_encoded_bytes().to_vec();
+    text.push(0);
+    text.extend_from_slice(source.as_bytes());
+    fnv1a(&text)
 }
 
 #[derive(Debug)]
@@ -148,16 +167,9 @@ impl FileSet {
         std::mem::take(&mut self.notes)
     }
 
-    /// Looks at whatever is due, and reads one block of each file that has something, until `each`
-    /// has been called for about `enough` events. `block` is called behind the lines of each block.
-    /// Returns when to come again, which may be now.
-    pub(crate) fn round(
-        &mut self,
-        now: Instant,
-        enough: usize,
-        mut each: impl FnMut(&Arc<str>, Line<'_>, u64),
-        mut block: impl FnMut(Block),
-    ) -> Instant {
+    /// Looks at whatever is due, and reads one block of each file that has something, until there are
+    /// about `enough` events. Returns when to come again, which may be now.
+    pub(crate) fn round(&mut self, now: Instant, enough: usize, taker: &mut impl Taker) -> Instant {
         self.hear(now);
         if self.scan_at <= now {
             self.scan(now);
@@ -176,10 +188,11 @@ impl FileSet {
                 .follower
                 .read(now, &mut self.buffer, &self.owned, |line, end| {
                     count += 1;
-                    each(source, line, end);
+                    taker.take(source, line, end);
                 });
             if let Some(reading) = file.follower.reading().filter(|_| count > before) {
-                block(Block {
+                taker.end_block(Block {
+                    source: file.source.clone(),
                     key: file.key,
                     after: file.follower.positions(),
                     reading,
@@ -479,10 +492,11 @@ impl FileSet {
         };
         let text = self.options.text.clone();
         let follower = Follower::new(path, text, start, known, &self.owned, now);
+        let source = self.options.naming.source(path);
         let file = File {
             follower,
-            source: self.options.naming.source(path),
-            key: fnv1a(path.as_os_str().as_encoded_bytes()),
+            key: key(path, &source),
+            source,
             found,
             look_at: now,
             last: now,

@@ -16,7 +16,7 @@ use thinglog_edge::{
     Publisher,
     agent::{
         CommandOptions, FilesOptions, JournalOptions, Sink, StartAt, StateDir, StreamOptions,
-        run_command, run_files_source, run_journal_source, run_stream_source,
+        TextOptions, run_command, run_files_source, run_journal_source, run_stream_source,
     },
 };
 use thinglog_schemas::{Severity, name};
@@ -156,6 +156,7 @@ async fn command_source(
     let name = stem.map(|stem| stem.to_string_lossy().into_owned());
     let options = CommandOptions {
         source: options.source.clone().or(name).unwrap_or_default(),
+        text: TextOptions::default(),
         at_a_terminal: io::stdin().is_terminal(),
         command,
     };
@@ -195,6 +196,7 @@ async fn source(
             let stream = StreamOptions {
                 source: options.source.clone().unwrap_or_else(|| "stdin".to_owned()),
                 severity: Severity::INFO,
+                text: TextOptions::default(),
                 wait: true,
             };
             let echo = echo.then(tokio::io::stdout);
