@@ -10,6 +10,7 @@ use super::{
     joiner::Joiner,
     lines::{Line, Lines},
     multiline::MultilineOptions,
+    recognise::{LineOptions, Parse, Zone},
 };
 
 /// How a stream's bytes are read as text.
@@ -20,6 +21,20 @@ pub struct TextOptions {
     pub encoding: Encoding,
     /// Which lines are one event; `None`: each is one.
     pub multiline: Option<MultilineOptions>,
+    /// What the lines are.
+    pub parse: Parse,
+    /// Of times that name no zone.
+    pub timezone: Zone,
+}
+
+impl TextOptions {
+    /// The same for who makes records of the lines.
+    pub(crate) fn of_lines(&self) -> LineOptions {
+        LineOptions {
+            parse: self.parse,
+            timezone: self.timezone.clone(),
+        }
+    }
 }
 
 /// Makes events of the bytes of one stream.

@@ -9,12 +9,14 @@ mod file;
 mod joiner;
 mod journald;
 mod keeper;
+mod kmsg;
 mod lines;
 mod multiline;
 mod pipe;
 mod recognise;
 mod sink;
 mod state;
+mod syslog;
 
 use std::io;
 
@@ -23,10 +25,13 @@ pub use encoding::{Encoding, UnknownEncoding};
 pub use entries::TextOptions;
 pub use file::{FilesOptions, StartAt, run_files_source};
 pub use journald::{JournalOptions, run_journal_source};
+pub use kmsg::{KmsgOptions, run_kmsg_source};
 pub use multiline::MultilineOptions;
 pub use pipe::{StreamOptions, run_stream_source};
+pub use recognise::{LineOptions, Parse, UnknownZone, Zone};
 pub use sink::Sink;
 pub use state::StateDir;
+pub use syslog::{SourceFrom, SyslogListeners, SyslogOptions, run_syslog_source};
 
 /// Why a source ended before it was told to.
 #[derive(Debug, thiserror::Error)]

@@ -40,7 +40,8 @@ pub async fn run_stream_source(
     mut echo: Option<impl AsyncWrite + Unpin>,
     cancel: CancellationToken,
 ) -> Result<(), SourceError> {
-    let mut recogniser = Recogniser::new(&options.source, options.severity);
+    let mut recogniser =
+        Recogniser::new(&options.source, options.severity).reading(options.text.of_lines());
     let mut entries = Entries::new(&options.text);
     let mut buffer = vec![0; 64 << 10];
     let mut records: Vec<Record> = Vec::new();

@@ -73,11 +73,12 @@ pub async fn run_files_source(
         let key = set::key(path, &compiled.naming.source(path));
         position::decode(&sink.publisher().kept_place(key)?)
     });
+    let lines = compiled.text.of_lines();
     let set = FileSet::new(compiled, remembered, clock::mono());
     let mut wake = Wake::new(set.descriptor());
     let mut reading = Some(Reading {
         set,
-        taken: Taken::new(spooled),
+        taken: Taken::new(lines, spooled),
         next: clock::mono(),
     });
     while !cancel.is_cancelled() {

@@ -11,7 +11,11 @@ use super::{
     set::SetOptions,
 };
 use crate::agent::{
-    SourceError, encoding::Encoding, entries::TextOptions, multiline::MultilineOptions,
+    SourceError,
+    encoding::Encoding,
+    entries::TextOptions,
+    multiline::MultilineOptions,
+    recognise::{Parse, Zone},
     state::StateDir,
 };
 
@@ -34,6 +38,10 @@ pub struct FilesOptions {
     pub encoding: Encoding,
     /// Which lines are one event.
     pub multiline: Option<MultilineOptions>,
+    /// What the lines are.
+    pub parse: Parse,
+    /// Of times that name no zone.
+    pub timezone: Zone,
     /// Files that are kept open, at most; those that were idle for longest are closed and opened
     /// again when they change.
     pub max_open: usize,
@@ -54,6 +62,8 @@ impl Default for FilesOptions {
             start: StartAt::Beginning,
             encoding: Encoding::default(),
             multiline: None,
+            parse: Parse::default(),
+            timezone: Zone::default(),
             max_open: 128,
             state: None,
             drain: Duration::from_secs(5),
@@ -90,6 +100,8 @@ impl FilesOptions {
             text: Arc::new(TextOptions {
                 encoding: self.encoding,
                 multiline: self.multiline.clone(),
+                parse: self.parse,
+                timezone: self.timezone.clone(),
             }),
             start: self.start,
             max_open: self.max_open,

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     Record,
-    agent::{lines::Line, recognise::Recogniser},
+    agent::{
+        lines::Line,
+        recognise::{LineOptions, Recogniser},
+    },
 };
 
 pub(super) struct Taken {
@@ -26,9 +29,9 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    pub(super) fn new(marking: bool) -> Taken {
+    pub(super) fn new(lines: LineOptions, marking: bool) -> Taken {
         Taken {
-            recogniser: Recogniser::new(OWN, Severity::INFO),
+            recogniser: Recogniser::new(OWN, Severity::INFO).reading(lines),
             marking,
             records: Vec::new(),
             ends: Vec::new(),
