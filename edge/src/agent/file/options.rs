@@ -9,6 +9,7 @@ use super::{
     naming::{self, Naming},
     patterns::Patterns,
     set::SetOptions,
+    siblings::is_rotated_name,
 };
 use crate::agent::{
     SourceError,
@@ -85,6 +86,27 @@ impl FilesOptions {
         self.compile().map(|_| ())
     }
 
+    /// The files that are there now, with the sources of their events. What is a rotated form of one of
+    /// them is part of that one.
+    pub(crate) fn found(&self) -> Result<Vec<(PathBuf, Arc<str>)>, SourceError> {
+        let compiled = self.compile()?;
+        let found = compiled.patterns.walk().found;
+        let is_part = |path: &PathBuf| found.iter().any(|other| is_rotated_name(path, other));
+        let whole = found.iter().filter(|path| !is_part(path));
+        let named = whole.map(|path| (path.clone(), compiled.naming.source(path)));
+        Ok(named.collect())
+    }
+
+    /// How their bytes are read.
+    pub(crate) fn text(&self) -> TextOptions {
+        TextOptions {
+            encoding: self.encoding,
+            multiline: self.multiline.clone(),
+            parse: self.parse,
+            timezone: self.timezone.clone(),
+        }
+    }
+
     pub(super) fn compile(&self) -> Result<SetOptions, SourceError> {
         let patterns = Patterns::new(&self.paths, &self.exclude).map_err(SourceError::Options)?;
         let naming = Naming::new(&self.source).map_err(SourceError::Options)?;
@@ -97,12 +119,7 @@ impl FilesOptions {
         Ok(SetOptions {
             patterns,
             naming,
-            text: Arc::new(TextOptions {
-                encoding: self.encoding,
-                multiline: self.multiline.clone(),
-                parse: self.parse,
-                timezone: self.timezone.clone(),
-            }),
+            text: Arc::new(self.text()),
             start: self.start,
             max_open: self.max_open,
         })
