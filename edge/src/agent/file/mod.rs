@@ -62,6 +62,7 @@ pub async fn run_files_source(
     options: FilesOptions,
     cancel: CancellationToken,
 ) -> Result<(), SourceError> {
+    options.check()?;
     let compiled = options.compile()?;
     let name = key(STATE, options.paths.join("\n").as_bytes());
     let mut keeper: Keeper<Places> = Keeper::new(options.state.clone(), name);

@@ -1,6 +1,10 @@
 //! Which files to follow, and how.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -83,7 +87,9 @@ impl FilesOptions {
 
     /// Whether this can be done at all; the error names the option and the reason.
     pub fn check(&self) -> Result<(), SourceError> {
-        self.compile().map(|_| ())
+        let compiled = self.compile()?;
+        let mut named = compiled.patterns.literal();
+        named.try_for_each(refuse_what_is_no_file)
     }
 
     /// The files that are there now, with the sources of their events. What is a rotated form of one of
@@ -113,9 +119,6 @@ impl FilesOptions {
         if self.max_open == 0 {
             return Err(SourceError::Options("max_open: at least 1".to_owned()));
         }
-        for path in patterns.literal() {
-            refuse_what_is_no_file(path.to_owned())?;
-        }
         Ok(SetOptions {
             patterns,
             naming,
@@ -127,8 +130,8 @@ impl FilesOptions {
 }
 
 /// What does not exist may become a file; a directory or a pipe does not.
-fn refuse_what_is_no_file(path: PathBuf) -> Result<(), SourceError> {
-    let Ok(metadata) = std::fs::metadata(&path) else {
+fn refuse_what_is_no_file(path: &Path) -> Result<(), SourceError> {
+    let Ok(metadata) = std::fs::metadata(path) else {
         return Ok(());
     };
     let path = path.display();
