@@ -300,6 +300,12 @@ impl Publisher {
         }
     }
 
+    /// What is kept for the case of an error, oldest first; `None` when the mode of upload keeps
+    /// nothing.
+    pub(crate) fn ring(&self) -> Option<Vec<Record>> {
+        self.shared().queue.lock().ring_records()
+    }
+
     /// Queues a message for `response/<device>/<id>`, which is sent until the broker acknowledges it;
     /// false when too many are waiting already.
     pub(crate) fn answer(&self, id: &str, payload: Vec<u8>) -> bool {

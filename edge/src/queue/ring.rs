@@ -131,6 +131,12 @@ impl Queue {
         self.forget_from_ring(|ring| others + ring.bytes > limit);
     }
 
+    /// What is in the ring, oldest first; `None` without one.
+    pub(crate) fn ring_records(&self) -> Option<Vec<Record>> {
+        let ring = self.ring.as_ref()?;
+        Some(ring.kept.iter().map(|(record, _)| record.clone()).collect())
+    }
+
     fn forget_from_ring(&mut self, too_much: impl Fn(&Ring) -> bool) {
         let Some(ring) = &mut self.ring else { return };
         while too_much(ring) && ring.forget_oldest() {
