@@ -270,6 +270,15 @@ impl Publisher {
         }
     }
 
+    /// How long ago the worker was last seen at work, and asks it to show itself again. One that is well
+    /// does so within milliseconds; one that idles sleeps for up to a minute. So a watchdog that calls
+    /// this every ten seconds and gets more than thirty knows that the worker hangs (or has ended).
+    pub fn pulse(&self) -> Duration {
+        let shared = self.shared();
+        shared.wake.notify_one();
+        shared.pulse.since(clock::mono())
+    }
+
     /// The figures.
     pub fn counters(&self) -> Counters {
         let shared = self.shared();
