@@ -44,14 +44,6 @@ impl Publisher {
         }
     }
 
-    /// A number that grows whenever the worker goes round, and asks it to do so: when it is still the
-    /// same much later, the worker is stuck.
-    pub fn pulse(&self) -> u64 {
-        let shared = self.shared();
-        shared.wake.notify_one();
-        shared.figures.passes.load(Relaxed)
-    }
-
     /// Whether the worker is gone: nothing is carried any more.
     pub fn has_ended(&self) -> bool {
         *self.shared().ended.borrow()

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     SourceError,
+    entries::TextOptions,
     pipe::{StreamOptions, run_stream_source},
     sink::Sink,
 };
@@ -36,6 +37,8 @@ pub struct CommandOptions {
     pub command: Vec<OsString>,
     /// The source of the events.
     pub source: String,
+    /// How its output is read as lines, and lines as events.
+    pub text: TextOptions,
     /// The terminal sends its signals to the command as well: do not pass those on.
     pub at_a_terminal: bool,
 }
@@ -49,6 +52,8 @@ pub(crate) struct OutputOptions {
     pub(crate) source: String,
     /// It may be held up while there is no room for its lines.
     pub(crate) wait: bool,
+    /// How its output is read.
+    pub(crate) text: TextOptions,
 }
 
 /// Carries what a command says until it ends, or ends it on `cancel`. An end that is no success is
@@ -75,6 +80,7 @@ pub(crate) async fn run_output_source(
         source: options.source.clone(),
         severity,
         wait: options.wait,
+        text: options.text.clone(),
     };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let silent = None::<tokio::io::Stdout>;
@@ -147,6 +153,7 @@ pub async fn run_command(sink: &Sink, options: CommandOptions) -> Result<u8, Sou
     let stream = |severity| StreamOptions {
         source: options.source.clone(),
         severity,
+        text: options.text.clone(),
         wait: false,
     };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

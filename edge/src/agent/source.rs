@@ -4,14 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 use thinglog_schemas::Severity;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FileOptions, JournalOptions, KmsgOptions, RuleOptions, Sink, SourceError, StartAt, StateDir,
-    StreamOptions, SyslogOptions,
+    Encoding, FilesOptions, JournalOptions, KmsgOptions, MultilineOptions, Parse, RuleOptions,
+    Sink, SourceError, StateDir, StreamOptions, SyslogOptions, TextOptions, Zone,
     command::{OutputOptions, run_output_source},
-    run_file_source, run_journal_source, run_kmsg_source, run_stream_source, run_syslog_source,
+    run_files_source, run_journal_source, run_kmsg_source, run_stream_source, run_syslog_source,
 };
 
 /// A source with its rules.
@@ -27,7 +26,7 @@ pub struct SourceOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// Log files.
-    File(Files),
+    File(FilesOptions),
     /// systemd's journal.
     Journal(Journal),
     /// A command's output.
@@ -38,30 +37,6 @@ pub enum Kind {
     Syslog(SyslogOptions),
     /// The kernel's log.
     Kmsg(KmsgOptions),
-}
-
-/// `kind = "file"`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Files {
-    /// The files; they need not exist yet.
-    pub paths: Vec<PathBuf>,
-    /// The source of their events; by default the name of this source.
-    pub source: Option<String>,
-    /// Where to begin with a file that is not remembered.
-    #[serde(default)]
-    pub from: From,
-}
-
-/// Where to begin with a file that is not remembered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum From {
-    /// With its first line.
-    #[default]
-    Beginning,
-    /// With the next line.
-    End,
 }
 
 /// `kind = "journal"`.
@@ -77,7 +52,7 @@ pub struct Journal {
 }
 
 /// `kind = "command"`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
     /// The program and its arguments.
@@ -88,6 +63,17 @@ pub struct Command {
     /// are dropped, least grave first, and the command is never held up.
     #[serde(default = "yes")]
     pub wait: bool,
+    /// How characters are encoded.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// Which lines are one event.
+    pub multiline: Option<MultilineOptions>,
+    /// What the lines are.
+    #[serde(default)]
+    pub parse: Parse,
+    /// Of times that name no zone.
+    #[serde(default)]
+    pub timezone: Zone,
 }
 
 fn yes() -> bool {
@@ -95,11 +81,19 @@ fn yes() -> bool {
 }
 
 /// `kind = "stdin"`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stdin {
     /// The source of its events; by default the name of this source.
     pub source: Option<String>,
+    /// How characters are encoded.
+    pub encoding: Encoding,
+    /// Which lines are one event.
+    pub multiline: Option<MultilineOptions>,
+    /// What the lines are.
+    pub parse: Parse,
+    /// Of times that name no zone.
+    pub timezone: Zone,
 }
 
 /// What sources share.
@@ -118,7 +112,7 @@ impl Kind {
     /// Reads the options of a kind; `None`: there is no such kind.
     pub fn read<'de, D: Deserializer<'de>>(kind: &str, from: D) -> Option<Result<Kind, D::Error>> {
         Some(match kind {
-            "file" => Files::deserialize(from).map(Kind::File),
+            "file" => FilesOptions::deserialize(from).map(Kind::File),
             "journal" => Journal::deserialize(from).map(Kind::Journal),
             "command" => Command::deserialize(from).map(Kind::Command),
             "stdin" => Stdin::deserialize(from).map(Kind::Stdin),
@@ -141,22 +135,27 @@ impl Kind {
     }
 
     /// What no type says; else the key and the reason.
-    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
+    pub fn validate(&self) -> Result<(), (String, String)> {
+        let wrong = |key: &str, reason: &str| Err((key.to_owned(), reason.to_owned()));
         match self {
-            Kind::File(files) if files.paths.is_empty() => Err(("paths", "names no file")),
+            Kind::File(files) => files.check().map_err(|error| {
+                let text = error.to_string();
+                let parts = text.split_once(": ").filter(|(key, _)| !key.contains(' '));
+                let (key, reason) = parts.unwrap_or(("paths", &text));
+                (key.to_owned(), reason.to_owned())
+            }),
             Kind::Syslog(syslog)
                 if syslog.udp.is_none()
                     && syslog.tcp.is_none()
                     && syslog.datagram.is_none()
                     && syslog.stream.is_none() =>
             {
-                Err((
-                    "udp",
-                    "is missing, as are tcp, datagram and stream: one says where to listen",
-                ))
+                let reason =
+                    "is missing, as are tcp, datagram and stream: one says where to listen";
+                wrong("udp", reason)
             }
             Kind::Command(command) if command.command.is_empty() => {
-                Err(("command", "names no program"))
+                wrong("command", "names no program")
             }
             _ => Ok(()),
         }
@@ -177,7 +176,14 @@ impl Kind {
     ) -> Result<(), SourceError> {
         let named = |source: Option<String>| source.unwrap_or_else(|| name.to_owned());
         match self {
-            Kind::File(files) => run_files(files, name, sink, around, cancel).await,
+            Kind::File(files) => {
+                let options = FilesOptions {
+                    state: around.state,
+                    drain: around.drain,
+                    ..files
+                };
+                run_files_source(&sink, options, cancel).await
+            }
             Kind::Journal(journal) => {
                 let usual = JournalOptions::default();
                 let options = JournalOptions {
@@ -194,6 +200,12 @@ impl Kind {
                     source: named(command.source),
                     command: command.command,
                     wait: command.wait,
+                    text: TextOptions {
+                        encoding: command.encoding,
+                        multiline: command.multiline,
+                        parse: command.parse,
+                        timezone: command.timezone,
+                    },
                 };
                 run_output_source(&sink, options, cancel).await
             }
@@ -202,6 +214,12 @@ impl Kind {
                     source: named(stdin.source),
                     severity: Severity::INFO,
                     wait: true,
+                    text: TextOptions {
+                        encoding: stdin.encoding,
+                        multiline: stdin.multiline,
+                        parse: stdin.parse,
+                        timezone: stdin.timezone,
+                    },
                 };
                 let echo = None::<tokio::io::Stdout>;
                 run_stream_source(&sink, options, tokio::io::stdin(), echo, cancel).await
@@ -217,41 +235,4 @@ impl Kind {
             }
         }
     }
-}
-
-/// Every file in a task of its own; when one fails, all end.
-async fn run_files(
-    files: Files,
-    name: &str,
-    sink: Sink,
-    around: Surroundings,
-    cancel: CancellationToken,
-) -> Result<(), SourceError> {
-    let source = files.source.unwrap_or_else(|| name.to_owned());
-    let start = match files.from {
-        From::Beginning => StartAt::Beginning,
-        From::End => StartAt::End,
-    };
-    let mut tasks = JoinSet::new();
-    let cancel = cancel.child_token();
-    for path in files.paths {
-        let options = FileOptions {
-            source: Some(source.clone()),
-            start,
-            state: around.state.clone(),
-            drain: around.drain,
-            ..FileOptions::new(path)
-        };
-        let (sink, cancel) = (sink.clone(), cancel.clone());
-        tasks.spawn(async move { run_file_source(&sink, options, cancel).await });
-    }
-    let mut result = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        let ended = ended.unwrap_or_else(|error| Err(SourceError::Ended(error.to_string())));
-        if ended.is_err() && result.is_ok() {
-            cancel.cancel();
-            result = ended;
-        }
-    }
-    result
 }

@@ -6,12 +6,12 @@ use std::{
     fs::{self, File},
     io,
     os::unix::{fs::PermissionsExt, net::UnixStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
 use rustix::fs::Access;
-use thinglog_edge::agent::{SyslogListeners, source::Kind};
+use thinglog_edge::agent::{FilesOptions, SyslogListeners, source::Kind};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -37,7 +37,7 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
     for (name, source) in &loaded.sources {
         let mut found = Vec::new();
         match &source.kind {
-            Kind::File(files) => readable(&files.paths, "paths", &mut found),
+            Kind::File(files) => followed(files, &mut found),
             Kind::Journal(journal) => {
                 let program = journal
                     .program
@@ -58,7 +58,7 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
                 });
                 found.extend(bound.err().map(|reason| Found::wrong("udp", reason)));
             }
-            Kind::Kmsg(kmsg) => readable(std::slice::from_ref(&kmsg.path), "path", &mut found),
+            Kind::Kmsg(kmsg) => found.extend(unreadable("path", &kmsg.path)),
         }
         for found in found {
             let problem = loaded.problem(&format!("source.{name}.{}", found.key), found.reason);
@@ -185,25 +185,40 @@ fn runtime() -> Result<Runtime, String> {
         .map_err(|error| error.to_string())
 }
 
-fn readable(paths: &[PathBuf], key: &str, found: &mut Vec<Found>) {
-    for (at, path) in paths.iter().enumerate() {
-        let Err(error) = File::open(path) else {
-            continue;
+/// What is wrong with the files that are there; and with names of none, which may come to be.
+fn followed(files: &FilesOptions, found: &mut Vec<Found>) {
+    for (at, path) in files.paths.iter().enumerate() {
+        let key = format!("paths[{at}]");
+        let one = FilesOptions {
+            paths: vec![path.clone()],
+            ..files.clone()
         };
-        let missing = error.kind() == io::ErrorKind::NotFound;
-        let shown = path.display();
-        found.push(Found {
-            key: match key {
-                "paths" => format!("paths[{at}]"),
-                key => key.to_owned(),
-            },
-            reason: match missing {
-                true => format!("{shown} does not exist yet"),
-                false => format!("{shown}: {error}"),
-            },
-            fatal: !missing,
-        });
+        let matching = match one.found() {
+            Ok(matching) => matching,
+            Err(error) => {
+                found.push(Found::wrong(key, error.to_string()));
+                continue;
+            }
+        };
+        if matching.is_empty() {
+            found.push(Found {
+                key,
+                reason: format!("{path} names no file yet"),
+                fatal: false,
+            });
+            continue;
+        }
+        found.extend(
+            matching
+                .iter()
+                .filter_map(|(path, _)| unreadable(&key, path)),
+        );
     }
+}
+
+fn unreadable(key: &str, path: &Path) -> Option<Found> {
+    let error = File::open(path).err()?;
+    Some(Found::wrong(key, format!("{}: {error}", path.display())))
 }
 
 /// Why a program does not run.

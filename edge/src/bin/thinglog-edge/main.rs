@@ -24,15 +24,14 @@ use clap::{CommandFactory, Parser};
 use thinglog_edge::{
     Publisher,
     agent::{
-        CommandOptions, FileOptions, JournalOptions, Sink, StartAt, StreamOptions, run_command,
-        run_file_source, run_journal_source, run_stream_source,
+        CommandOptions, FilesOptions, JournalOptions, Sink, StartAt, StreamOptions, TextOptions,
+        run_command, run_files_source, run_journal_source, run_stream_source,
     },
 };
 use thinglog_schemas::Severity;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
-    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -193,6 +192,7 @@ async fn command_source(
     let name = stem.map(|stem| stem.to_string_lossy().into_owned());
     let options = CommandOptions {
         source: named.or(name).unwrap_or_default(),
+        text: TextOptions::default(),
         at_a_terminal: io::stdin().is_terminal(),
         command,
     };
@@ -238,6 +238,7 @@ async fn source(
             let stream = StreamOptions {
                 source: named.unwrap_or_else(|| "stdin".to_owned()),
                 severity: Severity::INFO,
+                text: TextOptions::default(),
                 wait: true,
             };
             let echo = echo.then(tokio::io::stdout);
@@ -248,14 +249,17 @@ async fn source(
                 From::Beginning => StartAt::Beginning,
                 From::End => StartAt::End,
             };
-            let files = paths.into_iter().map(|path| FileOptions {
-                source: named.clone(),
+            let paths = paths.iter().map(|path| path.to_string_lossy());
+            let mut files = FilesOptions {
                 start,
-                state: state.clone(),
+                state,
                 drain,
-                ..FileOptions::new(path)
-            });
-            follow_files(sink, files, &cancel).await?;
+                ..FilesOptions::new(paths)
+            };
+            if let Some(source) = named {
+                files.source = source;
+            }
+            run_files_source(sink, files, cancel).await?;
         }
         Action::Journal { lines } => {
             let journal = JournalOptions {
@@ -270,30 +274,6 @@ async fn source(
         _ => {}
     }
     Ok(())
-}
-
-/// Follows every file in a task of its own; when one fails, all end.
-async fn follow_files(
-    sink: &Sink,
-    files: impl Iterator<Item = FileOptions>,
-    cancel: &CancellationToken,
-) -> anyhow::Result<()> {
-    let mut tasks = JoinSet::new();
-    for file in files {
-        let (sink, cancel) = (sink.clone(), cancel.clone());
-        tasks.spawn(async move { run_file_source(&sink, file, cancel).await });
-    }
-    let mut result = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended
-            .map_err(anyhow::Error::from)
-            .and_then(|ended| Ok(ended?))
-        {
-            cancel.cancel();
-            result = Err(error);
-        }
-    }
-    result
 }
 
 /// What goes wrong with the agent itself: text for people, JSON for collectors.

@@ -10,7 +10,7 @@ use anyhow::Context;
 use thinglog_edge::{
     Builder, Publisher, Tls,
     agent::{
-        StateDir,
+        FilesOptions, StartAt, StateDir,
         source::{self, Kind, SourceOptions},
     },
 };
@@ -130,10 +130,9 @@ pub(crate) fn sources(loaded: &Loaded) -> anyhow::Result<BTreeMap<String, Source
     let (name, kind) = if JOURNALS.iter().any(|path| exists(path)) && has_journalctl() {
         ("journal", Kind::Journal(source::Journal::default()))
     } else if let Some(log) = SYSTEM_LOGS.iter().find(|path| exists(path)) {
-        let files = source::Files {
-            paths: vec![PathBuf::from(log)],
-            source: None,
-            from: source::From::End,
+        let files = FilesOptions {
+            start: StartAt::End,
+            ..FilesOptions::new([*log])
         };
         ("syslog", Kind::File(files))
     } else {

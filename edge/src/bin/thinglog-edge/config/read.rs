@@ -190,6 +190,9 @@ fn read_source(name: &str, source: Value) -> Result<SourceOptions, Wrong> {
     let common: Common = typed(common.collect(), &prefix, &[])?;
     // A source that is called by its kind needs no more said.
     let word = common.kind.as_deref().unwrap_or(name);
+    if word == "file" && !own.contains_key("source") {
+        own.insert("source".to_owned(), Value::from(name));
+    }
     let kind = kind(word, own).ok_or_else(|| {
         let (complaint, word) = match &common.kind {
             Some(kind) => (format!("there is no kind {kind:?}"), kind.as_str()),
@@ -203,7 +206,7 @@ fn read_source(name: &str, source: Value) -> Result<SourceOptions, Wrong> {
         (under(&prefix, &key), reason)
     })?;
     kind.validate()
-        .map_err(|(key, reason)| (under(&prefix, key), reason.to_owned()))?;
+        .map_err(|(key, reason)| (under(&prefix, &key), reason))?;
     let rules = RuleOptions {
         level: common.level,
         rate: common.rate,
