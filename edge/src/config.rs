@@ -9,7 +9,7 @@ use crate::{
     publisher::Publisher,
     queue::{Queue, QueueOptions},
     shared::Shared,
-    spool::{Spool, SpoolOptions, dir::SpoolError},
+    spool::{Block, Spool, SpoolOptions, dir::SpoolError},
     worker::Worker,
 };
 
@@ -25,6 +25,7 @@ pub struct Builder {
     level: Level,
     memory_bytes: usize,
     spool: Option<SpoolOptions>,
+    block: Block,
     flush_age: Duration,
     batch_events: usize,
     batch_bytes: usize,
@@ -76,6 +77,7 @@ impl Builder {
             level: Level::Info,
             memory_bytes: 8 << 20,
             spool: None,
+            block: Block::default(),
             flush_age: Duration::from_millis(200),
             batch_events: 1000,
             batch_bytes: 256 << 10,
@@ -138,7 +140,21 @@ impl Builder {
         self.spool = Some(SpoolOptions {
             path: path.into(),
             bytes,
+            block: self.block,
         });
+        self
+    }
+
+    /// Flash is written in blocks: when `bytes` of payload are there, when something has waited for
+    /// `age`, or when [`flush`](Publisher::flush) asks for it. With a spool, events go to the broker
+    /// after they were written, so `age` is also what sending waits for others. Default 64 KiB and
+    /// 1 s. Without a spool it means nothing.
+    #[must_use]
+    pub fn spool_block(mut self, bytes: usize, age: Duration) -> Builder {
+        self.block = Block { bytes, age };
+        if let Some(spool) = &mut self.spool {
+            spool.block = self.block;
+        }
         self
     }
 
@@ -206,7 +222,10 @@ impl Builder {
             memory_bytes: self.memory_bytes,
             batch_events: self.batch_events,
             batch_bytes: self.batch_bytes.min(self.memory_bytes / 4),
-            flush_age: self.flush_age,
+            flush_age: match &self.spool {
+                Some(spool) => self.flush_age.max(spool.block.age),
+                None => self.flush_age,
+            },
         };
         let levels = Levels::new(self.level);
         let queue = Queue::new(batching.clone(), levels, crate::random());
@@ -226,7 +245,9 @@ impl Builder {
             None => None,
         };
         if let Some(spool) = &spool {
-            shared.queue.lock().restore_places(spool.places());
+            let mut queue = shared.queue.lock();
+            queue.restore_places(spool.places());
+            queue.set_together(true);
         }
         let settings = Settings {
             device: self.device,

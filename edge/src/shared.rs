@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     /// Those who wait for room may try again.
     pub(crate) room: Notify,
     waiters: Mutex<Vec<Waiter>>,
+    /// One of them is in a hurry.
+    hurried: AtomicBool,
     stop: Mutex<Option<Instant>>,
     stopping: AtomicBool,
     /// True once the worker is gone.
@@ -49,6 +51,7 @@ pub(crate) struct Figures {
 /// One who waits until what was emitted is durable.
 struct Waiter {
     target: FlushTarget,
+    hurry: bool,
     deadline: Option<Instant>,
     reply: oneshot::Sender<bool>,
 }
@@ -61,6 +64,7 @@ impl Shared {
             wake: Notify::new(),
             room: Notify::new(),
             waiters: Mutex::new(Vec::new()),
+            hurried: AtomicBool::new(false),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
             ended: watch::Sender::new(false),
@@ -107,8 +111,10 @@ impl Shared {
             let _ = reply.send(self.queue.lock().poll_flush(&mut target.clone()) == Some(true));
             return answer;
         }
+        self.hurried.fetch_or(hurry, Relaxed);
         waiters.push(Waiter {
             target,
+            hurry,
             deadline: deadline.map(|deadline| clock::after(clock::mono(), deadline)),
             reply,
         });
@@ -134,8 +140,15 @@ impl Shared {
                 None => waiting.push(waiter),
             }
         }
+        let hurried = waiting.iter().any(|waiter| waiter.hurry);
+        self.hurried.store(hurried, Relaxed);
         *waiters = waiting;
         waiters.iter().filter_map(|waiter| waiter.deadline).min()
+    }
+
+    /// Whether somebody waits for what is queued to become durable soon.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.load(Relaxed) || self.stopping.load(Relaxed)
     }
 
     /// Asks the worker to end: at once when everything is durable, else at `deadline`.

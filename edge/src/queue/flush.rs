@@ -28,6 +28,11 @@ impl Queue {
 
     /// Makes everything queued due and says what to wait for until all of it is accounted for.
     pub(crate) fn start_flush(&mut self) -> FlushTarget {
+        self.make_all_due();
+        self.mark()
+    }
+
+    pub(super) fn make_all_due(&mut self) {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             if let Some(lane) = lane
                 && !lane.is_empty()
@@ -37,7 +42,6 @@ impl Queue {
                 self.due.push_back(index);
             }
         }
-        self.mark()
     }
 
     /// What to wait for until all that is here is accounted for, without hurrying anything.

@@ -136,6 +136,10 @@ pub(crate) struct Queue {
     outside: usize,
     /// The spool on disk is nearly full: who can wait, waits.
     hold_patient: bool,
+    /// When one lane has aged, all are due: they are written as one.
+    together: bool,
+    /// That has just happened.
+    round: bool,
     events: u64,
     /// For each class, the lane that gives up next, and for how many events.
     victims: [Option<(usize, u32)>; CLASSES],
@@ -163,6 +167,8 @@ impl Queue {
             bytes: 0,
             outside: 0,
             hold_patient: false,
+            together: false,
+            round: false,
             events: 0,
             victims: [None; CLASSES],
             flush_losses: 0,
@@ -359,10 +365,14 @@ impl Queue {
                 Some(lane) => {
                     lane.state = State::Due;
                     self.due.push_back(index);
+                    self.round = self.together;
                 }
                 None => {}
             }
             self.aging.pop_front();
+        }
+        if self.round {
+            self.make_all_due();
         }
         let changed = self.levels.tick(now);
         if changed {
@@ -389,10 +399,17 @@ impl Queue {
             Some(Level::Info) => 1,
             _ => 0,
         };
-        while let Some(index) = self.due.pop_front() {
+        for _ in 0..self.due.len() {
+            let Some(index) = self.due.pop_front() else {
+                break;
+            };
             let Some(lane) = self.lanes[index].as_mut() else {
                 continue;
             };
+            if lane.patient && self.hold_patient {
+                self.due.push_back(index);
+                continue;
+            }
             lane.state = State::Idle;
             if lane.is_empty() {
                 continue;
@@ -471,6 +488,27 @@ impl Queue {
     /// Makes sources that can wait do so, whatever room there is in memory.
     pub(crate) fn set_hold_patient(&mut self, hold: bool) {
         self.hold_patient = hold;
+    }
+
+    /// When a lane has waited long enough, all that have something are due with it.
+    pub(crate) fn set_together(&mut self, together: bool) {
+        self.together = together;
+    }
+
+    /// Whether lanes have become due together since the last time.
+    pub(crate) fn take_round(&mut self) -> bool {
+        std::mem::take(&mut self.round)
+    }
+
+    /// The gravest class of events here, but for those of sources that wait.
+    pub(crate) fn gravest(&self) -> Option<usize> {
+        let lanes = self.lanes.iter().flatten().filter(|lane| !lane.patient);
+        lanes.filter_map(Lane::gravest).max()
+    }
+
+    /// Events that were durable had to go for graver ones; they were declared in their place.
+    pub(crate) fn count_given_up(&mut self, events: u64) {
+        self.counters.dropped += events;
     }
 
     /// Whether one who waits for room should try again.

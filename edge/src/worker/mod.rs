@@ -3,7 +3,7 @@
 //! decisions are in the pure modules; here is what touches clock, disk and network.
 
 pub(crate) mod link;
-mod outbox;
+pub(crate) mod outbox;
 mod remote;
 
 use std::{
