@@ -32,6 +32,24 @@ impl Queue {
         self.mark()
     }
 
+    /// Makes everything queued due and says what is there, without waiting for it: what is given up
+    /// of it is nobody's disappointment.
+    pub(crate) fn start_upload(&mut self) -> FlushTarget {
+        self.make_all_due();
+        let lanes = self.lanes.iter().enumerate();
+        let unsettled = lanes.filter_map(|(index, lane)| {
+            let lane = lane
+                .as_ref()
+                .filter(|lane| lane.settled() < lane.arrivals())?;
+            let epoch = lane.epoch;
+            Some((LaneKey { index, epoch }, lane.arrivals()))
+        });
+        FlushTarget {
+            lanes: unsettled.collect(),
+            losses: self.flush_losses,
+        }
+    }
+
     pub(super) fn make_all_due(&mut self) {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             if let Some(lane) = lane

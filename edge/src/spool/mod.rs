@@ -455,6 +455,16 @@ impl Spool {
             .push_back((sealed, Place { offset, last: true }));
     }
 
+    /// The offset behind everything that was ever appended.
+    pub(crate) fn end(&self) -> u64 {
+        self.journal.as_ref().map_or(self.released, Journal::next)
+    }
+
+    /// Whether everything below `offset` is acknowledged.
+    pub(crate) fn is_released(&self, offset: u64) -> bool {
+        self.released >= offset
+    }
+
     /// Damaged places met since opening, and records of newer versions.
     pub(crate) fn unreadable(&self) -> u64 {
         self.unreadable

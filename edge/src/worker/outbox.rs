@@ -7,9 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use thinglog_schemas::{
     Level,
-    batch::{ClockInfo, DropReason, MAX_PAYLOAD},
+    batch::{ClockInfo, DropReason, MAX_PAYLOAD, restamp},
 };
 
 use crate::{
@@ -41,7 +42,14 @@ pub(crate) struct Outbox {
     pub(crate) configured_bytes: Option<u64>,
     /// When something on disk was last acknowledged.
     last_release: Option<Instant>,
+    /// For batches of events whose time counts from the boot.
     clock: ClockInfo,
+}
+
+/// What goes to the broker for a batch: where times count from this boot, with the time of sending.
+pub(super) fn stamped(sealed: &Sealed, boot: u64) -> Bytes {
+    let again = restamp(&sealed.payload, boot, clock::since_boot());
+    again.map_or_else(|| sealed.payload.clone(), Bytes::from)
 }
 
 impl Outbox {
@@ -63,7 +71,6 @@ impl Outbox {
             write_now: false,
             configured_bytes: None,
             last_release: None,
-            // Times are the system clock's; `sent_mono` only means something to unsynced batches.
             clock: ClockInfo {
                 boot,
                 sent_mono: 0,
@@ -89,6 +96,7 @@ impl Outbox {
 
     fn cut(&mut self, shared: &Shared, now: Instant) -> bool {
         let least = self.least(now);
+        self.clock.sent_mono = clock::since_boot();
         let max_payload = self.spool.as_ref().map_or(MAX_PAYLOAD, Spool::max_payload);
         self.write_now |= shared.queue.lock().take_round();
         for _ in 0..BATCHES_A_PASS {
@@ -370,6 +378,11 @@ impl Outbox {
             }
             _ => drop(self.window.acknowledged(pkid)),
         }
+    }
+
+    /// The number of this boot.
+    pub(super) fn boot(&self) -> u64 {
+        self.clock.boot
     }
 
     /// Whether nothing is left to be sent or written.
