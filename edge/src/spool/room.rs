@@ -148,7 +148,9 @@ impl Spool {
         let mut events = 0;
         for stored in stored.iter_mut().filter(|stored| stored.offset >= sent) {
             // A batch that cannot be read is left to those who send it.
-            if let Ok(Some((thin, lost))) = sealer.thin(&stored.sealed, least) {
+            if let Ok(Some((thin, lost))) = sealer.thin(&stored.sealed, least)
+                && thin.payload.len() < stored.sealed.payload.len()
+            {
                 stored.sealed = thin;
                 events += lost;
             }
