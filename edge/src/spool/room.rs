@@ -75,7 +75,7 @@ impl Spool {
         for class in 0..below {
             for (at, segment) in closed.iter().enumerate() {
                 let bits = self.contents.get(&segment.first).map_or(0, |c| c.0);
-                if bits & (2 << class) - 1 == 0 {
+                if bits & ((2 << class) - 1) == 0 {
                     continue;
                 }
                 match self.rewrite(&closed, at, class + 1, sealer) {
