@@ -225,6 +225,9 @@ impl Builder {
             }
             None => None,
         };
+        if let Some(spool) = &spool {
+            shared.queue.lock().restore_places(spool.places());
+        }
         let settings = Settings {
             device: self.device,
             host: self.host,

@@ -20,6 +20,7 @@ mod config;
 mod layer;
 mod levels;
 mod logger;
+mod marks;
 #[cfg(test)]
 mod model_tests;
 mod own;

@@ -5,9 +5,17 @@ use std::{
     time::Duration,
 };
 
-use thinglog_schemas::Severity;
+use thinglog_schemas::{Severity, batch::DropReason};
 
-use crate::{clock, config::Builder, park, queue::Pushed, record::Record, shared::Shared};
+use crate::{
+    clock,
+    config::Builder,
+    marks::{MAX_PLACE, Mark},
+    park,
+    queue::Pushed,
+    record::Record,
+    shared::Shared,
+};
 
 /// What a thread that waits for the end allows for the farewell to the broker.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -141,7 +149,10 @@ impl Publisher {
     /// for want of room. Returns false when the publisher has ended.
     pub async fn emit_waiting(&self, mut record: Record) -> bool {
         let shared = self.shared();
-        if !shared.may_pass(record.severity) {
+        if !self.handle.spooled {
+            record.mark = None;
+        }
+        if !shared.may_pass(record.severity) && record.mark.is_none() {
             return shared.turn_away();
         }
         record.cut_source();
@@ -162,6 +173,40 @@ impl Publisher {
             }
             shared.wake.notify_one();
             room.await;
+        }
+    }
+
+    /// Where the source stands that `key` names, if events of it were marked
+    /// ([`Record::marked`]) in this process or are what an earlier one left in the spool: everything
+    /// before this place is in the hands of the publisher, nothing behind it. Only with a spool on
+    /// disk.
+    pub fn kept_place(&self, key: u64) -> Option<Vec<u8>> {
+        self.shared().queue.lock().place(key)
+    }
+
+    /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no
+    /// event of `source`, because a filter or rule took it. It is remembered once everything emitted
+    /// before is durable, and now and then written down: after a crash some of what was filtered
+    /// may be read again.
+    pub fn pass_place(&self, source: &str, key: u64, place: impl Into<Arc<[u8]>>) {
+        let place = place.into();
+        if self.handle.spooled && place.len() <= MAX_PLACE {
+            let mut queue = self.shared().queue.lock();
+            queue.note_place(source, Mark { key, place });
+        }
+    }
+
+    /// Declares `count` events of `source` lost that the caller does not emit, for instance because
+    /// the source is too noisy: the receiver is told, by count, severity and reason, as of events
+    /// that were dropped here, and they are counted so. Below the level of the source nothing
+    /// happens.
+    pub fn declare(&self, source: &str, severity: Severity, reason: DropReason, count: u64) {
+        let declared = {
+            let mut queue = self.shared().queue.lock();
+            queue.declare(source, severity, reason, count)
+        };
+        if declared {
+            self.shared().wake.notify_one();
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) struct Slot {
     /// never was on disk or when it shares its record with a later slot.
     pub(crate) release: Option<u64>,
     /// Not on disk although there may be a spool.
-    in_memory: bool,
+    pub(crate) in_memory: bool,
     state: State,
 }
 
@@ -225,6 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sealed::Classes;
 
     fn sealed(number: u64) -> Sealed {
         Sealed {
@@ -233,6 +234,9 @@ mod tests {
             first_seq: number,
             last_seq: number,
             events: 1,
+            classes: Classes::default(),
+            patient: false,
+            marks: Vec::new(),
             payload: Bytes::from(number.to_string()),
             settles: None,
         }

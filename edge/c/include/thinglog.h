@@ -79,7 +79,8 @@ thinglog_options *thinglog_options_new(const char *device);
  * ended by NUL; may be NULL) and nothing has changed.
  *
  *   broker            HOST or HOST:PORT                       127.0.0.1:1883
- *   user, password    for the broker                          none
+ *   user              for the broker                          none
+ *   password          of the user                             none
  *   root              the first levels of every topic         thinglog
  *   instance          the client id is DEVICE/INSTANCE        random
  *   level             DEBUG, INFO, WARN, ERROR or DISABLED,   INFO
@@ -231,9 +232,9 @@ static inline thinglog_attribute thinglog_boolean(const char *key, int value) {
 }
 
 #if defined(__GNUC__)
-#define THINGLOG_FORMAT(format, first) __attribute__((format(printf, format, first)))
+#define THINGLOG_FORMAT(text, first) __attribute__((format(printf, text, first)))
 #else
-#define THINGLOG_FORMAT(format, first)
+#define THINGLOG_FORMAT(text, first)
 #endif
 
 /*

@@ -236,12 +236,11 @@ pub unsafe extern "C" fn thinglog_emit_kv(
             if message.lossy || source.lossy {
                 attributes.insert(text::INVALID_UTF8.into(), true.into());
             }
-            Record {
-                attributes,
-                truncated: message.truncated,
-                time: (time > 0).then_some(time),
-                ..Record::new(source.name, severity, message.text)
-            }
+            let mut record = Record::new(source.name, severity, message.text);
+            record.attributes = attributes;
+            record.truncated = message.truncated;
+            record.time = (time > 0).then_some(time);
+            record
         });
         OK
     })

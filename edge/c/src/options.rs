@@ -141,7 +141,7 @@ fn host_and_port(value: &str) -> Result<(&str, u16), String> {
         .and_then(|rest| rest.split_once(']'))
     {
         Some((host, "")) => (host, None),
-        Some((host, rest)) => (host, rest.strip_prefix(':').or(Some(rest))),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or(""))),
         None => match value.split_once(':') {
             Some((host, port)) if !port.contains(':') => (host, Some(port)),
             _ => (value, None),

@@ -71,6 +71,7 @@ impl Recogniser {
             attributes: event.attributes,
             time: Some(event.time),
             truncated: event.truncated,
+            mark: None,
         })
     }
 }

@@ -10,6 +10,7 @@
 
 mod flush;
 mod lane;
+mod places;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -21,19 +22,28 @@ use std::{
 };
 
 use thinglog_schemas::{
-    Level,
-    batch::{Batch, ClockInfo, Entry},
+    Level, Severity,
+    batch::{Batch, ClockInfo, DropReason, Entry},
     name,
 };
 
-use crate::{clock, levels::Levels, record::Record};
+use crate::{
+    clock,
+    levels::Levels,
+    marks::{Mark, Marks},
+    record::Record,
+};
 pub(crate) use flush::FlushTarget;
 use lane::{CLASSES, Lane, Sealing, State};
+pub(crate) use lane::{MARK_BYTES, class};
+use places::Loose;
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
 pub(crate) const MAX_LANES: usize = 1024;
 /// The lane of sources beyond [`MAX_LANES`]; such events carry their source as an attribute.
 pub(crate) const OVERFLOW: &str = "other";
+/// The places of sources that are remembered, bytes (about twice what they take).
+const PLACES_BYTES: usize = 1 << 20;
 
 /// How the queue behaves.
 #[derive(Clone, Debug)]
@@ -92,6 +102,10 @@ pub(crate) struct Cut {
     pub(crate) lane: LaneKey,
     /// Arrivals of the lane that are accounted for once this batch is.
     pub(crate) through: u64,
+    /// Fed by a source that waits: nothing of it is given up for want of room.
+    pub(crate) patient: bool,
+    /// Where the source stood after an event, with the event's seq, in order.
+    pub(crate) marks: Vec<(u64, Mark)>,
 }
 
 /// Counts since the start.
@@ -128,6 +142,9 @@ pub(crate) struct Queue {
     /// Lost although a flush waited for them.
     flush_losses: u64,
     counters: QueueCounters,
+    /// The last place of every source that gave any; those that no event carries.
+    places: Marks,
+    loose: HashMap<u64, Loose>,
 }
 
 impl Queue {
@@ -150,6 +167,8 @@ impl Queue {
             victims: [None; CLASSES],
             flush_losses: 0,
             counters: QueueCounters::default(),
+            places: Marks::new(PLACES_BYTES),
+            loose: HashMap::new(),
         }
     }
 
@@ -170,7 +189,13 @@ impl Queue {
             return Pushed::Filtered;
         };
         if !lane.level.passes(record.severity) {
+            if let Some(mark) = record.mark.filter(|_| patient) {
+                self.pass_by(index, mark);
+            }
             return Pushed::Filtered;
+        }
+        if !patient {
+            record.mark = None;
         }
         let cost = record.cut_to_limits();
         if patient {
@@ -183,14 +208,20 @@ impl Queue {
         } else if self.bytes + self.outside + cost > self.options.memory_bytes
             && !self.make_room(cost, lane::class(record.severity))
         {
-            return self.turn_away(index, &record);
+            let wake = self.turn_away(index, record.severity, DropReason::SpoolFull, 1);
+            return Pushed::Dropped { wake };
         }
         self.counters.accepted += 1;
         self.bytes += cost;
         self.events += 1;
+        let mark = record.mark.take();
+        if let Some(mark) = &mark {
+            self.loose.remove(&mark.key);
+            self.places.set(mark.clone());
+        }
         let wake = match self.lanes[index].as_mut() {
             Some(lane) => {
-                lane.push(entry(record), cost);
+                lane.push(entry(record), cost, mark);
                 self.arm(index)
             }
             None => false,
@@ -198,15 +229,37 @@ impl Queue {
         Pushed::Queued { wake }
     }
 
-    fn turn_away(&mut self, index: usize, record: &Record) -> Pushed {
-        self.counters.accepted += 1;
-        self.counters.dropped += 1;
+    /// Events of `source` that whoever emits them does not let through: they are counted and declared
+    /// as if they had been dropped here. Nothing happens when they are below the level. True when the
+    /// worker has something new to do.
+    pub(crate) fn declare(
+        &mut self,
+        source: &str,
+        severity: Severity,
+        reason: DropReason,
+        count: u64,
+    ) -> bool {
+        let (index, _) = self.find_lane(&source.into());
+        let lane = self.lanes[index].as_ref();
+        if count == 0 || !lane.is_some_and(|lane| lane.level.passes(severity)) {
+            return false;
+        }
+        self.turn_away(index, severity, reason, count)
+    }
+
+    fn turn_away(
+        &mut self,
+        index: usize,
+        severity: Severity,
+        reason: DropReason,
+        count: u64,
+    ) -> bool {
+        self.counters.accepted += count;
+        self.counters.dropped += count;
         if let Some(lane) = self.lanes[index].as_mut() {
-            lane.turn_away(record.severity);
+            lane.turn_away(severity, reason, count);
         }
-        Pushed::Dropped {
-            wake: self.arm(index),
-        }
+        self.arm(index)
     }
 
     /// Notes that a lane has something; true when the worker should look.
@@ -233,19 +286,28 @@ impl Queue {
 
     /// The lane of a record's source, made when it is new.
     fn lane_of(&mut self, record: &mut Record) -> usize {
-        if let Some(index) = self.names.get(&record.source) {
-            return *index;
-        }
-        if self.names.len() >= MAX_LANES && !self.forget_a_settled_lane() {
+        let (index, overflow) = self.find_lane(&record.source);
+        if overflow {
             let original = std::mem::replace(&mut record.source, OVERFLOW.into());
             record
                 .attributes
                 .insert("source".into(), original.as_ref().into());
-            if let Some(index) = self.names.get(OVERFLOW) {
-                return *index;
-            }
         }
-        self.add_lane(record.source.clone())
+        index
+    }
+
+    /// The lane of a source, made when it is new, and whether it is that of many.
+    fn find_lane(&mut self, source: &Arc<str>) -> (usize, bool) {
+        if let Some(index) = self.names.get(source) {
+            return (*index, false);
+        }
+        if self.names.len() < MAX_LANES || self.forget_a_settled_lane() {
+            return (self.add_lane(source.clone()), false);
+        }
+        match self.names.get(OVERFLOW) {
+            Some(index) => (*index, true),
+            None => (self.add_lane(OVERFLOW.into()), true),
+        }
     }
 
     fn add_lane(&mut self, name: Arc<str>) -> usize {
@@ -335,7 +397,8 @@ impl Queue {
             if lane.is_empty() {
                 continue;
             }
-            let least = if lane.patient { 0 } else { least };
+            let patient = lane.patient;
+            let least = if patient { 0 } else { least };
             let before = lane.events() as u64;
             let (events, bytes) = (self.options.batch_events, self.options.batch_bytes);
             let sealing = lane.seal(events.max(1), bytes, least, clock);
@@ -357,6 +420,8 @@ impl Queue {
                 },
                 batch,
                 through: sealing.through,
+                patient,
+                marks: sealing.marks,
             };
             return Some(cut);
         }

@@ -139,7 +139,7 @@ impl Worker {
             }
         }
         if let Some(spool) = &mut self.outbox.spool {
-            spool.note_released(clock::mono(), true);
+            spool.note(clock::mono(), true);
         }
     }
 

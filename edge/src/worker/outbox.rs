@@ -176,7 +176,7 @@ impl Outbox {
     pub(super) fn release(&mut self, shared: &Shared, now: Instant) -> bool {
         let mut any = false;
         let (mut released, mut released_bytes) = (None, 0);
-        while let Some(slot) = self.window.pop_done() {
+        while let Some(mut slot) = self.window.pop_done() {
             any = true;
             let events = u64::from(slot.sealed.events);
             shared.figures.acknowledged.fetch_add(events, Relaxed);
@@ -190,12 +190,16 @@ impl Outbox {
                 released = slot.release;
                 released_bytes += bytes;
             }
+            if let Some(spool) = self.spool.as_mut().filter(|_| slot.in_memory) {
+                spool.sent_places(std::mem::take(&mut slot.sealed.marks), now);
+            }
         }
         if let Some(spool) = &mut self.spool {
             if let Some(offset) = released {
                 spool.release(offset, released_bytes);
             }
-            spool.note_released(now, false);
+            spool.pass_places(shared.queue.lock().take_settled_places(), now);
+            spool.note(now, false);
         }
         any
     }
