@@ -28,11 +28,21 @@ impl Line {
     }
 }
 
+/// Somebody at the door of sshd: a few lines in a row are about the same.
+struct Visitor {
+    pid: u64,
+    address: String,
+    port: u64,
+    user: &'static str,
+    lines: u64,
+}
+
 /// An endless log.
 pub(crate) struct Syslog {
     state: u64,
     time: u64,
     uptime: u64,
+    visitor: Option<Visitor>,
 }
 
 impl Syslog {
@@ -41,6 +51,7 @@ impl Syslog {
             state: seed,
             time: 1_773_273_600_000_000_000,
             uptime: 1_204_331_000_000,
+            visitor: None,
         }
     }
 
@@ -57,7 +68,7 @@ impl Syslog {
         self.next_number() % limit
     }
 
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+    fn pick(&mut self, of: &[&'static str]) -> &'static str {
         of[self.below(of.len() as u64) as usize]
     }
 
@@ -66,12 +77,32 @@ impl Syslog {
         format!("{a}.{b}.{c}.{}", 1 + self.below(254))
     }
 
+    fn visitor(&mut self) -> Visitor {
+        Visitor {
+            pid: self.pid(),
+            address: self.address(),
+            port: 1024 + self.below(60_000),
+            user: self.pick(&[
+                "root", "admin", "test", "oracle", "ubuntu", "git", "postgres", "pi",
+            ]),
+            lines: 2 + self.below(4),
+        }
+    }
+
     fn sshd(&mut self) -> (Severity, String) {
-        let (pid, address, port) = (self.pid(), self.address(), 1024 + self.below(60_000));
-        let user = self.pick(&[
-            "root", "admin", "test", "oracle", "ubuntu", "git", "postgres", "pi",
-        ]);
-        let text = match self.below(6) {
+        let mut visitor = match self.visitor.take() {
+            Some(visitor) => visitor,
+            None => self.visitor(),
+        };
+        let kind = self.below(6);
+        let Visitor {
+            pid,
+            address,
+            port,
+            user,
+            ..
+        } = &visitor;
+        let text = match kind {
             0 | 1 => format!("Failed password for {user} from {address} port {port} ssh2"),
             2 => format!("Invalid user {user} from {address} port {port}"),
             3 => format!("Received disconnect from {address} port {port}:11: Bye Bye [preauth]"),
@@ -82,7 +113,10 @@ impl Syslog {
                 "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost={address} user={user}"
             ),
         };
-        (Severity::INFO, format!("sshd[{pid}]: {text}"))
+        let text = format!("sshd[{pid}]: {text}");
+        visitor.lines -= 1;
+        self.visitor = Some(visitor).filter(|visitor| visitor.lines > 0);
+        (Severity::INFO, text)
     }
 
     fn kernel(&mut self) -> (Severity, String) {
@@ -143,7 +177,8 @@ impl Syslog {
     }
 
     fn mac(&mut self) -> String {
-        let n = self.below(1 << 24);
+        // A dozen neighbours.
+        let n = self.below(12) * 0x13_57_9B;
         format!(
             "b8:27:eb:{:02x}:{:02x}:{:02x}",
             n >> 16,
