@@ -14,6 +14,7 @@ use crate::{
     park,
     queue::Pushed,
     record::Record,
+    replies::{NoRoom, Reply},
     shared::Shared,
 };
 
@@ -118,7 +119,7 @@ impl Publisher {
         // What is too large is cut before the lock is taken.
         record.cut_source();
         record.cut_to_limits();
-        record.time.get_or_insert_with(clock::wall);
+        shared.clock.stamp(&mut record);
         let pushed = shared.queue.lock().push(record);
         self.after(&pushed);
     }
@@ -156,7 +157,7 @@ impl Publisher {
             return shared.turn_away();
         }
         record.cut_source();
-        record.time.get_or_insert_with(clock::wall);
+        shared.clock.stamp(&mut record);
         loop {
             let room = shared.room.notified();
             tokio::pin!(room);
@@ -228,11 +229,18 @@ impl Publisher {
         }
     }
 
-    /// Sends what is queued without waiting for more to come, and returns whether everything emitted
+    /// Sends what has gathered now, whatever the mode of upload ([`Builder::upload`]): an upload on
+    /// request. Returns at once; while there is no connection it waits for one.
+    pub fn upload_now(&self) {
+        self.shared().wish_upload();
+    }
+
+    /// Sends what is queued without waiting for more to come, whatever the mode of upload, and returns whether everything emitted
     /// before is durable: on disk (synced) when there is a spool, else acknowledged by the broker.
     /// False after `deadline`, or when something had to be dropped meanwhile; what was dropped before
     /// the call stands in [`counters`](Publisher::counters).
     pub async fn flush(&self, deadline: Duration) -> bool {
+        self.shared().wish_upload();
         let durable = self.shared().wait_durable(true, Some(deadline));
         durable.await.unwrap_or(false)
     }
@@ -254,10 +262,15 @@ impl Publisher {
 
     /// Flushes, says goodbye to the broker and ends the worker. Returns what
     /// [`flush`](Publisher::flush) returns. With a spool, what is safe on disk is still sent as far as
-    /// there is a connection and `deadline` allows. Events emitted afterwards go nowhere.
+    /// there is a connection, the mode of upload lets it go, and `deadline` allows. Events emitted afterwards go nowhere.
     pub async fn close(&self, deadline: Duration) -> bool {
         let deadline_at = clock::after(clock::mono(), deadline);
-        let durable = self.flush(deadline).await;
+        let durable = match self.handle.spooled {
+            // What is on disk may wait there for its time.
+            true => self.shared().wait_durable(true, Some(deadline)).await,
+            false => Ok(self.flush(deadline).await),
+        };
+        let durable = durable.unwrap_or(false);
         let mut ended = self.shared().ended.subscribe();
         self.shared().request_stop(deadline_at);
         // Fails only when the worker is gone already.
@@ -296,7 +309,7 @@ impl Publisher {
         };
         Counters {
             accepted: counted.accepted - counted.purged + late,
-            filtered: figures.filtered.load(Relaxed) + counted.purged,
+            filtered: figures.filtered.load(Relaxed) + counted.purged + counted.forgotten,
             dropped: counted.dropped + late,
             acknowledged: figures.acknowledged.load(Relaxed),
             batches: figures.batches.load(Relaxed),
@@ -315,6 +328,49 @@ impl Publisher {
     /// whenever it changes.
     pub(crate) fn follow_gate(&self, follow: fn(u8)) {
         self.shared().follow_gate(follow);
+    }
+
+    /// What is kept for the case of an error, oldest first; `None` when the mode of upload keeps
+    /// nothing.
+    pub(crate) fn ring(&self) -> Option<Vec<Record>> {
+        self.shared().queue.lock().ring_records()
+    }
+
+    /// Queues a message for `response/<device>/<id>`, which is sent until the broker acknowledges it;
+    /// false when too many are waiting already.
+    pub(crate) fn answer(&self, id: &str, payload: Vec<u8>) -> bool {
+        let reply = Reply {
+            id: id.to_owned(),
+            payload: payload.into(),
+        };
+        let taken = self.shared().replies.lock().offer(reply).is_ok();
+        self.shared().wake.notify_one();
+        taken
+    }
+
+    /// [`answer`](Publisher::answer), waiting for room; false when the publisher has ended.
+    pub(crate) async fn answer_waiting(&self, id: &str, payload: Vec<u8>) -> bool {
+        let shared = self.shared();
+        let mut reply = Reply {
+            id: id.to_owned(),
+            payload: payload.into(),
+        };
+        loop {
+            let room = shared.reply_room.notified();
+            tokio::pin!(room);
+            // Registered before the attempt, so that room made right after it is not missed.
+            room.as_mut().enable();
+            if *shared.ended.borrow() {
+                return false;
+            }
+            let offered = shared.replies.lock().offer(reply);
+            shared.wake.notify_one();
+            match offered {
+                Ok(()) => return true,
+                Err(NoRoom(back)) => reply = back,
+            }
+            room.await;
+        }
     }
 
     fn shared(&self) -> &Shared {

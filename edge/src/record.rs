@@ -39,6 +39,8 @@ pub struct Record {
     pub time: Option<u64>,
     /// The text was already cut by whoever read it.
     pub truncated: bool,
+    /// `time` counts from the boot.
+    pub(crate) monotonic: bool,
     /// Where the source stands after it; see [`Record::marked`].
     pub(crate) mark: Option<Mark>,
 }
@@ -57,6 +59,7 @@ impl Record {
             attributes: Attributes::new(),
             time: None,
             truncated: false,
+            monotonic: false,
             mark: None,
         }
     }

@@ -64,6 +64,12 @@ impl Window {
         self.slots.is_empty()
     }
 
+    /// Nothing is under way: whatever is in here waits to be sent or is done.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let under_way = |slot: &Slot| matches!(slot.state, State::Handed(_) | State::Sent(_));
+        !self.slots.iter().any(under_way)
+    }
+
     /// Events and payload bytes inside.
     pub(crate) fn depth(&self) -> (u64, usize) {
         let unacknowledged = self.slots.iter().filter(|slot| slot.state != State::Done);

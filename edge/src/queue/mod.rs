@@ -11,6 +11,7 @@
 mod flush;
 mod lane;
 mod places;
+mod ring;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,8 @@ pub(crate) use flush::FlushTarget;
 use lane::{CLASSES, Lane, Sealing, State};
 pub(crate) use lane::{MARK_BYTES, class};
 use places::Loose;
+use ring::Ring;
+pub(crate) use ring::RingOptions;
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
 pub(crate) const MAX_LANES: usize = 1024;
@@ -117,6 +120,8 @@ pub(crate) struct QueueCounters {
     pub(crate) purged: u64,
     /// Given up for want of room, or because they could not be sent at all.
     pub(crate) dropped: u64,
+    /// Below their level, kept in the ring for a while.
+    pub(crate) forgotten: u64,
 }
 
 /// The lanes and their common limits.
@@ -142,6 +147,10 @@ pub(crate) struct Queue {
     /// Lost although a flush waited for them.
     flush_losses: u64,
     counters: QueueCounters,
+    ring: Option<Ring>,
+    /// Events of level ERROR so far; whether the worker is woken by each.
+    errors: u64,
+    hasten_errors: bool,
     /// The last place of every source that gave any; those that no event carries.
     places: Marks,
     loose: HashMap<u64, Loose>,
@@ -167,6 +176,9 @@ impl Queue {
             victims: [None; CLASSES],
             flush_losses: 0,
             counters: QueueCounters::default(),
+            ring: None,
+            errors: 0,
+            hasten_errors: false,
             places: Marks::new(PLACES_BYTES),
             loose: HashMap::new(),
         }
@@ -184,15 +196,16 @@ impl Queue {
     }
 
     fn enter(&mut self, mut record: Record, patient: bool) -> Pushed {
-        let index = self.lane_of(&mut record);
+        let mut index = self.lane_of(&mut record);
         let Some(lane) = self.lanes[index].as_mut() else {
             return Pushed::Filtered;
         };
-        if !lane.level.passes(record.severity) {
-            if let Some(mark) = record.mark.filter(|_| patient) {
+        let level = lane.level;
+        if !level.passes(record.severity) && !self.is_around_an_error(level) {
+            if let Some(mark) = record.mark.take().filter(|_| patient) {
                 self.pass_by(index, mark);
             }
-            return Pushed::Filtered;
+            return self.keep_in_ring(record, level);
         }
         if !patient {
             record.mark = None;
@@ -200,33 +213,43 @@ impl Queue {
         let cost = record.cut_to_limits();
         if patient {
             let limit = self.options.memory_bytes / 4 * 3;
-            let used = self.bytes + self.outside;
+            self.squeeze_ring(cost, limit);
+            let used = self.used();
             if self.hold_patient || (used > 0 && used + cost > limit) {
                 return Pushed::Full(record);
             }
-            lane.patient = true;
-        } else if self.bytes + self.outside + cost > self.options.memory_bytes
+            if let Some(lane) = self.lanes[index].as_mut() {
+                lane.patient = true;
+            }
+        } else if self.used() + cost > self.options.memory_bytes
             && !self.make_room(cost, lane::class(record.severity))
         {
             let wake = self.turn_away(index, record.severity, DropReason::SpoolFull, 1);
             return Pushed::Dropped { wake };
         }
+        let hasten = self.trigger_ring(record.severity);
+        if hasten {
+            // What left the ring may have taken the place of a lane that owed nothing.
+            index = self.lane_of(&mut record);
+        }
         self.counters.accepted += 1;
         self.bytes += cost;
         self.events += 1;
-        let mark = record.mark.take();
+        let (mark, monotonic) = (record.mark.take(), record.monotonic);
         if let Some(mark) = &mark {
             self.loose.remove(&mark.key);
             self.places.set(mark.clone());
         }
         let wake = match self.lanes[index].as_mut() {
             Some(lane) => {
-                lane.push(entry(record), cost, mark);
+                lane.push(entry(record), cost, mark, monotonic);
                 self.arm(index)
             }
             None => false,
         };
-        Pushed::Queued { wake }
+        Pushed::Queued {
+            wake: wake || hasten,
+        }
     }
 
     /// Events of `source` that whoever emits them does not let through: they are counted and declared
@@ -364,6 +387,9 @@ impl Queue {
             }
             self.aging.pop_front();
         }
+        if let Some(ring) = &mut self.ring {
+            ring.tick(now);
+        }
         let changed = self.levels.tick(now);
         if changed {
             self.refresh_levels();
@@ -377,7 +403,9 @@ impl Queue {
             .aging
             .front()
             .map(|(_, since)| clock::after(*since, self.options.flush_age));
-        age.into_iter().chain(self.levels.next_change()).min()
+        let ring = self.ring.as_ref().and_then(Ring::deadline);
+        let others = self.levels.next_change().into_iter().chain(ring);
+        age.into_iter().chain(others).min()
     }
 
     /// Cuts the next batch off a due lane; lanes take turns. What is less grave than `least` is
@@ -476,6 +504,21 @@ impl Queue {
     /// Whether one who waits for room should try again.
     pub(crate) fn has_room(&self) -> bool {
         !self.hold_patient && self.bytes + self.outside <= self.options.memory_bytes / 2
+    }
+
+    /// What counts against the cap, bytes.
+    fn used(&self) -> usize {
+        self.bytes + self.outside + self.ring.as_ref().map_or(0, Ring::bytes)
+    }
+
+    /// Whether the worker is woken by every ERROR.
+    pub(crate) fn set_hasten_errors(&mut self, hasten: bool) {
+        self.hasten_errors = hasten;
+    }
+
+    /// Events of level ERROR so far.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors
     }
 
     /// Events and bytes queued here.

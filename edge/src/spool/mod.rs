@@ -363,6 +363,16 @@ impl Spool {
         self.backlog.push_back((sealed, Some(next)));
     }
 
+    /// The offset behind everything that was ever appended.
+    pub(crate) fn end(&self) -> u64 {
+        self.journal.next()
+    }
+
+    /// Whether everything below `offset` is acknowledged.
+    pub(crate) fn is_released(&self, offset: u64) -> bool {
+        self.released >= offset
+    }
+
     /// Damaged places met since opening, and records of newer versions.
     pub(crate) fn unreadable(&self) -> u64 {
         self.unreadable
