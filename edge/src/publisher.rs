@@ -185,6 +185,11 @@ impl Publisher {
         self.shared().queue.lock().place(key)
     }
 
+    /// Whether there is a spool on disk that keeps places.
+    pub(crate) fn keeps_places(&self) -> bool {
+        self.handle.spooled
+    }
+
     /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no
     /// event of `source`, because a filter or rule took it. It is remembered once everything emitted
     /// before is durable, and now and then written down: after a crash some of what was filtered
@@ -295,6 +300,15 @@ impl Publisher {
         } else {
             counters.queued_events + counters.in_flight_events
         }
+    }
+
+    /// How long ago the worker was last seen at work, and asks it to show itself again. One that is well
+    /// does so within milliseconds; one that idles sleeps for up to a minute. So a watchdog that calls
+    /// this every ten seconds and gets more than thirty knows that the worker hangs (or has ended).
+    pub fn pulse(&self) -> Duration {
+        let shared = self.shared();
+        shared.wake.notify_one();
+        shared.pulse.since(clock::mono())
     }
 
     /// The figures.

@@ -22,6 +22,7 @@ const ENDED: u8 = SHUT - 1;
 
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
+    pub(crate) pulse: Pulse,
     pub(crate) queue: Mutex<Queue>,
     /// Least severity number that passes for any source: most of what is filtered never takes the lock.
     gate: AtomicU8,
@@ -62,6 +63,34 @@ pub(crate) struct Figures {
     pub(crate) connected: AtomicBool,
 }
 
+/// When the worker was last seen at work.
+pub(crate) struct Pulse {
+    start: Instant,
+    /// Milliseconds since `start`.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    fn new() -> Pulse {
+        Pulse {
+            start: clock::mono(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// The worker is at work.
+    pub(crate) fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.start).as_millis();
+        self.last.store(since as u64, Relaxed);
+    }
+
+    /// How long ago that was.
+    pub(crate) fn since(&self, now: Instant) -> Duration {
+        let last = self.start + Duration::from_millis(self.last.load(Relaxed));
+        now.saturating_duration_since(last)
+    }
+}
+
 /// One who waits until what was emitted is durable.
 struct Waiter {
     target: FlushTarget,
@@ -73,6 +102,7 @@ impl Shared {
     pub(crate) fn new(queue: Queue, clock: Clock) -> Shared {
         let shared = Shared {
             clock,
+            pulse: Pulse::new(),
             gate: AtomicU8::new(0),
             followers: Mutex::new(Vec::new()),
             queue: Mutex::new(queue),
