@@ -108,11 +108,11 @@ fn what_is_wrong_is_named_with_line_key_and_what_was_meant() {
         ("[source.app]\n", "edge.toml:1: source.app.kind: is missing"),
         (
             "[source.app]\nkind = \"file\"\n",
-            "edge.toml:1: source.app: missing field `paths`",
+            "edge.toml:1: source.app.paths: name at least one file",
         ),
         (
             "[source.app]\nkind = \"file\"\npaths = []\n",
-            "edge.toml:3: source.app.paths: names no file",
+            "edge.toml:3: source.app.paths: name at least one file",
         ),
         (
             "[source.app]\nkind = \"file\"\npaths = [\"/a\"]\npath = 1\n",
