@@ -3,6 +3,7 @@
 //! as many of them as they like.
 
 mod command;
+mod docker;
 mod file;
 pub mod history;
 mod http;
@@ -20,6 +21,7 @@ mod syslog;
 use std::io;
 
 pub use command::{CommandOptions, run_command};
+pub use docker::{ContainerPattern, DockerOptions, NameFrom, run_docker_source};
 pub use file::{FileOptions, StartAt, run_file_source};
 pub use http::{HttpError, HttpOptions, HttpServer, KeyError};
 pub use journald::{JournalOptions, run_journal_source};
