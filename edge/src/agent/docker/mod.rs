@@ -222,7 +222,9 @@ impl Source {
                 }
                 // Places become durable while nothing is said, too.
                 () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    self.keeper.offer(self.places.all(), self.sink.publisher());
+                    if self.keeper.wants() {
+                        self.keeper.offer(self.places.all(), self.sink.publisher());
+                    }
                     if self.places.len() > self.prune_at {
                         self.look(false).await?;
                     }
