@@ -186,6 +186,7 @@ impl State {
             next_number: found.next_number,
             bases: found.bases,
             unfolded: found.unfolded,
+            stored_to: found.end,
             overdue: false,
             fold_at: place.fold_at,
             image_bytes: 0,
