@@ -13,6 +13,7 @@
 //! log/                       changes, oldest first
 //! image-<n>-<log>-<mark>/    everything below offset <mark> of the log with that id
 //! image-<n>.new/             one being written; removed at the next opening
+//! image-copy.new/            the copy of one that is being read; likewise
 //! image-….damaged/           the last one that was set aside
 //! ```
 //!
