@@ -2,22 +2,21 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use rumqttc::v5::{
-    AsyncClient, Event as Activity, EventLoop, Incoming, MqttOptions,
+    AsyncClient, ConnectionError, Event as Activity, EventLoop, Incoming, MqttOptions,
     mqttbytes::{
         QoS,
-        v5::{ConnectProperties, Filter, SubscribeReasonCode},
+        v5::{ConnectProperties, ConnectReturnCode, Filter, SubscribeReasonCode},
     },
 };
 use thinglog_schemas::{Level, Topics, json, name};
 use tokio::{sync::watch, time::sleep};
 
-use crate::{cli, line};
+use crate::{cli, line, login};
 
 /// Wait between attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
@@ -73,19 +72,8 @@ fn credentials(
     let Some(user) = args.username.clone() else {
         return Ok(configured.filter(|_| args.broker.is_none()));
     };
-    let named = args.password_file.clone();
-    let file = named.or_else(|| std::env::var_os("THINGLOG_PASSWORD_FILE").map(PathBuf::from));
-    let password = match file {
-        Some(file) => read_password(&file)?,
-        None => std::env::var("THINGLOG_PASSWORD").unwrap_or_default(),
-    };
+    let password = login::password(args.password_file.as_deref())?;
     Ok(Some((user, password)))
-}
-
-fn read_password(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the password file {}", path.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// `host:port`, the host of an IPv6 address in brackets.
@@ -131,11 +119,45 @@ fn filters(topics: &Topics, devices: &[String], sources: &[String], level: Level
     filters
 }
 
+/// Why the broker will never let this client in; `None` when it may do so later.
+fn turned_away(error: &ConnectionError, user: Option<&str>) -> Option<String> {
+    let ConnectionError::ConnectionRefused(code) = error else {
+        return None;
+    };
+    let name = match user {
+        Some(user) => format!("the user {user:?}"),
+        None => "a client without a user name".to_owned(),
+    };
+    match code {
+        ConnectReturnCode::BadUserNamePassword => Some(format!(
+            "the user name or the password of {name} is wrong; see --username and --password-file"
+        )),
+        ConnectReturnCode::NotAuthorized if user.is_none() => Some(
+            "the broker asks who you are; see --username and --password-file, or \
+             THINGLOG_USERNAME and THINGLOG_PASSWORD"
+                .to_owned(),
+        ),
+        ConnectReturnCode::NotAuthorized | ConnectReturnCode::Banned => {
+            Some(format!("the broker does not let in {name}"))
+        }
+        ConnectReturnCode::ClientIdentifierNotValid => Some(format!(
+            "the broker lets {name} connect under its own client id only, as it does with devices; log in \
+             as an operator"
+        )),
+        ConnectReturnCode::BadAuthenticationMethod
+        | ConnectReturnCode::UnsupportedProtocolVersion => {
+            Some(format!("the broker does not speak with {name}: {code:?}"))
+        }
+        _ => None,
+    }
+}
+
 /// Prints until nobody reads any more. `subscribed` becomes true once events would be seen.
 pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> anyhow::Result<()> {
     let (client, mut connection) = connect(&options);
     let notice = |text: &str| eprintln!("thinglog: {}:{}: {text}", options.host, options.port);
     let mut printer = Printer::new(options.json, options.colour);
+    let user = options.credentials.as_ref().map(|(user, _)| &**user);
     let mut connected = None;
     loop {
         match connection.poll().await {
@@ -154,8 +176,13 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
             }
             Ok(Activity::Incoming(Incoming::SubAck(answer))) => {
                 let granted = |code: &_| matches!(code, SubscribeReasonCode::Success(_));
-                if let Some(refused) = answer.return_codes.iter().find(|code| !granted(code)) {
-                    bail!("the broker refused to show live topics: {refused:?}");
+                match answer.return_codes.iter().find(|code| !granted(code)) {
+                    None => {}
+                    Some(SubscribeReasonCode::NotAuthorized) => bail!(
+                        "the broker does not let {} watch live topics",
+                        user.map_or("a client without a user name", |user| user)
+                    ),
+                    Some(refused) => bail!("the broker refused to show live topics: {refused:?}"),
                 }
                 subscribed.send_replace(true);
             }
@@ -167,6 +194,9 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
             }
             Ok(_) => {}
             Err(error) => {
+                if let Some(reason) = turned_away(&error, user) {
+                    bail!("{}:{}: {reason}", options.host, options.port);
+                }
                 if connected != Some(false) {
                     notice(&format!("{error}; trying again every {RETRY:?}"));
                 }
@@ -326,6 +356,26 @@ mod tests {
             json::read(printer.line.as_bytes()).unwrap(),
             json::read(event).unwrap()
         );
+    }
+
+    #[test]
+    fn who_is_turned_away_for_good_is_told_so_and_what_may_pass_is_tried_again() {
+        use ConnectReturnCode as Code;
+        let reason = |code, user| turned_away(&ConnectionError::ConnectionRefused(code), user);
+        let wrong = reason(Code::BadUserNamePassword, Some("alice")).unwrap();
+        assert!(wrong.contains("\"alice\" is wrong"), "{wrong}");
+        let nobody = reason(Code::NotAuthorized, None).unwrap();
+        assert!(nobody.contains("THINGLOG_PASSWORD"), "{nobody}");
+        assert!(reason(Code::NotAuthorized, Some("alice")).is_some());
+        assert!(reason(Code::ClientIdentifierNotValid, Some("lamp-7")).is_some());
+        for code in [
+            Code::ServerBusy,
+            Code::ServerUnavailable,
+            Code::QuotaExceeded,
+        ] {
+            assert_eq!(reason(code, Some("alice")), None);
+        }
+        assert_eq!(turned_away(&ConnectionError::RequestsDone, None), None);
     }
 
     #[test]
