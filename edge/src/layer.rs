@@ -80,6 +80,8 @@ impl<S: Subscriber> Layer<S> for PublisherLayer {
             attributes: fields.attributes,
             time: None,
             truncated: false,
+            monotonic: false,
+            mark: None,
         });
     }
 }

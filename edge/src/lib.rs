@@ -17,24 +17,30 @@ pub mod agent;
 mod backoff;
 mod clock;
 mod config;
+mod connection;
 mod layer;
 mod levels;
+mod marks;
 #[cfg(test)]
 mod model_tests;
 mod park;
 mod publisher;
 mod queue;
 mod record;
+mod replies;
 mod sealed;
 mod shared;
 mod spool;
+mod upload;
 mod window;
 mod worker;
 
 pub use config::{BuildError, Builder};
+pub use connection::{BrokerUrl, BrokerUrlError, Tls};
 pub use layer::PublisherLayer;
 pub use publisher::{Counters, Publisher};
 pub use record::{MAX_ATTRIBUTE_BYTES, Record};
+pub use replies::Requests;
 pub use spool::dir::SpoolError;
 
 /// Evenly spread over all of `u64`. Should the system have no randomness to give, clock and address

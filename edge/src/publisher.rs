@@ -5,9 +5,18 @@ use std::{
     time::Duration,
 };
 
-use thinglog_schemas::Severity;
+use thinglog_schemas::{Severity, batch::DropReason};
 
-use crate::{clock, config::Builder, park, queue::Pushed, record::Record, shared::Shared};
+use crate::{
+    clock,
+    config::Builder,
+    marks::{MAX_PLACE, Mark},
+    park,
+    queue::Pushed,
+    record::Record,
+    replies::{NoRoom, Reply},
+    shared::Shared,
+};
 
 /// Carries a device's log events to its broker. Clones share everything; when the last one is gone,
 /// what is still queued gets a few seconds ([`Builder::linger`]) to leave, as long as the process goes
@@ -103,7 +112,7 @@ impl Publisher {
             shared.figures.filtered.fetch_add(1, Relaxed);
             return;
         }
-        record.time.get_or_insert_with(clock::wall);
+        shared.clock.stamp(&mut record);
         let pushed = shared.queue.lock().push(record);
         self.after(&pushed);
     }
@@ -113,11 +122,14 @@ impl Publisher {
     /// for want of room. Returns false when the publisher has ended.
     pub async fn emit_waiting(&self, mut record: Record) -> bool {
         let shared = self.shared();
-        if !shared.may_pass(record.severity) {
+        if !self.handle.spooled {
+            record.mark = None;
+        }
+        if !shared.may_pass(record.severity) && record.mark.is_none() {
             shared.figures.filtered.fetch_add(1, Relaxed);
             return true;
         }
-        record.time.get_or_insert_with(clock::wall);
+        shared.clock.stamp(&mut record);
         loop {
             let room = shared.room.notified();
             tokio::pin!(room);
@@ -134,6 +146,40 @@ impl Publisher {
             }
             shared.wake.notify_one();
             room.await;
+        }
+    }
+
+    /// Where the source stands that `key` names, if events of it were marked
+    /// ([`Record::marked`]) in this process or are what an earlier one left in the spool: everything
+    /// before this place is in the hands of the publisher, nothing behind it. Only with a spool on
+    /// disk.
+    pub fn kept_place(&self, key: u64) -> Option<Vec<u8>> {
+        self.shared().queue.lock().place(key)
+    }
+
+    /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no
+    /// event of `source`, because a filter or rule took it. It is remembered once everything emitted
+    /// before is durable, and now and then written down: after a crash some of what was filtered
+    /// may be read again.
+    pub fn pass_place(&self, source: &str, key: u64, place: impl Into<Arc<[u8]>>) {
+        let place = place.into();
+        if self.handle.spooled && place.len() <= MAX_PLACE {
+            let mut queue = self.shared().queue.lock();
+            queue.note_place(source, Mark { key, place });
+        }
+    }
+
+    /// Declares `count` events of `source` lost that the caller does not emit, for instance because
+    /// the source is too noisy: the receiver is told, by count, severity and reason, as of events
+    /// that were dropped here, and they are counted so. Below the level of the source nothing
+    /// happens.
+    pub fn declare(&self, source: &str, severity: Severity, reason: DropReason, count: u64) {
+        let declared = {
+            let mut queue = self.shared().queue.lock();
+            queue.declare(source, severity, reason, count)
+        };
+        if declared {
+            self.shared().wake.notify_one();
         }
     }
 
@@ -155,11 +201,18 @@ impl Publisher {
         }
     }
 
-    /// Sends what is queued without waiting for more to come, and returns whether everything emitted
+    /// Sends what has gathered now, whatever the mode of upload ([`Builder::upload`]): an upload on
+    /// request. Returns at once; while there is no connection it waits for one.
+    pub fn upload_now(&self) {
+        self.shared().wish_upload();
+    }
+
+    /// Sends what is queued without waiting for more to come, whatever the mode of upload, and returns whether everything emitted
     /// before is durable: on disk (synced) when there is a spool, else acknowledged by the broker.
     /// False after `deadline`, or when something had to be dropped meanwhile; what was dropped before
     /// the call stands in [`counters`](Publisher::counters).
     pub async fn flush(&self, deadline: Duration) -> bool {
+        self.shared().wish_upload();
         let durable = self.shared().wait_durable(true, Some(deadline));
         durable.await.unwrap_or(false)
     }
@@ -181,10 +234,15 @@ impl Publisher {
 
     /// Flushes, says goodbye to the broker and ends the worker. Returns what
     /// [`flush`](Publisher::flush) returns. With a spool, what is safe on disk is still sent as far as
-    /// there is a connection and `deadline` allows. Events emitted afterwards go nowhere.
+    /// there is a connection, the mode of upload lets it go, and `deadline` allows. Events emitted afterwards go nowhere.
     pub async fn close(&self, deadline: Duration) -> bool {
         let deadline_at = clock::after(clock::mono(), deadline);
-        let durable = self.flush(deadline).await;
+        let durable = match self.handle.spooled {
+            // What is on disk may wait there for its time.
+            true => self.shared().wait_durable(true, Some(deadline)).await,
+            false => Ok(self.flush(deadline).await),
+        };
+        let durable = durable.unwrap_or(false);
         let mut ended = self.shared().ended.subscribe();
         self.shared().request_stop(deadline_at);
         // Fails only when the worker is gone already.
@@ -218,7 +276,7 @@ impl Publisher {
         };
         Counters {
             accepted: counted.accepted - counted.purged,
-            filtered: figures.filtered.load(Relaxed) + counted.purged,
+            filtered: figures.filtered.load(Relaxed) + counted.purged + counted.forgotten,
             dropped: counted.dropped,
             acknowledged: figures.acknowledged.load(Relaxed),
             batches: figures.batches.load(Relaxed),
@@ -230,6 +288,43 @@ impl Publisher {
             unreadable_records: figures.unreadable.load(Relaxed),
             connects: figures.connects.load(Relaxed),
             connected: figures.connected.load(Relaxed),
+        }
+    }
+
+    /// Queues a message for `response/<device>/<id>`, which is sent until the broker acknowledges it;
+    /// false when too many are waiting already.
+    pub(crate) fn answer(&self, id: &str, payload: Vec<u8>) -> bool {
+        let reply = Reply {
+            id: id.to_owned(),
+            payload: payload.into(),
+        };
+        let taken = self.shared().replies.lock().offer(reply).is_ok();
+        self.shared().wake.notify_one();
+        taken
+    }
+
+    /// [`answer`](Publisher::answer), waiting for room; false when the publisher has ended.
+    pub(crate) async fn answer_waiting(&self, id: &str, payload: Vec<u8>) -> bool {
+        let shared = self.shared();
+        let mut reply = Reply {
+            id: id.to_owned(),
+            payload: payload.into(),
+        };
+        loop {
+            let room = shared.reply_room.notified();
+            tokio::pin!(room);
+            // Registered before the attempt, so that room made right after it is not missed.
+            room.as_mut().enable();
+            if *shared.ended.borrow() {
+                return false;
+            }
+            let offered = shared.replies.lock().offer(reply);
+            shared.wake.notify_one();
+            match offered {
+                Ok(()) => return true,
+                Err(NoRoom(back)) => reply = back,
+            }
+            room.await;
         }
     }
 

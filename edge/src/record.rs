@@ -8,6 +8,8 @@ use thinglog_schemas::{
     batch::{MAX_ATTRIBUTES, MAX_MESSAGE},
 };
 
+use crate::marks::{MAX_PLACE, Mark};
+
 /// Attributes of one event together, bytes (keys and values, estimated). What does not fit is left
 /// out and the event is flagged as truncated.
 pub const MAX_ATTRIBUTE_BYTES: usize = 64 << 10;
@@ -31,6 +33,10 @@ pub struct Record {
     pub time: Option<u64>,
     /// The text was already cut by whoever read it.
     pub truncated: bool,
+    /// `time` counts from the boot.
+    pub(crate) monotonic: bool,
+    /// Where the source stands after it; see [`Record::marked`].
+    pub(crate) mark: Option<Mark>,
 }
 
 impl Record {
@@ -47,7 +53,23 @@ impl Record {
             attributes: Attributes::new(),
             time: None,
             truncated: false,
+            monotonic: false,
+            mark: None,
         }
+    }
+
+    /// The same event, with where its source stands after it: `place` (at most 4 KiB; a longer one
+    /// is not kept) in what `key` names, a hash of a path or of a journal and unit. For sources that
+    /// can be read again and wait for room ([`Publisher::emit_waiting`](crate::Publisher)). With a
+    /// spool on disk the place is stored in one piece with the event: a source that asks
+    /// [`kept_place`](crate::Publisher::kept_place) at its start goes on right behind the last event
+    /// that is in the spool or was acknowledged, whatever ended the process before it. Places of one
+    /// key must all be carried by events of one source.
+    #[must_use]
+    pub fn marked(mut self, key: u64, place: impl Into<Arc<[u8]>>) -> Record {
+        let place = place.into();
+        self.mark = (place.len() <= MAX_PLACE).then_some(Mark { key, place });
+        self
     }
 
     /// The same event with one attribute more.
@@ -72,7 +94,8 @@ impl Record {
             self.message.shrink_to_fit();
             self.truncated = true;
         }
-        FIXED_COST + self.message.len() + self.cut_attributes()
+        let mark = self.mark.as_ref().map_or(0, Mark::cost);
+        FIXED_COST + self.message.len() + self.cut_attributes() + mark
     }
 
     fn cut_attributes(&mut self) -> usize {

@@ -2,7 +2,10 @@
 //! What is too large for the wire is split (the same events, the same ids, more payloads); what
 //! cannot be sent at all is replaced by a declaration that it was dropped. Pure.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use thinglog_schemas::{
@@ -12,7 +15,24 @@ use thinglog_schemas::{
     },
 };
 
-use crate::queue::{Cut, LaneKey};
+use crate::{
+    marks::Mark,
+    queue::{Cut, LaneKey, class},
+};
+
+/// The severity classes among the events of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Classes(pub(crate) u8);
+
+impl Classes {
+    fn of(entries: &[Entry]) -> Classes {
+        let bits = entries
+            .iter()
+            .map(|entry| 1_u8 << class(entry.severity))
+            .fold(0, |all, bit| all | bit);
+        Classes(bits)
+    }
+}
 
 /// An encoded batch and what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +47,47 @@ pub(crate) struct Sealed {
     pub(crate) last_seq: u64,
     /// Events it carries.
     pub(crate) events: u32,
+    /// Severities of those.
+    pub(crate) classes: Classes,
+    /// Of a source that waits for room: never given up for want of it.
+    pub(crate) patient: bool,
+    /// Where such sources stand after it, one place a key.
+    pub(crate) marks: Vec<Mark>,
     /// The MQTT payload.
     pub(crate) payload: Bytes,
     /// The lane to tell when it is durable; none for what an earlier process left.
     pub(crate) settles: Option<(LaneKey, u64)>,
+}
+
+/// What all pieces of a batch have in common.
+struct Origin<'a> {
+    source: &'a Arc<str>,
+    patient: bool,
+    /// In order, with the seq of the event each belongs to.
+    marks: &'a [(u64, Mark)],
+    settles: Option<(LaneKey, u64)>,
+}
+
+impl<'a> Origin<'a> {
+    fn of(sealed: &'a Sealed) -> Origin<'a> {
+        Origin {
+            source: &sealed.source,
+            patient: sealed.patient,
+            marks: &[],
+            settles: sealed.settles,
+        }
+    }
+
+    /// The last place of each key among the events `from..=to`.
+    fn marks_within(&self, from: u64, to: u64) -> Vec<Mark> {
+        let start = self.marks.partition_point(|(seq, _)| *seq < from);
+        let end = self.marks.partition_point(|(seq, _)| *seq <= to);
+        let mut last: HashMap<u64, &Mark> = HashMap::new();
+        for (_, mark) in self.marks.get(start..end).unwrap_or_default() {
+            last.insert(mark.key, mark);
+        }
+        last.into_values().cloned().collect()
+    }
 }
 
 /// Encodes, splits and replaces batches; keeps its buffers.
@@ -59,8 +116,13 @@ impl Sealer {
     /// Encodes what the queue cut, in as many payloads as the format's limits and `max` bytes ask
     /// for. Returns how many events could not be encoded and were declared dropped instead.
     pub(crate) fn seal(&mut self, cut: Cut, max: usize, out: &mut VecDeque<Sealed>) -> u64 {
-        let settles = Some((cut.lane, cut.through));
-        self.encode(cut.batch, &cut.source, settles, max, out)
+        let origin = Origin {
+            source: &cut.source,
+            patient: cut.patient,
+            marks: &cut.marks,
+            settles: Some((cut.lane, cut.through)),
+        };
+        self.encode(cut.batch, &origin, max, out)
     }
 
     /// Splits a payload until none is over `max` bytes; an event that alone is over it is declared
@@ -72,8 +134,11 @@ impl Sealer {
         out: &mut VecDeque<Sealed>,
     ) -> Result<u64, DecodeError> {
         let batch = self.decoder.decode(&sealed.payload)?;
-        let source = sealed.source.clone();
-        Ok(self.encode(batch, &source, sealed.settles, max, out))
+        let lost = self.encode(batch, &Origin::of(sealed), max, out);
+        if let Some(last) = out.back_mut() {
+            last.marks.clone_from(&sealed.marks);
+        }
+        Ok(lost)
     }
 
     /// The declaration that everything `sealed` carried was dropped for `reason`: speaks for the
@@ -87,11 +152,13 @@ impl Sealer {
         let entries = std::mem::take(&mut batch.entries);
         batch.drops.extend(declare(&entries, reason));
         let mut out = VecDeque::new();
-        let source = sealed.source.clone();
-        self.encode(batch, &source, sealed.settles, MAX_PAYLOAD, &mut out);
+        self.encode(batch, &Origin::of(sealed), MAX_PAYLOAD, &mut out);
         let count = entries.len() as u64;
         out.pop_front()
-            .map(|declaration| (declaration, count))
+            .map(|mut declaration| {
+                declaration.marks.clone_from(&sealed.marks);
+                (declaration, count)
+            })
             .ok_or_else(|| DecodeError::Malformed("nothing to declare".into()))
     }
 
@@ -117,8 +184,14 @@ impl Sealer {
             drops: vec![drop],
             entries: Vec::new(),
         };
+        let origin = Origin {
+            source,
+            patient: false,
+            marks: &[],
+            settles: None,
+        };
         let mut out = VecDeque::new();
-        self.encode(batch, source, None, MAX_PAYLOAD, &mut out);
+        self.encode(batch, &origin, MAX_PAYLOAD, &mut out);
         out.pop_front()
     }
 
@@ -126,8 +199,7 @@ impl Sealer {
     fn encode(
         &mut self,
         batch: Batch,
-        source: &Arc<str>,
-        settles: Option<(LaneKey, u64)>,
+        origin: &Origin<'_>,
         max: usize,
         out: &mut VecDeque<Sealed>,
     ) -> u64 {
@@ -144,15 +216,21 @@ impl Sealer {
                 }
                 // A declaration has a bounded size; should it not fit all the same, it is sent and
                 // the broker has the last word.
-                _ if fits || batch.entries.is_empty() => out.push_back(Sealed {
-                    source: source.clone(),
-                    epoch: batch.epoch,
-                    first_seq: batch.first_seq,
-                    last_seq: last_seq(&batch),
-                    events: batch.entries.len() as u32,
-                    payload: Bytes::copy_from_slice(&self.scratch),
-                    settles: settles.filter(|_| todo.is_empty()),
-                }),
+                _ if fits || batch.entries.is_empty() => {
+                    let last_seq = last_seq(&batch);
+                    out.push_back(Sealed {
+                        source: origin.source.clone(),
+                        epoch: batch.epoch,
+                        first_seq: batch.first_seq,
+                        last_seq,
+                        events: batch.entries.len() as u32,
+                        classes: Classes::of(&batch.entries),
+                        patient: origin.patient,
+                        marks: origin.marks_within(batch.first_seq, last_seq),
+                        payload: Bytes::copy_from_slice(&self.scratch),
+                        settles: origin.settles.filter(|_| todo.is_empty()),
+                    });
+                }
                 _ => {
                     let (first, second) = halve(batch);
                     todo.push(second);

@@ -11,11 +11,13 @@ use thinglog_schemas::{Level, Severity};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
-    clock,
+    clock::{self, Clock},
     queue::{FlushTarget, Queue},
+    replies::Replies,
 };
 
 pub(crate) struct Shared {
+    pub(crate) clock: Clock,
     pub(crate) queue: Mutex<Queue>,
     /// Least severity number that passes for any source: most of what is filtered never takes the lock.
     gate: AtomicU8,
@@ -23,9 +25,15 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     /// Those who wait for room may try again.
     pub(crate) room: Notify,
+    /// Answers to requests.
+    pub(crate) replies: Mutex<Replies>,
+    /// Those who wait with an answer may try again.
+    pub(crate) reply_room: Notify,
     waiters: Mutex<Vec<Waiter>>,
     stop: Mutex<Option<Instant>>,
     stopping: AtomicBool,
+    /// Somebody wants everything sent, whatever the mode of upload.
+    wish: AtomicBool,
     /// True once the worker is gone.
     pub(crate) ended: watch::Sender<bool>,
     pub(crate) figures: Figures,
@@ -54,15 +62,19 @@ struct Waiter {
 }
 
 impl Shared {
-    pub(crate) fn new(queue: Queue) -> Shared {
+    pub(crate) fn new(queue: Queue, clock: Clock) -> Shared {
         let shared = Shared {
+            clock,
             gate: AtomicU8::new(0),
             queue: Mutex::new(queue),
             wake: Notify::new(),
             room: Notify::new(),
+            replies: Mutex::default(),
+            reply_room: Notify::new(),
             waiters: Mutex::new(Vec::new()),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
+            wish: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             figures: Figures::default(),
         };
@@ -138,6 +150,17 @@ impl Shared {
         waiters.iter().filter_map(|waiter| waiter.deadline).min()
     }
 
+    /// Asks for everything to be sent now.
+    pub(crate) fn wish_upload(&self) {
+        self.wish.store(true, Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Whether somebody asked since the last time.
+    pub(crate) fn take_wish(&self) -> bool {
+        self.wish.load(Relaxed) && self.wish.swap(false, Relaxed)
+    }
+
     /// Asks the worker to end: at once when everything is durable, else at `deadline`.
     pub(crate) fn request_stop(&self, deadline: Instant) {
         let mut stop = self.stop.lock();
@@ -156,5 +179,6 @@ impl Shared {
         self.waiters.lock().clear();
         self.figures.connected.store(false, Relaxed);
         self.room.notify_waiters();
+        self.reply_room.notify_waiters();
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Slot {
     /// never was on disk or when it shares its record with a later slot.
     pub(crate) release: Option<u64>,
     /// Not on disk although there may be a spool.
-    in_memory: bool,
+    pub(crate) in_memory: bool,
     state: State,
 }
 
@@ -62,6 +62,12 @@ impl Window {
     /// Nothing is unacknowledged.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// Nothing is under way: whatever is in here waits to be sent or is done.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let under_way = |slot: &Slot| matches!(slot.state, State::Handed(_) | State::Sent(_));
+        !self.slots.iter().any(under_way)
     }
 
     /// Events and payload bytes inside.
@@ -225,6 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sealed::Classes;
 
     fn sealed(number: u64) -> Sealed {
         Sealed {
@@ -233,6 +240,9 @@ mod tests {
             first_seq: number,
             last_seq: number,
             events: 1,
+            classes: Classes::default(),
+            patient: false,
+            marks: Vec::new(),
             payload: Bytes::from(number.to_string()),
             settles: None,
         }

@@ -62,7 +62,7 @@ pub trait FsFile: Send + Sync {
 }
 
 /// Writes all of `buf`, through short writes and interruptions.
-pub(crate) fn write_all(file: &dyn FsFile, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+pub fn write_all(file: &dyn FsFile, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
     while !buf.is_empty() {
         match file.write_at(buf, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -92,7 +92,7 @@ pub(crate) fn read_up_to(file: &dyn FsFile, buf: &mut [u8], offset: u64) -> io::
 }
 
 /// `len` bytes from `offset` on, fewer when the file ends before.
-pub(crate) fn read_block(file: &dyn FsFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+pub fn read_block(file: &dyn FsFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut buf = vec![0; len];
     let got = read_up_to(file, &mut buf, offset)?;
     buf.truncate(got);

@@ -11,8 +11,8 @@ use crate::fs::Fs;
 use crate::reader::{self, Reader};
 use crate::shared::{Shared, Why};
 use crate::{
-    AppendError, Limits, OnFull, OpenError, Options, Outcome, ReadError, Records, Recovery, Stats,
-    recover, writer,
+    AppendError, Closed, Limits, OnFull, OpenError, Options, Outcome, ReadError, Records, Recovery,
+    Stats, recover, writer,
 };
 
 /// A journal, open for appending. Clones share it. Owns one writer thread that writes and syncs
@@ -183,6 +183,20 @@ impl Journal {
             .drop_oldest(Why::Released, |segment| segment.end <= offset)?
         {}
         Ok(())
+    }
+
+    /// The segments that are no longer written to, oldest first.
+    pub fn closed(&self) -> Vec<Closed> {
+        let log = self.inner.shared.log.read();
+        let closed = log.segments.len().saturating_sub(1);
+        let segments = log.segments.iter().take(closed);
+        segments
+            .map(|segment| Closed {
+                first: segment.first,
+                end: segment.end,
+                bytes: segment.bytes + segment.index_bytes,
+            })
+            .collect()
     }
 
     /// Applies retention by age at `now` (ns); by bytes it is applied as segments are added.

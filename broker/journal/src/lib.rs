@@ -216,6 +216,17 @@ pub enum Failure {
     Poisoned,
 }
 
+/// A segment that is no longer written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Offsets of its records are this or higher.
+    pub first: u64,
+    /// And below this.
+    pub end: u64,
+    /// Bytes on disk, its sidecar included.
+    pub bytes: u64,
+}
+
 /// Figures for metrics; totals count from opening.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {

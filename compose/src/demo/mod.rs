@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    client,
     supervise::{DEMO, Stage, Supervisor},
     tail,
 };
@@ -75,15 +76,15 @@ pub(crate) fn start(
 ) -> anyhow::Result<()> {
     let token = supervisor.token(Stage::Demo);
     let (subscribed, seen) = watch::channel(false);
-    let colour = std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let options = tail::Options {
-        host: broker.ip().to_string(),
-        port: broker.port(),
-        credentials: logins.tail,
+        broker: client::Broker {
+            host: broker.ip().to_string(),
+            port: broker.port(),
+            credentials: logins.tail,
+        },
         filters: vec![format!("{root}/live/+/+/+")],
         json: false,
-        colour,
+        colour: client::colour(),
     };
     let stop = token.clone();
     supervisor.spawn(DEMO, async move {

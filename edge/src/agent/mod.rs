@@ -4,22 +4,32 @@
 
 mod command;
 mod file;
+pub mod history;
+mod http;
 mod journald;
 mod keeper;
+mod kmsg;
 mod lines;
 mod pipe;
 mod recognise;
+mod request;
 mod sink;
 mod state;
+mod syslog;
 
 use std::io;
 
 pub use command::{CommandOptions, run_command};
 pub use file::{FileOptions, StartAt, run_file_source};
+pub use http::{HttpError, HttpOptions, HttpServer, KeyError};
 pub use journald::{JournalOptions, run_journal_source};
+pub use kmsg::{KmsgOptions, run_kmsg_source};
 pub use pipe::{StreamOptions, run_stream_source};
+pub use recognise::{LineOptions, Parse, UnknownZone, Zone};
+pub use request::{Readable, RequestOptions, Status, run_requests};
 pub use sink::Sink;
 pub use state::StateDir;
+pub use syslog::{SourceFrom, SyslogListeners, SyslogOptions, run_syslog_source};
 
 /// Why a source ended before it was told to.
 #[derive(Debug, thiserror::Error)]

@@ -1,17 +1,26 @@
 //! One lane: the events of one source that wait to be sealed into a batch.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use thinglog_schemas::{
     Level, Severity,
     batch::{Batch, ClockInfo, Drop, DropReason, Entry},
 };
 
+use crate::marks::Mark;
+
 /// Severity classes in the order in which they are given up: DEBUG, INFO, WARN, ERROR.
-pub(super) const CLASSES: usize = 4;
+pub(crate) const CLASSES: usize = 4;
+
+/// About what the places of a batch's marks may take, bytes (one more is always taken).
+pub(crate) const MARK_BYTES: usize = 16 << 10;
 
 /// Where a severity stands in that order.
-pub(super) fn class(severity: Severity) -> usize {
+pub(crate) fn class(severity: Severity) -> usize {
     match severity.level() {
         Level::Error => 3,
         Level::Warn => 2,
@@ -46,17 +55,40 @@ struct Loss {
 struct Queued {
     entry: Entry,
     cost: usize,
+    /// The entry's time counts from the boot.
+    monotonic: bool,
+    mark: Option<Mark>,
 }
 
 /// What sealing made of the oldest events of a lane.
 pub(super) struct Sealing {
     pub(super) batch: Batch,
+    /// Where the source stood after an event, with the event's seq, in order.
+    pub(super) marks: Vec<(u64, Mark)>,
     /// What the events had cost in memory, bytes.
     pub(super) cost: usize,
     /// The arrivals it accounts for.
     pub(super) through: u64,
     /// Events given up although a flush waits for them.
     pub(super) awaited: u64,
+}
+
+/// The marks of a batch that is being made, with the index of their event.
+#[derive(Default)]
+struct BatchMarks {
+    list: Vec<(usize, Mark)>,
+    /// What the last mark of each key takes, and all of them together.
+    last: HashMap<u64, usize>,
+    bytes: usize,
+}
+
+impl BatchMarks {
+    fn extend(&mut self, mark: Option<Mark>, at: usize) {
+        let Some(mark) = mark else { return };
+        let before = self.last.insert(mark.key, mark.cost()).unwrap_or(0);
+        self.bytes = self.bytes - before + mark.cost();
+        self.list.push((at, mark));
+    }
 }
 
 #[derive(Debug)]
@@ -150,24 +182,35 @@ impl Lane {
         self.marked
     }
 
-    pub(super) fn push(&mut self, mut entry: Entry, cost: usize) {
+    pub(super) fn push(
+        &mut self,
+        mut entry: Entry,
+        cost: usize,
+        mark: Option<Mark>,
+        monotonic: bool,
+    ) {
         let class = class(entry.severity);
         entry.seq = self.arrivals;
         self.arrivals += 1;
         self.events += 1;
         self.class_bytes[class] += cost;
-        self.classes[class].push_back(Queued { entry, cost });
+        self.classes[class].push_back(Queued {
+            entry,
+            cost,
+            monotonic,
+            mark,
+        });
     }
 
-    /// An event that came and found no room.
-    pub(super) fn turn_away(&mut self, severity: Severity) {
-        self.arrivals += 1;
-        self.lose(severity, DropReason::SpoolFull, 1);
+    /// Events that came and do not go on.
+    pub(super) fn turn_away(&mut self, severity: Severity, reason: DropReason, count: u64) {
+        self.arrivals += count;
+        self.lose(severity, reason, count);
     }
 
     /// Gives up the oldest event of a class. Returns its cost and whether a flush waits for it.
     pub(super) fn give_up(&mut self, class: usize) -> Option<(usize, bool)> {
-        let Queued { entry, cost } = self.classes[class].pop_front()?;
+        let Queued { entry, cost, .. } = self.classes[class].pop_front()?;
         self.events -= 1;
         self.class_bytes[class] -= cost;
         self.lose(entry.severity, DropReason::SpoolFull, 1);
@@ -209,7 +252,7 @@ impl Lane {
 
     /// Takes the oldest events, at most `max_events` and about `max_bytes` (always one), numbers
     /// them, and declares what was given up. With `least`, whatever is below that class is given up
-    /// instead of sent.
+    /// instead of sent. Times of one batch are of one kind: it ends where the other begins.
     pub(super) fn seal(
         &mut self,
         max_events: usize,
@@ -217,10 +260,18 @@ impl Lane {
         least: usize,
         clock: ClockInfo,
     ) -> Sealing {
-        let (mut cost, mut awaited) = (0, 0);
-        let mut entries = Vec::with_capacity(self.events.min(max_events));
-        while entries.len() < max_events && (cost < max_bytes || entries.is_empty()) {
+        let (mut cost, mut awaited, mut monotonic) = (0, 0, false);
+        let mut entries: Vec<Entry> = Vec::with_capacity(self.events.min(max_events));
+        let mut marks = BatchMarks::default();
+        while entries.len() < max_events
+            && (cost < max_bytes || entries.is_empty())
+            && marks.bytes < MARK_BYTES
+        {
             let Some(class) = self.oldest() else { break };
+            let kind = self.classes[class].front().is_some_and(|q| q.monotonic);
+            if !entries.is_empty() && kind != monotonic {
+                break;
+            }
             let Some(queued) = self.classes[class].pop_front() else {
                 break;
             };
@@ -231,6 +282,8 @@ impl Lane {
                 awaited += u64::from(queued.entry.seq < self.marked);
                 self.lose(queued.entry.severity, DropReason::SpoolFull, 1);
             } else {
+                monotonic = kind;
+                marks.extend(queued.mark, entries.len());
                 entries.push(queued.entry);
             }
         }
@@ -245,15 +298,23 @@ impl Lane {
             entry.seq = self.next_seq;
             self.next_seq += 1;
         }
+        let seq = |(at, mark): (usize, Mark)| Some((entries.get(at)?.seq, mark));
+        let marks = marks.list.into_iter().filter_map(seq).collect();
         let batch = Batch {
             epoch: self.epoch,
             first_seq,
-            clock,
+            clock: ClockInfo {
+                // Means nothing where times are the system clock's.
+                sent_mono: if monotonic { clock.sent_mono } else { 0 },
+                synced: !monotonic,
+                ..clock
+            },
             drops,
             entries,
         };
         Sealing {
             batch,
+            marks,
             cost,
             through,
             awaited,

@@ -10,6 +10,8 @@
 
 mod flush;
 mod lane;
+mod places;
+mod ring;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -21,19 +23,30 @@ use std::{
 };
 
 use thinglog_schemas::{
-    Level,
-    batch::{Batch, ClockInfo, Entry},
+    Level, Severity,
+    batch::{Batch, ClockInfo, DropReason, Entry},
     name,
 };
 
-use crate::{clock, levels::Levels, record::Record};
+use crate::{
+    clock,
+    levels::Levels,
+    marks::{Mark, Marks},
+    record::Record,
+};
 pub(crate) use flush::FlushTarget;
 use lane::{CLASSES, Lane, Sealing, State};
+pub(crate) use lane::{MARK_BYTES, class};
+use places::Loose;
+use ring::Ring;
+pub(crate) use ring::RingOptions;
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
 pub(crate) const MAX_LANES: usize = 1024;
 /// The lane of sources beyond [`MAX_LANES`]; such events carry their source as an attribute.
 pub(crate) const OVERFLOW: &str = "other";
+/// The places of sources that are remembered, bytes (about twice what they take).
+const PLACES_BYTES: usize = 1 << 20;
 
 /// How the queue behaves.
 #[derive(Clone, Debug)]
@@ -92,6 +105,10 @@ pub(crate) struct Cut {
     pub(crate) lane: LaneKey,
     /// Arrivals of the lane that are accounted for once this batch is.
     pub(crate) through: u64,
+    /// Fed by a source that waits: nothing of it is given up for want of room.
+    pub(crate) patient: bool,
+    /// Where the source stood after an event, with the event's seq, in order.
+    pub(crate) marks: Vec<(u64, Mark)>,
 }
 
 /// Counts since the start.
@@ -103,6 +120,8 @@ pub(crate) struct QueueCounters {
     pub(crate) purged: u64,
     /// Given up for want of room, or because they could not be sent at all.
     pub(crate) dropped: u64,
+    /// Below their level, kept in the ring for a while.
+    pub(crate) forgotten: u64,
 }
 
 /// The lanes and their common limits.
@@ -128,6 +147,13 @@ pub(crate) struct Queue {
     /// Lost although a flush waited for them.
     flush_losses: u64,
     counters: QueueCounters,
+    ring: Option<Ring>,
+    /// Events of level ERROR so far; whether the worker is woken by each.
+    errors: u64,
+    hasten_errors: bool,
+    /// The last place of every source that gave any; those that no event carries.
+    places: Marks,
+    loose: HashMap<u64, Loose>,
 }
 
 impl Queue {
@@ -150,6 +176,11 @@ impl Queue {
             victims: [None; CLASSES],
             flush_losses: 0,
             counters: QueueCounters::default(),
+            ring: None,
+            errors: 0,
+            hasten_errors: false,
+            places: Marks::new(PLACES_BYTES),
+            loose: HashMap::new(),
         }
     }
 
@@ -165,48 +196,93 @@ impl Queue {
     }
 
     fn enter(&mut self, mut record: Record, patient: bool) -> Pushed {
-        let index = self.lane_of(&mut record);
+        let mut index = self.lane_of(&mut record);
         let Some(lane) = self.lanes[index].as_mut() else {
             return Pushed::Filtered;
         };
-        if !lane.level.passes(record.severity) {
-            return Pushed::Filtered;
+        let level = lane.level;
+        if !level.passes(record.severity) && !self.is_around_an_error(level) {
+            if let Some(mark) = record.mark.take().filter(|_| patient) {
+                self.pass_by(index, mark);
+            }
+            return self.keep_in_ring(record, level);
+        }
+        if !patient {
+            record.mark = None;
         }
         let cost = record.cut_to_limits();
         if patient {
             let limit = self.options.memory_bytes / 4 * 3;
-            let used = self.bytes + self.outside;
+            self.squeeze_ring(cost, limit);
+            let used = self.used();
             if self.hold_patient || (used > 0 && used + cost > limit) {
                 return Pushed::Full(record);
             }
-            lane.patient = true;
-        } else if self.bytes + self.outside + cost > self.options.memory_bytes
+            if let Some(lane) = self.lanes[index].as_mut() {
+                lane.patient = true;
+            }
+        } else if self.used() + cost > self.options.memory_bytes
             && !self.make_room(cost, lane::class(record.severity))
         {
-            return self.turn_away(index, &record);
+            let wake = self.turn_away(index, record.severity, DropReason::SpoolFull, 1);
+            return Pushed::Dropped { wake };
+        }
+        let hasten = self.trigger_ring(record.severity);
+        if hasten {
+            // What left the ring may have taken the place of a lane that owed nothing.
+            index = self.lane_of(&mut record);
         }
         self.counters.accepted += 1;
         self.bytes += cost;
         self.events += 1;
+        let (mark, monotonic) = (record.mark.take(), record.monotonic);
+        if let Some(mark) = &mark {
+            self.loose.remove(&mark.key);
+            self.places.set(mark.clone());
+        }
         let wake = match self.lanes[index].as_mut() {
             Some(lane) => {
-                lane.push(entry(record), cost);
+                lane.push(entry(record), cost, mark, monotonic);
                 self.arm(index)
             }
             None => false,
         };
-        Pushed::Queued { wake }
+        Pushed::Queued {
+            wake: wake || hasten,
+        }
     }
 
-    fn turn_away(&mut self, index: usize, record: &Record) -> Pushed {
-        self.counters.accepted += 1;
-        self.counters.dropped += 1;
+    /// Events of `source` that whoever emits them does not let through: they are counted and declared
+    /// as if they had been dropped here. Nothing happens when they are below the level. True when the
+    /// worker has something new to do.
+    pub(crate) fn declare(
+        &mut self,
+        source: &str,
+        severity: Severity,
+        reason: DropReason,
+        count: u64,
+    ) -> bool {
+        let (index, _) = self.find_lane(&source.into());
+        let lane = self.lanes[index].as_ref();
+        if count == 0 || !lane.is_some_and(|lane| lane.level.passes(severity)) {
+            return false;
+        }
+        self.turn_away(index, severity, reason, count)
+    }
+
+    fn turn_away(
+        &mut self,
+        index: usize,
+        severity: Severity,
+        reason: DropReason,
+        count: u64,
+    ) -> bool {
+        self.counters.accepted += count;
+        self.counters.dropped += count;
         if let Some(lane) = self.lanes[index].as_mut() {
-            lane.turn_away(record.severity);
+            lane.turn_away(severity, reason, count);
         }
-        Pushed::Dropped {
-            wake: self.arm(index),
-        }
+        self.arm(index)
     }
 
     /// Notes that a lane has something; true when the worker should look.
@@ -233,19 +309,28 @@ impl Queue {
 
     /// The lane of a record's source, made when it is new.
     fn lane_of(&mut self, record: &mut Record) -> usize {
-        if let Some(index) = self.names.get(&record.source) {
-            return *index;
-        }
-        if self.names.len() >= MAX_LANES && !self.forget_a_settled_lane() {
+        let (index, overflow) = self.find_lane(&record.source);
+        if overflow {
             let original = std::mem::replace(&mut record.source, OVERFLOW.into());
             record
                 .attributes
                 .insert("source".into(), original.as_ref().into());
-            if let Some(index) = self.names.get(OVERFLOW) {
-                return *index;
-            }
         }
-        self.add_lane(record.source.clone())
+        index
+    }
+
+    /// The lane of a source, made when it is new, and whether it is that of many.
+    fn find_lane(&mut self, source: &Arc<str>) -> (usize, bool) {
+        if let Some(index) = self.names.get(source) {
+            return (*index, false);
+        }
+        if self.names.len() < MAX_LANES || self.forget_a_settled_lane() {
+            return (self.add_lane(source.clone()), false);
+        }
+        match self.names.get(OVERFLOW) {
+            Some(index) => (*index, true),
+            None => (self.add_lane(OVERFLOW.into()), true),
+        }
     }
 
     fn add_lane(&mut self, name: Arc<str>) -> usize {
@@ -302,6 +387,9 @@ impl Queue {
             }
             self.aging.pop_front();
         }
+        if let Some(ring) = &mut self.ring {
+            ring.tick(now);
+        }
         let changed = self.levels.tick(now);
         if changed {
             self.refresh_levels();
@@ -315,7 +403,9 @@ impl Queue {
             .aging
             .front()
             .map(|(_, since)| clock::after(*since, self.options.flush_age));
-        age.into_iter().chain(self.levels.next_change()).min()
+        let ring = self.ring.as_ref().and_then(Ring::deadline);
+        let others = self.levels.next_change().into_iter().chain(ring);
+        age.into_iter().chain(others).min()
     }
 
     /// Cuts the next batch off a due lane; lanes take turns. What is less grave than `least` is
@@ -335,7 +425,8 @@ impl Queue {
             if lane.is_empty() {
                 continue;
             }
-            let least = if lane.patient { 0 } else { least };
+            let patient = lane.patient;
+            let least = if patient { 0 } else { least };
             let before = lane.events() as u64;
             let (events, bytes) = (self.options.batch_events, self.options.batch_bytes);
             let sealing = lane.seal(events.max(1), bytes, least, clock);
@@ -357,6 +448,8 @@ impl Queue {
                 },
                 batch,
                 through: sealing.through,
+                patient,
+                marks: sealing.marks,
             };
             return Some(cut);
         }
@@ -411,6 +504,21 @@ impl Queue {
     /// Whether one who waits for room should try again.
     pub(crate) fn has_room(&self) -> bool {
         !self.hold_patient && self.bytes + self.outside <= self.options.memory_bytes / 2
+    }
+
+    /// What counts against the cap, bytes.
+    fn used(&self) -> usize {
+        self.bytes + self.outside + self.ring.as_ref().map_or(0, Ring::bytes)
+    }
+
+    /// Whether the worker is woken by every ERROR.
+    pub(crate) fn set_hasten_errors(&mut self, hasten: bool) {
+        self.hasten_errors = hasten;
+    }
+
+    /// Events of level ERROR so far.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors
     }
 
     /// Events and bytes queued here.

@@ -449,3 +449,128 @@ proptest! {
         prop_assert!(file_drops.into_iter().all(|cut| cut.batch.drops.is_empty()));
     }
 }
+
+fn places(cut: &Cut) -> Vec<(u64, u64, Vec<u8>)> {
+    let marks = cut.marks.iter();
+    marks
+        .map(|(seq, mark)| (*seq, mark.key, mark.place.to_vec()))
+        .collect()
+}
+
+#[test]
+fn marks_travel_with_their_events_and_the_last_place_is_known_at_once() {
+    let mut queue = queue();
+    for n in 0..3u8 {
+        queue.push_patient(record("file", Severity::INFO, 1).marked(9, vec![n]));
+    }
+    assert_eq!(queue.place(9), Some(vec![2]));
+    assert_eq!(queue.place(8), None);
+    let cuts = cut_all(&mut queue);
+    assert!(cuts[0].patient);
+    let expected = [(0, 9, vec![0]), (1, 9, vec![1]), (2, 9, vec![2])];
+    assert_eq!(places(&cuts[0]), expected);
+}
+
+#[test]
+fn a_source_that_does_not_wait_has_no_place_to_go_back_to() {
+    let mut queue = queue();
+    queue.push(record("app", Severity::INFO, 1).marked(9, vec![1]));
+    assert_eq!(queue.place(9), None);
+    assert!(cut_all(&mut queue)[0].marks.is_empty());
+}
+
+#[test]
+fn the_place_of_a_filtered_event_counts_once_what_came_before_is_durable() {
+    let mut queue = queue();
+    queue.change_levels(|levels| *levels = Levels::new(Level::Info), false);
+    queue.push_patient(record("file", Severity::INFO, 1).marked(9, vec![1]));
+    let filtered = record("file", Severity::DEBUG, 1).marked(9, vec![2]);
+    assert_eq!(queue.push_patient(filtered), Pushed::Filtered);
+    assert_eq!(queue.place(9), Some(vec![2]));
+    assert!(queue.take_settled_places().is_empty());
+    let cuts = cut_all(&mut queue);
+    assert!(queue.take_settled_places().is_empty());
+    queue.settle(cuts[0].lane, cuts[0].through);
+    let settled = queue.take_settled_places();
+    assert_eq!((settled[0].key, &*settled[0].place), (9, &[2][..]));
+    assert!(queue.take_settled_places().is_empty());
+}
+
+#[test]
+fn a_later_event_takes_the_place_of_a_filtered_one() {
+    let mut queue = queue();
+    let mark = Mark {
+        key: 9,
+        place: [1].into(),
+    };
+    queue.note_place("file", mark);
+    queue.push_patient(record("file", Severity::INFO, 1).marked(9, vec![2]));
+    assert!(queue.take_settled_places().is_empty());
+    assert_eq!(places(&cut_all(&mut queue)[0]), [(0, 9, vec![2])]);
+}
+
+#[test]
+fn a_batch_ends_before_its_places_grow_beyond_what_a_record_holds() {
+    let mut queue = Queue::new(
+        QueueOptions {
+            memory_bytes: 8 << 20,
+            batch_events: 1000,
+            batch_bytes: 8 << 20,
+            flush_age: AGE,
+        },
+        Levels::new(Level::Debug),
+        42,
+    );
+    for key in 0..100 {
+        queue.push_patient(record("file", Severity::INFO, 1).marked(key, vec![0; 4000]));
+    }
+    let cuts = cut_all(&mut queue);
+    let mut keys = Vec::new();
+    for cut in &cuts {
+        let bytes: usize = places(cut).iter().map(|(_, _, place)| place.len()).sum();
+        assert!(bytes <= MARK_BYTES + crate::marks::MAX_PLACE);
+        keys.extend(places(cut).iter().map(|(_, key, _)| *key));
+    }
+    assert_eq!(keys, Vec::from_iter(0..100));
+}
+
+#[test]
+fn what_a_caller_declares_is_numbered_counted_and_waited_for_as_a_drop() {
+    let mut queue = queue();
+    queue.push(record("app", Severity::INFO, 1));
+    assert!(!queue.declare("app", Severity::INFO, DropReason::RateLimited, 0));
+    queue.declare("app", Severity::INFO, DropReason::RateLimited, 5);
+    queue.declare("app", Severity::WARN, DropReason::RateLimited, 2);
+    assert!(queue.declare("quiet", Severity::INFO, DropReason::RateLimited, 1));
+    assert_eq!(queue.counters().dropped, 8);
+    let mut flush = queue.start_flush();
+    let cuts = cut_all(&mut queue);
+    let drops: Vec<_> = cuts[0]
+        .batch
+        .drops
+        .iter()
+        .map(|d| (d.from, d.to, d.count, d.severity, d.reason))
+        .collect();
+    let reason = DropReason::RateLimited;
+    let expected = [
+        (0, 4, 5, Severity::INFO, reason),
+        (5, 6, 2, Severity::WARN, reason),
+    ];
+    assert_eq!(drops, expected);
+    assert_eq!(cuts[0].batch.entries[0].seq, 7);
+    assert_eq!(cuts[1].batch.drops[0].count, 1);
+    assert_eq!(queue.poll_flush(&mut flush), None);
+    for cut in cuts {
+        queue.settle(cut.lane, cut.through);
+    }
+    assert_eq!(queue.poll_flush(&mut flush), Some(true));
+}
+
+#[test]
+fn what_a_caller_declares_below_the_level_is_nothing() {
+    let mut queue = queue();
+    queue.change_levels(|levels| *levels = Levels::new(Level::Warn), false);
+    assert!(!queue.declare("app", Severity::INFO, DropReason::RateLimited, 5));
+    assert_eq!(queue.counters(), QueueCounters::default());
+    assert!(cut_all(&mut queue).is_empty());
+}

@@ -1,26 +1,31 @@
 //! The spool directory and the small files beside the journal.
 //!
 //! ```text
-//! lock          held exclusively (flock) by the process that uses the directory
-//! spool.json    whose events these are: {"version":1,"device":"lamp-7","instance":"5f3a09c1"}
+//! spool.json    whose events these are: {"version":2,"device":"lamp-7","instance":"5f3a09c1"}
 //! desired.json  the last configuration: {"received":ns,"desired":{…}}
 //! released      16 hex digits journal id, space, 16 hex digits offset, newline: everything below is
 //!               acknowledged. A hint, written now and then without a sync: when it is old or gone,
 //!               acknowledged events are sent once more under the same ids.
+//! marks         where sources that can be read again stood, see `marks.rs`; synced before a
+//!               segment goes that has a later place than this file
 //! journal/      the segments
-//! positions/    where the agent stands in files and in the system journal
 //! ```
 //!
-//! Each small file is replaced by rename, so a crash leaves the old one or the new one.
+//! The directory is locked (flock) by the process that uses it. Each small file is replaced by
+//! rename, so a crash leaves the old one or the new one. Each has a limit, so that all of them and
+//! the journal stay below the spool's cap, also while one is being replaced.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thinglog_journal::fs::{Fs, Lock, RealFs, read_block, write_all};
 use thinglog_schemas::config::Desired;
+
+use crate::marks::Marks;
 
 /// What goes wrong with a spool directory.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +52,7 @@ pub enum SpoolError {
         path = path.display()
     )]
     Locked {
-        /// The lock file.
+        /// The directory.
         path: PathBuf,
     },
     /// The events inside would be sent under a wrong name.
@@ -90,57 +95,102 @@ struct KeptDesired {
     desired: Desired,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The most each file takes, bytes; twice while it is replaced.
+const MAX_IDENTITY: usize = 4 << 10;
+const MAX_DESIRED: usize = 24 << 10;
+const MAX_RELEASED: usize = 64;
+/// What all of them but the marks take together, at most, and slack for the journal's sidecars.
+const FILES: u64 = 128 << 10;
+
+/// The most that `marks` takes in a spool of `cap` bytes.
+pub(crate) const fn max_marks(cap: u64) -> u64 {
+    let share = cap / 256;
+    if share < 64 << 10 {
+        64 << 10
+    } else if share > 1 << 20 {
+        1 << 20
+    } else {
+        share
+    }
+}
+
+/// What of a cap is kept for the files beside the journal.
+pub(crate) const fn side_files(cap: u64) -> u64 {
+    FILES + 2 * max_marks(cap)
+}
 
 /// A locked spool directory.
-#[derive(Debug)]
 pub(crate) struct SpoolDir {
+    fs: Arc<dyn Fs>,
     path: PathBuf,
     instance: String,
-    /// Held for its lock.
-    _lock: File,
+    max_marks: u64,
+    _lock: Lock,
+}
+
+impl fmt::Debug for SpoolDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpoolDir")
+            .field("path", &self.path)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SpoolDir {
     /// Creates the directory where needed, locks it and checks whose it is. `instance` is what a new
-    /// spool is named; an old one keeps its name.
-    pub(crate) fn open(path: &Path, device: &str, instance: &str) -> Result<SpoolDir, SpoolError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| SpoolError::Io { path, source }
+    /// spool is named; an old one keeps its name. All of it may take `cap` bytes.
+    pub(crate) fn open(
+        fs: Arc<dyn Fs>,
+        path: &Path,
+        cap: u64,
+        device: &str,
+        instance: &str,
+    ) -> Result<SpoolDir, SpoolError> {
+        let io = |source| SpoolError::Io {
+            path: path.to_owned(),
+            source,
         };
-        fs::create_dir_all(path).map_err(io(path))?;
-        let lock_path = path.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(io(&lock_path))?;
-        let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-        match rustix::fs::flock(&lock, exclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(SpoolError::Locked { path: lock_path });
-            }
-            Err(errno) => return Err(io(&lock_path)(errno.into())),
-        }
+        fs.create_dir(path).map_err(io)?;
+        let lock = fs.lock(path).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => SpoolError::Locked {
+                path: path.to_owned(),
+            },
+            _ => io(error),
+        })?;
         let mut dir = SpoolDir {
+            fs,
             path: path.to_owned(),
             instance: instance.to_owned(),
+            max_marks: max_marks(cap),
             _lock: lock,
         };
+        dir.remove_leftovers().map_err(io)?;
         dir.check_identity(device)?;
         Ok(dir)
     }
 
+    /// Files that were being replaced when an earlier process ended.
+    fn remove_leftovers(&self) -> io::Result<()> {
+        for entry in self.fs.list(&self.path)? {
+            if entry.name.ends_with(NEW) {
+                self.fs.remove(&self.path.join(entry.name))?;
+            }
+        }
+        Ok(())
+    }
+
     fn check_identity(&mut self, device: &str) -> Result<(), SpoolError> {
         let path = self.path.join("spool.json");
-        if let Some(identity) = read_json::<Identity>(&path)? {
+        if let Some(identity) = self.read_json::<Identity>(&path, MAX_IDENTITY)? {
             if identity.version != VERSION {
                 return Err(SpoolError::Unreadable {
                     path,
-                    reason: format!("version {} is unknown", identity.version),
+                    reason: format!(
+                        "its layout has version {}, this program reads {VERSION}",
+                        identity.version
+                    ),
                 });
             }
             if identity.device != device {
@@ -159,7 +209,8 @@ impl SpoolDir {
             instance: self.instance.clone(),
         };
         let bytes = serde_json::to_vec(&identity).unwrap_or_default();
-        replace(&path, &bytes, true).map_err(|source| SpoolError::Io { path, source })
+        self.replace(&path, &bytes, MAX_IDENTITY, true)
+            .map_err(|source| SpoolError::Io { path, source })
     }
 
     /// The stable part of the client id of whoever uses this spool.
@@ -176,7 +227,7 @@ impl SpoolDir {
     /// that cannot be read counts as none: the broker has the document.
     pub(crate) fn desired(&self) -> Option<(Desired, u64)> {
         let path = self.path.join("desired.json");
-        match read_json::<KeptDesired>(&path) {
+        match self.read_json::<KeptDesired>(&path, MAX_DESIRED) {
             Ok(kept) => kept.map(|kept| (kept.desired, kept.received)),
             Err(error) => {
                 tracing::warn!(%error, "the kept configuration is ignored");
@@ -189,7 +240,7 @@ impl SpoolDir {
     pub(crate) fn keep_desired(&self, desired: Option<&Desired>, received: u64) -> io::Result<()> {
         let path = self.path.join("desired.json");
         let Some(desired) = desired else {
-            return match fs::remove_file(&path) {
+            return match self.fs.remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             };
@@ -204,12 +255,13 @@ impl SpoolDir {
             desired: desired.clone(),
         };
         let bytes = serde_json::to_vec(&kept)?;
-        replace(&path, &bytes, true)
+        self.replace(&path, &bytes, MAX_DESIRED, true)
     }
 
     /// The offset below which everything of journal `id` is acknowledged, as far as was noted.
     pub(crate) fn released(&self, id: u64) -> Option<u64> {
-        let text = fs::read_to_string(self.path.join("released")).ok()?;
+        let text = self.read(&self.path.join("released"), MAX_RELEASED);
+        let text = String::from_utf8(text.ok()?).ok()?;
         let (journal, offset) = text.strip_suffix('\n')?.split_once(' ')?;
         let number = |hex: &str| (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok())?;
         (number(journal)? == id).then(|| number(offset))?
@@ -218,61 +270,127 @@ impl SpoolDir {
     /// Notes that everything below `offset` of journal `id` is acknowledged.
     pub(crate) fn note_released(&self, id: u64, offset: u64) -> io::Result<()> {
         let text = format!("{id:016x} {offset:016x}\n");
-        replace(&self.path.join("released"), text.as_bytes(), false)
+        let path = self.path.join("released");
+        self.replace(&path, text.as_bytes(), MAX_RELEASED, false)
+    }
+
+    /// The places of sources that were noted for journal `id`, and below which offset of it.
+    pub(crate) fn marks(&self, id: u64) -> (Marks, u64) {
+        let limit = usize::try_from(self.max_marks).unwrap_or(usize::MAX);
+        let mut marks = Marks::new(limit);
+        // One of a larger spool may be longer.
+        let text = self.read(&self.path.join("marks"), 2 << 20);
+        let through = match text.map(String::from_utf8) {
+            Ok(Ok(text)) => marks.read_text(&text, id),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
+            _ => None,
+        };
+        if through.is_none() {
+            tracing::warn!(
+                "the noted places of sources cannot be read; those in the spool's records count"
+            );
+        }
+        (marks, through.unwrap_or(0))
+    }
+
+    /// Notes the places of sources in all records of journal `id` below `through`; synced.
+    pub(crate) fn note_marks(&self, marks: &Marks, id: u64, through: u64) -> io::Result<()> {
+        let text = marks.to_text(id, through);
+        let limit = usize::try_from(self.max_marks).unwrap_or(usize::MAX);
+        self.replace(&self.path.join("marks"), text.as_bytes(), limit, true)
+    }
+
+    fn read_json<T: DeserializeOwned>(
+        &self,
+        path: &Path,
+        limit: usize,
+    ) -> Result<Option<T>, SpoolError> {
+        let bytes = match self.read(path, limit) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let path = path.to_owned();
+                return Err(SpoolError::Io { path, source });
+            }
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| SpoolError::Unreadable {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })
+    }
+
+    /// A small file; of a larger one its beginning.
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        let file = self.fs.open(path, false)?;
+        read_block(&*file, 0, limit)
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8], limit: usize, sync: bool) -> io::Result<()> {
+        if bytes.len() > limit {
+            return Err(io::Error::other(format!(
+                "{} bytes are more than the {limit} that a spool keeps of it",
+                bytes.len()
+            )));
+        }
+        replace_in(&*self.fs, path, bytes, sync)
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SpoolError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            let path = path.to_owned();
-            return Err(SpoolError::Io { path, source });
-        }
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| SpoolError::Unreadable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
-}
+/// What a file is called while it replaces another one.
+const NEW: &str = ".new";
 
 /// Replaces a small file as a whole; with `sync` it survives a power cut from now on.
 pub(crate) fn replace(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    if sync {
-        file.sync_all()?;
+    replace_in(&RealFs, path, bytes, sync)
+}
+
+fn replace_in(fs: &dyn Fs, path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(NEW);
+    let new = PathBuf::from(new);
+    let written = fs.create(&new).and_then(|file| {
+        write_all(&*file, bytes, 0)?;
+        if sync { file.sync() } else { Ok(()) }
+    });
+    if let Err(error) = written {
+        // What is left of it would take room.
+        let _ = fs.remove(&new);
+        return Err(error);
     }
-    fs::rename(&new, path)?;
-    if sync && let Some(parent) = path.parent() {
-        File::open(parent)?.sync_all()?;
+    fs.rename(&new, path)?;
+    match path.parent() {
+        Some(parent) if sync => fs.sync_dir(parent),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    fn open(path: &Path, device: &str, instance: &str) -> Result<SpoolDir, SpoolError> {
+        SpoolDir::open(Arc::new(RealFs), path, 4 << 20, device, instance)
+    }
 
     #[test]
     fn two_processes_cannot_share_a_spool() {
         let dir = tempfile::tempdir().unwrap();
-        let first = SpoolDir::open(dir.path(), "lamp-7", "a").unwrap();
-        let error = SpoolDir::open(dir.path(), "lamp-7", "a").unwrap_err();
+        let first = open(dir.path(), "lamp-7", "a").unwrap();
+        let error = open(dir.path(), "lamp-7", "a").unwrap_err();
         assert!(matches!(error, SpoolError::Locked { .. }), "{error}");
         drop(first);
-        SpoolDir::open(dir.path(), "lamp-7", "a").unwrap();
+        open(dir.path(), "lamp-7", "a").unwrap();
     }
 
     #[test]
     fn a_spool_of_another_device_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        drop(SpoolDir::open(dir.path(), "lamp-7", "a").unwrap());
-        let error = SpoolDir::open(dir.path(), "lamp-8", "a").unwrap_err();
+        drop(open(dir.path(), "lamp-7", "a").unwrap());
+        let error = open(dir.path(), "lamp-8", "a").unwrap_err();
         let text = error.to_string();
         assert!(text.contains("lamp-7") && text.contains("lamp-8"), "{text}");
     }
@@ -280,15 +398,15 @@ mod tests {
     #[test]
     fn the_instance_is_stable_across_restarts() {
         let dir = tempfile::tempdir().unwrap();
-        drop(SpoolDir::open(dir.path(), "lamp-7", "first").unwrap());
-        let again = SpoolDir::open(dir.path(), "lamp-7", "second").unwrap();
+        drop(open(dir.path(), "lamp-7", "first").unwrap());
+        let again = open(dir.path(), "lamp-7", "second").unwrap();
         assert_eq!(again.instance(), "first");
     }
 
     #[test]
     fn the_released_hint_counts_for_its_own_journal_only() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = SpoolDir::open(dir.path(), "lamp-7", "a").unwrap();
+        let spool = open(dir.path(), "lamp-7", "a").unwrap();
         assert_eq!(spool.released(1), None);
         spool.note_released(1, 42).unwrap();
         assert_eq!(spool.released(1), Some(42));
@@ -300,7 +418,7 @@ mod tests {
     #[test]
     fn the_last_configuration_is_kept_and_a_damaged_one_ignored() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = SpoolDir::open(dir.path(), "lamp-7", "a").unwrap();
+        let spool = open(dir.path(), "lamp-7", "a").unwrap();
         assert!(spool.desired().is_none());
         let json = r#"{"schema":1,"revision":"ab","level":"ERROR"}"#;
         let desired: Desired = serde_json::from_str(json).unwrap();

@@ -8,6 +8,7 @@
 //! failed) is gone around once everything in it has been sent: then batches go out of memory.
 
 pub(crate) mod dir;
+mod places;
 pub(crate) mod record;
 #[cfg(test)]
 mod tests;
@@ -21,19 +22,22 @@ use std::{
 };
 
 use thinglog_journal::{
-    AppendError, Journal, OnFull, Options, Outcome, Reader, Records, fs::RealFs,
+    AppendError, Journal, OnFull, Options, Outcome, Reader, Records,
+    fs::{Fs, RealFs},
 };
 use thinglog_schemas::batch::MAX_PAYLOAD;
 
-use crate::sealed::{Sealed, Sealer};
+use crate::{
+    marks::{Mark, Marks},
+    sealed::{Sealed, Sealer},
+};
 use dir::{SpoolDir, SpoolError};
+use places::Places;
 
 /// The smallest cap of a spool, bytes: a few segments that each hold the largest record.
 pub(crate) const MIN_BYTES: u64 = 4 << 20;
 /// What a record has beside its payload at most, the journal's frame included.
-const RECORD_ROOM: usize = 1 << 10;
-/// Kept free of the cap for the small files beside the journal.
-const SIDE_FILES: u64 = 64 << 10;
+const RECORD_ROOM: usize = record::ROOM + 64;
 /// Bytes read from the journal at a time.
 const READ_BYTES: usize = 256 << 10;
 /// Payload bytes appended at a time, at most (always one batch): a group that alone is more than the
@@ -44,7 +48,7 @@ const REMEMBERED_LANES: usize = 4096;
 /// After a refused append, unless something was released before.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the released offset is noted.
-const NOTE_EVERY: Duration = Duration::from_secs(10);
+const NOTE_EVERY: Duration = Duration::from_secs(60);
 
 /// Where a spool is and how large it may grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +97,7 @@ pub(crate) struct Spool {
     /// Payload bytes that are stored and not released; of what an earlier process left, at most.
     unreleased: u64,
     noted: (u64, Option<Instant>),
+    places: Places,
     complained: bool,
 }
 
@@ -105,14 +110,25 @@ impl Spool {
         instance: &str,
         notify: impl Fn() + Send + Sync + 'static,
     ) -> Result<Spool, SpoolError> {
+        Spool::open_in(Arc::new(RealFs), options, device, instance, notify)
+    }
+
+    /// The same in a file system of the caller's.
+    pub(crate) fn open_in(
+        fs: Arc<dyn Fs>,
+        options: &SpoolOptions,
+        device: &str,
+        instance: &str,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Spool, SpoolError> {
         if options.bytes < MIN_BYTES {
             return Err(SpoolError::TooSmall {
                 bytes: options.bytes,
                 least: MIN_BYTES,
             });
         }
-        let dir = SpoolDir::open(&options.path, device, instance)?;
-        let cap = options.bytes - SIDE_FILES;
+        let dir = SpoolDir::open(fs.clone(), &options.path, options.bytes, device, instance)?;
+        let cap = options.bytes - dir::side_files(options.bytes);
         let journal_options = Options {
             segment_bytes: (cap / 8).clamp(256 << 10, 8 << 20),
             max_bytes: cap,
@@ -122,7 +138,7 @@ impl Spool {
             pending_bytes: 4 << 20,
             max_record: MAX_PAYLOAD + RECORD_ROOM,
         };
-        let (journal, recovery) = Journal::open(Arc::new(RealFs), &dir.journal(), journal_options)?;
+        let (journal, recovery) = Journal::open(fs, &dir.journal(), journal_options)?;
         if recovery.torn_bytes > 0 {
             tracing::info!(bytes = recovery.torn_bytes, "cut a torn tail off the spool");
         }
@@ -133,6 +149,10 @@ impl Spool {
                 "the spool is damaged; what can be read is sent"
             );
         }
+        let places = Places::open(&dir, &journal).map_err(|error| SpoolError::Io {
+            path: error.path,
+            source: error.source,
+        })?;
         journal.on_settled(move |_| notify());
         let released = dir
             .released(journal.id())
@@ -157,6 +177,7 @@ impl Spool {
                 false => 0,
             },
             noted: (released, None),
+            places,
             complained: false,
             journal,
         })
@@ -165,6 +186,11 @@ impl Spool {
     /// The directory and the files beside the journal.
     pub(crate) fn dir(&self) -> &SpoolDir {
         &self.dir
+    }
+
+    /// Where the sources stood whose events are, or were, in here.
+    pub(crate) fn places(&self) -> &Marks {
+        self.places.marks()
     }
 
     /// Bytes on disk.
@@ -258,9 +284,10 @@ impl Spool {
                 Outcome::Failed(failure) => Some(failure),
                 Outcome::Durable | Outcome::Pending => None,
             });
-        let (group, _) = self.writing.take()?;
+        let (group, offsets) = self.writing.take()?;
         let Some(failure) = failure else {
             self.complained = false;
+            self.places.stored(&group, offsets.end);
             let bytes = group.iter().map(|sealed| sealed.payload.len() as u64);
             self.unreleased += bytes.sum::<u64>();
             return Some(Group::Durable(group));
@@ -336,6 +363,16 @@ impl Spool {
         self.backlog.push_back((sealed, Some(next)));
     }
 
+    /// The offset behind everything that was ever appended.
+    pub(crate) fn end(&self) -> u64 {
+        self.journal.next()
+    }
+
+    /// Whether everything below `offset` is acknowledged.
+    pub(crate) fn is_released(&self, offset: u64) -> bool {
+        self.released >= offset
+    }
+
     /// Damaged places met since opening, and records of newer versions.
     pub(crate) fn unreadable(&self) -> u64 {
         self.unreadable
@@ -349,18 +386,60 @@ impl Spool {
             false => 0,
         };
         let first = self.journal.first();
-        if let Err(error) = self.journal.release(self.released) {
-            tracing::warn!(%error, "acknowledged segments of the spool stay on disk");
-        }
+        self.delete_released();
         if self.journal.first() > first {
             // There is room again.
             self.retry_at = None;
         }
     }
 
-    /// Notes the released offset now and then, so that a restart repeats little; `last` on the way
-    /// out.
-    pub(crate) fn note_released(&mut self, now: Instant, last: bool) {
+    /// Deletes the segments below the released offset; the places that only they hold are noted
+    /// first. When the disk is too full for that, they go all the same and make the room: should
+    /// the process be killed between, some events of those sources are read twice.
+    fn delete_released(&mut self) {
+        let closed = self.journal.closed().into_iter();
+        let Some(end) = closed
+            .map(|segment| segment.end)
+            .take_while(|end| *end <= self.released)
+            .last()
+        else {
+            return;
+        };
+        let noted = self.places.before_release(end, &self.dir, &self.journal);
+        if let Err(error) = self.journal.release(self.released) {
+            tracing::warn!(%error, "acknowledged segments of the spool stay on disk");
+        }
+        if noted.is_err()
+            && let Err(error) = self.places.note(&self.dir, &self.journal)
+        {
+            tracing::warn!(%error, "the places of sources could not be noted");
+        }
+    }
+
+    /// Sources have come to these places with events that were filtered.
+    pub(crate) fn pass_places(&mut self, marks: Vec<Mark>, now: Instant) {
+        self.places.passed(marks, now);
+    }
+
+    /// Sources have come to these places with events that were acknowledged but never on disk.
+    pub(crate) fn sent_places(&mut self, marks: Vec<Mark>, now: Instant) {
+        self.places.sent(marks, now);
+    }
+
+    /// Notes the released offset and places without a record now and then, so that a restart repeats
+    /// little; `last` on the way out.
+    pub(crate) fn note(&mut self, now: Instant, last: bool) {
+        let due = self.places.due().is_some_and(|due| due <= now);
+        if (due || last && self.places.is_behind())
+            && let Err(error) = self.places.note(&self.dir, &self.journal)
+        {
+            tracing::warn!(%error, "the places of sources could not be noted");
+            self.places.put_off(now + NOTE_EVERY);
+        }
+        self.note_released(now, last);
+    }
+
+    fn note_released(&mut self, now: Instant, last: bool) {
         let (noted, when) = self.noted;
         let early = when.is_some_and(|when| now < when + NOTE_EVERY);
         if noted == self.released || (early && !last) {

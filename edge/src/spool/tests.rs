@@ -8,7 +8,7 @@ use bytes::Bytes;
 use thinglog_schemas::batch::{Decoder, DropReason};
 
 use super::*;
-use crate::clock;
+use crate::{clock, sealed::Classes};
 
 /// A spool and the news from its journal's thread.
 fn open(path: &Path, bytes: u64) -> (Spool, Receiver<()>) {
@@ -30,6 +30,9 @@ fn sealed(epoch: u64, seq: u64, bytes: usize) -> Sealed {
         first_seq: seq,
         last_seq: seq,
         events: 1,
+        classes: Classes::default(),
+        patient: false,
+        marks: Vec::new(),
         payload: Bytes::from(vec![seq as u8; bytes]),
         settles: None,
     }
@@ -85,7 +88,7 @@ fn what_was_not_released_is_read_again_after_a_restart_unchanged() {
     let before = read_all(&mut spool);
     assert_eq!(seqs(&before), (0..10).collect::<Vec<_>>());
     spool.release(before[3].1.unwrap(), 0);
-    spool.note_released(clock::mono(), true);
+    spool.note(clock::mono(), true);
     drop(spool);
 
     let (mut spool, _news) = open(dir.path(), MIN_BYTES);
@@ -237,4 +240,105 @@ fn a_group_is_read_back_in_the_order_it_was_given() {
     assert_eq!(durable, Group::Durable(given.clone()));
     let read: Vec<Sealed> = read_all(&mut spool).into_iter().map(|(s, _)| s).collect();
     assert_eq!(read, given);
+}
+
+fn marked(seq: u64, bytes: usize, places: &[(u64, u64)]) -> Sealed {
+    let mark = |(key, place): &(u64, u64)| Mark {
+        key: *key,
+        place: place.to_le_bytes().into(),
+    };
+    Sealed {
+        patient: true,
+        marks: places.iter().map(mark).collect(),
+        ..sealed(7, seq, bytes)
+    }
+}
+
+fn place(spool: &Spool, key: u64) -> Option<u64> {
+    let place = spool.places().get(key)?;
+    Some(u64::from_le_bytes(place[..].try_into().unwrap()))
+}
+
+#[test]
+fn the_places_of_sources_are_those_of_the_last_records_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    let batches = [
+        marked(0, 100, &[(1, 10), (2, 20)]),
+        marked(1, 100, &[(1, 11)]),
+        marked(2, 100, &[]),
+    ];
+    store(&mut spool, &news, batches);
+    // Not closed in order: nothing but the records tells.
+    drop(spool);
+    assert!(!dir.path().join("marks").exists());
+    let (spool, _news) = open(dir.path(), MIN_BYTES);
+    assert_eq!(place(&spool, 1), Some(11));
+    assert_eq!(place(&spool, 2), Some(20));
+    assert_eq!(place(&spool, 3), None);
+}
+
+#[test]
+fn a_place_outlives_the_segments_that_held_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    store(&mut spool, &news, [marked(0, 100, &[(1, 10), (2, 1)])]);
+    store(
+        &mut spool,
+        &news,
+        (1..30).map(|seq| marked(seq, 100_000, &[(2, seq)])),
+    );
+    let read = read_all(&mut spool);
+    let first = spool.journal.first();
+    spool.release(read[28].1.unwrap(), 0);
+    assert!(spool.journal.first() > first, "a segment went");
+    drop(spool);
+    let (spool, _news) = open(dir.path(), MIN_BYTES);
+    assert_eq!(place(&spool, 1), Some(10));
+    assert_eq!(place(&spool, 2), Some(29));
+}
+
+#[test]
+fn places_without_a_record_are_written_down_on_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    store(&mut spool, &news, [marked(0, 100, &[(1, 10)])]);
+    let later = marked(1, 0, &[(1, 12), (3, 5)]).marks;
+    spool.pass_places(later, clock::mono());
+    spool.note(clock::mono(), true);
+    drop(spool);
+    let (spool, _news) = open(dir.path(), MIN_BYTES);
+    assert_eq!((place(&spool, 1), place(&spool, 3)), (Some(12), Some(5)));
+}
+
+#[test]
+fn a_damaged_file_of_places_gives_way_to_the_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    store(&mut spool, &news, [marked(0, 100, &[(1, 10)])]);
+    spool.note(clock::mono(), true);
+    drop(spool);
+    let path = dir.path().join("marks");
+    let mut text = fs::read(&path).unwrap();
+    text[70] ^= 1;
+    fs::write(&path, text).unwrap();
+    let (spool, _news) = open(dir.path(), MIN_BYTES);
+    assert_eq!(place(&spool, 1), Some(10));
+}
+
+#[test]
+fn a_spool_of_another_layout_is_refused_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = r#"{"version":1,"device":"lamp-7","instance":"a"}"#;
+    fs::write(dir.path().join("spool.json"), identity).unwrap();
+    let options = SpoolOptions {
+        path: dir.path().to_owned(),
+        bytes: MIN_BYTES,
+    };
+    let error = Spool::open(&options, "lamp-7", "one", || {}).err().unwrap();
+    let text = error.to_string();
+    assert!(
+        text.contains("version 1") && text.contains("move the directory away"),
+        "{text}"
+    );
 }

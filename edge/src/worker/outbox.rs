@@ -3,12 +3,14 @@
 
 use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed, time::Instant};
 
+use bytes::Bytes;
 use thinglog_schemas::{
     Level,
-    batch::{ClockInfo, DropReason, MAX_PAYLOAD},
+    batch::{ClockInfo, DropReason, MAX_PAYLOAD, restamp},
 };
 
 use crate::{
+    clock,
     levels::Now,
     sealed::{Sealed, Sealer},
     shared::Shared,
@@ -29,7 +31,14 @@ pub(super) struct Outbox {
     pub(super) window: Window,
     /// A cap for the spool that came with the configuration.
     pub(super) configured_bytes: Option<u64>,
+    /// For batches of events whose time counts from the boot.
     clock: ClockInfo,
+}
+
+/// What goes to the broker for a batch: where times count from this boot, with the time of sending.
+pub(super) fn stamped(sealed: &Sealed, boot: u64) -> Bytes {
+    let again = restamp(&sealed.payload, boot, clock::since_boot());
+    again.map_or_else(|| sealed.payload.clone(), Bytes::from)
 }
 
 impl Outbox {
@@ -48,7 +57,6 @@ impl Outbox {
             window: Window::new(window, memory_bytes / 4),
             stage_bytes: memory_bytes / 8,
             configured_bytes: None,
-            // Times are the system clock's; `sent_mono` only means something to unsynced batches.
             clock: ClockInfo {
                 boot,
                 sent_mono: 0,
@@ -74,6 +82,7 @@ impl Outbox {
 
     fn cut(&mut self, shared: &Shared) -> bool {
         let least = self.least();
+        self.clock.sent_mono = clock::since_boot();
         let max_payload = self.spool.as_ref().map_or(MAX_PAYLOAD, Spool::max_payload);
         for _ in 0..BATCHES_A_PASS {
             if !self.may_stage() {
@@ -176,7 +185,7 @@ impl Outbox {
     pub(super) fn release(&mut self, shared: &Shared, now: Instant) -> bool {
         let mut any = false;
         let (mut released, mut released_bytes) = (None, 0);
-        while let Some(slot) = self.window.pop_done() {
+        while let Some(mut slot) = self.window.pop_done() {
             any = true;
             let events = u64::from(slot.sealed.events);
             shared.figures.acknowledged.fetch_add(events, Relaxed);
@@ -190,12 +199,16 @@ impl Outbox {
                 released = slot.release;
                 released_bytes += bytes;
             }
+            if let Some(spool) = self.spool.as_mut().filter(|_| slot.in_memory) {
+                spool.sent_places(std::mem::take(&mut slot.sealed.marks), now);
+            }
         }
         if let Some(spool) = &mut self.spool {
             if let Some(offset) = released {
                 spool.release(offset, released_bytes);
             }
-            spool.note_released(now, false);
+            spool.pass_places(shared.queue.lock().take_settled_places(), now);
+            spool.note(now, false);
         }
         any
     }
@@ -254,6 +267,11 @@ impl Outbox {
             }
             _ => drop(self.window.acknowledged(pkid)),
         }
+    }
+
+    /// The number of this boot.
+    pub(super) fn boot(&self) -> u64 {
+        self.clock.boot
     }
 
     /// Whether nothing is left to be sent or written.

@@ -261,7 +261,7 @@ fn start_within(path: &Path, bytes: u64) -> io::Result<OpenFile> {
 
 /// The rotated forms of a file, oldest first: files of its directory that are called as it is, or as
 /// its stem is, with a number or date behind (`app.log.1`, `app.log-20260101`, `app-20260101.log`).
-fn siblings(path: &Path) -> Vec<(PathBuf, SystemTime)> {
+pub(crate) fn siblings(path: &Path) -> Vec<(PathBuf, SystemTime)> {
     let (Some(name), Some(stem)) = (path.file_name(), path.file_stem()) else {
         return Vec::new();
     };

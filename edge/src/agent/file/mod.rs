@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{Record, clock};
 pub use follow::StartAt;
+pub(crate) use follow::siblings;
 use follow::{Follower, Found};
 use open::Position;
 
@@ -57,7 +58,7 @@ impl FileOptions {
         }
     }
 
-    fn source(&self) -> String {
+    pub(crate) fn source(&self) -> String {
         let stem = self.path.file_stem().map(|stem| stem.to_string_lossy());
         match (&self.source, stem) {
             (Some(source), _) => source.clone(),
