@@ -9,11 +9,13 @@ mod certificates;
 mod harness;
 #[path = "harness/login.rs"]
 mod login;
+#[path = "harness/site.rs"]
+mod site;
 
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -22,95 +24,17 @@ use certificates::{Authority, BOTH};
 use harness::{Raw, Running};
 use jsonwebtoken::{EncodingKey, Header};
 use login::{Client, Login};
+use site::{SECRET, Site, alice, connect, root, users};
 use thinglog_broker::{
     Broker, Config, Transport,
-    access::{Auth, Grant, Jwt, Role, password, token},
+    access::{Auth, Role, password, token},
 };
 use tokio::net::TcpStream;
 
-const SECRET: &str = "a secret of more than thirty-two bytes";
 /// Refused, in 3.1.1 and in 5.
 const WRONG: [(u8, u8); 2] = [(4, 4), (5, 0x86)];
 const FORBIDDEN: [(u8, u8); 2] = [(4, 5), (5, 0x87)];
 const FOREIGN_ID: [(u8, u8); 2] = [(4, 2), (5, 0x85)];
-
-/// Files of a broker with an admin `root` and a user `alice`, whose rights are the ACL file's, both
-/// with the password `secret`; and devices `lamp` and `door`.
-struct Site {
-    dir: tempfile::TempDir,
-    lamp: String,
-    door: String,
-}
-
-impl Site {
-    fn new(acl: &str) -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        let (tokens, lamp) = token::add("", "lamp", false).unwrap();
-        let (tokens, door) = token::add(&tokens, "door", false).unwrap();
-        let site = Site { dir, lamp, door };
-        site.write("tokens", &tokens);
-        site.write(
-            "passwords",
-            &users(&[("root", "role=admin"), ("alice", "")]),
-        );
-        site.write("acl", acl);
-        site.write("keys", SECRET);
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            data: self.path("data"),
-            auth: Auth {
-                passwords: Some(self.path("passwords")),
-                tokens: Some(self.path("tokens")),
-                acl: Some(self.path("acl")),
-                jwt: Some(Jwt {
-                    keys: self.path("keys"),
-                    ..Jwt::default()
-                }),
-                anonymous: false,
-            },
-            ..Config::default()
-        }
-    }
-
-    async fn start(&self) -> Running {
-        Running::start_with(self.config()).await
-    }
-
-    /// The device's login.
-    fn lamp(&self, level: u8) -> Login<'_> {
-        Login::new(level, "lamp", &self.lamp)
-    }
-}
-
-/// The text of a password file; everybody's password is `secret`.
-fn users(users: &[(&str, &str)]) -> String {
-    let hash = password::hash(b"secret").unwrap();
-    users.iter().fold(String::new(), |text, (user, grant)| {
-        let grant: Grant = grant.parse().unwrap();
-        let secret = password::Secret::Hash(hash.clone());
-        password::set(&text, user, secret, Some(&grant)).unwrap()
-    })
-}
-
-fn root(level: u8) -> Login<'static> {
-    Login::new(level, "root", "secret")
-}
-
-fn alice(level: u8) -> Login<'static> {
-    Login::new(level, "alice", "secret")
-}
 
 fn jwt(name: &str, seconds: u64) -> String {
     let now = SystemTime::now()
@@ -120,12 +44,6 @@ fn jwt(name: &str, seconds: u64) -> String {
     let claims = serde_json::json!({"sub": name, "exp": now + seconds});
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
-}
-
-async fn connect(login: Login<'_>, broker: &Running) -> Client {
-    login.connect(broker.address).await.unwrap_or_else(|code| {
-        panic!("{} was refused: {code:#x}", login.id);
-    })
 }
 
 async fn refused(login: Login<'_>, broker: &Running, codes: [(u8, u8); 2]) {
@@ -597,105 +515,6 @@ async fn a_flood_of_guesses_is_refused_and_devices_and_users_log_in_meanwhile() 
         "{codes:?}"
     );
     assert!(codes.contains(&Some(0x89)), "some are sent away");
-    broker.stop().await;
-}
-
-#[tokio::test]
-async fn who_is_connected_is_for_the_broker_alone_to_say() {
-    let site = Site::new("");
-    let broker = site.start().await;
-    let mut admin = connect(root(5), &broker).await;
-    assert_eq!(
-        admin.publish("thinglog/connected/lamp", 1, true).await,
-        0x87
-    );
-    assert_eq!(admin.publish("thinglog/connecting", 1, false).await, 0);
-    let will = Login {
-        will: Some("thinglog/connected/lamp"),
-        ..root(5)
-    };
-    assert_eq!(will.connect(broker.address).await.err(), Some(0x87));
-    let reason = "connected/ is the broker's own";
-    assert_eq!(broker.refused(reason), 2);
-    broker.stop().await;
-}
-
-#[tokio::test]
-async fn a_subscription_that_is_refused_is_counted_once_by_its_reason() {
-    let site = Site::new("");
-    let mut config = site.config();
-    config.limits.subscriptions = 1;
-    let broker = Running::start_with(config).await;
-    let mut lamp = connect(site.lamp(5), &broker).await;
-    assert_eq!(lamp.subscribe("thinglog/desired/door").await, 0x87);
-    assert_eq!(lamp.subscribe("thinglog/desired/lamp").await, 1);
-    assert_eq!(lamp.subscribe("thinglog/request/lamp").await, 0x97);
-    for reason in [
-        "not allowed to subscribe",
-        "too many subscriptions of one session",
-    ] {
-        assert_eq!(broker.refused(reason), 1, "{reason}");
-    }
-    assert_eq!(broker.refused("subscription refused"), 0);
-    broker.stop().await;
-}
-
-#[tokio::test]
-async fn a_user_has_so_many_sessions_and_others_have_theirs() {
-    let site = Site::new("");
-    let mut config = site.config();
-    config.limits.sessions_per_user = 2;
-    let broker = Running::start_with(config.clone()).await;
-    let lamp = |id| Login {
-        id,
-        clean: false,
-        ..site.lamp(5)
-    };
-    connect(lamp("lamp/1"), &broker).await;
-    let second = connect(lamp("lamp/2"), &broker).await;
-    let third = lamp("lamp/3").connect(broker.address).await;
-    assert_eq!(third.err(), Some(0x97));
-    assert_eq!(broker.refused("too many sessions of one user"), 1);
-    connect(Login::new(5, "door", &site.door), &broker).await;
-    connect(lamp("lamp/1"), &broker).await;
-    drop(second);
-    broker.stop().await;
-    // Sessions of the last run count; one that ends makes room.
-    let broker = Running::start_with(config).await;
-    assert_eq!(
-        lamp("lamp/3").connect(broker.address).await.err(),
-        Some(0x97)
-    );
-    let ends = Login {
-        clean: true,
-        ..lamp("lamp/2")
-    };
-    let mut ends = connect(ends, &broker).await;
-    ends.raw.send(0xE0, &[]).await;
-    assert!(ends.raw.is_closed().await);
-    connect(lamp("lamp/3"), &broker).await;
-    broker.stop().await;
-}
-
-#[tokio::test]
-async fn clients_without_a_name_hold_up_nobody_who_has_one() {
-    let site = Site::new("");
-    let broker = site.start().await;
-    let mut nameless = tokio::task::JoinSet::new();
-    for n in 0..100 {
-        nameless.spawn(async move {
-            let id = format!("nobody-{n}");
-            Login::nobody(5, &id).connect(broker.address).await.err()
-        });
-    }
-    // All but the few that wait for their turn have been answered.
-    for _ in 0..80 {
-        assert_eq!(nameless.join_next().await.unwrap().unwrap(), Some(0x87));
-    }
-    connect(root(5), &broker).await;
-    connect(site.lamp(5), &broker).await;
-    let guess = Login::new(5, "alice", "guess");
-    assert_eq!(guess.connect(broker.address).await.err(), Some(0x86));
     broker.stop().await;
 }
 
