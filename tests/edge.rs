@@ -331,12 +331,14 @@ fn reported(site: &Site, device: &str) -> Value {
 fn on_error_the_debug_events_around_it_are_sent_and_pass_the_router() {
     let site = Site::new();
     let _up = site.up();
+    let publisher = builder(site.mqtt).start().unwrap();
+    say(&publisher, "hello");
+    site.event("hello");
     retain(
         &site,
         "thinglog/config/default",
         r#"{"level": "WARN", "upload": {"mode": "on-error", "after_s": 3600}}"#,
     );
-    let publisher = builder(site.mqtt).start().unwrap();
     wait::until("the device to report its mode", || {
         (reported(&site, "lamp-7")["upload"] == "on-error").then_some(())
     });
@@ -353,5 +355,8 @@ fn on_error_the_debug_events_around_it_are_sent_and_pass_the_router() {
         .iter()
         .map(|event| event["message"].clone())
         .collect();
-    assert_eq!(order, ["a warning", "before", "the error", "after"]);
+    assert_eq!(
+        order,
+        ["hello", "a warning", "before", "the error", "after"]
+    );
 }

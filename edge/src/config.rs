@@ -46,6 +46,7 @@ pub struct Builder {
     attributes: BTreeMap<String, String>,
     requests: Option<mpsc::Sender<Bytes>>,
     clock_file: Option<PathBuf>,
+    reports: bool,
 }
 
 /// Why a publisher could not be started.
@@ -82,6 +83,7 @@ pub(crate) struct Settings {
     pub(crate) backoff_base: Duration,
     pub(crate) backoff_cap: Duration,
     pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) reports: bool,
 }
 
 impl Builder {
@@ -107,6 +109,7 @@ impl Builder {
             attributes: BTreeMap::new(),
             requests: None,
             clock_file: None,
+            reports: true,
         }
     }
 
@@ -280,6 +283,15 @@ impl Builder {
         (self, requests)
     }
 
+    /// Whether this publisher keeps `reported/<device>` (state, configuration in force, figures) and has
+    /// it set to offline when it is lost. A device has one such topic: where several publishers run,
+    /// one should report, an agent if there is one. Default true.
+    #[must_use]
+    pub fn report(mut self, reports: bool) -> Builder {
+        self.reports = reports;
+        self
+    }
+
     /// The system clock counts as set only once this file is there, as
     /// `/run/systemd/timesync/synchronized` is when systemd-timesyncd has set it. Until then, and in
     /// any case before 2024, events carry the time since the boot, and the receiver works out when
@@ -355,6 +367,7 @@ impl Builder {
             backoff_base: self.backoff_base,
             backoff_cap: self.backoff_cap,
             attributes: self.attributes,
+            reports: self.reports,
         };
         let publisher = Publisher::new(shared.clone(), self.linger, spool.is_some());
         let mut worker = Worker::new(shared, settings, topics, spool, clock::boot());

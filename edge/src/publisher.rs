@@ -157,6 +157,11 @@ impl Publisher {
         self.shared().queue.lock().place(key)
     }
 
+    /// Whether there is a spool on disk that keeps places.
+    pub(crate) fn keeps_places(&self) -> bool {
+        self.handle.spooled
+    }
+
     /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no
     /// event of `source`, because a filter or rule took it. It is remembered once everything emitted
     /// before is durable, and now and then written down: after a crash some of what was filtered
@@ -265,6 +270,15 @@ impl Publisher {
         }
     }
 
+    /// How long ago the worker was last seen at work, and asks it to show itself again. One that is well
+    /// does so within milliseconds; one that idles sleeps for up to a minute. So a watchdog that calls
+    /// this every ten seconds and gets more than thirty knows that the worker hangs (or has ended).
+    pub fn pulse(&self) -> Duration {
+        let shared = self.shared();
+        shared.wake.notify_one();
+        shared.pulse.since(clock::mono())
+    }
+
     /// The figures.
     pub fn counters(&self) -> Counters {
         let shared = self.shared();
@@ -289,6 +303,12 @@ impl Publisher {
             connects: figures.connects.load(Relaxed),
             connected: figures.connected.load(Relaxed),
         }
+    }
+
+    /// What is kept for the case of an error, oldest first; `None` when the mode of upload keeps
+    /// nothing.
+    pub(crate) fn ring(&self) -> Option<Vec<Record>> {
+        self.shared().queue.lock().ring_records()
     }
 
     /// Queues a message for `response/<device>/<id>`, which is sent until the broker acknowledges it;

@@ -72,6 +72,14 @@ impl Record {
         self
     }
 
+    /// [`marked`](Record::marked), in place.
+    pub(crate) fn mark(&mut self, key: u64, place: &[u8]) {
+        self.mark = (place.len() <= MAX_PLACE).then(|| Mark {
+            key,
+            place: place.into(),
+        });
+    }
+
     /// The same event with one attribute more.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Record {

@@ -18,6 +18,7 @@ use crate::{
 
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
+    pub(crate) pulse: Pulse,
     pub(crate) queue: Mutex<Queue>,
     /// Least severity number that passes for any source: most of what is filtered never takes the lock.
     gate: AtomicU8,
@@ -54,6 +55,34 @@ pub(crate) struct Figures {
     pub(crate) connected: AtomicBool,
 }
 
+/// When the worker was last seen at work.
+pub(crate) struct Pulse {
+    start: Instant,
+    /// Milliseconds since `start`.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    fn new() -> Pulse {
+        Pulse {
+            start: clock::mono(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// The worker is at work.
+    pub(crate) fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.start).as_millis();
+        self.last.store(since as u64, Relaxed);
+    }
+
+    /// How long ago that was.
+    pub(crate) fn since(&self, now: Instant) -> Duration {
+        let last = self.start + Duration::from_millis(self.last.load(Relaxed));
+        now.saturating_duration_since(last)
+    }
+}
+
 /// One who waits until what was emitted is durable.
 struct Waiter {
     target: FlushTarget,
@@ -65,6 +94,7 @@ impl Shared {
     pub(crate) fn new(queue: Queue, clock: Clock) -> Shared {
         let shared = Shared {
             clock,
+            pulse: Pulse::new(),
             gate: AtomicU8::new(0),
             queue: Mutex::new(queue),
             wake: Notify::new(),

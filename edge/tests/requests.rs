@@ -10,14 +10,18 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use support::{Broker, journal::Journal};
 use thinglog_edge::{
-    Publisher,
+    Builder, Publisher, Record,
     agent::{
-        FileOptions, JournalOptions, Readable, RequestOptions, Sink,
+        FilesOptions, JournalOptions, Readable, RequestOptions, Sink,
         history::{FileHistory, History, JournalHistory},
         run_requests,
     },
 };
-use thinglog_schemas::request::{Done, Response, State};
+use thinglog_schemas::{
+    Severity,
+    config::{Upload, UploadMode},
+    request::{Done, Response, State},
+};
 use tokio_util::sync::CancellationToken;
 
 /// An agent that answers requests and does nothing else.
@@ -29,14 +33,10 @@ struct Agent {
 
 impl Agent {
     fn start(broker: &Broker, histories: Vec<Arc<dyn History>>) -> Agent {
-        Agent::with(broker, histories, RequestOptions::default())
+        Agent::with(builder(broker), histories, RequestOptions::default())
     }
 
-    fn with(broker: &Broker, histories: Vec<Arc<dyn History>>, options: RequestOptions) -> Agent {
-        let builder = Publisher::builder("lamp-7")
-            .broker(broker.address.ip().to_string(), broker.address.port())
-            .flush_age(Duration::from_millis(5))
-            .backoff(Duration::from_millis(5), Duration::from_millis(20));
+    fn with(builder: Builder, histories: Vec<Arc<dyn History>>, options: RequestOptions) -> Agent {
         let (builder, requests) = builder.requests();
         let publisher = builder.start().unwrap();
         let sources = histories.into_iter().map(|history| Readable {
@@ -74,8 +74,17 @@ impl Drop for Agent {
     }
 }
 
+fn builder(broker: &Broker) -> Builder {
+    Publisher::builder("lamp-7")
+        .broker(broker.address.ip().to_string(), broker.address.port())
+        .flush_age(Duration::from_millis(5))
+        .backoff(Duration::from_millis(5), Duration::from_millis(20))
+}
+
 fn file(path: &Path) -> Arc<dyn History> {
-    Arc::new(FileHistory::new(FileOptions::new(path)))
+    Arc::new(FileHistory::new(FilesOptions::new(
+        [path.to_string_lossy()],
+    )))
 }
 
 /// All answers to a request, once the last one is there.
@@ -368,7 +377,7 @@ fn what_one_request_may_have_is_bounded() {
         max_bytes: 20_000,
         ..RequestOptions::default()
     };
-    let _agent = Agent::with(&broker, vec![file(&log)], options);
+    let _agent = Agent::with(builder(&broker), vec![file(&log)], options);
     let answers = ask(&broker, "r1", r#""lines":1000000"#);
     let done = done(&answers);
     assert_eq!(done.limited.as_deref(), Some("bytes"));
@@ -380,6 +389,29 @@ fn what_one_request_may_have_is_bounded() {
 }
 
 #[test]
+fn what_is_kept_for_an_error_can_be_seen_without_one() {
+    let broker = Broker::start();
+    let on_error = builder(&broker).upload(Upload {
+        mode: Some(UploadMode::OnError),
+        ..Upload::default()
+    });
+    let agent = Agent::with(on_error, Vec::new(), RequestOptions::default());
+    for (severity, message) in [(Severity::DEBUG, "probing"), (Severity::INFO, "info")] {
+        agent.publisher.emit(Record::new("app", severity, message));
+    }
+    for id in ["r1", "r2"] {
+        assert_eq!(messages(&ask(&broker, id, r#""type":"ring""#)), ["probing"]);
+    }
+    let other = ask(&broker, "r3", r#""type":"ring","sources":["nginx"]"#);
+    assert!(messages(&other).is_empty());
+
+    let broker = Broker::start();
+    let _agent = Agent::start(&broker, Vec::new());
+    let none = ask(&broker, "r1", r#""type":"ring""#);
+    assert!(failure(&none).contains("not on-error"), "{none:?}");
+}
+
+#[test]
 fn queued_events_leave_on_a_flush() {
     let broker = Broker::start();
     let agent = Agent::start(&broker, Vec::new());
@@ -388,7 +420,7 @@ fn queued_events_leave_on_a_flush() {
             .notes
             .is_empty()
     );
-    let record = thinglog_edge::Record::new("app", thinglog_schemas::Severity::INFO, "m");
+    let record = Record::new("app", Severity::INFO, "m");
     agent.publisher.emit(record);
     ask(&broker, "r2", r#""type":"flush""#);
     assert_eq!(broker.state(|state| state.messages()), ["m"]);

@@ -171,10 +171,10 @@ impl Request {
         if !name::is_valid(&self.id) {
             return Err("`id` must be 1-128 characters of A-Z a-z 0-9 . _ : -".into());
         }
-        if self.kind != Kind::Logs && self.selects() {
+        if !matches!(self.kind, Kind::Logs | Kind::Ring) && self.selects() {
             return Err(
                 "`sources`, `from`, `to`, `text`, `lines`, `level` and `deliver` \
-                 are for the type logs only"
+                 are for the types logs and ring only"
                     .into(),
             );
         }
@@ -402,7 +402,7 @@ mod tests {
             (
                 br#"{"id":"r1","type":"status","text":"x"}"#,
                 "r1",
-                "type logs only",
+                "types logs and ring only",
             ),
             (br#"{"id":"a/b"}"#, REFUSED_ID, "`id`"),
             (br#"{"sources":[]}"#, REFUSED_ID, "`id`"),

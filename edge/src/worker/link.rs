@@ -42,7 +42,7 @@ pub(crate) struct Endpoint {
     pub(crate) client_id: String,
     pub(crate) proof: Proof,
     /// Topic and payload published (retained) for this client when it is lost.
-    pub(crate) will: (String, Vec<u8>),
+    pub(crate) will: Option<(String, Vec<u8>)>,
 }
 
 /// What a connection tells.
@@ -101,8 +101,6 @@ impl Link {
     /// Starts to connect. Needs a tokio runtime around it.
     pub(crate) fn connect(endpoint: &Endpoint) -> Link {
         let mut options = MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
-        let (topic, payload) = endpoint.will.clone();
-        let will = LastWill::new(topic, payload, QoS::AtLeastOnce, true, None);
         let mut properties = ConnectProperties::new();
         properties.max_packet_size = Some(MAX_PACKET);
         options
@@ -111,8 +109,11 @@ impl Link {
             .set_keep_alive(KEEP_ALIVE)
             .set_connection_timeout(CONNECT_TIMEOUT.as_secs())
             .set_request_channel_capacity(usize::from(PACKET_IDS))
-            .set_outgoing_inflight_upper_limit(PACKET_IDS)
-            .set_last_will(will);
+            .set_outgoing_inflight_upper_limit(PACKET_IDS);
+        if let Some((topic, payload)) = endpoint.will.clone() {
+            let will = LastWill::new(topic, payload, QoS::AtLeastOnce, true, None);
+            options.set_last_will(will);
+        }
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());

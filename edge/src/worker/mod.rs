@@ -27,7 +27,7 @@ use crate::{
     clock,
     config::Settings,
     connection::{BrokerUrl, Credentials, credentials::Proof},
-    levels::Now,
+    levels::{Levels, Now},
     shared::Shared,
     spool::Spool,
     upload::{Gate, Rhythm},
@@ -157,6 +157,7 @@ impl Worker {
     async fn work(&mut self) {
         loop {
             let now = self.shared.clock.now();
+            self.shared.pulse.beat(now.mono);
             let more = self.pass(now);
             if self.is_over(now.mono) {
                 break;
@@ -181,7 +182,8 @@ impl Worker {
     /// Everything that can be done now without waiting. True when there is more.
     fn pass(&mut self, now: Now) -> bool {
         self.tick(now);
-        if self.outbox.window.is_quiet() {
+        // While a connection is being made, the time since it began counts.
+        if self.outbox.window.is_quiet() && self.limits.is_some() {
             self.last_progress = now.mono;
         }
         let gathers = !self.uploads.may_send() && self.outbox.spool.is_none();
@@ -201,7 +203,11 @@ impl Worker {
     fn tick(&mut self, now: Now) {
         let changed = {
             let mut queue = self.shared.queue.lock();
-            queue.tick(now.mono).then(|| queue.wanted())
+            let overdue = queue.levels().is_overdue(now.wall);
+            if overdue {
+                queue.change_levels(Levels::end_temporary, false);
+            }
+            (queue.tick(now.mono) || overdue).then(|| queue.wanted())
         };
         if let Some(level) = changed {
             self.shared.set_gate(level);
@@ -212,13 +218,22 @@ impl Worker {
         if self.link.is_none() && self.farewell_until.is_none() && now.mono >= self.connect_at {
             self.connect(now);
         }
-        let stalled = !self.outbox.window.is_quiet()
-            && self.limits.is_some()
-            && self.paused_until.is_none()
-            && now.mono >= self.last_progress + ACKNOWLEDGE_WITHIN;
-        if stalled {
-            self.down(Cause::Other, "no acknowledgement for a minute", now.mono);
+        if let Some(reason) = self.stall(now.mono) {
+            self.down(Cause::Other, reason, now.mono);
         }
+    }
+
+    /// Why a connection that does not say so itself is of no use any more.
+    fn stall(&self, now: Instant) -> Option<&'static str> {
+        let patience = self.last_progress + ACKNOWLEDGE_WITHIN;
+        if self.link.is_none() || now < patience {
+            return None;
+        }
+        if self.limits.is_none() {
+            return Some("the connection did not come about within a minute");
+        }
+        let waits = !self.outbox.window.is_quiet() && self.paused_until.is_none();
+        waits.then_some("no acknowledgement for a minute")
     }
 
     fn connect(&mut self, now: Now) {
@@ -229,6 +244,7 @@ impl Worker {
         self.renewal.loaded(&proof);
         let endpoint = self.endpoint(proof);
         self.link = Some(Link::connect(&endpoint));
+        self.last_progress = now.mono;
         self.limits = None;
         self.handed.clear();
         self.report_pkid = None;
@@ -244,10 +260,10 @@ impl Worker {
             port: self.settings.port,
             client_id: format!("{device}/{}", self.settings.instance),
             proof,
-            will: (
-                self.topics.format(Topic::Reported { device }),
-                self.offline_report(),
-            ),
+            will: self.settings.reports.then(|| {
+                let topic = self.topics.format(Topic::Reported { device });
+                (topic, self.offline_report())
+            }),
         }
     }
 
@@ -488,8 +504,10 @@ impl Worker {
             self.link = None;
             return;
         }
-        let offline = self.offline_report();
-        self.publish_report(offline);
+        if self.settings.reports {
+            let offline = self.offline_report();
+            self.publish_report(offline);
+        }
         let leaving = self.link.as_ref().is_some_and(Link::disconnect);
         if !leaving {
             self.link = None;

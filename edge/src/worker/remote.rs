@@ -239,6 +239,10 @@ impl Worker {
         if !due {
             return;
         }
+        if !self.settings.reports {
+            self.remote.report_at = None;
+            return;
+        }
         if self.report_pkid.is_some() {
             self.remote.report_at = Some(now + REPORT_AGAIN);
             return;

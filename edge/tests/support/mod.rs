@@ -372,3 +372,18 @@ fn no_properties() -> ConnAckProperties {
         authentication_data: None,
     }
 }
+
+/// Whether a program is installed; without it a test is skipped and says so, and with CI=true fails.
+pub(crate) fn have(program: &str, debian: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    // Daemons are not on everybody's path.
+    let found = folders.any(|folder| folder.join(program).is_file())
+        || std::path::Path::new("/usr/sbin").join(program).is_file();
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(found || !ci, "no {program} (Debian: {debian})");
+    if !found {
+        eprintln!("SKIPPED: no {program} (Debian: {debian})");
+    }
+    found
+}

@@ -4,6 +4,7 @@
 
 mod files;
 mod journal;
+mod ring;
 
 use std::{future::Future, pin::Pin};
 
@@ -14,6 +15,7 @@ use super::SourceError;
 use crate::Record;
 pub use files::FileHistory;
 pub use journal::JournalHistory;
+pub(crate) use ring::RingHistory;
 
 /// What is asked of a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

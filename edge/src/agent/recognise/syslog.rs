@@ -11,7 +11,7 @@
 //! What cannot be read as one of them stays in the message: without a header, all that follows the
 //! priority. Structured data becomes attributes `sd.<SD-ID>.<PARAM-NAME>` (values of a repeated name
 //! a list; an element without parameters `sd.<SD-ID>` = true); data that breaks the rules begins the
-//! message.
+//! message. The blank that rsyslog leaves before the text of an RFC 5424 message is taken off.
 
 use serde_json::Value;
 use thinglog_schemas::{Attributes, Severity};
@@ -124,7 +124,8 @@ fn rfc5424<'a>(mut parsed: Syslog<'a>, rest: &'a str) -> Option<Syslog<'a>> {
         }
         None => rest,
     };
-    parsed.message = message.strip_prefix('\u{feff}').unwrap_or(message);
+    let message = message.strip_prefix('\u{feff}').unwrap_or(message);
+    parsed.message = message.strip_prefix(' ').unwrap_or(message);
     Some(parsed)
 }
 

@@ -171,6 +171,55 @@ fn options_are_words_and_others_are_refused() {
     assert_eq!(zone, Zone::Fixed(jiff::tz::TimeZone::UTC));
 }
 
+#[test]
+#[ignore = "a measurement: cargo test --release -p thinglog-edge --lib -- --ignored --nocapture lines_a_second"]
+fn lines_a_second() {
+    for (what, text) in [
+        (
+            "plain text",
+            "the lamp in the hall was switched on by the motion sensor of the stairs",
+        ),
+        (
+            "JSON",
+            r#"{"time":"2026-01-02T03:04:05Z","level":"warn","msg":"the lamp in the hall is hot","celsius":91}"#,
+        ),
+        (
+            "logfmt",
+            r#"time=2026-01-02T03:04:05Z level=warn msg="the lamp in the hall is hot" celsius=91"#,
+        ),
+        (
+            "RFC 3164",
+            "Jan  2 03:04:05 lamp app[12]: the lamp in the hall is hot, at 91 degrees",
+        ),
+        (
+            "RFC 5424",
+            r#"<28>1 2026-01-02T03:04:05Z gate app 12 HOT [x@1 celsius="91"] the lamp in the hall is hot"#,
+        ),
+        (
+            "rsyslog's file",
+            "2026-01-02T03:04:05.678901+00:00 lamp app[12]: the lamp in the hall is hot",
+        ),
+        (
+            "Python",
+            "2026-01-02 03:04:05,678 - app - WARNING - the lamp in the hall is hot",
+        ),
+        (
+            "access log",
+            r#"192.0.2.17 - - [02/Jan/2026:03:04:05 +0000] "GET /lamps/7 HTTP/1.1" 200 512 "-" "lampd/2.3""#,
+        ),
+    ] {
+        let mut recogniser = reading(Parse::Auto);
+        recogniser.options.timezone = Zone::Local;
+        let lines = 300_000;
+        let start = std::time::Instant::now();
+        for _ in 0..lines {
+            std::hint::black_box(recogniser.record(line(std::hint::black_box(text))));
+        }
+        let rate = f64::from(lines) / start.elapsed().as_secs_f64();
+        println!("{what}: {rate:.0} lines/s, {} bytes a line", text.len());
+    }
+}
+
 /// All of a record that can carry text.
 fn carried(record: &Record) -> String {
     let attributes = serde_json::to_string(&record.attributes).unwrap();

@@ -18,7 +18,10 @@ use thinglog_schemas::request::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{history::History, sink::Sink};
+use super::{
+    history::{History, RingHistory},
+    sink::Sink,
+};
 use crate::{Publisher, Requests, clock};
 use desk::{Desk, Order};
 use search::Search;
@@ -158,13 +161,19 @@ impl Office {
         let deadline = Duration::from_secs(seconds.min(self.options.max_seconds));
         self.answer(&request.id, &State::Executing(Progress::default()));
         match request.kind {
-            Kind::Logs => self.logs(&request, deadline, &cancel).await,
+            Kind::Logs => {
+                self.logs(&request, self.sources.clone(), deadline, &cancel)
+                    .await
+            }
+            Kind::Ring => {
+                self.logs(&request, vec![self.ring()], deadline, &cancel)
+                    .await
+            }
             Kind::Status => State::Successful(Done {
                 status: Some(self.status()),
                 ..Done::default()
             }),
             Kind::Flush => self.flush(deadline, &cancel).await,
-            Kind::Ring => self.ring(deadline, &cancel).await,
             Kind::Cancel => State::Successful(Done::default()),
         }
     }
@@ -172,6 +181,7 @@ impl Office {
     async fn logs(
         &self,
         request: &Request,
+        sources: Vec<Readable>,
         deadline: Duration,
         cancel: &CancellationToken,
     ) -> State {
@@ -179,7 +189,7 @@ impl Office {
         let lines = lines.min(self.options.max_lines);
         let mut search = Search::new(self, request, lines);
         let reason = tokio::select! {
-            done = search.run() => match done {
+            done = search.run(&sources) => match done {
                 Ok(done) => return State::Successful(done),
                 Err(reason) => reason,
             },
@@ -206,8 +216,12 @@ impl Office {
         }
     }
 
-    async fn ring(&self, _deadline: Duration, _cancel: &CancellationToken) -> State {
-        desk::failure("this device keeps no ring of debug events".into())
+    /// The publisher's memory as a source; what is in it has been through the rules of its own.
+    fn ring(&self) -> Readable {
+        Readable {
+            history: Arc::new(RingHistory::new(self.publisher.clone())),
+            sink: Sink::new(self.publisher.clone()),
+        }
     }
 
     fn status(&self) -> Value {

@@ -61,9 +61,8 @@ impl<'a> Search<'a> {
     }
 
     /// Reads and sends; the error is for who asked.
-    pub(super) async fn run(&mut self) -> Result<Done, String> {
-        let office = self.office;
-        let chosen = choose(&office.sources, &self.request.sources)?;
+    pub(super) async fn run(&mut self, sources: &[Readable]) -> Result<Done, String> {
+        let chosen = choose(sources, &self.request.sources)?;
         let mut failures = 0;
         for readable in &chosen {
             match self.source(readable).await {
