@@ -3,6 +3,7 @@
 //! as many of them as they like.
 
 mod command;
+mod docker;
 mod encoding;
 mod entries;
 mod file;
@@ -28,6 +29,7 @@ pub mod units;
 use std::io;
 
 pub use command::{CommandOptions, run_command};
+pub use docker::{ContainerPattern, DockerOptions, NameFrom, run_docker_source};
 pub use encoding::{Encoding, UnknownEncoding};
 pub use entries::TextOptions;
 pub use file::{FilesOptions, StartAt, run_files_source};
