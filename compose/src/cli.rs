@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use thinglog_schemas::Level;
 
-use crate::{access::cli as access, bench::BenchArgs};
+use crate::{access::cli as access, bench::BenchArgs, request::cli as request};
 
 /// Device logs as event streams over MQTT: devices publish, the broker makes every acknowledged
 /// event durable, the router applies levels and delivers.
@@ -74,6 +74,9 @@ Examples:
   thinglog tail --level warn --json      warnings and errors, a JSON object a line
   thinglog tail --source nginx --source sshd | grep -v healthz")]
     Tail(Tail),
+    /// Ask a device for what it logged earlier
+    #[command(subcommand, after_help = request::HELP)]
+    Logs(request::Logs),
     /// Set or delete a user who logs in with a password
     #[command(after_help = access::PASSWD_HELP)]
     Passwd(access::Passwd),
@@ -143,6 +146,13 @@ pub(crate) struct Tail {
     /// A JSON object a line, as in files
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+}
+
+/// Which broker an operator's command talks to, and as whom.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Connect {
     /// The broker, host:port [default: as configured, else 127.0.0.1:1883]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) broker: Option<String>,
@@ -170,7 +180,8 @@ pub(crate) struct Check {
     pub(crate) insecure: bool,
 }
 
-fn level(word: &str) -> Result<Level, String> {
+/// A level that events can have.
+pub(crate) fn level(word: &str) -> Result<Level, String> {
     match word.parse() {
         Ok(Level::Disabled) | Err(_) => Err("expected debug, info, warn or error".into()),
         Ok(level) => Ok(level),

@@ -8,11 +8,14 @@ mod banner;
 mod bench;
 mod check;
 mod cli;
+mod client;
 mod config;
 mod demo;
 mod line;
 mod logging;
+mod login;
 mod monitor;
+mod request;
 mod serve;
 mod supervise;
 mod tail;
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Broker(run) => serve::broker(file, &run),
         Command::Router(run) => serve::router(file, &run),
         Command::Tail(tail) => run_tail(file, &tail),
+        Command::Logs(request::cli::Logs::Request(args)) => run_request(file, &args),
         Command::Passwd(args) => access::passwd(file, &args),
         Command::Device(command) => access::device(file, &command),
         Command::Acl(access::cli::Acl::Test(args)) => access::test(file, &args),
@@ -65,9 +69,12 @@ fn load(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
 }
 
 fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
-    let checked = config::load(file, insecure).and_then(|loaded| {
-        let files = loaded.check_files();
-        files.map(|()| loaded).map_err(|error| vec![error])
+    let checked = config::load(file, insecure).and_then(|mut loaded| {
+        let wrong: Vec<_> = [loaded.check_listeners(), loaded.check_files()]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
+        wrong.is_empty().then_some(loaded).ok_or(wrong)
     });
     match checked {
         Ok(loaded) => {
@@ -98,6 +105,18 @@ fn run_tail(file: Option<&Path>, args: &cli::Tail) -> anyhow::Result<ExitCode> {
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_request(file: Option<&Path>, args: &request::cli::Ask) -> anyhow::Result<ExitCode> {
+    let loaded = load(file, true)?;
+    let topics = Topics::new(&loaded.config.router.root)?;
+    let address = loaded.broker_address();
+    let login = loaded.router_login();
+    let options = request::options(args, topics, (&address, login))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(request::run(options))
 }
 
 fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {

@@ -1,37 +1,36 @@
 //! `thinglog tail`: watches live topics and prints events as they pass.
 
 use std::{
-    io::{self, IsTerminal, Write},
-    path::{Path, PathBuf},
+    io::{self, Write},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use rumqttc::v5::{
-    AsyncClient, Event as Activity, EventLoop, Incoming, MqttOptions,
+    Event as Activity, Incoming,
     mqttbytes::{
         QoS,
-        v5::{ConnectProperties, Filter, SubscribeReasonCode},
+        v5::{Filter, SubscribeReasonCode},
     },
 };
 use thinglog_schemas::{Level, Topics, json, name};
 use tokio::{sync::watch, time::sleep};
 
-use crate::{cli, line};
+use crate::{
+    cli,
+    client::{self, Broker},
+    line,
+};
 
 /// Wait between attempts to connect.
 const RETRY: Duration = Duration::from_secs(1);
-/// Largest packet taken: a message of 256 KiB, every byte of it escaped as `\u00XX`, and attributes.
-const MAX_PACKET: u32 = 4 << 20;
 /// An MQTT SUBSCRIBE has 64 KiB for a filter, and a broker limits how many there are.
 const MAX_FILTERS: usize = 500;
 
 /// What to watch, and how it looks.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) credentials: Option<(String, String)>,
+    pub(crate) broker: Broker,
     pub(crate) filters: Vec<String>,
     pub(crate) json: bool,
     pub(crate) colour: bool,
@@ -43,9 +42,7 @@ pub(crate) fn options(
     topics: &Topics,
     configured: (&str, Option<(String, String)>),
 ) -> anyhow::Result<Options> {
-    let address = args.broker.as_deref().unwrap_or(configured.0);
-    let (host, port) = split_address(address)
-        .with_context(|| format!("{address:?} is no broker address; write host:port"))?;
+    let broker = client::broker(&args.connect, configured)?;
     let filters = filters(topics, &args.device, &args.source, args.level);
     if filters.len() > MAX_FILTERS {
         bail!(
@@ -53,50 +50,12 @@ pub(crate) fn options(
             filters.len()
         );
     }
-    let colour = io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     Ok(Options {
-        host,
-        port,
-        credentials: credentials(args, configured.1)?,
+        broker,
         filters,
         json: args.json,
-        colour,
+        colour: client::colour(),
     })
-}
-
-/// The login of the command line and the environment; else the configured one, for its broker only.
-fn credentials(
-    args: &cli::Tail,
-    configured: Option<(String, String)>,
-) -> anyhow::Result<Option<(String, String)>> {
-    let Some(user) = args.username.clone() else {
-        return Ok(configured.filter(|_| args.broker.is_none()));
-    };
-    let named = args.password_file.clone();
-    let file = named.or_else(|| std::env::var_os("THINGLOG_PASSWORD_FILE").map(PathBuf::from));
-    let password = match file {
-        Some(file) => read_password(&file)?,
-        None => std::env::var("THINGLOG_PASSWORD").unwrap_or_default(),
-    };
-    Ok(Some((user, password)))
-}
-
-fn read_password(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the password file {}", path.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// `host:port`, the host of an IPv6 address in brackets.
-pub(crate) fn split_address(address: &str) -> Option<(String, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let host = bare.unwrap_or(host);
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty() && (bare.is_some() || !host.contains(':'))).then(|| (host.to_owned(), port))
 }
 
 /// The live topics of these devices and sources (of all, when none are named), from `level` to
@@ -133,9 +92,11 @@ fn filters(topics: &Topics, devices: &[String], sources: &[String], level: Level
 
 /// Prints until nobody reads any more. `subscribed` becomes true once events would be seen.
 pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> anyhow::Result<()> {
-    let (client, mut connection) = connect(&options);
-    let notice = |text: &str| eprintln!("thinglog: {}:{}: {text}", options.host, options.port);
+    let (client, mut connection) = client::connect(&options.broker, "tail");
+    let notice = |text: &str| eprintln!("thinglog: {}: {text}", options.broker);
     let mut printer = Printer::new(options.json, options.colour);
+    let user = options.broker.credentials.as_ref();
+    let user = user.map(|(user, _)| &**user);
     let mut connected = None;
     loop {
         match connection.poll().await {
@@ -154,8 +115,13 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
             }
             Ok(Activity::Incoming(Incoming::SubAck(answer))) => {
                 let granted = |code: &_| matches!(code, SubscribeReasonCode::Success(_));
-                if let Some(refused) = answer.return_codes.iter().find(|code| !granted(code)) {
-                    bail!("the broker refused to show live topics: {refused:?}");
+                match answer.return_codes.iter().find(|code| !granted(code)) {
+                    None => {}
+                    Some(SubscribeReasonCode::NotAuthorized) => bail!(
+                        "the broker does not let {} watch live topics",
+                        user.unwrap_or("a client without a user name")
+                    ),
+                    Some(refused) => bail!("the broker refused to show live topics: {refused:?}"),
                 }
                 subscribed.send_replace(true);
             }
@@ -167,6 +133,9 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
             }
             Ok(_) => {}
             Err(error) => {
+                if let Some(reason) = client::turned_away(&error, user) {
+                    bail!("{}: {reason}", options.broker);
+                }
                 if connected != Some(false) {
                     notice(&format!("{error}; trying again every {RETRY:?}"));
                 }
@@ -177,27 +146,8 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
     }
 }
 
-fn connect(options: &Options) -> (AsyncClient, EventLoop) {
-    let unique = std::time::UNIX_EPOCH
-        .elapsed()
-        .unwrap_or_default()
-        .subsec_nanos();
-    let id = format!("thinglog-tail-{}-{unique:x}", std::process::id());
-    let mut mqtt = MqttOptions::new(id, &options.host, options.port);
-    mqtt.set_keep_alive(Duration::from_secs(30))
-        .set_clean_start(true);
-    mqtt.set_connect_properties(ConnectProperties {
-        max_packet_size: Some(MAX_PACKET),
-        ..ConnectProperties::new()
-    });
-    if let Some((user, password)) = &options.credentials {
-        mqtt.set_credentials(user, password);
-    }
-    AsyncClient::new(mqtt, 4)
-}
-
-/// Live payloads to lines on standard output.
-struct Printer {
+/// Events as JSON to lines on standard output.
+pub(crate) struct Printer {
     json: bool,
     colour: bool,
     warned: bool,
@@ -206,7 +156,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(json: bool, colour: bool) -> Printer {
+    pub(crate) fn new(json: bool, colour: bool) -> Printer {
         Printer {
             json,
             colour,
@@ -217,7 +167,7 @@ impl Printer {
     }
 
     /// Fails when standard output does.
-    fn print(&mut self, payload: &[u8]) -> io::Result<()> {
+    pub(crate) fn print(&mut self, payload: &[u8]) -> io::Result<()> {
         if self.render(payload) {
             let mut stdout = io::stdout().lock();
             stdout.write_all(self.line.as_bytes())?;
@@ -293,25 +243,6 @@ mod tests {
             "thinglog/live/lamp-7/+/x%2F%23",
         ];
         assert_eq!(of(&["lamp-7"], &["my app", "x/#"], Level::Debug), expected);
-    }
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        assert_eq!(
-            split_address("localhost:1883"),
-            Some(("localhost".into(), 1883))
-        );
-        assert_eq!(split_address("[::1]:1884"), Some(("::1".into(), 1884)));
-        for bad in [
-            "localhost",
-            ":1883",
-            "localhost:",
-            "localhost:0",
-            "::1:1883",
-            "a:70000",
-        ] {
-            assert_eq!(split_address(bad), None, "{bad}");
-        }
     }
 
     #[test]

@@ -2,16 +2,26 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use thinglog_schemas::{Level, Topics, name, topic::TopicError};
+use bytes::Bytes;
+use thinglog_schemas::{Level, Topics, config::Upload, name, topic::TopicError};
+use tokio::sync::mpsc;
 
 use crate::{
+    clock::{self, Clock},
+    connection::{BrokerUrl, Credentials, Login, Secret, Tls},
     levels::Levels,
     publisher::Publisher,
     queue::{Queue, QueueOptions},
+    replies::Requests,
     shared::Shared,
-    spool::{Spool, SpoolOptions, dir::SpoolError},
+    spool::{Block, Spool, SpoolOptions, dir::SpoolError},
     worker::Worker,
 };
+
+/// The longest an event waits for others to share its batch: when they go as soon as they can, and
+/// when they gather anyway and larger batches cost less.
+pub(crate) const FLUSH_AGE: Duration = Duration::from_millis(200);
+pub(crate) const FLUSH_AGE_WAITING: Duration = Duration::from_secs(5);
 
 /// Configures a [`Publisher`]. Every setting has a default; see [`Publisher::builder`].
 #[derive(Clone, Debug)]
@@ -20,18 +30,24 @@ pub struct Builder {
     host: String,
     port: u16,
     root: String,
-    credentials: Option<(String, String)>,
+    login: Login,
+    tls: Option<Tls>,
     instance: Option<String>,
     level: Level,
     memory_bytes: usize,
     spool: Option<SpoolOptions>,
-    flush_age: Duration,
+    block: Block,
+    flush_age: Option<Duration>,
     batch_events: usize,
     batch_bytes: usize,
+    upload: Upload,
     backoff_base: Duration,
     backoff_cap: Duration,
     linger: Duration,
     attributes: BTreeMap<String, String>,
+    requests: Option<mpsc::Sender<Bytes>>,
+    clock_file: Option<PathBuf>,
+    reports: bool,
 }
 
 /// Why a publisher could not be started.
@@ -43,6 +59,9 @@ pub enum BuildError {
     /// The spool directory cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// A value of [`Builder::upload`] is out of its range.
+    #[error("upload settings: {0}")]
+    Upload(String),
     /// The operating system gave no thread or no event queue.
     #[error("the publisher's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -56,12 +75,16 @@ pub(crate) struct Settings {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) instance: String,
-    pub(crate) credentials: Option<(String, String)>,
+    pub(crate) login: Login,
+    pub(crate) tls: Option<Tls>,
     /// As configured here; a remote document may say otherwise.
     pub(crate) batching: QueueOptions,
+    pub(crate) flush_age: Option<Duration>,
+    pub(crate) upload: Upload,
     pub(crate) backoff_base: Duration,
     pub(crate) backoff_cap: Duration,
     pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) reports: bool,
 }
 
 impl Builder {
@@ -71,26 +94,53 @@ impl Builder {
             host: "127.0.0.1".into(),
             port: 1883,
             root: "thinglog".into(),
-            credentials: None,
+            login: Login::Anonymous,
+            tls: None,
             instance: None,
             level: Level::Info,
             memory_bytes: 8 << 20,
             spool: None,
-            flush_age: Duration::from_millis(200),
+            block: Block::default(),
+            flush_age: None,
             batch_events: 1000,
             batch_bytes: 256 << 10,
+            upload: Upload::default(),
             backoff_base: Duration::from_secs(1),
             backoff_cap: Duration::from_secs(300),
             linger: Duration::from_secs(5),
             attributes: BTreeMap::new(),
+            requests: None,
+            clock_file: None,
+            reports: true,
         }
     }
 
-    /// Where the broker listens. Default `127.0.0.1:1883`.
+    /// Where the broker listens: a host name or an IP address, and a port. Default `127.0.0.1:1883`.
     #[must_use]
     pub fn broker(mut self, host: impl Into<String>, port: u16) -> Builder {
-        self.host = host.into();
+        let host: String = host.into();
+        // An IPv6 address may come in the brackets of a URL.
+        self.host = host.trim_matches(['[', ']']).to_owned();
         self.port = port;
+        self
+    }
+
+    /// Where the broker listens, and whether the connection is encrypted: `mqtts` without
+    /// [`tls`](Builder::tls) trusts the authorities of the system.
+    #[must_use]
+    pub fn broker_url(mut self, url: &BrokerUrl) -> Builder {
+        if url.tls {
+            self.tls.get_or_insert_default();
+        }
+        self.broker(url.host.clone(), url.port)
+    }
+
+    /// Encrypts the connection, and shows a certificate when `tls` has one. Its files are read again at
+    /// every connect; replaced ones are noticed within seconds and used from then on. Default: not
+    /// encrypted.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Builder {
+        self.tls = Some(tls);
         self
     }
 
@@ -104,7 +154,34 @@ impl Builder {
     /// User name and password for the broker. Default: none.
     #[must_use]
     pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Builder {
-        self.credentials = Some((user.into(), password.into()));
+        self.login = Login::Password {
+            user: user.into(),
+            password: Secret(password.into()),
+        };
+        self
+    }
+
+    /// User name, and a file with the password or device token (its last end of line left out). The
+    /// file is read again at every connect; a replaced one is noticed within seconds and used from
+    /// then on.
+    #[must_use]
+    pub fn password_file(mut self, user: impl Into<String>, path: impl Into<PathBuf>) -> Builder {
+        self.login = Login::PasswordFile {
+            user: user.into(),
+            path: path.into(),
+        };
+        self
+    }
+
+    /// User name, and a file with a JSON Web Token in the place of the password. Whoever renews the
+    /// token replaces the file before the old one's `exp`: the new one is noticed within seconds and
+    /// used from then on. A token that nobody renewed is warned of a minute before its end.
+    #[must_use]
+    pub fn token_file(mut self, user: impl Into<String>, path: impl Into<PathBuf>) -> Builder {
+        self.login = Login::TokenFile {
+            user: user.into(),
+            path: path.into(),
+        };
         self
     }
 
@@ -138,14 +215,46 @@ impl Builder {
         self.spool = Some(SpoolOptions {
             path: path.into(),
             bytes,
+            block: self.block,
         });
         self
     }
 
-    /// The longest an event waits for others to share its batch. Default 200 ms.
+    /// Flash is written in blocks: when `bytes` of payload are there, when something has waited for
+    /// `age`, or when [`flush`](Publisher::flush) asks for it. With a spool, events go to the broker
+    /// after they were written, so `age` is also what sending waits for others. Default 64 KiB and
+    /// 1 s. Without a spool it means nothing.
+    #[must_use]
+    pub fn spool_block(mut self, bytes: usize, age: Duration) -> Builder {
+        self.block = Block { bytes, age };
+        if let Some(spool) = &mut self.spool {
+            spool.block = self.block;
+        }
+        self
+    }
+
+    /// The longest an event waits for others to share its batch. Default 200 ms; 5 s in the modes of
+    /// upload that wait.
     #[must_use]
     pub fn flush_age(mut self, age: Duration) -> Builder {
-        self.flush_age = age;
+        self.flush_age = Some(age);
+        self
+    }
+
+    /// When to send: the mode of upload and what belongs to it. A field that a remote document has
+    /// comes before the one given here; one that neither has is the default: mode `realtime`, every
+    /// hour, at 02:00 UTC, a ring of 256 KiB, 10 s after an ERROR.
+    ///
+    /// In the modes `interval`, `schedule` and `manual` events gather in memory, or on disk with a
+    /// spool, within the usual caps: at a cap the least grave are dropped and declared, and sources
+    /// that can wait do. [`Publisher::upload_now`] and [`Publisher::flush`] send at once in every
+    /// mode. The connection stays up in every mode.
+    ///
+    /// In mode `on-error` the level of this device decides what is sent at once; the router lets pass
+    /// what comes out of the ring only when the mode stands in a document of the fleet.
+    #[must_use]
+    pub fn upload(mut self, upload: Upload) -> Builder {
+        self.upload = upload;
         self
     }
 
@@ -181,6 +290,43 @@ impl Builder {
         self
     }
 
+    /// Takes requests for on-demand upload (`request/<device>`) and hands them over. The receiver is
+    /// to be read; requests that nobody takes are dropped with a warning.
+    #[must_use]
+    pub fn requests(mut self) -> (Builder, Requests) {
+        let (sender, requests) = Requests::channel(&self.device);
+        self.requests = Some(sender);
+        (self, requests)
+    }
+
+    /// Whether this publisher keeps `reported/<device>` (state, configuration in force, figures) and has
+    /// it set to offline when it is lost. A device has one such topic: where several publishers run,
+    /// one should report, an agent if there is one. Default true.
+    #[must_use]
+    pub fn report(mut self, reports: bool) -> Builder {
+        self.reports = reports;
+        self
+    }
+
+    /// The system clock counts as set only once this file is there, as
+    /// `/run/systemd/timesync/synchronized` is when systemd-timesyncd has set it. Until then, and in
+    /// any case before 2024, events carry the time since the boot, and the receiver works out when
+    /// they happened from when they were sent. Default: a clock after 2023 is right.
+    #[must_use]
+    pub fn clock_synced_by(mut self, file: impl Into<PathBuf>) -> Builder {
+        self.clock_file = Some(file.into());
+        self
+    }
+
+    /// Reads the files of login and TLS, and says what is wrong with them. Nothing is connected.
+    pub fn check_files(&self) -> Result<(), String> {
+        let mut credentials = Credentials::new(self.login.clone(), self.tls.clone());
+        credentials
+            .load()
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
     /// Starts the publisher on a thread of its own: for applications with or without a runtime.
     pub fn start(self) -> Result<Publisher, BuildError> {
         let (publisher, worker) = self.prepare()?;
@@ -202,15 +348,17 @@ impl Builder {
 
     fn prepare(self) -> Result<(Publisher, Worker), BuildError> {
         let topics = Topics::new(&self.root)?;
+        self.upload.check().map_err(BuildError::Upload)?;
         let batching = QueueOptions {
             memory_bytes: self.memory_bytes,
             batch_events: self.batch_events,
             batch_bytes: self.batch_bytes.min(self.memory_bytes / 4),
-            flush_age: self.flush_age,
+            flush_age: self.flush_age.unwrap_or(FLUSH_AGE),
         };
         let levels = Levels::new(self.level);
         let queue = Queue::new(batching.clone(), levels, crate::random());
-        let shared = Arc::new(Shared::new(queue));
+        let clock = Clock::new(self.clock_file);
+        let shared = Arc::new(Shared::new(queue, clock));
         let random = format!("{:08x}", crate::random() as u32);
         let instance = self.instance.unwrap_or(random);
         let spool = match &self.spool {
@@ -226,7 +374,9 @@ impl Builder {
             None => None,
         };
         if let Some(spool) = &spool {
-            shared.queue.lock().restore_places(spool.places());
+            let mut queue = shared.queue.lock();
+            queue.restore_places(spool.places());
+            queue.set_together(spool.block().age);
         }
         let settings = Settings {
             device: self.device,
@@ -236,14 +386,19 @@ impl Builder {
                 Some(spool) => spool.dir().instance().to_owned(),
                 None => instance,
             },
-            credentials: self.credentials,
+            login: self.login,
+            tls: self.tls,
             batching,
+            flush_age: self.flush_age,
+            upload: self.upload,
             backoff_base: self.backoff_base,
             backoff_cap: self.backoff_cap,
             attributes: self.attributes,
+            reports: self.reports,
         };
         let publisher = Publisher::new(shared.clone(), self.linger, spool.is_some());
-        let worker = Worker::new(shared, settings, topics, spool, crate::random());
+        let mut worker = Worker::new(shared, settings, topics, spool, clock::boot());
+        worker.requests = self.requests;
         Ok((publisher, worker))
     }
 }

@@ -2,7 +2,10 @@
 //! last `desired/<device>` document, with temporary levels that end by themselves. Pure: both
 //! clocks are arguments.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use thinglog_schemas::{Level, config::Desired, json};
 
@@ -25,6 +28,8 @@ pub(crate) struct Levels {
     desired: Option<Desired>,
     /// When the temporary level ends; `None` when none is in force.
     temporary_ends: Option<Instant>,
+    /// Its end as the document says, ns since the Unix epoch.
+    until: Option<u64>,
     /// The document came from the broker since the start.
     heard: bool,
 }
@@ -36,6 +41,7 @@ impl Levels {
             default,
             desired: None,
             temporary_ends: None,
+            until: None,
             heard: false,
         }
     }
@@ -54,7 +60,7 @@ impl Levels {
             _ => ends,
         };
         self.heard = true;
-        self.desired = Some(desired);
+        self.put(desired);
     }
 
     /// Puts a document back in force that was kept on disk. Its monotonic window is unknown, so the
@@ -68,6 +74,12 @@ impl Levels {
             remaining(&temporary.until, left, Some(wall)).map(|left| clock::after(now.mono, left))
         });
         self.heard = false;
+        self.put(desired);
+    }
+
+    fn put(&mut self, desired: Desired) {
+        let temporary = desired.temporary.as_ref();
+        self.until = temporary.and_then(|temporary| json::parse_time(&temporary.until));
         self.desired = Some(desired);
     }
 
@@ -87,6 +99,20 @@ impl Levels {
         over
     }
 
+    /// Whether a temporary level is in force whose end has passed by the system clock: the device has
+    /// learnt the time since it came, or its clock was set forward.
+    pub(crate) fn is_overdue(&self, wall: Option<u64>) -> bool {
+        let passed = wall
+            .zip(self.until)
+            .is_some_and(|(wall, until)| wall >= until);
+        passed && self.temporary_ends.is_some()
+    }
+
+    /// Ends the temporary level before its time.
+    pub(crate) fn end_temporary(&mut self) {
+        self.temporary_ends = None;
+    }
+
     /// When [`tick`](Levels::tick) has something to do.
     pub(crate) fn next_change(&self) -> Option<Instant> {
         self.temporary_ends
@@ -98,6 +124,31 @@ impl Levels {
             Some(desired) => desired.level_for(source, self.temporary_ends.is_some()),
             None => self.default,
         }
+    }
+
+    /// The level of sources without an entry of their own, the entries, and whether a temporary level
+    /// is in force.
+    pub(crate) fn in_force(&self) -> (Level, BTreeMap<String, Level>, bool) {
+        let Some(desired) = &self.desired else {
+            return (self.default, BTreeMap::new(), false);
+        };
+        match &desired.temporary {
+            Some(temporary) if self.temporary_ends.is_some() => {
+                (temporary.level, temporary.sources.clone(), true)
+            }
+            _ => (desired.level, desired.sources.clone(), false),
+        }
+    }
+
+    /// Whether the document has an entry for `source`.
+    pub(crate) fn names(&self, source: &str) -> bool {
+        let temporary = |desired: &Desired| {
+            let temporary = desired.temporary.as_ref();
+            let temporary = temporary.filter(|_| self.temporary_ends.is_some());
+            temporary.is_some_and(|temporary| temporary.sources.contains_key(source))
+        };
+        let desired = self.desired.as_ref();
+        desired.is_some_and(|d| d.sources.contains_key(source) || temporary(d))
     }
 
     /// The most verbose level any source has or could have: what is below it passes nowhere.
@@ -230,6 +281,33 @@ mod tests {
         assert_eq!(levels.next_change(), Some(ends));
         assert!(levels.tick(ends));
         levels.apply(desired, later);
+        assert_eq!(levels.level("app"), Level::Warn);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_ends_a_temporary_level_whose_end_has_passed_and_never_prolongs_one() {
+        let desired = temporary("2026-01-01T00:10:00Z", 600);
+        let mut levels = Levels::new(Level::Info);
+        let now = at(None);
+        levels.apply(desired.clone(), now);
+        let ends = now.mono + Duration::from_secs(600);
+        for early in [None, Some(NEW_YEAR), Some(NEW_YEAR - 86_400 * SECOND)] {
+            assert!(!levels.is_overdue(early));
+            assert_eq!(levels.next_change(), Some(ends), "{early:?}");
+        }
+        let set = Some(NEW_YEAR + 600 * SECOND);
+        assert!(levels.is_overdue(set));
+        levels.end_temporary();
+        assert_eq!(levels.level("app"), Level::Warn);
+        assert!(!levels.is_overdue(set));
+        // The retained document comes again; so does a clock that was set back.
+        levels.apply(
+            desired,
+            Now {
+                wall: Some(NEW_YEAR),
+                ..now
+            },
+        );
         assert_eq!(levels.level("app"), Level::Warn);
     }
 

@@ -14,8 +14,12 @@ use crate::{
     park,
     queue::Pushed,
     record::Record,
+    replies::{NoRoom, Reply},
     shared::Shared,
 };
+
+/// What a thread that waits for the end allows for the farewell to the broker.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Carries a device's log events to its broker. Clones share everything; when the last one is gone,
 /// what is still queued gets a few seconds ([`Builder::linger`]) to leave, as long as the process goes
@@ -57,7 +61,8 @@ pub struct Counters {
     /// Events below their level.
     pub filtered: u64,
     /// Events given up for want of room or because no broker could take them. Each is declared to
-    /// the broker, by count, severity and reason.
+    /// the broker, by count, severity and reason; but those that came after the publisher had ended,
+    /// which nobody can be told about, stand here alone.
     pub dropped: u64,
     /// Events the broker acknowledged (those of an earlier process included).
     pub acknowledged: u64,
@@ -108,12 +113,36 @@ impl Publisher {
     pub fn emit(&self, mut record: Record) {
         let shared = self.shared();
         if !shared.may_pass(record.severity) {
-            shared.figures.filtered.fetch_add(1, Relaxed);
+            shared.turn_away();
             return;
         }
-        record.time.get_or_insert_with(clock::wall);
+        // What is too large is cut before the lock is taken.
+        record.cut_source();
+        record.cut_to_limits();
+        shared.clock.stamp(&mut record);
         let pushed = shared.queue.lock().push(record);
         self.after(&pushed);
+    }
+
+    /// [`emit`](Publisher::emit) of what `make` returns, which is called only when an event of this
+    /// severity could pass: for events that cost something to make.
+    ///
+    /// ```no_run
+    /// # use thinglog_edge::{Publisher, Record};
+    /// # use thinglog_schemas::Severity;
+    /// # let publisher = Publisher::builder("lamp-7").start()?;
+    /// # let registers = [0u16; 64];
+    /// publisher.emit_with(Severity::DEBUG, || {
+    ///     Record::new("app", Severity::DEBUG, format!("registers: {registers:?}"))
+    /// });
+    /// # Ok::<(), thinglog_edge::BuildError>(())
+    /// ```
+    pub fn emit_with(&self, severity: Severity, make: impl FnOnce() -> Record) {
+        if self.shared().may_pass(severity) {
+            self.emit(make());
+        } else {
+            self.shared().turn_away();
+        }
     }
 
     /// Queues an event, waiting for room instead of dropping anything: for sources that can be read
@@ -125,10 +154,10 @@ impl Publisher {
             record.mark = None;
         }
         if !shared.may_pass(record.severity) && record.mark.is_none() {
-            shared.figures.filtered.fetch_add(1, Relaxed);
-            return true;
+            return shared.turn_away();
         }
-        record.time.get_or_insert_with(clock::wall);
+        record.cut_source();
+        shared.clock.stamp(&mut record);
         loop {
             let room = shared.room.notified();
             tokio::pin!(room);
@@ -154,6 +183,11 @@ impl Publisher {
     /// disk.
     pub fn kept_place(&self, key: u64) -> Option<Vec<u8>> {
         self.shared().queue.lock().place(key)
+    }
+
+    /// Whether there is a spool on disk that keeps places.
+    pub(crate) fn keeps_places(&self) -> bool {
+        self.handle.spooled
     }
 
     /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no
@@ -200,20 +234,27 @@ impl Publisher {
         }
     }
 
-    /// Sends what is queued without waiting for more to come, and returns whether everything emitted
+    /// Sends what has gathered now, whatever the mode of upload ([`Builder::upload`]): an upload on
+    /// request. Returns at once; while there is no connection it waits for one.
+    pub fn upload_now(&self) {
+        self.shared().wish_upload();
+    }
+
+    /// Sends what is queued without waiting for more to come, whatever the mode of upload, and returns whether everything emitted
     /// before is durable: on disk (synced) when there is a spool, else acknowledged by the broker.
     /// False after `deadline`, or when something had to be dropped meanwhile; what was dropped before
     /// the call stands in [`counters`](Publisher::counters).
     pub async fn flush(&self, deadline: Duration) -> bool {
+        self.shared().wish_upload();
         let durable = self.shared().wait_durable(true, Some(deadline));
         durable.await.unwrap_or(false)
     }
 
-    /// [`flush`](Publisher::flush) for threads without a runtime. With
-    /// [`Builder::attach`](crate::Builder::attach) it must not be called on the thread that runs the
-    /// worker, which it would wait for.
+    /// [`flush`](Publisher::flush) for threads without a runtime. On the thread that runs the worker
+    /// (see [`Builder::attach`](crate::Builder::attach)) it waits in vain and returns false.
     pub fn flush_blocking(&self, deadline: Duration) -> bool {
-        park::block_on(self.flush(deadline))
+        let until = clock::after(clock::mono(), deadline);
+        park::block_on_until(self.flush(deadline), until).unwrap_or(false)
     }
 
     /// Waits without hurrying anything, for as long as it takes, until everything emitted before is
@@ -226,10 +267,15 @@ impl Publisher {
 
     /// Flushes, says goodbye to the broker and ends the worker. Returns what
     /// [`flush`](Publisher::flush) returns. With a spool, what is safe on disk is still sent as far as
-    /// there is a connection and `deadline` allows. Events emitted afterwards go nowhere.
+    /// there is a connection, the mode of upload lets it go, and `deadline` allows. Events emitted afterwards go nowhere.
     pub async fn close(&self, deadline: Duration) -> bool {
         let deadline_at = clock::after(clock::mono(), deadline);
-        let durable = self.flush(deadline).await;
+        let durable = match self.handle.spooled {
+            // What is on disk may wait there for its time.
+            true => self.shared().wait_durable(true, Some(deadline)).await,
+            false => Ok(self.flush(deadline).await),
+        };
+        let durable = durable.unwrap_or(false);
         let mut ended = self.shared().ended.subscribe();
         self.shared().request_stop(deadline_at);
         // Fails only when the worker is gone already.
@@ -237,9 +283,13 @@ impl Publisher {
         durable
     }
 
-    /// [`close`](Publisher::close) for threads without a runtime.
+    /// [`close`](Publisher::close) for threads without a runtime. On the thread that runs the worker
+    /// it waits in vain and returns false; the worker ends all the same once it runs.
     pub fn close_blocking(&self, deadline: Duration) -> bool {
-        park::block_on(self.close(deadline))
+        let until = clock::after(clock::mono(), deadline.saturating_add(FAREWELL));
+        let closed = park::block_on_until(self.close(deadline), until);
+        self.shared().request_stop(until);
+        closed.unwrap_or(false)
     }
 
     /// Events that are neither acknowledged nor, with a spool, on disk: what would be lost now.
@@ -252,19 +302,29 @@ impl Publisher {
         }
     }
 
+    /// How long ago the worker was last seen at work, and asks it to show itself again. One that is well
+    /// does so within milliseconds; one that idles sleeps for up to a minute. So a watchdog that calls
+    /// this every ten seconds and gets more than thirty knows that the worker hangs (or has ended).
+    pub fn pulse(&self) -> Duration {
+        let shared = self.shared();
+        shared.wake.notify_one();
+        shared.pulse.since(clock::mono())
+    }
+
     /// The figures.
     pub fn counters(&self) -> Counters {
         let shared = self.shared();
         let figures = &shared.figures;
+        let late = figures.late.load(Relaxed);
         let (queued_events, queued_bytes, counted) = {
             let queue = shared.queue.lock();
             let (events, bytes) = queue.depth();
             (events, bytes, queue.counters())
         };
         Counters {
-            accepted: counted.accepted - counted.purged,
-            filtered: figures.filtered.load(Relaxed) + counted.purged,
-            dropped: counted.dropped,
+            accepted: counted.accepted - counted.purged + late,
+            filtered: figures.filtered.load(Relaxed) + counted.purged + counted.forgotten,
+            dropped: counted.dropped + late,
             acknowledged: figures.acknowledged.load(Relaxed),
             batches: figures.batches.load(Relaxed),
             payload_bytes: figures.payload_bytes.load(Relaxed),
@@ -278,7 +338,56 @@ impl Publisher {
         }
     }
 
-    fn shared(&self) -> &Shared {
+    /// Calls `follow` with the least severity number that passes anywhere (255: none does), now and
+    /// whenever it changes.
+    pub(crate) fn follow_gate(&self, follow: fn(u8)) {
+        self.shared().follow_gate(follow);
+    }
+
+    /// What is kept for the case of an error, oldest first; `None` when the mode of upload keeps
+    /// nothing.
+    pub(crate) fn ring(&self) -> Option<Vec<Record>> {
+        self.shared().queue.lock().ring_records()
+    }
+
+    /// Queues a message for `response/<device>/<id>`, which is sent until the broker acknowledges it;
+    /// false when too many are waiting already.
+    pub(crate) fn answer(&self, id: &str, payload: Vec<u8>) -> bool {
+        let reply = Reply {
+            id: id.to_owned(),
+            payload: payload.into(),
+        };
+        let taken = self.shared().replies.lock().offer(reply).is_ok();
+        self.shared().wake.notify_one();
+        taken
+    }
+
+    /// [`answer`](Publisher::answer), waiting for room; false when the publisher has ended.
+    pub(crate) async fn answer_waiting(&self, id: &str, payload: Vec<u8>) -> bool {
+        let shared = self.shared();
+        let mut reply = Reply {
+            id: id.to_owned(),
+            payload: payload.into(),
+        };
+        loop {
+            let room = shared.reply_room.notified();
+            tokio::pin!(room);
+            // Registered before the attempt, so that room made right after it is not missed.
+            room.as_mut().enable();
+            if *shared.ended.borrow() {
+                return false;
+            }
+            let offered = shared.replies.lock().offer(reply);
+            shared.wake.notify_one();
+            match offered {
+                Ok(()) => return true,
+                Err(NoRoom(back)) => reply = back,
+            }
+            room.await;
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
         &self.handle.shared
     }
 }

@@ -11,21 +11,38 @@ use thinglog_schemas::{Level, Severity};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
-    clock,
+    clock::{self, Clock},
     queue::{FlushTarget, Queue},
+    replies::Replies,
 };
 
+/// Gates that nothing passes: of a publisher that is told to be silent, and of one that has ended.
+const SHUT: u8 = u8::MAX;
+const ENDED: u8 = SHUT - 1;
+
 pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) pulse: Pulse,
     pub(crate) queue: Mutex<Queue>,
     /// Least severity number that passes for any source: most of what is filtered never takes the lock.
     gate: AtomicU8,
+    /// Called with the gate when it changes: who filters before us should know.
+    followers: Mutex<Vec<fn(u8)>>,
     /// The worker has something to do.
     pub(crate) wake: Notify,
     /// Those who wait for room may try again.
     pub(crate) room: Notify,
+    /// Answers to requests.
+    pub(crate) replies: Mutex<Replies>,
+    /// Those who wait with an answer may try again.
+    pub(crate) reply_room: Notify,
     waiters: Mutex<Vec<Waiter>>,
+    /// One of them is in a hurry.
+    hurried: AtomicBool,
     stop: Mutex<Option<Instant>>,
     stopping: AtomicBool,
+    /// Somebody wants everything sent, whatever the mode of upload.
+    wish: AtomicBool,
     /// True once the worker is gone.
     pub(crate) ended: watch::Sender<bool>,
     pub(crate) figures: Figures,
@@ -35,7 +52,11 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) filtered: AtomicU64,
+    /// Came after the end.
+    pub(crate) late: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
+    /// Of a batch, ns since the Unix epoch.
+    pub(crate) last_acknowledged: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) payload_bytes: AtomicU64,
     pub(crate) in_flight: AtomicU64,
@@ -46,23 +67,59 @@ pub(crate) struct Figures {
     pub(crate) connected: AtomicBool,
 }
 
+/// When the worker was last seen at work.
+pub(crate) struct Pulse {
+    start: Instant,
+    /// Milliseconds since `start`.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    fn new() -> Pulse {
+        Pulse {
+            start: clock::mono(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// The worker is at work.
+    pub(crate) fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.start).as_millis();
+        self.last.store(since as u64, Relaxed);
+    }
+
+    /// How long ago that was.
+    pub(crate) fn since(&self, now: Instant) -> Duration {
+        let last = self.start + Duration::from_millis(self.last.load(Relaxed));
+        now.saturating_duration_since(last)
+    }
+}
+
 /// One who waits until what was emitted is durable.
 struct Waiter {
     target: FlushTarget,
+    hurry: bool,
     deadline: Option<Instant>,
     reply: oneshot::Sender<bool>,
 }
 
 impl Shared {
-    pub(crate) fn new(queue: Queue) -> Shared {
+    pub(crate) fn new(queue: Queue, clock: Clock) -> Shared {
         let shared = Shared {
+            clock,
+            pulse: Pulse::new(),
             gate: AtomicU8::new(0),
+            followers: Mutex::new(Vec::new()),
             queue: Mutex::new(queue),
             wake: Notify::new(),
             room: Notify::new(),
+            replies: Mutex::default(),
+            reply_room: Notify::new(),
             waiters: Mutex::new(Vec::new()),
+            hurried: AtomicBool::new(false),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
+            wish: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             figures: Figures::default(),
         };
@@ -78,13 +135,40 @@ impl Shared {
     /// The most verbose level of any source has changed.
     pub(crate) fn set_gate(&self, level: Level) {
         let least = match level {
-            Level::Disabled => u8::MAX,
+            Level::Disabled => SHUT,
             Level::Error => Severity::ERROR.number(),
             Level::Warn => Severity::WARN.number(),
             Level::Info => Severity::INFO.number(),
             Level::Debug => 0,
         };
-        self.gate.store(least, Relaxed);
+        self.move_gate(least);
+    }
+
+    fn move_gate(&self, least: u8) {
+        if self.gate.swap(least, Relaxed) != least {
+            let followers = self.followers.lock().clone();
+            followers.iter().for_each(|follow| follow(least));
+        }
+    }
+
+    /// Calls `follow` with the gate, now and whenever it changes.
+    pub(crate) fn follow_gate(&self, follow: fn(u8)) {
+        self.followers.lock().push(follow);
+        follow(self.gate.load(Relaxed));
+    }
+
+    /// Counts an event that [`may_pass`](Shared::may_pass) turned away. False when that is because
+    /// the publisher has ended.
+    #[cold]
+    pub(crate) fn turn_away(&self) -> bool {
+        let ended = self.gate.load(Relaxed) == ENDED;
+        let figure = if ended {
+            &self.figures.late
+        } else {
+            &self.figures.filtered
+        };
+        figure.fetch_add(1, Relaxed);
+        !ended
     }
 
     /// Starts a flush, or with `hurry` false only waits for one to happen by itself.
@@ -94,21 +178,30 @@ impl Shared {
         deadline: Option<Duration>,
     ) -> oneshot::Receiver<bool> {
         let (reply, answer) = oneshot::channel();
-        let target = {
+        let (target, durable) = {
             let mut queue = self.queue.lock();
-            if hurry {
+            let mut target = if hurry {
                 queue.start_flush()
             } else {
                 queue.mark()
-            }
+            };
+            let durable = queue.poll_flush(&mut target);
+            (target, durable)
         };
         let mut waiters = self.waiters.lock();
         if *self.ended.borrow() {
-            let _ = reply.send(self.queue.lock().poll_flush(&mut target.clone()) == Some(true));
+            let nothing_late = self.figures.late.load(Relaxed) == 0;
+            let _ = reply.send(durable == Some(true) && nothing_late);
             return answer;
         }
+        if let Some(durable) = durable {
+            let _ = reply.send(durable);
+            return answer;
+        }
+        self.hurried.fetch_or(hurry, Relaxed);
         waiters.push(Waiter {
             target,
+            hurry,
             deadline: deadline.map(|deadline| clock::after(clock::mono(), deadline)),
             reply,
         });
@@ -134,8 +227,26 @@ impl Shared {
                 None => waiting.push(waiter),
             }
         }
+        let hurried = waiting.iter().any(|waiter| waiter.hurry);
+        self.hurried.store(hurried, Relaxed);
         *waiters = waiting;
         waiters.iter().filter_map(|waiter| waiter.deadline).min()
+    }
+
+    /// Whether somebody waits for what is queued to become durable soon.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.load(Relaxed) || self.stopping.load(Relaxed)
+    }
+
+    /// Asks for everything to be sent now.
+    pub(crate) fn wish_upload(&self) {
+        self.wish.store(true, Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Whether somebody asked since the last time.
+    pub(crate) fn take_wish(&self) -> bool {
+        self.wish.load(Relaxed) && self.wish.swap(false, Relaxed)
     }
 
     /// Asks the worker to end: at once when everything is durable, else at `deadline`.
@@ -152,9 +263,11 @@ impl Shared {
 
     /// The worker is gone, however it ended: nobody may wait for it any more.
     pub(crate) fn end(&self) {
+        self.move_gate(ENDED);
         self.ended.send_replace(true);
         self.waiters.lock().clear();
         self.figures.connected.store(false, Relaxed);
         self.room.notify_waiters();
+        self.reply_room.notify_waiters();
     }
 }

@@ -17,7 +17,7 @@ use thinglog_broker::{Broker, access::Role};
 use thinglog_edge::{
     Publisher,
     agent::{
-        FileOptions, JournalOptions, Sink, SourceError, StartAt, run_file_source,
+        FilesOptions, JournalOptions, Sink, SourceError, StartAt, run_files_source,
         run_journal_source,
     },
 };
@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    client,
     supervise::{DEMO, Stage, Supervisor},
     tail,
 };
@@ -75,15 +76,15 @@ pub(crate) fn start(
 ) -> anyhow::Result<()> {
     let token = supervisor.token(Stage::Demo);
     let (subscribed, seen) = watch::channel(false);
-    let colour = std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let options = tail::Options {
-        host: broker.ip().to_string(),
-        port: broker.port(),
-        credentials: logins.tail,
+        broker: client::Broker {
+            host: broker.ip().to_string(),
+            port: broker.port(),
+            credentials: logins.tail,
+        },
         filters: vec![format!("{root}/live/+/+/+")],
         json: false,
-        colour,
+        colour: client::colour(),
     };
     let stop = token.clone();
     supervisor.spawn(DEMO, async move {
@@ -185,12 +186,12 @@ async fn carry(device: Sink, found: Found, token: CancellationToken) {
             run_journal_source(&device, options, token).await
         }
         Found::File(path) => {
-            let options = FileOptions {
+            let options = FilesOptions {
                 start: StartAt::Last(HISTORY_BYTES),
                 drain: DRAIN,
-                ..FileOptions::new(path)
+                ..FilesOptions::new([path.to_string_lossy()])
             };
-            run_file_source(&device, options, token).await
+            run_files_source(&device, options, token).await
         }
     };
     if let Err(error) = ended {

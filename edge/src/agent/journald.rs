@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -54,7 +54,7 @@ impl Default for JournalOptions {
 
 /// What is asked for of an entry, beside cursor and time, which always come. All of it: without
 /// `--all`, what is longer than 4 KiB comes as null.
-const FIELDS: [&str; 6] = [
+pub(crate) const FIELDS: [&str; 6] = [
     "MESSAGE",
     "PRIORITY",
     "SYSLOG_IDENTIFIER",
@@ -64,7 +64,7 @@ const FIELDS: [&str; 6] = [
 ];
 /// The longest entry that is read, bytes: a message at its limit, with every byte escaped or written
 /// as a number.
-const MAX_ENTRY: usize = 8 * MAX_MESSAGE;
+pub(crate) const MAX_ENTRY: usize = 8 * MAX_MESSAGE;
 
 /// Follows the journal until `cancel`. `journalctl` is started again when it ends.
 pub async fn run_journal_source(
@@ -129,15 +129,16 @@ fn start(options: &JournalOptions, cursor: Option<&str>) -> Result<Child, Source
         .stderr(Stdio::inherit())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => SourceError::NoJournal {
-                program: options.program.display().to_string(),
-            },
-            _ => SourceError::Io {
-                what: options.program.display().to_string(),
-                source,
-            },
-        })
+        .map_err(|source| not_started(&options.program, source))
+}
+
+/// Why the journal's program could not be started.
+pub(crate) fn not_started(program: &Path, source: io::Error) -> SourceError {
+    let what = program.display().to_string();
+    match source.kind() {
+        io::ErrorKind::NotFound => SourceError::NoJournal { program: what },
+        _ => SourceError::Io { what, source },
+    }
 }
 
 async fn follow(
@@ -194,7 +195,7 @@ async fn follow(
 
 /// One line of `journalctl -o json` to a record and its cursor. Lines that are no objects are none
 /// of the journal's.
-fn entry(line: Line<'_>, source: Option<&str>) -> Option<(Record, Option<String>)> {
+pub(crate) fn entry(line: Line<'_>, source: Option<&str>) -> Option<(Record, Option<String>)> {
     if line.truncated {
         let mut record = Record::new(source.unwrap_or("journal"), Severity::INFO, TOO_LONG);
         record.truncated = true;

@@ -55,6 +55,8 @@ struct Loss {
 struct Queued {
     entry: Entry,
     cost: usize,
+    /// The entry's time counts from the boot.
+    monotonic: bool,
     mark: Option<Mark>,
 }
 
@@ -147,6 +149,13 @@ impl Lane {
         self.class_bytes[class]
     }
 
+    /// The gravest class there is.
+    pub(super) fn gravest(&self) -> Option<usize> {
+        (0..CLASSES)
+            .rev()
+            .find(|class| !self.classes[*class].is_empty())
+    }
+
     /// Nothing queued, nothing to declare.
     pub(super) fn is_empty(&self) -> bool {
         self.events == 0 && self.losses.is_empty()
@@ -180,13 +189,24 @@ impl Lane {
         self.marked
     }
 
-    pub(super) fn push(&mut self, mut entry: Entry, cost: usize, mark: Option<Mark>) {
+    pub(super) fn push(
+        &mut self,
+        mut entry: Entry,
+        cost: usize,
+        mark: Option<Mark>,
+        monotonic: bool,
+    ) {
         let class = class(entry.severity);
         entry.seq = self.arrivals;
         self.arrivals += 1;
         self.events += 1;
         self.class_bytes[class] += cost;
-        self.classes[class].push_back(Queued { entry, cost, mark });
+        self.classes[class].push_back(Queued {
+            entry,
+            cost,
+            monotonic,
+            mark,
+        });
     }
 
     /// Events that came and do not go on.
@@ -239,7 +259,7 @@ impl Lane {
 
     /// Takes the oldest events, at most `max_events` and about `max_bytes` (always one), numbers
     /// them, and declares what was given up. With `least`, whatever is below that class is given up
-    /// instead of sent.
+    /// instead of sent. Times of one batch are of one kind: it ends where the other begins.
     pub(super) fn seal(
         &mut self,
         max_events: usize,
@@ -247,7 +267,7 @@ impl Lane {
         least: usize,
         clock: ClockInfo,
     ) -> Sealing {
-        let (mut cost, mut awaited) = (0, 0);
+        let (mut cost, mut awaited, mut monotonic) = (0, 0, false);
         let mut entries: Vec<Entry> = Vec::with_capacity(self.events.min(max_events));
         let mut marks = BatchMarks::default();
         while entries.len() < max_events
@@ -255,6 +275,10 @@ impl Lane {
             && marks.bytes < MARK_BYTES
         {
             let Some(class) = self.oldest() else { break };
+            let kind = self.classes[class].front().is_some_and(|q| q.monotonic);
+            if !entries.is_empty() && kind != monotonic {
+                break;
+            }
             let Some(queued) = self.classes[class].pop_front() else {
                 break;
             };
@@ -265,6 +289,7 @@ impl Lane {
                 awaited += u64::from(queued.entry.seq < self.marked);
                 self.lose(queued.entry.severity, DropReason::SpoolFull, 1);
             } else {
+                monotonic = kind;
                 marks.extend(queued.mark, entries.len());
                 entries.push(queued.entry);
             }
@@ -285,7 +310,12 @@ impl Lane {
         let batch = Batch {
             epoch: self.epoch,
             first_seq,
-            clock,
+            clock: ClockInfo {
+                // Means nothing where times are the system clock's.
+                sent_mono: if monotonic { clock.sent_mono } else { 0 },
+                synced: !monotonic,
+                ..clock
+            },
             drops,
             entries,
         };

@@ -11,6 +11,7 @@
 mod flush;
 mod lane;
 mod places;
+mod ring;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -34,9 +35,11 @@ use crate::{
     record::Record,
 };
 pub(crate) use flush::FlushTarget;
-use lane::{CLASSES, Lane, Sealing, State};
-pub(crate) use lane::{MARK_BYTES, class};
+pub(crate) use lane::{CLASSES, MARK_BYTES, class};
+use lane::{Lane, Sealing, State};
 use places::Loose;
+use ring::Ring;
+pub(crate) use ring::RingOptions;
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
 pub(crate) const MAX_LANES: usize = 1024;
@@ -75,6 +78,15 @@ pub(crate) enum Pushed {
     },
     /// No room now; only for those who wait.
     Full(Record),
+}
+
+/// What would become of an event of a source, as far as levels go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Its level lets it pass.
+    pub(crate) passes: bool,
+    /// The remote configuration has an entry for its source, which stands above a local level.
+    pub(crate) named: bool,
 }
 
 /// Names a lane as long as it lives.
@@ -117,6 +129,8 @@ pub(crate) struct QueueCounters {
     pub(crate) purged: u64,
     /// Given up for want of room, or because they could not be sent at all.
     pub(crate) dropped: u64,
+    /// Below their level, kept in the ring for a while.
+    pub(crate) forgotten: u64,
 }
 
 /// The lanes and their common limits.
@@ -136,12 +150,20 @@ pub(crate) struct Queue {
     outside: usize,
     /// The spool on disk is nearly full: who can wait, waits.
     hold_patient: bool,
+    /// When one lane has aged, and no earlier than this, all are due: they are written as one.
+    together: Option<Duration>,
+    /// That has just happened.
+    round: bool,
     events: u64,
     /// For each class, the lane that gives up next, and for how many events.
     victims: [Option<(usize, u32)>; CLASSES],
     /// Lost although a flush waited for them.
     flush_losses: u64,
     counters: QueueCounters,
+    ring: Option<Ring>,
+    /// Events of level ERROR so far; whether the worker is woken by each.
+    errors: u64,
+    hasten_errors: bool,
     /// The last place of every source that gave any; those that no event carries.
     places: Marks,
     loose: HashMap<u64, Loose>,
@@ -163,10 +185,15 @@ impl Queue {
             bytes: 0,
             outside: 0,
             hold_patient: false,
+            together: None,
+            round: false,
             events: 0,
             victims: [None; CLASSES],
             flush_losses: 0,
             counters: QueueCounters::default(),
+            ring: None,
+            errors: 0,
+            hasten_errors: false,
             places: Marks::new(PLACES_BYTES),
             loose: HashMap::new(),
         }
@@ -184,15 +211,16 @@ impl Queue {
     }
 
     fn enter(&mut self, mut record: Record, patient: bool) -> Pushed {
-        let index = self.lane_of(&mut record);
+        let mut index = self.lane_of(&mut record);
         let Some(lane) = self.lanes[index].as_mut() else {
             return Pushed::Filtered;
         };
-        if !lane.level.passes(record.severity) {
-            if let Some(mark) = record.mark.filter(|_| patient) {
+        let level = lane.level;
+        if !level.passes(record.severity) && !self.is_around_an_error(level) {
+            if let Some(mark) = record.mark.take().filter(|_| patient) {
                 self.pass_by(index, mark);
             }
-            return Pushed::Filtered;
+            return self.keep_in_ring(record, level);
         }
         if !patient {
             record.mark = None;
@@ -200,33 +228,43 @@ impl Queue {
         let cost = record.cut_to_limits();
         if patient {
             let limit = self.options.memory_bytes / 4 * 3;
-            let used = self.bytes + self.outside;
+            self.squeeze_ring(cost, limit);
+            let used = self.used();
             if self.hold_patient || (used > 0 && used + cost > limit) {
                 return Pushed::Full(record);
             }
-            lane.patient = true;
-        } else if self.bytes + self.outside + cost > self.options.memory_bytes
+            if let Some(lane) = self.lanes[index].as_mut() {
+                lane.patient = true;
+            }
+        } else if self.used() + cost > self.options.memory_bytes
             && !self.make_room(cost, lane::class(record.severity))
         {
             let wake = self.turn_away(index, record.severity, DropReason::SpoolFull, 1);
             return Pushed::Dropped { wake };
         }
+        let hasten = self.trigger_ring(record.severity);
+        if hasten {
+            // What left the ring may have taken the place of a lane that owed nothing.
+            index = self.lane_of(&mut record);
+        }
         self.counters.accepted += 1;
         self.bytes += cost;
         self.events += 1;
-        let mark = record.mark.take();
+        let (mark, monotonic) = (record.mark.take(), record.monotonic);
         if let Some(mark) = &mark {
             self.loose.remove(&mark.key);
             self.places.set(mark.clone());
         }
         let wake = match self.lanes[index].as_mut() {
             Some(lane) => {
-                lane.push(entry(record), cost, mark);
+                lane.push(entry(record), cost, mark, monotonic);
                 self.arm(index)
             }
             None => false,
         };
-        Pushed::Queued { wake }
+        Pushed::Queued {
+            wake: wake || hasten,
+        }
     }
 
     /// Events of `source` that whoever emits them does not let through: they are counted and declared
@@ -352,17 +390,25 @@ impl Queue {
                 self.aging.push_back((index, now));
             }
         }
+        let age = self.flush_age();
         while let Some(&(index, since)) = self.aging.front() {
             let lane = self.lanes[index].as_mut();
             match lane.filter(|lane| lane.state == State::Aging(since)) {
-                Some(_) if clock::after(since, self.options.flush_age) > now => break,
+                Some(_) if clock::after(since, age) > now => break,
                 Some(lane) => {
                     lane.state = State::Due;
                     self.due.push_back(index);
+                    self.round = self.together.is_some();
                 }
                 None => {}
             }
             self.aging.pop_front();
+        }
+        if self.round {
+            self.make_all_due();
+        }
+        if let Some(ring) = &mut self.ring {
+            ring.tick(now);
         }
         let changed = self.levels.tick(now);
         if changed {
@@ -376,8 +422,10 @@ impl Queue {
         let age = self
             .aging
             .front()
-            .map(|(_, since)| clock::after(*since, self.options.flush_age));
-        age.into_iter().chain(self.levels.next_change()).min()
+            .map(|(_, since)| clock::after(*since, self.flush_age()));
+        let ring = self.ring.as_ref().and_then(Ring::deadline);
+        let others = self.levels.next_change().into_iter().chain(ring);
+        age.into_iter().chain(others).min()
     }
 
     /// Cuts the next batch off a due lane; lanes take turns. What is less grave than `least` is
@@ -389,10 +437,17 @@ impl Queue {
             Some(Level::Info) => 1,
             _ => 0,
         };
-        while let Some(index) = self.due.pop_front() {
+        for _ in 0..self.due.len() {
+            let Some(index) = self.due.pop_front() else {
+                break;
+            };
             let Some(lane) = self.lanes[index].as_mut() else {
                 continue;
             };
+            if lane.patient && self.hold_patient {
+                self.due.push_back(index);
+                continue;
+            }
             lane.state = State::Idle;
             if lane.is_empty() {
                 continue;
@@ -451,6 +506,25 @@ impl Queue {
         }
     }
 
+    /// Whether an event of a source would pass, and whether the document names the source.
+    pub(crate) fn standing(&self, source: &Arc<str>, severity: Severity) -> Standing {
+        let lane = self
+            .names
+            .get(source)
+            .and_then(|lane| self.lanes[*lane].as_ref());
+        let (level, named) = match lane {
+            Some(lane) => (lane.level, self.levels.names(&lane.source)),
+            None => {
+                let source = name::encode(source);
+                (self.levels.level(&source), self.levels.names(&source))
+            }
+        };
+        Standing {
+            passes: level.passes(severity),
+            named,
+        }
+    }
+
     /// The levels in force.
     pub(crate) fn levels(&self) -> &Levels {
         &self.levels
@@ -473,9 +547,50 @@ impl Queue {
         self.hold_patient = hold;
     }
 
+    /// When a lane has waited long enough, at least `age`, all that have something are due with it.
+    pub(crate) fn set_together(&mut self, age: Duration) {
+        self.together = Some(age);
+    }
+
+    fn flush_age(&self) -> Duration {
+        let least = self.together.unwrap_or_default();
+        self.options.flush_age.max(least)
+    }
+
+    /// Whether lanes have become due together since the last time.
+    pub(crate) fn take_round(&mut self) -> bool {
+        std::mem::take(&mut self.round)
+    }
+
+    /// The gravest class of events here, but for those of sources that wait.
+    pub(crate) fn gravest(&self) -> Option<usize> {
+        let lanes = self.lanes.iter().flatten().filter(|lane| !lane.patient);
+        lanes.filter_map(Lane::gravest).max()
+    }
+
+    /// Events that were durable had to go for graver ones; they were declared in their place.
+    pub(crate) fn count_given_up(&mut self, events: u64) {
+        self.counters.dropped += events;
+    }
+
     /// Whether one who waits for room should try again.
     pub(crate) fn has_room(&self) -> bool {
         !self.hold_patient && self.bytes + self.outside <= self.options.memory_bytes / 2
+    }
+
+    /// What counts against the cap, bytes.
+    fn used(&self) -> usize {
+        self.bytes + self.outside + self.ring.as_ref().map_or(0, Ring::bytes)
+    }
+
+    /// Whether the worker is woken by every ERROR.
+    pub(crate) fn set_hasten_errors(&mut self, hasten: bool) {
+        self.hasten_errors = hasten;
+    }
+
+    /// Events of level ERROR so far.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors
     }
 
     /// Events and bytes queued here.

@@ -13,6 +13,7 @@ impl Queue {
         if self.outside + cost > self.options.memory_bytes {
             return false;
         }
+        self.squeeze_ring(cost, self.options.memory_bytes);
         for class in 0..=class.min(CLASSES - 1) {
             while self.bytes + self.outside + cost > self.options.memory_bytes {
                 let Some(victim) = self.victim(class) else {

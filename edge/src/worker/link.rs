@@ -7,20 +7,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{
-    NetworkOptions, Outgoing,
+    NetworkOptions, Outgoing, TlsConfiguration, TlsError, Transport,
     v5::{
         AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions,
         mqttbytes::{
             QoS,
             v5::{
-                ConnAck, ConnectProperties, LastWill, PubAck, PubAckReason, Publish,
-                SubscribeReasonCode,
+                ConnAck, ConnectProperties, ConnectReturnCode, LastWill, PubAck, PubAckReason,
+                Publish, SubscribeReasonCode,
             },
         },
     },
 };
 use thinglog_schemas::batch::MAX_PAYLOAD;
 use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::connection::credentials::Proof;
 
 /// Batches in flight, at most.
 pub(crate) const INFLIGHT: usize = 16;
@@ -38,9 +40,9 @@ pub(crate) struct Endpoint {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) client_id: String,
-    pub(crate) credentials: Option<(String, String)>,
+    pub(crate) proof: Proof,
     /// Topic and payload published (retained) for this client when it is lost.
-    pub(crate) will: (String, Vec<u8>),
+    pub(crate) will: Option<(String, Vec<u8>)>,
 }
 
 /// What a connection tells.
@@ -50,8 +52,8 @@ pub(crate) enum LinkEvent {
     Connected { receive_max: u16, max_packet: u32 },
     /// SUBACK.
     Subscribed { granted: bool },
-    /// A publish on the subscription.
-    Message { payload: Bytes },
+    /// A publish on one of the subscriptions.
+    Message { topic: Bytes, payload: Bytes },
     /// The next publish in order went out under this id.
     Assigned(u16),
     /// PUBACK: stored.
@@ -59,7 +61,18 @@ pub(crate) enum LinkEvent {
     /// PUBACK: not stored.
     Refused(u16, Refusal),
     /// The end.
-    Down(String),
+    Down(Cause, String),
+}
+
+/// Why a connection ended or never came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The broker does not take who connects (MQTT 5 section 3.2.2.2).
+    Login,
+    /// No encrypted connection came about.
+    Tls,
+    /// The network, the broker, or our own wish.
+    Other,
 }
 
 /// Why the broker did not store a publish.
@@ -88,8 +101,6 @@ impl Link {
     /// Starts to connect. Needs a tokio runtime around it.
     pub(crate) fn connect(endpoint: &Endpoint) -> Link {
         let mut options = MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
-        let (topic, payload) = endpoint.will.clone();
-        let will = LastWill::new(topic, payload, QoS::AtLeastOnce, true, None);
         let mut properties = ConnectProperties::new();
         properties.max_packet_size = Some(MAX_PACKET);
         options
@@ -98,14 +109,21 @@ impl Link {
             .set_keep_alive(KEEP_ALIVE)
             .set_connection_timeout(CONNECT_TIMEOUT.as_secs())
             .set_request_channel_capacity(usize::from(PACKET_IDS))
-            .set_outgoing_inflight_upper_limit(PACKET_IDS)
-            .set_last_will(will);
+            .set_outgoing_inflight_upper_limit(PACKET_IDS);
+        if let Some((topic, payload)) = endpoint.will.clone() {
+            let will = LastWill::new(topic, payload, QoS::AtLeastOnce, true, None);
+            options.set_last_will(will);
+        }
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
         options.set_network_options(network);
-        if let Some((user, password)) = &endpoint.credentials {
-            options.set_credentials(user, password);
+        if let Some((user, password)) = &endpoint.proof.user {
+            options.set_credentials(user, &password.0);
+        }
+        if let Some(tls) = &endpoint.proof.tls {
+            let tls = TlsConfiguration::Rustls(tls.clone());
+            options.set_transport(Transport::tls_with_config(tls));
         }
         let (client, event_loop) = AsyncClient::new(options, usize::from(PACKET_IDS));
         let (sender, events) = mpsc::channel(usize::from(PACKET_IDS));
@@ -120,7 +138,7 @@ impl Link {
     /// The next event; the last one is `Down`. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> LinkEvent {
         let event = self.events.recv().await;
-        event.unwrap_or_else(|| LinkEvent::Down("the connection's task ended".into()))
+        event.unwrap_or_else(|| LinkEvent::Down(Cause::Other, "the connection's task ended".into()))
     }
 
     /// The next event if there is one already.
@@ -151,7 +169,10 @@ async fn drive(mut event_loop: EventLoop, events: mpsc::Sender<LinkEvent>) {
     loop {
         let (event, last) = match event_loop.poll().await {
             Ok(event) => (translate(event), false),
-            Err(error) => (Some(LinkEvent::Down(explain(&error))), true),
+            Err(error) => {
+                let (cause, reason) = explain(&error);
+                (Some(LinkEvent::Down(cause, reason)), true)
+            }
         };
         if let Some(event) = event
             && events.send(event).await.is_err()
@@ -179,12 +200,14 @@ fn translate(event: Event) -> Option<LinkEvent> {
             let granted = ack.return_codes.iter().all(success);
             Some(LinkEvent::Subscribed { granted })
         }
-        Event::Incoming(Incoming::Publish(Publish { payload, .. })) => {
-            Some(LinkEvent::Message { payload })
+        Event::Incoming(Incoming::Publish(Publish { topic, payload, .. })) => {
+            Some(LinkEvent::Message { topic, payload })
         }
         Event::Outgoing(Outgoing::Publish(pkid)) => Some(LinkEvent::Assigned(pkid)),
         Event::Incoming(Incoming::PubAck(PubAck { pkid, reason, .. })) => Some(judge(pkid, reason)),
-        Event::Outgoing(Outgoing::Disconnect) => Some(LinkEvent::Down("disconnected".into())),
+        Event::Outgoing(Outgoing::Disconnect) => {
+            Some(LinkEvent::Down(Cause::Other, "disconnected".into()))
+        }
         _ => None,
     }
 }
@@ -203,11 +226,30 @@ fn judge(pkid: u16, reason: PubAckReason) -> LinkEvent {
 }
 
 /// The innermost cause reads best: "Connection refused", not its wrapping.
-fn explain(error: &ConnectionError) -> String {
+fn explain(error: &ConnectionError) -> (Cause, String) {
     match error {
-        ConnectionError::Io(error) => error.to_string(),
-        ConnectionError::Timeout(_) => "the broker did not answer in time".into(),
-        ConnectionError::ConnectionRefused(code) => format!("the broker refused: {code:?}"),
-        other => other.to_string(),
+        ConnectionError::Io(error) => (Cause::Other, error.to_string()),
+        ConnectionError::Timeout(_) => {
+            let reason = "the broker did not answer in time";
+            (Cause::Other, reason.into())
+        }
+        ConnectionError::Tls(TlsError::Io(error)) => (Cause::Tls, error.to_string()),
+        ConnectionError::Tls(error) => (Cause::Tls, error.to_string()),
+        ConnectionError::ConnectionRefused(code) => (
+            judge_refusal(*code),
+            format!("the broker refused: {code:?}"),
+        ),
+        other => (Cause::Other, other.to_string()),
+    }
+}
+
+fn judge_refusal(code: ConnectReturnCode) -> Cause {
+    match code {
+        ConnectReturnCode::BadUserNamePassword
+        | ConnectReturnCode::NotAuthorized
+        | ConnectReturnCode::ClientIdentifierNotValid
+        | ConnectReturnCode::Banned
+        | ConnectReturnCode::BadAuthenticationMethod => Cause::Login,
+        _ => Cause::Other,
     }
 }

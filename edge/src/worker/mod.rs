@@ -2,9 +2,12 @@
 //! the broker, keeps the connection, and applies the configuration that comes back over it. All
 //! decisions are in the pure modules; here is what touches clock, disk and network.
 
+mod demand;
 pub(crate) mod link;
-mod outbox;
+pub(crate) mod outbox;
 mod remote;
+mod renewal;
+mod uploads;
 
 use std::{
     collections::VecDeque,
@@ -13,13 +16,27 @@ use std::{
 };
 
 use bytes::Bytes;
-use thinglog_schemas::{Topic, Topics};
-use tokio::time::sleep_until;
+use thinglog_schemas::{
+    Topic, Topics,
+    config::{Limits as RemoteLimits, Upload, UploadMode},
+};
+use tokio::{sync::mpsc, time::sleep_until};
 
-use crate::{backoff::Backoff, clock, config::Settings, levels::Now, shared::Shared, spool::Spool};
-use link::{Endpoint, INFLIGHT, Link, LinkEvent, Refusal};
-use outbox::Outbox;
+use crate::{
+    backoff::Backoff,
+    clock,
+    config::Settings,
+    connection::{BrokerUrl, Credentials, credentials::Proof},
+    levels::{Levels, Now},
+    shared::Shared,
+    spool::Spool,
+    upload::{Gate, Rhythm},
+};
+use link::{Cause, Endpoint, INFLIGHT, Link, LinkEvent, Refusal};
+use outbox::{Outbox, stamped};
 use remote::Remote;
+use renewal::Renewal;
+use uploads::Uploads;
 
 /// How long a connection without any acknowledgement for what was sent is believed in.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(60);
@@ -37,6 +54,7 @@ const PACKET_OVERHEAD: usize = 1 + 4 + 2 + 600 + 2 + 1;
 enum Handed {
     Batch,
     Report,
+    Reply,
 }
 
 pub(crate) struct Worker {
@@ -45,6 +63,11 @@ pub(crate) struct Worker {
     topics: Topics,
     outbox: Outbox,
     remote: Remote,
+    credentials: Credentials,
+    renewal: Renewal,
+    uploads: Uploads,
+    /// The mode of upload in force.
+    mode: UploadMode,
     link: Option<Link>,
     /// Limits of the connection; `None` before CONNACK.
     limits: Option<Limits>,
@@ -59,7 +82,12 @@ pub(crate) struct Worker {
     last_progress: Instant,
     /// Set while saying goodbye.
     farewell_until: Option<Instant>,
-    complained: bool,
+    /// What was said last about a connection that does not come about.
+    complaint: String,
+    /// Where requests go, when somebody takes them.
+    pub(crate) requests: Option<mpsc::Sender<Bytes>>,
+    /// They were subscribed to over this connection.
+    asked_for_requests: bool,
     /// The last field, so dropped last: whoever waited finds the spool unlocked.
     _ending: Ending,
 }
@@ -86,30 +114,37 @@ impl Worker {
         spool: Option<Spool>,
         boot: u64,
     ) -> Worker {
-        let now = clock::mono();
+        let now = shared.clock.now();
         let kept = spool.as_ref().and_then(|spool| spool.dir().desired());
         let mut worker = Worker {
             _ending: Ending(shared.clone()),
-            remote: Remote::new(now),
+            remote: Remote::new(now.mono),
             outbox: Outbox::new(spool, INFLIGHT, settings.batching.memory_bytes, boot),
+            credentials: Credentials::new(settings.login.clone(), settings.tls.clone()),
+            renewal: Renewal::new(now.mono),
+            uploads: Uploads::new(Gate::new(Rhythm::Always, now)),
+            mode: UploadMode::Realtime,
             shared,
             topics,
             link: None,
             limits: None,
-            connect_at: now,
-            connected_at: now,
+            connect_at: now.mono,
+            connected_at: now.mono,
             backoff: Backoff::new(settings.backoff_base, settings.backoff_cap),
             refused: Backoff::new(settings.backoff_base, settings.backoff_cap),
             settings,
             paused_until: None,
             handed: VecDeque::new(),
             report_pkid: None,
-            last_progress: now,
+            last_progress: now.mono,
             farewell_until: None,
-            complained: false,
+            complaint: String::new(),
+            requests: None,
+            asked_for_requests: false,
         };
-        if let Some((desired, received)) = kept {
-            worker.restore(desired, received);
+        match kept {
+            Some((desired, received)) => worker.restore(desired, received),
+            None => worker.apply_settings(&Upload::default(), &RemoteLimits::default(), now),
         }
         worker
     }
@@ -121,12 +156,13 @@ impl Worker {
 
     async fn work(&mut self) {
         loop {
-            let now = clock::now();
+            let now = self.shared.clock.now();
+            self.shared.pulse.beat(now.mono);
             let more = self.pass(now);
             if self.is_over(now.mono) {
                 break;
             }
-            let deadline = self.deadline(now.mono);
+            let deadline = self.deadline(now);
             let event = tokio::select! {
                 biased;
                 event = next_event(&mut self.link) => Some(event),
@@ -146,10 +182,12 @@ impl Worker {
     /// Everything that can be done now without waiting. True when there is more.
     fn pass(&mut self, now: Now) -> bool {
         self.tick(now);
-        if self.outbox.window.is_empty() {
+        // While a connection is being made, the time since it began counts.
+        if self.outbox.window.is_quiet() && self.limits.is_some() {
             self.last_progress = now.mono;
         }
-        let hold = self.remote.holds_back(now.mono);
+        let gathers = !self.uploads.may_send() && self.outbox.spool.is_none();
+        let hold = gathers || self.remote.holds_back(now.mono);
         let mut more = self.outbox.fill(&self.shared, now, hold);
         self.send(now.mono);
         if self.outbox.release(&self.shared, now.mono) {
@@ -157,6 +195,7 @@ impl Worker {
             more |= self.outbox.fill(&self.shared, now, hold);
             self.send(now.mono);
         }
+        self.end_upload(now);
         self.shared.poll_waiters(now.mono);
         more
     }
@@ -164,51 +203,74 @@ impl Worker {
     fn tick(&mut self, now: Now) {
         let changed = {
             let mut queue = self.shared.queue.lock();
-            queue.tick(now.mono).then(|| queue.levels().most_verbose())
+            let overdue = queue.levels().is_overdue(now.wall);
+            if overdue {
+                queue.change_levels(Levels::end_temporary, false);
+            }
+            (queue.tick(now.mono) || overdue).then(|| queue.wanted())
         };
         if let Some(level) = changed {
             self.shared.set_gate(level);
         }
         self.remote_tick(now);
+        self.renewal_tick(now);
+        self.upload_tick(now);
         if self.link.is_none() && self.farewell_until.is_none() && now.mono >= self.connect_at {
-            self.connect();
+            self.connect(now);
         }
-        let stalled = !self.outbox.window.is_empty()
-            && self.limits.is_some()
-            && self.paused_until.is_none()
-            && now.mono >= self.last_progress + ACKNOWLEDGE_WITHIN;
-        if stalled {
-            self.down("no acknowledgement for a minute", now.mono);
+        if let Some(reason) = self.stall(now.mono) {
+            self.down(Cause::Other, reason, now.mono);
         }
     }
 
-    fn connect(&mut self) {
-        let endpoint = self.endpoint();
+    /// Why a connection that does not say so itself is of no use any more.
+    fn stall(&self, now: Instant) -> Option<&'static str> {
+        let patience = self.last_progress + ACKNOWLEDGE_WITHIN;
+        if self.link.is_none() || now < patience {
+            return None;
+        }
+        if self.limits.is_none() {
+            return Some("the connection did not come about within a minute");
+        }
+        let waits = !self.outbox.window.is_quiet() && self.paused_until.is_none();
+        waits.then_some("no acknowledgement for a minute")
+    }
+
+    fn connect(&mut self, now: Now) {
+        let proof = match self.credentials.load() {
+            Ok(proof) => proof,
+            Err(error) => return self.down(Cause::Other, &error.to_string(), now.mono),
+        };
+        self.renewal.loaded(&proof);
+        let endpoint = self.endpoint(proof);
         self.link = Some(Link::connect(&endpoint));
+        self.last_progress = now.mono;
         self.limits = None;
         self.handed.clear();
         self.report_pkid = None;
+        self.asked_for_requests = false;
         self.outbox.window.reset();
+        self.shared.replies.lock().reset();
     }
 
-    fn endpoint(&self) -> Endpoint {
+    fn endpoint(&self, proof: Proof) -> Endpoint {
         let device = &self.settings.device;
         Endpoint {
             host: self.settings.host.clone(),
             port: self.settings.port,
             client_id: format!("{device}/{}", self.settings.instance),
-            credentials: self.settings.credentials.clone(),
-            will: (
-                self.topics.format(Topic::Reported { device }),
-                self.offline_report(),
-            ),
+            proof,
+            will: self.settings.reports.then(|| {
+                let topic = self.topics.format(Topic::Reported { device });
+                (topic, self.offline_report())
+            }),
         }
     }
 
     fn on_events(&mut self, first: LinkEvent) {
         let mut event = Some(first);
         while let Some(next) = event {
-            self.on_event(next, clock::now());
+            self.on_event(next, self.shared.clock.now());
             event = self.link.as_mut().and_then(Link::try_next);
         }
     }
@@ -219,30 +281,45 @@ impl Worker {
                 receive_max,
                 max_packet,
             } => self.connected(receive_max, max_packet, now.mono),
-            LinkEvent::Subscribed { granted } => self.remote.subscribed(granted, now.mono),
-            LinkEvent::Message { payload } => self.configure(&payload, now),
+            LinkEvent::Subscribed { granted } => {
+                // The first answer is about the configuration.
+                if !self.is_second_subscription(granted) {
+                    self.remote.subscribed(granted, now.mono);
+                }
+            }
+            LinkEvent::Message { topic, payload } => {
+                if !self.take_request(&topic, &payload) {
+                    self.configure(&payload, now);
+                }
+            }
             LinkEvent::Assigned(pkid) => match self.handed.pop_front() {
                 Some(Handed::Report) => self.report_pkid = Some(pkid),
                 Some(Handed::Batch) => self.outbox.window.assigned(pkid),
+                Some(Handed::Reply) => self.shared.replies.lock().assigned(pkid),
                 None => {}
             },
             LinkEvent::Acknowledged(pkid) => {
                 if self.outbox.window.acknowledged(pkid) {
+                    let figures = &self.shared.figures;
+                    figures.last_acknowledged.store(clock::wall(), Relaxed);
                     self.refused.reset();
                     self.backoff.reset();
                 } else if self.report_pkid == Some(pkid) {
                     self.report_pkid = None;
+                } else {
+                    self.reply_settled(pkid, None);
                 }
             }
             LinkEvent::Refused(pkid, refusal) => self.refused(pkid, refusal, now.mono),
-            LinkEvent::Down(reason) => self.down(&reason, now.mono),
+            LinkEvent::Down(cause, reason) => self.down(cause, &reason, now.mono),
         }
     }
 
     fn connected(&mut self, receive_max: u16, max_packet: u32, now: Instant) {
-        // A report and a subscription may need ids beside the batches.
+        // A report, a subscription and answers may need ids beside the batches.
+        let beside = if self.requests.is_some() { 4 } else { 2 };
         let window = usize::from(receive_max)
-            .saturating_sub(2)
+            .saturating_sub(beside)
             .clamp(1, INFLIGHT);
         let max_payload = (max_packet as usize).saturating_sub(PACKET_OVERHEAD).max(1);
         self.limits = Some(Limits {
@@ -251,7 +328,9 @@ impl Worker {
         });
         self.connected_at = now;
         self.last_progress = now;
-        self.complained = false;
+        if !std::mem::take(&mut self.complaint).is_empty() {
+            tracing::info!(broker = %self.broker(), "connected to the broker again");
+        }
         self.shared.figures.connects.fetch_add(1, Relaxed);
         self.shared.figures.connected.store(true, Relaxed);
         tracing::debug!(window, max_payload, "connected to the broker");
@@ -265,7 +344,7 @@ impl Worker {
     }
 
     /// The connection is gone: plan the next one.
-    fn down(&mut self, reason: &str, now: Instant) {
+    fn down(&mut self, cause: Cause, reason: &str, now: Instant) {
         self.link = None;
         if self.limits.take().is_some() && now >= self.connected_at + STABLE {
             self.backoff.reset();
@@ -277,15 +356,46 @@ impl Worker {
         if self.farewell_until.is_some() {
             return;
         }
+        if self.renewal.finished() {
+            self.connect_at = now;
+            return;
+        }
         let wait = self.backoff.next(crate::random());
         self.connect_at = clock::after(now, wait);
-        if !std::mem::replace(&mut self.complained, true) {
-            let broker = format_args!("{}:{}", self.settings.host, self.settings.port);
-            tracing::warn!(%broker, reason, "no connection to the broker; events are kept");
+        self.complain(cause, reason);
+    }
+
+    /// Says why there is no connection: once, and again when the reason is another.
+    fn complain(&mut self, cause: Cause, reason: &str) {
+        let reason = match cause {
+            Cause::Login => format!("{reason}; connecting {}", self.credentials.describe()),
+            Cause::Tls => {
+                self.credentials.distrust();
+                let authorities = self.credentials.describe_authorities();
+                format!("{reason}; its certificate is checked by {authorities}")
+            }
+            Cause::Other => reason.to_owned(),
+        };
+        if self.complaint != reason {
+            tracing::warn!(broker = %self.broker(), reason, "no connection to the broker; events are kept");
+            self.complaint = reason;
+        }
+    }
+
+    /// For people.
+    fn broker(&self) -> BrokerUrl {
+        BrokerUrl {
+            host: self.settings.host.clone(),
+            port: self.settings.port,
+            tls: self.credentials.is_encrypted(),
         }
     }
 
     fn refused(&mut self, pkid: u16, refusal: Refusal, now: Instant) {
+        let reason = format!("{refusal:?}");
+        if self.reply_settled(pkid, Some(&reason)) {
+            return;
+        }
         match refusal {
             Refusal::Retry(reason) => {
                 let Some(sealed) = self.outbox.window.refused(pkid) else {
@@ -317,10 +427,11 @@ impl Worker {
     /// Hands waiting batches to the connection, and a report when one is due.
     fn send(&mut self, now: Instant) {
         let Some(limits) = self.limits else { return };
-        if self.remote.is_configuring(now) {
+        if self.remote.is_configuring(now) || self.renewal.is_draining() {
             return;
         }
         self.report(now);
+        self.send_replies(limits.max_payload);
         if let Some(until) = self.paused_until {
             if until > now {
                 return;
@@ -328,14 +439,19 @@ impl Worker {
             self.paused_until = None;
             self.last_progress = now;
         }
+        if !self.uploads.may_send() {
+            return;
+        }
         let Some(link) = &self.link else { return };
         let shared = &self.shared;
+        let boot = self.outbox.boot();
         while let Some(sealed) = self.outbox.next(limits.window, limits.max_payload, shared) {
             let topic = self.topics.format(Topic::Logs {
                 device: &self.settings.device,
                 source: &sealed.source,
             });
-            if !link.publish(&topic, false, sealed.payload.clone()) {
+            let payload = stamped(sealed, boot);
+            if !link.publish(&topic, false, payload) {
                 break;
             }
             self.handed.push_back(Handed::Batch);
@@ -379,7 +495,8 @@ impl Worker {
         };
         let unreachable = self.limits.is_none() && self.backoff.failures() > 0;
         let spooled = self.outbox.spool.is_some();
-        flushed && (self.outbox.is_empty() || (spooled && unreachable))
+        let stays = spooled && (unreachable || !self.uploads.may_send());
+        flushed && (self.outbox.is_empty() || stays)
     }
 
     /// An ordered end says itself that the device is offline; a lost connection leaves it to the will.
@@ -389,15 +506,19 @@ impl Worker {
             self.link = None;
             return;
         }
-        let offline = self.offline_report();
-        self.publish_report(offline);
+        if self.settings.reports {
+            let offline = self.offline_report();
+            self.publish_report(offline);
+        }
         let leaving = self.link.as_ref().is_some_and(Link::disconnect);
         if !leaving {
             self.link = None;
         }
     }
 
-    fn deadline(&mut self, now: Instant) -> Instant {
+    fn deadline(&mut self, now: Now) -> Instant {
+        let upload = self.uploads.gate.deadline(now);
+        let now = now.mono;
         let connect = (self.link.is_none()).then_some(self.connect_at);
         let queue = self.shared.queue.lock().deadline();
         let candidates = [
@@ -405,7 +526,9 @@ impl Worker {
             self.shared.poll_waiters(now),
             self.outbox.deadline(),
             self.remote.deadline(now),
+            self.renewal.deadline(&self.credentials),
             self.paused_until,
+            upload,
             connect,
             self.farewell_until.or(self.shared.stop_deadline()),
         ];

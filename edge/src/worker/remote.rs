@@ -6,12 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thinglog_schemas::config::{Desired, Limits, Reported, Upload};
+use thinglog_schemas::{
+    config::{Desired, Limits, Reported, Upload, UploadMode},
+    hash,
+};
 
 use super::Worker;
 use crate::{
-    clock,
+    config::{FLUSH_AGE, FLUSH_AGE_WAITING},
     levels::{Levels, Now},
+    queue::RingOptions,
+    upload::Rhythm,
 };
 
 /// After connecting nothing is sent until the configuration came, or the subscription is answered
@@ -27,6 +32,9 @@ const HOLD_AT_START: Duration = Duration::from_secs(1);
 /// What a configuration may ask of a batch at most; the format's own limits are a little above.
 const MAX_BATCH_EVENTS: usize = 20_000;
 const MAX_BATCH_BYTES: usize = 4 << 20;
+/// Mode `on-error`: the ring and for how long everything passes, unless configured.
+const RING_BYTES: usize = 256 << 10;
+const RING_AFTER: Duration = Duration::from_secs(10);
 /// When the last report is not acknowledged yet.
 const REPORT_AGAIN: Duration = Duration::from_secs(1);
 /// How often figures are reported when they changed.
@@ -111,8 +119,8 @@ impl Remote {
 impl Worker {
     /// Puts the configuration of the last run in force, before there is any network.
     pub(super) fn restore(&mut self, desired: Desired, received: u64) {
-        let now = clock::now();
-        self.apply_settings(&desired.upload, &desired.limits);
+        let now = self.shared.clock.now();
+        self.apply_settings(&desired.upload, &desired.limits, now);
         self.change_levels(|levels| levels.restore(desired, received, now), false);
     }
 
@@ -133,11 +141,11 @@ impl Worker {
         self.keep(desired.as_ref(), now);
         match desired {
             Some(desired) => {
-                self.apply_settings(&desired.upload, &desired.limits);
+                self.apply_settings(&desired.upload, &desired.limits, now);
                 self.change_levels(|levels| levels.apply(desired, now), purge);
             }
             None => {
-                self.apply_settings(&Upload::default(), &Limits::default());
+                self.apply_settings(&Upload::default(), &Limits::default(), now);
                 self.change_levels(|levels| levels.clear(), purge);
             }
         }
@@ -156,28 +164,58 @@ impl Worker {
     }
 
     fn change_levels(&mut self, change: impl FnOnce(&mut Levels), purge: bool) {
-        let most_verbose = {
+        let wanted = {
             let mut queue = self.shared.queue.lock();
             queue.change_levels(change, purge);
-            queue.levels().most_verbose()
+            queue.wanted()
         };
-        self.shared.set_gate(most_verbose);
+        self.shared.set_gate(wanted);
     }
 
     /// What the document leaves out is as the application configured it.
-    fn apply_settings(&mut self, upload: &Upload, limits: &Limits) {
+    pub(super) fn apply_settings(&mut self, upload: &Upload, limits: &Limits, now: Now) {
+        let mut upload = upload.clone();
+        upload.fill_from(&self.settings.upload);
+        let spread = hash::fnv1a(self.settings.device.as_bytes());
+        self.uploads.gate.set(Rhythm::of(&upload, spread), now);
+        let waits = self.uploads.gate.waits();
+        self.uploads.errors_at_once = waits && upload.errors_at_once.unwrap_or(false);
+        self.apply_batching(&upload, waits);
+        self.outbox.configured_bytes = limits.spool_bytes;
+        self.mode = upload.mode.unwrap_or_default();
+    }
+
+    fn apply_batching(&mut self, upload: &Upload, waits: bool) {
         let own = &self.settings.batching;
         let events = upload.batch_events.map(|events| events as usize);
         let bytes = upload.batch_bytes.map(|bytes| bytes as usize);
         let age = upload.flush_ms.map(Duration::from_millis);
+        let usual = if waits { FLUSH_AGE_WAITING } else { FLUSH_AGE };
         // One batch must not hold so much of the memory that what waits for room waits for the broker.
-        let most_bytes = MAX_BATCH_BYTES.min(own.memory_bytes / 4);
-        self.shared.queue.lock().set_batching(|options| {
-            options.batch_events = events.unwrap_or(own.batch_events).min(MAX_BATCH_EVENTS);
-            options.batch_bytes = bytes.unwrap_or(own.batch_bytes).min(most_bytes);
-            options.flush_age = age.unwrap_or(own.flush_age);
+        let share = own.memory_bytes / 4;
+        let ring = (upload.mode == Some(UploadMode::OnError)).then(|| RingOptions {
+            bytes: upload
+                .ring_bytes
+                .map_or(RING_BYTES, |bytes| bytes as usize)
+                .min(share),
+            after: upload
+                .after_s
+                .map_or(RING_AFTER, |s| Duration::from_secs(s.into())),
         });
-        self.outbox.configured_bytes = limits.spool_bytes;
+        let wanted = {
+            let mut queue = self.shared.queue.lock();
+            queue.set_batching(|options| {
+                options.batch_events = events.unwrap_or(own.batch_events).min(MAX_BATCH_EVENTS);
+                options.batch_bytes = bytes
+                    .unwrap_or(own.batch_bytes)
+                    .min(MAX_BATCH_BYTES.min(share));
+                options.flush_age = age.or(self.settings.flush_age).unwrap_or(usual);
+            });
+            queue.set_ring(ring);
+            queue.set_hasten_errors(self.uploads.errors_at_once);
+            queue.wanted()
+        };
+        self.shared.set_gate(wanted);
     }
 
     pub(super) fn remote_tick(&mut self, now: Now) {
@@ -199,6 +237,10 @@ impl Worker {
     pub(super) fn report(&mut self, now: Instant) {
         let due = self.remote.report_at.is_some_and(|at| at <= now);
         if !due {
+            return;
+        }
+        if !self.settings.reports {
+            self.remote.report_at = None;
             return;
         }
         if self.report_pkid.is_some() {
@@ -231,6 +273,10 @@ impl Worker {
             spool_events: queue.depth().0 + figures.in_flight.load(Relaxed),
             spool_bytes: figures.spool_bytes.load(Relaxed),
             dropped: queue.counters().dropped,
+            dropped_by: Default::default(),
+            upload: Some(self.mode),
+            persistent: Some(self.outbox.spool.is_some()),
+            clock_synced: Some(self.shared.clock.now().wall.is_some()),
             attributes: self.settings.attributes.clone(),
         }
     }
@@ -239,6 +285,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     #[test]
     fn a_document_ahead_of_the_answer_to_the_subscription_counts() {

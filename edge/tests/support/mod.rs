@@ -3,6 +3,9 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod journal;
+pub(crate) mod syslog;
+
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -23,6 +26,7 @@ use rumqttc::v5::mqttbytes::{
 use thinglog_schemas::{
     batch::{Batch, Decoder, Entry},
     config::Reported,
+    request::Response,
 };
 
 /// Nothing in these tests takes so long.
@@ -55,7 +59,7 @@ pub(crate) struct State {
     answers: Vec<Answer>,
     otherwise: Option<Answer>,
     desired: Option<Vec<u8>>,
-    streams: Vec<Option<(TcpStream, Option<String>)>>,
+    streams: Vec<Option<(TcpStream, Vec<String>)>>,
     limits: Option<ConnAckProperties>,
     closed: bool,
 }
@@ -116,9 +120,23 @@ impl Broker {
     pub(crate) fn desire(&self, json: &str) {
         let mut state = self.shared.0.lock();
         state.desired = (!json.is_empty()).then(|| json.as_bytes().to_vec());
-        for (stream, topic) in state.streams.iter_mut().flatten() {
-            if let Some(topic) = topic {
+        for (stream, topics) in state.streams.iter_mut().flatten() {
+            for topic in topics.iter().filter(|topic| topic.contains("/desired/")) {
                 send_desired(stream, topic, json.as_bytes(), false);
+            }
+        }
+    }
+
+    /// Sends a request to whoever is subscribed to requests, once somebody is.
+    pub(crate) fn request(&self, json: &str) {
+        self.wait(|state| state.asked_for_requests().then_some(()));
+        let mut state = self.shared.0.lock();
+        for (stream, topics) in state.streams.iter_mut().flatten() {
+            for topic in topics.iter().filter(|topic| topic.contains("/request/")) {
+                let payload = json.as_bytes().to_vec();
+                let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload, None);
+                publish.pkid = 1;
+                send(stream, &Packet::Publish(publish));
             }
         }
     }
@@ -189,6 +207,21 @@ impl State {
         events.map(|(_, entry)| entry.message).collect()
     }
 
+    fn asked_for_requests(&self) -> bool {
+        let mut topics = self.streams.iter().flatten().flat_map(|(_, topics)| topics);
+        topics.any(|topic| topic.contains("/request/"))
+    }
+
+    /// What was answered to the request of this id, as it came.
+    pub(crate) fn responses(&self, id: &str) -> Vec<Response> {
+        let topic = format!("/{id}");
+        let received = self.received.iter();
+        received
+            .filter(|r| r.topic.contains("/response/") && r.topic.ends_with(&topic))
+            .map(|r| serde_json::from_slice(&r.payload).unwrap())
+            .collect()
+    }
+
     /// The last `reported/…`.
     pub(crate) fn reported(&self) -> Option<Reported> {
         let mut received = self.received.iter().rev();
@@ -208,7 +241,7 @@ fn serve(mut stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
         let mut state = shared.0.lock();
         state
             .streams
-            .push(Some((stream.try_clone().unwrap(), None)));
+            .push(Some((stream.try_clone().unwrap(), Vec::new())));
         state.streams.len() - 1
     };
     let mut buffer = BytesMut::new();
@@ -261,11 +294,13 @@ fn handle(
                 properties: None,
             };
             send(stream, &Packet::SubAck(ack));
-            if let Some(desired) = &state.desired {
+            if let Some(desired) = &state.desired
+                && topic.contains("/desired/")
+            {
                 send_desired(stream, &topic, desired, true);
             }
             if let Some((_, subscribed)) = &mut state.streams[connection] {
-                *subscribed = Some(topic);
+                subscribed.push(topic);
             }
         }
         Packet::Publish(publish) => {
@@ -337,4 +372,19 @@ fn no_properties() -> ConnAckProperties {
         authentication_method: None,
         authentication_data: None,
     }
+}
+
+/// Whether a program is installed; without it a test is skipped and says so, and with CI=true fails.
+pub(crate) fn have(program: &str, debian: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    // Daemons are not on everybody's path.
+    let found = folders.any(|folder| folder.join(program).is_file())
+        || std::path::Path::new("/usr/sbin").join(program).is_file();
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(found || !ci, "no {program} (Debian: {debian})");
+    if !found {
+        eprintln!("SKIPPED: no {program} (Debian: {debian})");
+    }
+    found
 }

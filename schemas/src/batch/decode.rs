@@ -88,7 +88,7 @@ impl Decoder {
 }
 
 /// Magic, version and flags.
-fn open(payload: &[u8]) -> Result<(u8, &[u8]), DecodeError> {
+pub(super) fn open(payload: &[u8]) -> Result<(u8, &[u8]), DecodeError> {
     let Some([version, rest @ ..]) = payload.strip_prefix(&MAGIC) else {
         return Err(malformed(
             "it does not begin with FF 74 6C 67 and a version",

@@ -42,10 +42,12 @@
 
 mod decode;
 mod encode;
+mod stamp;
 mod value;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
+pub use stamp::restamp;
 
 pub use crate::limits::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_MESSAGE};
 use crate::{Attributes, Severity, limits};

@@ -11,6 +11,9 @@
 //! A document speaks for a source if its `sources` name it or if it has a `level`; the entry comes
 //! before the level. Of groups, within one hierarchy the nearest ancestor that speaks decides, even
 //! if it is less verbose; across hierarchies the most verbose wins. This holds for overrides alike.
+//!
+//! A device whose documents set `upload.mode` to `on-error` sends what is below its level only around
+//! an ERROR: all of it passes, unless the level is DISABLED.
 
 mod groups;
 mod resolved;
@@ -27,7 +30,7 @@ use resolved::{Window, Windows};
 
 use crate::{
     Level,
-    config::{self, ConfigError, Desired, LevelDocument, Limits, Temporary, Upload},
+    config::{self, ConfigError, Desired, LevelDocument, Limits, Temporary, Upload, UploadMode},
     topic::ConfigTopic,
 };
 
@@ -292,6 +295,7 @@ impl Fleet {
             groups: documents.filter(|chain| !chain.is_empty()).collect(),
             sources: self.sources.clone(),
             default: self.default.clone(),
+            sends_ring: self.settings(who.device).0.mode == Some(UploadMode::OnError),
         }
     }
 
@@ -357,12 +361,10 @@ impl Fleet {
         let (mut upload, mut limits) = (Upload::default(), Limits::default());
         for document in documents {
             if let Some(of) = &document.upload {
-                upload.flush_ms = upload.flush_ms.or(of.flush_ms);
-                upload.batch_events = upload.batch_events.or(of.batch_events);
-                upload.batch_bytes = upload.batch_bytes.or(of.batch_bytes);
+                upload.fill_from(of);
             }
             if let Some(of) = &document.limits {
-                limits.spool_bytes = limits.spool_bytes.or(of.spool_bytes);
+                limits.fill_from(of);
             }
         }
         (upload, limits)

@@ -79,6 +79,8 @@ pub struct Resolved {
     pub(super) groups: Vec<Vec<Arc<LevelDocument>>>,
     pub(super) sources: Arc<BTreeMap<String, Level>>,
     pub(super) default: Option<Arc<LevelDocument>>,
+    /// Mode of upload `on-error`: what comes although it is below its level was asked for.
+    pub(super) sends_ring: bool,
 }
 
 impl Resolved {
@@ -94,7 +96,8 @@ impl Resolved {
 
     /// Whether an event passes.
     pub fn passes(&self, source: &str, time: u64, severity: Severity) -> bool {
-        self.level(source, time).passes(severity)
+        let level = self.level(source, time);
+        level.passes(severity) || (self.sends_ring && level != Level::Disabled)
     }
 
     /// Events at or after this time (ns) are judged by no override; so a consumer may ask once

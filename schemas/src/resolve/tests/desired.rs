@@ -66,3 +66,64 @@ fn a_revision_stands_for_the_content() {
     // A change of this value would rewrite the configuration of every device of every fleet.
     assert_eq!(ended.revision, "a8292e0fa9135e11");
 }
+
+#[test]
+fn settings_come_field_by_field_from_the_nearest_document_that_has_them() {
+    let fleet = fleet(&[
+        (
+            "default",
+            r#"{"upload":{"mode":"schedule","at":["02:00","14:30:10"],"spread_s":600},
+                "limits":{"persistent":true,"spool_bytes":1000}}"#,
+        ),
+        (
+            "group/a",
+            r#"{"upload":{"mode":"on-error","ring_bytes":65536}}"#,
+        ),
+        ("member/a/lamp", "{}"),
+        (
+            "device/lamp",
+            r#"{"upload":{"after_s":5},"limits":{"persistent":false}}"#,
+        ),
+    ]);
+    let desired = serde_json::to_value(fleet.desired("lamp", 0)).unwrap();
+    let upload = serde_json::json!({"mode": "on-error", "at": ["02:00", "14:30:10"],
+        "spread_s": 600, "ring_bytes": 65536, "after_s": 5});
+    assert_eq!(desired["upload"], upload);
+    let limits = serde_json::json!({"spool_bytes": 1000, "persistent": false});
+    assert_eq!(desired["limits"], limits);
+}
+
+#[test]
+fn an_older_device_leaves_out_what_it_does_not_know() {
+    let newer = r#"{"schema":2,"revision":"1","level":"WARN","colour":"red",
+        "upload":{"mode":"telepathy","flush_ms":500,"thoughts":7,"at":["25:00"]},
+        "limits":{"spool_bytes":-1,"persistent":true}}"#;
+    let desired: Desired = serde_json::from_str(newer).unwrap();
+    assert_eq!(desired.level, Level::Warn);
+    let expected = Upload {
+        flush_ms: Some(500),
+        ..Upload::default()
+    };
+    assert_eq!(desired.upload, expected);
+    assert_eq!(desired.limits.persistent, Some(true));
+    assert_eq!(desired.limits.spool_bytes, None);
+}
+
+#[test]
+fn what_a_device_in_mode_on_error_sends_passes_unless_it_is_disabled() {
+    let debug = |documents: &[(&str, &str)]| {
+        fleet(documents)
+            .resolve(&who("lamp"))
+            .passes("app", 0, Severity::DEBUG)
+    };
+    let on_error = (
+        "default",
+        r#"{"level":"WARN","upload":{"mode":"on-error"}}"#,
+    );
+    assert!(!debug(&[("default", r#"{"level":"WARN"}"#)]));
+    assert!(debug(&[on_error]));
+    assert!(!debug(&[
+        on_error,
+        ("device/lamp", r#"{"level":"DISABLED"}"#)
+    ]));
+}

@@ -99,6 +99,36 @@ fn bad_documents_are_refused_with_field_and_reason() {
         ),
         (
             "device/lamp",
+            r#"{"upload": {"mode": "daily"}}"#,
+            "unknown variant `daily`, expected one of `realtime`, `interval`",
+        ),
+        (
+            "device/lamp",
+            r#"{"upload": {"interval_s": 2592001}}"#,
+            "`upload.interval_s` is 2592001, it must be 1 to 2592000",
+        ),
+        (
+            "device/lamp",
+            r#"{"upload": {"at": ["2:00"]}}"#,
+            "\"2:00\" is no time of day (UTC) such as 02:00",
+        ),
+        (
+            "device/lamp",
+            r#"{"upload": {"at": []}}"#,
+            "`upload.at` has 0 times of day",
+        ),
+        (
+            "device/lamp",
+            r#"{"upload": {"ring_bytes": 0}}"#,
+            "upload.ring_bytes",
+        ),
+        (
+            "device/lamp",
+            r#"{"upload": {"after_s": 3601}}"#,
+            "upload.after_s",
+        ),
+        (
+            "device/lamp",
             r#"{"limits": {"spool_bytes": 0}}"#,
             "limits.spool_bytes",
         ),

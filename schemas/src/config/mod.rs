@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Level, batch, hash, json, name, topic::ConfigTopic};
+use crate::{Level, hash, json, name, topic::ConfigTopic};
+
+mod settings;
+
+pub use settings::{Limits, MAX_TIMES, TimeOfDay, Upload, UploadMode};
 
 /// Most entries of a document's `sources`.
 pub const MAX_SOURCES: usize = 1000;
@@ -38,30 +42,6 @@ pub struct LevelDocument {
     pub query: Option<String>,
 }
 
-/// When and in what pieces a device sends. What is absent is the device's own default.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Upload {
-    /// An event waits at most this long for others to join its batch, ms.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flush_ms: Option<u64>,
-    /// Events at which a batch is sent, 1–65,536.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch_events: Option<u32>,
-    /// Bytes (before compression) at which a batch is sent, 1–1,048,576.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch_bytes: Option<u32>,
-}
-
-/// What a device may hold. What is absent is the device's own default.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Cap of the spool, bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub spool_bytes: Option<u64>,
-}
-
 /// `config/override/...`: a temporary level until an RFC 3339 time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,10 +72,10 @@ pub struct Desired {
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub temporary: Option<Temporary>,
     /// When and in what pieces to send.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "settings::lenient")]
     pub upload: Upload,
     /// What may be held.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "settings::lenient")]
     pub limits: Limits,
 }
 
@@ -159,6 +139,18 @@ pub struct Reported {
     pub spool_bytes: u64,
     /// Events dropped since the publisher started.
     pub dropped: u64,
+    /// The same by level and reason: `{"INFO": {"spool_full": 12}}`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped_by: BTreeMap<String, BTreeMap<String, u64>>,
+    /// When the device sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadMode>,
+    /// Whether events are written to flash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent: Option<bool>,
+    /// Whether the device knows the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_synced: Option<bool>,
     /// What the device says of itself: model, version, …
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
@@ -213,14 +205,8 @@ pub(crate) fn parse_level_document(
         return Err("`sources` has no meaning for a single source; set `level`".into());
     }
     check_sources(&document.sources)?;
-    document.upload.as_ref().map_or(Ok(()), check_upload)?;
-    if document
-        .limits
-        .as_ref()
-        .is_some_and(|limits| limits.spool_bytes == Some(0))
-    {
-        return Err("`limits.spool_bytes` must be at least 1".into());
-    }
+    document.upload.as_ref().map_or(Ok(()), Upload::check)?;
+    document.limits.as_ref().map_or(Ok(()), Limits::check)?;
     Ok(document)
 }
 
@@ -266,25 +252,4 @@ fn check_sources(sources: &BTreeMap<String, Level>) -> Result<(), String> {
             name::encode(source)
         )),
     }
-}
-
-fn check_upload(upload: &Upload) -> Result<(), String> {
-    let within = |field: &str, value: Option<u64>, most: u64| match value {
-        Some(value) if value == 0 || value > most => Err(format!(
-            "`upload.{field}` is {value}, it must be 1 to {most}"
-        )),
-        _ => Ok(()),
-    };
-    const DAY_MS: u64 = 86_400_000;
-    within("flush_ms", upload.flush_ms, DAY_MS)?;
-    within(
-        "batch_events",
-        upload.batch_events.map(u64::from),
-        batch::MAX_EVENTS as u64,
-    )?;
-    within(
-        "batch_bytes",
-        upload.batch_bytes.map(u64::from),
-        batch::MAX_PAYLOAD as u64,
-    )
 }
