@@ -50,7 +50,7 @@ fn until_the_clock_is_set_events_carry_the_time_since_boot_and_batches_when_they
     assert!(publisher.flush_blocking(LIMIT));
     let (first, again) = broker.state(|state| {
         let mut batches = state.batches().into_iter().map(|(_, batch)| batch);
-        (batches.next().unwrap(), batches.last().unwrap())
+        (batches.next().unwrap(), batches.next_back().unwrap())
     });
     assert!(!first.clock.synced && first.entries[0].time < THIRTY_YEARS);
     assert!(first.entries[0].time <= first.clock.sent_mono);
