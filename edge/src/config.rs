@@ -14,7 +14,7 @@ use crate::{
     queue::{Queue, QueueOptions},
     replies::Requests,
     shared::Shared,
-    spool::{Spool, SpoolOptions, dir::SpoolError},
+    spool::{Block, Spool, SpoolOptions, dir::SpoolError},
     worker::Worker,
 };
 
@@ -36,6 +36,7 @@ pub struct Builder {
     level: Level,
     memory_bytes: usize,
     spool: Option<SpoolOptions>,
+    block: Block,
     flush_age: Option<Duration>,
     batch_events: usize,
     batch_bytes: usize,
@@ -99,6 +100,7 @@ impl Builder {
             level: Level::Info,
             memory_bytes: 8 << 20,
             spool: None,
+            block: Block::default(),
             flush_age: None,
             batch_events: 1000,
             batch_bytes: 256 << 10,
@@ -213,7 +215,21 @@ impl Builder {
         self.spool = Some(SpoolOptions {
             path: path.into(),
             bytes,
+            block: self.block,
         });
+        self
+    }
+
+    /// Flash is written in blocks: when `bytes` of payload are there, when something has waited for
+    /// `age`, or when [`flush`](Publisher::flush) asks for it. With a spool, events go to the broker
+    /// after they were written, so `age` is also what sending waits for others. Default 64 KiB and
+    /// 1 s. Without a spool it means nothing.
+    #[must_use]
+    pub fn spool_block(mut self, bytes: usize, age: Duration) -> Builder {
+        self.block = Block { bytes, age };
+        if let Some(spool) = &mut self.spool {
+            spool.block = self.block;
+        }
         self
     }
 
@@ -349,7 +365,9 @@ impl Builder {
             None => None,
         };
         if let Some(spool) = &spool {
-            shared.queue.lock().restore_places(spool.places());
+            let mut queue = shared.queue.lock();
+            queue.restore_places(spool.places());
+            queue.set_together(spool.block().age);
         }
         let settings = Settings {
             device: self.device,

@@ -2,6 +2,8 @@
 //! What is too large for the wire is split (the same events, the same ids, more payloads); what
 //! cannot be sent at all is replaced by a declaration that it was dropped. Pure.
 
+mod thin;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,

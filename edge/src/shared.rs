@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     /// Those who wait with an answer may try again.
     pub(crate) reply_room: Notify,
     waiters: Mutex<Vec<Waiter>>,
+    /// One of them is in a hurry.
+    hurried: AtomicBool,
     stop: Mutex<Option<Instant>>,
     stopping: AtomicBool,
     /// Somebody wants everything sent, whatever the mode of upload.
@@ -86,6 +88,7 @@ impl Pulse {
 /// One who waits until what was emitted is durable.
 struct Waiter {
     target: FlushTarget,
+    hurry: bool,
     deadline: Option<Instant>,
     reply: oneshot::Sender<bool>,
 }
@@ -102,6 +105,7 @@ impl Shared {
             replies: Mutex::default(),
             reply_room: Notify::new(),
             waiters: Mutex::new(Vec::new()),
+            hurried: AtomicBool::new(false),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
             wish: AtomicBool::new(false),
@@ -149,8 +153,10 @@ impl Shared {
             let _ = reply.send(self.queue.lock().poll_flush(&mut target.clone()) == Some(true));
             return answer;
         }
+        self.hurried.fetch_or(hurry, Relaxed);
         waiters.push(Waiter {
             target,
+            hurry,
             deadline: deadline.map(|deadline| clock::after(clock::mono(), deadline)),
             reply,
         });
@@ -176,8 +182,15 @@ impl Shared {
                 None => waiting.push(waiter),
             }
         }
+        let hurried = waiting.iter().any(|waiter| waiter.hurry);
+        self.hurried.store(hurried, Relaxed);
         *waiters = waiting;
         waiters.iter().filter_map(|waiter| waiter.deadline).min()
+    }
+
+    /// Whether somebody waits for what is queued to become durable soon.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.load(Relaxed) || self.stopping.load(Relaxed)
     }
 
     /// Asks for everything to be sent now.

@@ -141,6 +141,10 @@ pub(crate) struct Queue {
     outside: usize,
     /// The spool on disk is nearly full: who can wait, waits.
     hold_patient: bool,
+    /// When one lane has aged, and no earlier than this, all are due: they are written as one.
+    together: Option<Duration>,
+    /// That has just happened.
+    round: bool,
     events: u64,
     /// For each class, the lane that gives up next, and for how many events.
     victims: [Option<(usize, u32)>; CLASSES],
@@ -172,6 +176,8 @@ impl Queue {
             bytes: 0,
             outside: 0,
             hold_patient: false,
+            together: None,
+            round: false,
             events: 0,
             victims: [None; CLASSES],
             flush_losses: 0,
@@ -375,17 +381,22 @@ impl Queue {
                 self.aging.push_back((index, now));
             }
         }
+        let age = self.flush_age();
         while let Some(&(index, since)) = self.aging.front() {
             let lane = self.lanes[index].as_mut();
             match lane.filter(|lane| lane.state == State::Aging(since)) {
-                Some(_) if clock::after(since, self.options.flush_age) > now => break,
+                Some(_) if clock::after(since, age) > now => break,
                 Some(lane) => {
                     lane.state = State::Due;
                     self.due.push_back(index);
+                    self.round = self.together.is_some();
                 }
                 None => {}
             }
             self.aging.pop_front();
+        }
+        if self.round {
+            self.make_all_due();
         }
         if let Some(ring) = &mut self.ring {
             ring.tick(now);
@@ -402,7 +413,7 @@ impl Queue {
         let age = self
             .aging
             .front()
-            .map(|(_, since)| clock::after(*since, self.options.flush_age));
+            .map(|(_, since)| clock::after(*since, self.flush_age()));
         let ring = self.ring.as_ref().and_then(Ring::deadline);
         let others = self.levels.next_change().into_iter().chain(ring);
         age.into_iter().chain(others).min()
@@ -417,10 +428,17 @@ impl Queue {
             Some(Level::Info) => 1,
             _ => 0,
         };
-        while let Some(index) = self.due.pop_front() {
+        for _ in 0..self.due.len() {
+            let Some(index) = self.due.pop_front() else {
+                break;
+            };
             let Some(lane) = self.lanes[index].as_mut() else {
                 continue;
             };
+            if lane.patient && self.hold_patient {
+                self.due.push_back(index);
+                continue;
+            }
             lane.state = State::Idle;
             if lane.is_empty() {
                 continue;
@@ -499,6 +517,32 @@ impl Queue {
     /// Makes sources that can wait do so, whatever room there is in memory.
     pub(crate) fn set_hold_patient(&mut self, hold: bool) {
         self.hold_patient = hold;
+    }
+
+    /// When a lane has waited long enough, at least `age`, all that have something are due with it.
+    pub(crate) fn set_together(&mut self, age: Duration) {
+        self.together = Some(age);
+    }
+
+    fn flush_age(&self) -> Duration {
+        let least = self.together.unwrap_or_default();
+        self.options.flush_age.max(least)
+    }
+
+    /// Whether lanes have become due together since the last time.
+    pub(crate) fn take_round(&mut self) -> bool {
+        std::mem::take(&mut self.round)
+    }
+
+    /// The gravest class of events here, but for those of sources that wait.
+    pub(crate) fn gravest(&self) -> Option<usize> {
+        let lanes = self.lanes.iter().flatten().filter(|lane| !lane.patient);
+        lanes.filter_map(Lane::gravest).max()
+    }
+
+    /// Events that were durable had to go for graver ones; they were declared in their place.
+    pub(crate) fn count_given_up(&mut self, events: u64) {
+        self.counters.dropped += events;
     }
 
     /// Whether one who waits for room should try again.

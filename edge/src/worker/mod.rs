@@ -4,7 +4,7 @@
 
 mod demand;
 pub(crate) mod link;
-mod outbox;
+pub(crate) mod outbox;
 mod remote;
 mod renewal;
 mod uploads;
