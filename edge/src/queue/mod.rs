@@ -519,9 +519,10 @@ impl Queue {
         self.hold_patient = hold;
     }
 
-    /// When a lane has waited long enough, at least `age`, all that have something are due with it.
-    pub(crate) fn set_together(&mut self, age: Duration) {
-        self.together = Some(age);
+    /// With an age: when a lane has waited long enough, at least that, all that have something are due
+    /// with it.
+    pub(crate) fn set_together(&mut self, age: Option<Duration>) {
+        self.together = age;
     }
 
     fn flush_age(&self) -> Duration {
