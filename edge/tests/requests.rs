@@ -12,7 +12,7 @@ use support::{Broker, journal::Journal};
 use thinglog_edge::{
     Builder, Publisher, Record,
     agent::{
-        FileOptions, JournalOptions, Readable, RequestOptions, Sink,
+        FilesOptions, JournalOptions, Readable, RequestOptions, Sink,
         history::{FileHistory, History, JournalHistory},
         run_requests,
     },
@@ -82,7 +82,9 @@ fn builder(broker: &Broker) -> Builder {
 }
 
 fn file(path: &Path) -> Arc<dyn History> {
-    Arc::new(FileHistory::new(FileOptions::new(path)))
+    Arc::new(FileHistory::new(FilesOptions::new(
+        [path.to_string_lossy()],
+    )))
 }
 
 /// All answers to a request, once the last one is there.

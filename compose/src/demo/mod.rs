@@ -17,7 +17,7 @@ use thinglog_broker::{Broker, access::Role};
 use thinglog_edge::{
     Publisher,
     agent::{
-        FileOptions, JournalOptions, Sink, SourceError, StartAt, run_file_source,
+        FilesOptions, JournalOptions, Sink, SourceError, StartAt, run_files_source,
         run_journal_source,
     },
 };
@@ -186,12 +186,12 @@ async fn carry(device: Sink, found: Found, token: CancellationToken) {
             run_journal_source(&device, options, token).await
         }
         Found::File(path) => {
-            let options = FileOptions {
+            let options = FilesOptions {
                 start: StartAt::Last(HISTORY_BYTES),
                 drain: DRAIN,
-                ..FileOptions::new(path)
+                ..FilesOptions::new([path.to_string_lossy()])
             };
-            run_file_source(&device, options, token).await
+            run_files_source(&device, options, token).await
         }
     };
     if let Err(error) = ended {

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     SourceError,
+    entries::TextOptions,
     pipe::{StreamOptions, run_stream_source},
     sink::Sink,
 };
@@ -34,6 +35,8 @@ pub struct CommandOptions {
     pub command: Vec<OsString>,
     /// The source of the events.
     pub source: String,
+    /// How its output is read as lines, and lines as events.
+    pub text: TextOptions,
     /// The terminal sends its signals to the command as well: do not pass those on.
     pub at_a_terminal: bool,
 }
@@ -57,6 +60,7 @@ pub async fn run_command(sink: &Sink, options: CommandOptions) -> Result<u8, Sou
     let stream = |severity| StreamOptions {
         source: options.source.clone(),
         severity,
+        text: options.text.clone(),
         wait: false,
     };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

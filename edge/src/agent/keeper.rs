@@ -23,6 +23,7 @@ pub(crate) struct Keeper<T> {
     /// A place, and whether what was emitted before it is durable.
     waiting: Option<(T, Durable)>,
     last: Option<Instant>,
+    every: Duration,
 }
 
 impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
@@ -33,7 +34,13 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
             stored: None,
             waiting: None,
             last: None,
+            every: EVERY,
         }
+    }
+
+    /// So often instead of every second.
+    pub(crate) fn store_every(&mut self, every: Duration) {
+        self.every = every;
     }
 
     /// The place of an earlier run.
@@ -42,14 +49,22 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
         self.stored.clone()
     }
 
+    /// Whether it is time for another [`offer`](Keeper::offer).
+    pub(crate) fn wants(&mut self) -> bool {
+        self.poll();
+        let early = self.last.is_some_and(|last| last.elapsed() < self.every);
+        self.state.is_some() && self.waiting.is_none() && !early
+    }
+
+    /// When to come again although nothing was emitted.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let last = self.last.filter(|_| self.waiting.is_some())?;
+        Some(clock::mono().max(last) + EVERY)
+    }
+
     /// Everything before `place` has been emitted.
     pub(crate) fn offer(&mut self, place: T, publisher: &Publisher) {
-        if self.state.is_none() {
-            return;
-        }
-        self.poll();
-        let early = self.last.is_some_and(|last| last.elapsed() < EVERY);
-        if self.waiting.is_none() && !early && self.stored.as_ref() != Some(&place) {
+        if self.wants() && self.stored.as_ref() != Some(&place) {
             self.last = Some(clock::mono());
             self.waiting = Some((place, Box::pin(publisher.settled())));
             self.poll();

@@ -3,13 +3,18 @@
 //! as many of them as they like.
 
 mod command;
+mod docker;
+mod encoding;
+mod entries;
 mod file;
 pub mod history;
 mod http;
+mod joiner;
 mod journald;
 mod keeper;
 mod kmsg;
 mod lines;
+mod multiline;
 mod pipe;
 mod recognise;
 mod request;
@@ -20,10 +25,14 @@ mod syslog;
 use std::io;
 
 pub use command::{CommandOptions, run_command};
-pub use file::{FileOptions, StartAt, run_file_source};
+pub use docker::{ContainerPattern, DockerOptions, NameFrom, run_docker_source};
+pub use encoding::{Encoding, UnknownEncoding};
+pub use entries::TextOptions;
+pub use file::{FilesOptions, StartAt, run_files_source};
 pub use http::{HttpError, HttpOptions, HttpServer, KeyError};
 pub use journald::{JournalOptions, run_journal_source};
 pub use kmsg::{KmsgOptions, run_kmsg_source};
+pub use multiline::MultilineOptions;
 pub use pipe::{StreamOptions, run_stream_source};
 pub use recognise::{LineOptions, Parse, UnknownZone, Zone};
 pub use request::{Readable, RequestOptions, Status, run_requests};
@@ -50,6 +59,9 @@ pub enum SourceError {
         /// What was looked for.
         program: String,
     },
+    /// What is asked for cannot be done.
+    #[error("{0}")]
+    Options(String),
     /// A part of the source broke down.
     #[error("the source ended unexpectedly: {0}")]
     Ended(String),

@@ -1,13 +1,18 @@
 //! Source: lines from a stream, waited with while there is no room for them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thinglog_schemas::Severity;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{SourceError, lines::Lines, recognise::Recogniser, sink::Sink};
-use crate::Record;
+use super::{
+    SourceError,
+    entries::{Entries, TextOptions},
+    recognise::Recogniser,
+    sink::Sink,
+};
+use crate::{Record, clock};
 
 /// The source and severity of a stream's lines.
 #[derive(Clone, Debug)]
@@ -16,6 +21,8 @@ pub struct StreamOptions {
     pub source: String,
     /// For lines that do not say.
     pub severity: Severity,
+    /// How its bytes are read as lines, and lines as events.
+    pub text: TextOptions,
     /// Wait with the stream while there is no room; otherwise events are dropped, least grave first.
     pub wait: bool,
 }
@@ -33,8 +40,9 @@ pub async fn run_stream_source(
     mut echo: Option<impl AsyncWrite + Unpin>,
     cancel: CancellationToken,
 ) -> Result<(), SourceError> {
-    let mut recogniser = Recogniser::new(&options.source, options.severity);
-    let mut lines = Lines::default();
+    let mut recogniser =
+        Recogniser::new(&options.source, options.severity).reading(options.text.of_lines());
+    let mut entries = Entries::new(&options.text);
     let mut buffer = vec![0; 64 << 10];
     let mut records: Vec<Record> = Vec::new();
     let mut left = AFTER_CANCEL;
@@ -48,6 +56,11 @@ pub async fn run_stream_source(
                 source,
             })?,
             () = cancel.cancelled() => break,
+            () = quiet(entries.due()) => {
+                entries.flush(|line, _| records.push(recogniser.record(line)));
+                emit(sink, &mut records, options.wait, &cancel).await;
+                continue;
+            }
         };
         if read == 0 {
             break;
@@ -56,14 +69,24 @@ pub async fn run_stream_source(
             left = left.saturating_sub(read);
         }
         copy(&mut echo, &buffer[..read]).await;
-        lines.feed(&buffer[..read], |line| {
-            records.push(recogniser.record(line))
+        entries.feed(&buffer[..read], clock::mono(), |line, _| {
+            records.push(recogniser.record(line));
         });
         emit(sink, &mut records, options.wait, &cancel).await;
     }
-    lines.finish(|line| records.push(recogniser.record(line)));
+    entries.finish(clock::mono(), |line, _| {
+        records.push(recogniser.record(line));
+    });
     emit(sink, &mut records, options.wait, &cancel).await;
     Ok(())
+}
+
+/// Until what is held is complete.
+async fn quiet(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn copy(echo: &mut Option<impl AsyncWrite + Unpin>, bytes: &[u8]) {
@@ -108,6 +131,7 @@ mod tests {
         let options = StreamOptions {
             source: "sh".into(),
             severity: Severity::INFO,
+            text: TextOptions::default(),
             wait: false,
         };
         (publisher.start().unwrap().into(), options)
@@ -124,6 +148,24 @@ mod tests {
         crate::park::block_on(reading).unwrap();
         assert_eq!(echo, input.as_bytes());
         assert_eq!(sink.publisher().counters().accepted, 18_000);
+    }
+
+    #[test]
+    fn lines_that_belong_together_are_one_event() {
+        let (sink, options) = parts();
+        let text = serde_json::from_str(r#"{"multiline": "indent"}"#).unwrap();
+        let options = StreamOptions { text, ..options };
+        let input = &b"one\n  a\n  b\ntwo\n"[..];
+        let echo = None::<Vec<u8>>;
+        let reading = run_stream_source(&sink, options, input, echo, CancellationToken::new());
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(reading)
+            .unwrap();
+        assert_eq!(sink.publisher().counters().accepted, 2);
     }
 
     #[test]

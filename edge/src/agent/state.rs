@@ -55,6 +55,20 @@ impl StateDir {
         replace(&self.file(name), &serde_json::to_vec(value)?, true)
     }
 
+    /// The names under which something is remembered that begin with `prefix` and a hyphen.
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return Vec::new();
+        };
+        let name = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let name = name.strip_suffix(".json")?;
+            let own = name.strip_prefix(prefix)?.starts_with('-');
+            own.then(|| name.to_owned())
+        };
+        entries.flatten().filter_map(name).collect()
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.json"))
     }

@@ -35,8 +35,8 @@ use crate::{
     record::Record,
 };
 pub(crate) use flush::FlushTarget;
-use lane::{CLASSES, Lane, Sealing, State};
-pub(crate) use lane::{MARK_BYTES, class};
+pub(crate) use lane::{CLASSES, MARK_BYTES, class};
+use lane::{Lane, Sealing, State};
 use places::Loose;
 use ring::Ring;
 pub(crate) use ring::RingOptions;

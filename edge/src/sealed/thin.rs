@@ -10,7 +10,7 @@ use crate::queue::class;
 
 impl Sealer {
     /// The same batch without the events below class `least`, which it declares dropped for want of
-    /// room, and how many those were. `None` when it has none, or would not become smaller.
+    /// room, and how many those were. `None` when it has none.
     pub(crate) fn thin(
         &mut self,
         sealed: &Sealed,
@@ -28,9 +28,7 @@ impl Sealer {
         batch.drops.extend(declare(&lost, DropReason::SpoolFull));
         join_drops(&mut batch);
         let thinned = self.one(batch, sealed);
-        Ok(thinned
-            .filter(|thinned| thinned.payload.len() < sealed.payload.len())
-            .map(|thinned| (thinned, lost.len() as u64)))
+        Ok(thinned.map(|thinned| (thinned, lost.len() as u64)))
     }
 
     /// Two batches of a lane that follow on each other as one, when one of them only declares.

@@ -46,6 +46,9 @@ const READ_BYTES: usize = 256 << 10;
 /// Payload bytes appended at a time, at most (always one batch): a group that alone is more than the
 /// cap leaves would be refused as a whole, and for ever.
 const GROUP_BYTES: u64 = 1 << 20;
+/// Of the cap, what only declarations of drops may use: they are small, and must not wait for room
+/// that nothing makes.
+const DECLARATIONS: u64 = 64 << 10;
 /// Lanes whose last seq is remembered to name what a damaged record held.
 const REMEMBERED_LANES: usize = 4096;
 /// After a refused append, unless something was released before.
@@ -103,7 +106,7 @@ pub(crate) struct Spool {
     journal: Option<Journal>,
     reader: Reader,
     block: Block,
-    /// Of the journal, without what is kept for rewriting segments.
+    /// Of the journal, for batches that carry events.
     usable: u64,
     segment_bytes: u64,
     /// Read, not yet in the window.
@@ -177,7 +180,7 @@ impl Spool {
             .max(journal.first());
         Ok(Spool {
             reader: journal.reader(released),
-            usable: options.max_bytes - options.reserve_bytes,
+            usable: options.max_bytes - options.reserve_bytes - DECLARATIONS,
             segment_bytes: options.segment_bytes,
             block,
             dir,
@@ -264,6 +267,11 @@ impl Spool {
         self.retry_at.filter(|_| self.writing.is_none())
     }
 
+    /// What waits has become smaller.
+    pub(crate) fn try_again(&mut self) {
+        self.retry_at = None;
+    }
+
     /// The last append was refused and nothing is being written.
     pub(crate) fn is_stuck(&self) -> bool {
         self.retry_at.is_some() && self.writing.is_none()
@@ -293,10 +301,17 @@ impl Spool {
             self.records.push_with(|out| record::write(sealed, out));
             count += 1;
         }
-        match journal.append(wall, &self.records) {
+        let declares = group.iter().take(count).all(|sealed| sealed.events == 0);
+        let bytes = journal.stats().bytes;
+        let appended = if declares || bytes + self.records.bytes() as u64 <= self.usable {
+            journal.append(wall, &self.records)
+        } else {
+            Err(AppendError::Full { bytes })
+        };
+        match appended {
             Ok(offsets) => {
                 self.retry_at = None;
-                self.full = false;
+                self.full &= declares;
                 self.writing = Some((group.drain(..count).collect(), offsets));
             }
             Err(error) => {

@@ -75,7 +75,7 @@ impl Spool {
         for class in 0..below {
             for (at, segment) in closed.iter().enumerate() {
                 let bits = self.contents.get(&segment.first).map_or(0, |c| c.0);
-                if bits & (2 << class) - 1 == 0 {
+                if bits & ((2 << class) - 1) == 0 {
                     continue;
                 }
                 match self.rewrite(&closed, at, class + 1, sealer) {
@@ -148,7 +148,9 @@ impl Spool {
         let mut events = 0;
         for stored in stored.iter_mut().filter(|stored| stored.offset >= sent) {
             // A batch that cannot be read is left to those who send it.
-            if let Ok(Some((thin, lost))) = sealer.thin(&stored.sealed, least) {
+            if let Ok(Some((thin, lost))) = sealer.thin(&stored.sealed, least)
+                && thin.payload.len() < stored.sealed.payload.len()
+            {
                 stored.sealed = thin;
                 events += lost;
             }

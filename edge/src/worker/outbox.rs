@@ -16,6 +16,7 @@ use thinglog_schemas::{
 use crate::{
     clock,
     levels::Now,
+    queue::CLASSES,
     sealed::{Classes, Sealed, Sealer},
     shared::Shared,
     spool::{Group, Spool},
@@ -134,12 +135,18 @@ impl Outbox {
         staged.sum()
     }
 
-    /// What a full spool still takes: what is graver than the least grave it holds.
-    fn least(&self, now: Instant) -> Option<Level> {
+    /// The least class that a full spool still takes: what is graver than the least grave it holds.
+    /// An ERROR is never turned away here, it waits.
+    fn least_class(&self, now: Instant) -> Option<usize> {
         let spool = self.spool.as_ref().filter(|_| self.is_starved(now))?;
-        Some(match spool.floor()? {
-            0 => Level::Info,
-            1 => Level::Warn,
+        Some((spool.floor()? + 1).min(CLASSES - 1))
+    }
+
+    fn least(&self, now: Instant) -> Option<Level> {
+        Some(match self.least_class(now)? {
+            0 => Level::Debug,
+            1 => Level::Info,
+            2 => Level::Warn,
             _ => Level::Error,
         })
     }
@@ -169,6 +176,7 @@ impl Outbox {
             self.write(now);
             if self.is_starved(now.mono) {
                 more = self.make_room(shared);
+                self.thin_stage(shared, now.mono);
             }
         }
         if self.staged.is_empty() {
@@ -276,6 +284,40 @@ impl Outbox {
             shared.queue.lock().count_given_up(given.events);
         }
         given.freed || given.more
+    }
+
+    /// What was staged before the spool was full gives way like what comes now: nothing waits for
+    /// room that nobody will make for it.
+    fn thin_stage(&mut self, shared: &Shared, now: Instant) {
+        let Some(least) = self.least_class(now) else {
+            return;
+        };
+        let mut lost = 0;
+        let mut thinned: VecDeque<Sealed> = VecDeque::with_capacity(self.staged.len());
+        for mut sealed in self.staged.drain(..) {
+            if let Ok(Some((mut thin, events))) = self.sealer.thin(&sealed, least) {
+                thin.settles = sealed.settles;
+                sealed = thin;
+                lost += events;
+            }
+            // Declarations of a lane become one; at its end, before which nothing of it waits.
+            let before = thinned.back_mut().filter(|before| before.events == 0);
+            if let Some(before) = before
+                && let Ok(Some(mut joined)) = self.sealer.join(before, &sealed)
+            {
+                joined.settles = sealed.settles.or(before.settles);
+                *before = joined;
+            } else {
+                thinned.push_back(sealed);
+            }
+        }
+        self.staged = thinned;
+        if lost > 0 {
+            shared.queue.lock().count_undeliverable(lost);
+            if let Some(spool) = &mut self.spool {
+                spool.try_again();
+            }
+        }
     }
 
     fn count(&self, shared: &Shared) {

@@ -1,33 +1,44 @@
 //! Follows one path through rotations. The file at the path is read to its end again and again;
 //! when another file takes its place, the old one is read on for a while (its writer may not have
-//! noticed yet) and the new one from its start. A file that is emptied or overwritten in place is
-//! read from its start. After a restart the remembered file is looked for among its rotated
-//! siblings, and what came between it and the one at the path is read in order.
+//! noticed yet), then what was rotated between the two looks, then the new one from its start. A
+//! file that is emptied or overwritten in place is read from its start, and before that the rest of
+//! what was copied away, where the copy is found. After a restart the remembered file is looked for
+//! in the same way.
 //!
 //! Blocking file I/O, no clock: time is an argument.
 
 use std::{
-    collections::VecDeque,
-    ffi::OsStr,
+    collections::{HashSet, VecDeque},
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use super::open::{OpenFile, Position, Progress};
-use crate::agent::lines::Line;
+use serde::Deserialize;
 
-/// How long a rotated file is read on after its last line.
+use super::{
+    open::{OpenFile, Progress},
+    position::{FileId, Position},
+    rotation::{self, Last},
+    siblings::siblings,
+};
+use crate::agent::{entries::TextOptions, lines::Line};
+
+/// How long a file that was removed is read on after its last line.
 const LINGER: Duration = Duration::from_secs(5);
-/// Rotated files that are read at once; more rotations than this within [`LINGER`] close the oldest.
-const MAX_OLD: usize = 16;
-/// Bytes read at a time.
-const BLOCK: usize = 256 << 10;
-/// Rotated files in these formats cannot be read any more.
-const COMPRESSED: [&str; 5] = ["gz", "bz2", "xz", "zst", "lz4"];
+/// How long one that was renamed is: whoever writes to it may take its time.
+const LINGER_NAMED: Duration = Duration::from_secs(60);
+/// Rotated files that are kept open to be read on; older ones are closed at their end.
+const MAX_LINGERING: usize = 3;
+/// Descriptors of rotated files that are not read yet; further ones are opened when their turn comes.
+const MAX_OPEN: usize = 64;
+/// Closed files that are known not to be new when they turn up again.
+const MAX_FINISHED: usize = 64;
 
 /// Where a file that was never read before is begun.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum StartAt {
     /// With its first line.
     #[default]
@@ -35,6 +46,7 @@ pub enum StartAt {
     /// With the next line to be written.
     End,
     /// With the first line that starts within its last so many bytes.
+    #[serde(skip)]
     Last(u64),
 }
 
@@ -52,41 +64,62 @@ pub(crate) enum Found {
 #[derive(Debug)]
 struct Rotated {
     file: OpenFile,
-    /// Closed when nothing came until then.
-    until: Instant,
+    /// Where it was found; by now it may be elsewhere.
+    path: PathBuf,
+    /// When it last had something.
+    last: Instant,
 }
 
 /// Follows one path.
 #[derive(Debug)]
 pub(crate) struct Follower {
     path: PathBuf,
+    /// The same without symbolic links: there its rotated forms are.
+    real: PathBuf,
+    text: Arc<TextOptions>,
     start: StartAt,
     old: VecDeque<Rotated>,
     current: Option<OpenFile>,
-    buffer: Vec<u8>,
+    finished: VecDeque<Position>,
+    missing_since: Option<Instant>,
+    /// The file that was read from last.
+    reading: Option<Position>,
+    notes: Vec<String>,
 }
 
 impl Follower {
-    /// Begins at `start`, or goes on from the `remembered` positions (oldest file first).
+    /// Begins at `start`, or goes on from the `remembered` positions (oldest file first). `owned`:
+    /// files that others follow.
     pub(crate) fn new(
         path: &Path,
+        text: Arc<TextOptions>,
         start: StartAt,
-        remembered: Vec<Position>,
+        remembered: &[Position],
+        owned: &HashSet<FileId>,
         now: Instant,
     ) -> Follower {
         let mut follower = Follower {
             path: path.to_owned(),
+            real: fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+            text,
             start,
             old: VecDeque::new(),
             current: None,
-            buffer: vec![0; BLOCK],
+            finished: VecDeque::new(),
+            missing_since: None,
+            reading: None,
+            notes: Vec::new(),
         };
         if !remembered.is_empty() {
-            follower.resume(&remembered, now);
             // Whatever is at the path now came after what was remembered.
             follower.start = StartAt::Beginning;
+            follower.resume(remembered, owned, now);
         }
         follower
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where every file stands that is being read, oldest first.
@@ -95,67 +128,198 @@ impl Follower {
         old.chain(&self.current).map(OpenFile::position).collect()
     }
 
-    /// Reads one block, if there is one, and gives out its lines in order.
+    /// The files that are being read.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = FileId> {
+        let old = self.old.iter().map(|rotated| &rotated.file);
+        old.chain(&self.current).map(OpenFile::id)
+    }
+
+    /// Files that were read to their end and closed, the latest last.
+    pub(crate) fn finished(&self) -> impl Iterator<Item = &Position> {
+        self.finished.iter()
+    }
+
+    /// The file at the path, as far as it is known.
+    pub(crate) fn current(&self) -> Option<Position> {
+        self.current.as_ref().map(OpenFile::position)
+    }
+
+    /// The file that the last call of [`read`](Follower::read) gave out lines of, as it stood before.
+    pub(crate) fn reading(&self) -> Option<Position> {
+        self.reading
+    }
+
+    /// What went wrong and cannot be put right, once.
+    pub(crate) fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Nothing is being read and there is nothing at the path.
+    pub(crate) fn is_over(&self) -> bool {
+        self.current.is_none() && self.old.is_empty()
+    }
+
+    /// Rotated files are being read on.
+    pub(crate) fn is_rotating(&self) -> bool {
+        !self.old.is_empty() || self.missing_since.is_some()
+    }
+
+    /// Whether the file at the path has a descriptor.
+    pub(crate) fn is_open(&self) -> bool {
+        self.current.as_ref().is_some_and(|file| !file.is_closed())
+    }
+
+    /// Gives the descriptor back while nothing comes.
+    pub(crate) fn close(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.close();
+        }
+    }
+
+    /// When something that is held becomes complete by waiting.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let old = self.old.iter().map(|rotated| &rotated.file);
+        old.chain(&self.current).filter_map(OpenFile::due).min()
+    }
+
+    /// Reads one block, if there is one, and gives out what became complete, in order, and how far
+    /// each reaches in its file. All of it is of one file.
     pub(crate) fn read(
         &mut self,
         now: Instant,
-        mut each: impl FnMut(Line<'_>),
+        buffer: &mut [u8],
+        owned: &HashSet<FileId>,
+        mut each: impl FnMut(Line<'_>, u64),
     ) -> io::Result<Found> {
-        if self.read_old(now, &mut each) {
+        if self.read_old(now, buffer, &mut each) {
             return Ok(Found::More);
         }
+        if self.current.is_none() {
+            return self.open_current(now, owned);
+        }
+        if !self.is_open() {
+            return self.reopen_current(now, owned);
+        }
         let Some(current) = &mut self.current else {
-            return self.open_current();
+            return Ok(Found::More);
         };
-        match current.read(&mut self.buffer, &mut each)? {
-            Progress::More => Ok(Found::More),
+        self.reading = Some(current.position());
+        let mut given = false;
+        let progress = current.read(buffer, now, |line, end| {
+            given = true;
+            each(line, end);
+        })?;
+        match progress {
             Progress::Replaced => {
-                current.finish(each);
-                current.rewind();
+                self.replaced(now, owned, each);
                 Ok(Found::More)
             }
-            Progress::End => self.look_for_another(now),
+            Progress::End if !given => self.look_for_another(now, owned, each),
+            Progress::More | Progress::End => Ok(Found::More),
         }
     }
 
     /// True when a rotated file still had something.
-    fn read_old(&mut self, now: Instant, each: &mut impl FnMut(Line<'_>)) -> bool {
-        for rotated in &mut self.old {
-            match rotated.file.read(&mut self.buffer, &mut *each) {
+    fn read_old(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        each: &mut impl FnMut(Line<'_>, u64),
+    ) -> bool {
+        for at in 0..self.old.len() {
+            let rotated = &mut self.old[at];
+            if rotated.file.is_closed()
+                && !rotation::reopen(&mut rotated.file, &mut rotated.path, &self.real)
+            {
+                let path = rotated.path.display();
+                self.notes.push(format!(
+                    "{path} was removed before it could be read: lines are missing"
+                ));
+                self.old.remove(at);
+                return true;
+            }
+            self.reading = Some(rotated.file.position());
+            let mut given = false;
+            let progress = rotated.file.read(buffer, now, |line, end| {
+                given = true;
+                each(line, end);
+            });
+            match progress {
+                // Older lines first.
                 Ok(Progress::More) => {
-                    rotated.until = now + LINGER;
-                    // Older lines first.
+                    rotated.last = now;
                     return true;
                 }
+                Ok(Progress::End | Progress::Replaced) if given => return true,
                 Ok(Progress::End | Progress::Replaced) => {}
                 Err(error) => {
-                    let path = self.path.display();
-                    tracing::warn!(%path, %error, "a rotated file cannot be read on");
-                    rotated.until = now;
+                    let path = rotated.path.display();
+                    self.notes.push(format!(
+                        "{path} was rotated and cannot be read on: {error}; lines may be missing"
+                    ));
+                    self.old.remove(at);
+                    return true;
                 }
             }
         }
-        let over = |rotated: &Rotated| rotated.until <= now;
-        while self.old.front().is_some_and(over) || self.old.len() > MAX_OLD {
-            if let Some(mut rotated) = self.old.pop_front() {
-                rotated.file.finish(&mut *each);
-            }
-        }
-        false
+        self.close_oldest(now, each)
     }
 
-    fn open_current(&mut self) -> io::Result<Found> {
-        let opened = match self.start {
-            StartAt::Beginning => OpenFile::open(&self.path, 0),
-            StartAt::End => fs::metadata(&self.path)
-                .and_then(|metadata| OpenFile::open(&self.path, metadata.len())),
-            StartAt::Last(bytes) => start_within(&self.path, bytes),
+    /// All rotated files are read to their end: closes the oldest when it is time. True when there
+    /// may be more of them.
+    fn close_oldest(&mut self, now: Instant, each: &mut impl FnMut(Line<'_>, u64)) -> bool {
+        let too_many = self.old.len() > MAX_LINGERING;
+        let over = self.old.front().is_some_and(|rotated| {
+            let linger = match rotated.file.has_name() {
+                true => LINGER_NAMED,
+                false => LINGER,
+            };
+            too_many || now.saturating_duration_since(rotated.last) >= linger
+        });
+        if !over {
+            return false;
+        }
+        let Some(mut rotated) = self.old.pop_front() else {
+            return false;
         };
+        self.reading = Some(rotated.file.position());
+        rotated.file.finish(now, each);
+        self.retire(rotated.file.position());
+        true
+    }
+
+    fn retire(&mut self, position: Position) {
+        self.finished.push_back(position);
+        if self.finished.len() > MAX_FINISHED {
+            self.finished.pop_front();
+        }
+    }
+
+    fn open_current(&mut self, now: Instant, owned: &HashSet<FileId>) -> io::Result<Found> {
+        let last = self.old.back().map(|rotated| rotated.file.position());
+        if let Some(last) = last.or_else(|| self.finished.back().copied()) {
+            return self.take_up(last, now, owned);
+        }
+        let opened = match self.start {
+            StartAt::Beginning => OpenFile::open(&self.path, 0, &self.text),
+            StartAt::End => fs::metadata(&self.path)
+                .and_then(|metadata| OpenFile::open(&self.path, metadata.len(), &self.text)),
+            StartAt::Last(bytes) => rotation::start_within(&self.path, bytes)
+                .and_then(|at| OpenFile::open(&self.path, at, &self.text)),
+        };
+        self.have(opened)
+    }
+
+    fn have(&mut self, opened: io::Result<OpenFile>) -> io::Result<Found> {
         match opened {
             Ok(file) => {
                 self.current = Some(file);
                 // The next file at this path is new, all of it.
                 self.start = StartAt::Beginning;
+                self.missing_since = None;
+                if let Ok(real) = fs::canonicalize(&self.path) {
+                    self.real = real;
+                }
                 Ok(Found::More)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -167,129 +331,194 @@ impl Follower {
         }
     }
 
-    /// The current file is read to its end: has another one taken its place?
-    fn look_for_another(&mut self, now: Instant) -> io::Result<Found> {
-        let metadata = match fs::metadata(&self.path) {
-            Ok(metadata) => metadata,
-            // Between rename and creation; the old file may still grow.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => return Err(error),
+    /// The file was closed to save its descriptor: has it anything new?
+    fn reopen_current(&mut self, now: Instant, owned: &HashSet<FileId>) -> io::Result<Found> {
+        let Some(current) = &mut self.current else {
+            return Ok(Found::More);
         };
-        let Some(current) = self.current.take_if(|current| !current.is(&metadata)) else {
-            return Ok(Found::Nothing);
-        };
-        self.old.push_back(Rotated {
-            file: current,
-            until: now + LINGER,
-        });
+        match fs::metadata(&self.path) {
+            Ok(metadata) if current.is_as_seen(&metadata) => return Ok(Found::Nothing),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        if !matches!(current.reopen(&self.path), Ok(true)) {
+            let position = current.position();
+            self.current = None;
+            self.resume(&[position], owned, now);
+        }
         Ok(Found::More)
     }
 
-    fn resume(&mut self, remembered: &[Position], now: Instant) {
-        let siblings = siblings(&self.path);
-        let mut newest = None;
-        for position in remembered {
-            if let Ok(Some(file)) = OpenFile::resume(&self.path, position) {
+    /// The current file is read to its end: has another one taken its place?
+    fn look_for_another(
+        &mut self,
+        now: Instant,
+        owned: &HashSet<FileId>,
+        each: impl FnMut(Line<'_>, u64),
+    ) -> io::Result<Found> {
+        let metadata = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(self.missing(now, each));
+            }
+            Err(error) => return Err(error),
+        };
+        self.missing_since = None;
+        let Some(mut current) = self.current.take_if(|current| !current.is(&metadata)) else {
+            return Ok(Found::Nothing);
+        };
+        // The next file's lines are none of this one's last event.
+        current.flush(each);
+        let last = current.position();
+        self.put_to_old(current, self.path.clone(), now);
+        self.take_up(last, now, owned)
+    }
+
+    /// Between rename and creation, or for good; the file may still grow.
+    fn missing(&mut self, now: Instant, each: impl FnMut(Line<'_>, u64)) -> Found {
+        let since = *self.missing_since.get_or_insert(now);
+        let over = now.saturating_duration_since(since) >= LINGER;
+        let gone = |current: &mut OpenFile| over && !current.has_name();
+        let Some(mut current) = self.current.take_if(gone) else {
+            return Found::Nothing;
+        };
+        current.finish(now, each);
+        self.retire(current.position());
+        Found::More
+    }
+
+    /// The current file was emptied or overwritten. What was copied away before has what came since
+    /// the last look.
+    fn replaced(&mut self, now: Instant, owned: &HashSet<FileId>, each: impl FnMut(Line<'_>, u64)) {
+        let Some(mut current) = self.current.take() else {
+            return;
+        };
+        let position = current.position();
+        let copy = rotation::find_copy(&self.real, &position, &self.known(owned), &self.text);
+        let Some((copy, path)) = copy else {
+            current.finish(now, each);
+            current.rewind();
+            self.current = Some(current);
+            return;
+        };
+        // What is held of the last line is in the copy as well.
+        let last = copy.position();
+        self.put_to_old(copy, path, now);
+        current.rewind();
+        self.read_what_came_between(&Last::from(last), owned, now);
+        self.current = Some(current);
+    }
+
+    fn put_to_old(&mut self, mut file: OpenFile, path: PathBuf, now: Instant) {
+        if self.old.len() >= MAX_OPEN {
+            file.close();
+        }
+        self.old.push_back(Rotated {
+            file,
+            path,
+            last: now,
+        });
+    }
+
+    /// Opens what is at the path now, and before it what was there between `last` and that.
+    fn take_up(
+        &mut self,
+        last: Position,
+        now: Instant,
+        owned: &HashSet<FileId>,
+    ) -> io::Result<Found> {
+        const TRIES: usize = 8;
+        let last = Last::from(last);
+        let mut opened = OpenFile::open(&self.path, 0, &self.text);
+        for _ in 0..TRIES {
+            self.read_what_came_between(&last, owned, now);
+            // It may have been rotated away meanwhile, and stand among the others by now.
+            let still = match (&opened, fs::metadata(&self.path)) {
+                (Ok(file), Ok(metadata)) => file.is(&metadata),
+                (Err(_), Err(_)) => true,
+                _ => false,
+            };
+            if still {
+                break;
+            }
+            opened = OpenFile::open(&self.path, 0, &self.text);
+        }
+        let known = |file: &OpenFile| self.ids().any(|id| id == file.id());
+        if opened.as_ref().is_ok_and(known) {
+            return Ok(Found::More);
+        }
+        self.have(opened)
+    }
+
+    /// Files that were rotated after `last`, in their order.
+    fn read_what_came_between(&mut self, last: &Last, owned: &HashSet<FileId>, now: Instant) {
+        let known = self.known(owned);
+        let between = rotation::between(&self.real, last, &known, &self.text);
+        if between.overtaken {
+            let path = self.path.display();
+            self.notes.push(format!(
+                "{path} was rotated several times between two looks, and what followed on the last file known may be gone: lines may be missing"
+            ));
+        }
+        self.notes.extend(between.unreadable);
+        for (file, path) in between.files {
+            self.put_to_old(file, path, now);
+        }
+    }
+
+    /// What is no news: read by whomever, or read to its end.
+    fn known(&self, owned: &HashSet<FileId>) -> HashSet<FileId> {
+        let finished = self.finished.iter().map(|position| position.id);
+        let own = self.ids().chain(finished);
+        owned.iter().copied().chain(own).collect()
+    }
+
+    fn resume(&mut self, remembered: &[Position], owned: &HashSet<FileId>, now: Instant) {
+        let beside = siblings(&self.real);
+        for (n, position) in remembered.iter().enumerate() {
+            if let Ok(Some(file)) = OpenFile::resume(&self.path, position, &self.text) {
                 self.current = Some(file);
                 continue;
             }
-            let found = siblings.iter().find_map(|(path, modified)| {
-                let file = OpenFile::resume(path, position).ok()??;
-                Some((file, *modified))
+            let mut candidates = beside
+                .readable
+                .iter()
+                .filter(|sibling| sibling.id == position.id);
+            let found = candidates.find_map(|sibling| {
+                let file = OpenFile::resume(&sibling.path, position, &self.text).ok()??;
+                Some((file, sibling.path.clone()))
             });
-            if let Some((file, modified)) = found {
-                newest = newest.max(Some(modified));
-                let until = now + LINGER;
-                self.old.push_back(Rotated { file, until });
-            } else {
-                let path = self.path.display();
-                tracing::warn!(%path, "the file was rotated away or replaced while nobody followed it; lines may be missing");
+            let known = self.known(owned);
+            let copy = || rotation::find_copy(&self.real, position, &known, &self.text);
+            if let Some((file, path)) = found.or_else(copy) {
+                self.put_to_old(file, path, now);
+            } else if n + 1 == remembered.len() {
+                self.lost(position, beside.compressed);
             }
         }
-        if self.current.is_none()
-            && let Some(newest) = newest
-        {
-            self.read_what_came_between(&siblings, newest, now);
-        }
-    }
-
-    /// Several rotations while nobody followed: the siblings younger than the remembered file.
-    fn read_what_came_between(
-        &mut self,
-        siblings: &[(PathBuf, SystemTime)],
-        newest: SystemTime,
-        now: Instant,
-    ) {
-        for (path, modified) in siblings {
-            let Ok(metadata) = fs::metadata(path) else {
-                continue;
-            };
-            let known = self.old.iter().any(|rotated| rotated.file.is(&metadata));
-            if known || *modified < newest {
-                continue;
-            }
-            if let Ok(file) = OpenFile::open(path, 0) {
-                let until = now + LINGER;
-                self.old.push_back(Rotated { file, until });
+        if let Some(last) = remembered.last().filter(|_| self.current.is_none()) {
+            // A copy has another id than the file it was made of.
+            let last = self
+                .old
+                .back()
+                .map_or(*last, |rotated| rotated.file.position());
+            if let Err(error) = self.take_up(last, now, owned) {
+                tracing::debug!(path = %self.path.display(), %error, "cannot be opened yet");
             }
         }
     }
-}
 
-/// Opens a file so that reading begins with the first line that starts within its last `bytes`.
-fn start_within(path: &Path, bytes: u64) -> io::Result<OpenFile> {
-    use std::os::unix::fs::FileExt;
-    let file = fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut at = length.saturating_sub(bytes);
-    if at > 0 {
-        // The line that straddles the place is left out; a file that is one long line begins at its
-        // end.
-        at -= 1;
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let read = file.read_at(&mut buffer, at)?;
-            let newline = buffer[..read].iter().position(|byte| *byte == b'\n');
-            at += newline.map_or(read, |position| position + 1) as u64;
-            if newline.is_some() || read == 0 {
-                break;
-            }
-        }
+    fn lost(&mut self, position: &Position, compressed: usize) {
+        let path = self.path.display();
+        let compressed = match compressed {
+            0 => String::new(),
+            n => format!(" ({n} rotated files are compressed and cannot be read)"),
+        };
+        self.notes.push(format!(
+            "{path} was rotated away or replaced at byte {} while nobody followed it{compressed}: lines may be missing",
+            position.offset
+        ));
+        // Neither it nor what was there before it is new.
+        self.retire(*position);
     }
-    OpenFile::open(path, at)
-}
-
-/// The rotated forms of a file, oldest first: files of its directory that are called as it is, or as
-/// its stem is, with a number or date behind (`app.log.1`, `app.log-20260101`, `app-20260101.log`).
-pub(crate) fn siblings(path: &Path) -> Vec<(PathBuf, SystemTime)> {
-    let (Some(name), Some(stem)) = (path.file_name(), path.file_stem()) else {
-        return Vec::new();
-    };
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let Ok(entries) = fs::read_dir(directory.unwrap_or(Path::new("."))) else {
-        return Vec::new();
-    };
-    let is_rotated = |other: &OsStr| {
-        [name, stem].iter().any(|own| {
-            let rest = other
-                .as_encoded_bytes()
-                .strip_prefix(own.as_encoded_bytes());
-            matches!(rest, Some([b'.' | b'-' | b'_', b'0'..=b'9', ..]))
-        })
-    };
-    let mut found: Vec<(PathBuf, SystemTime)> = entries
-        .flatten()
-        .filter(|entry| is_rotated(&entry.file_name()))
-        .filter(|entry| {
-            let path = entry.path();
-            let extension = path.extension().and_then(|e| e.to_str());
-            !extension.is_some_and(|extension| COMPRESSED.contains(&extension))
-        })
-        .filter_map(|entry| {
-            let metadata = entry.metadata().ok().filter(|m| m.is_file())?;
-            Some((entry.path(), metadata.modified().ok()?))
-        })
-        .collect();
-    found.sort_by_key(|(_, modified)| *modified);
-    found
 }

@@ -1,100 +1,98 @@
-//! Source: log files, each followed through rotation by rename and by copy and truncate, with the
-//! places remembered once everything before them is durable.
+//! Source: log files by name and by pattern, each followed through rotation by rename and by copy and
+//! truncate, with the places remembered once everything before them is durable.
 
 mod follow;
+mod naming;
 mod open;
+mod options;
+mod patterns;
+mod places;
+mod position;
+mod rotation;
+mod set;
+#[cfg(test)]
+mod set_tests;
+mod siblings;
+mod taken;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use thinglog_schemas::Severity;
+use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     SourceError,
     keeper::Keeper,
-    recognise::Recogniser,
     sink::Sink,
     state::{StateDir, key},
 };
 use crate::{Record, clock};
 pub use follow::StartAt;
-pub(crate) use follow::siblings;
-use follow::{Follower, Found};
-use open::Position;
+pub use options::FilesOptions;
+use places::Places;
+use set::FileSet;
+pub(crate) use siblings::siblings;
+use taken::Taken;
 
-/// How often a file is looked at while nothing happens.
-const POLL: Duration = Duration::from_millis(250);
+/// Events that are read before they are handed on, about.
+const ENOUGH: usize = 1024;
+/// With a spool the places travel with the events; what is stored beside them, so often, only helps
+/// to know files that were rotated.
+const WITH_SPOOL: Duration = Duration::from_secs(30);
+/// Rounds follow on each other at this distance when there is nothing to read.
+const BREATH: Duration = Duration::from_millis(10);
+/// The source of what the agent itself has to say.
+const OWN: &str = "thinglog";
+/// What the places of sets are called in the state directory.
+const STATE: &str = "files";
 
-/// What to follow and how.
-#[derive(Clone, Debug)]
-pub struct FileOptions {
-    /// The log file; it need not exist yet.
-    pub path: PathBuf,
-    /// The source of its events; `None`: the file's stem (`access` for `/var/log/nginx/access.log`).
-    pub source: Option<String>,
-    /// Where to begin when nothing is remembered.
-    pub start: StartAt,
-    /// Where to remember how far it was read; `None`: nowhere, every start is the first.
-    pub state: Option<StateDir>,
-    /// How long events may take to become durable at the end, so that the place can be remembered.
-    pub drain: Duration,
-}
-
-impl FileOptions {
-    /// From the beginning, remembering nothing.
-    pub fn new(path: impl Into<PathBuf>) -> FileOptions {
-        FileOptions {
-            path: path.into(),
-            source: None,
-            start: StartAt::Beginning,
-            state: None,
-            drain: Duration::from_secs(5),
-        }
-    }
-
-    pub(crate) fn source(&self) -> String {
-        let stem = self.path.file_stem().map(|stem| stem.to_string_lossy());
-        match (&self.source, stem) {
-            (Some(source), _) => source.clone(),
-            (None, Some(stem)) => stem.into_owned(),
-            (None, None) => "file".to_owned(),
-        }
-    }
-}
-
-/// Follows a file until `cancel`, and waits with the file when the publisher has no room: no line is
-/// lost while the broker is away. Lines are at least once: after a crash those since the last
-/// remembered place come again, as new events.
-pub async fn run_file_source(
+/// Follows files until `cancel`, and waits with them when the publisher has no room: no line is lost
+/// while the broker is away. After a crash, lines since the last remembered place come again, as new
+/// events: those of a second at most where no spool keeps the places.
+pub async fn run_files_source(
     sink: &Sink,
-    options: FileOptions,
+    options: FilesOptions,
     cancel: CancellationToken,
 ) -> Result<(), SourceError> {
-    let path = absolute(&options.path)?;
-    let name = key("file", path.as_os_str().as_encoded_bytes());
-    let mut keeper: Keeper<Vec<Position>> = Keeper::new(options.state.clone(), name);
-    let remembered = keeper.load().unwrap_or_default();
-    let follower = Follower::new(&path, options.start, remembered, clock::mono());
-    let recogniser = Recogniser::new(&options.source(), Severity::INFO);
-    let mut reading = Some(Reading {
-        follower,
-        recogniser,
-        records: Vec::new(),
+    options.check()?;
+    let compiled = options.compile()?;
+    let name = key(STATE, options.paths.join("\n").as_bytes());
+    let mut keeper: Keeper<Places> = Keeper::new(options.state.clone(), name);
+    let spooled = sink.publisher().keeps_places();
+    if spooled {
+        keeper.store_every(WITH_SPOOL);
+    }
+    let mut remembered = remembered(&mut keeper, options.state.as_ref());
+    remembered.correct(compiled.patterns.walk().found, |path| {
+        let key = set::key(path, &compiled.naming.source(path));
+        position::decode(&sink.publisher().kept_place(key)?)
     });
-    let mut complained = false;
+    let lines = compiled.text.of_lines();
+    let set = FileSet::new(compiled, remembered, clock::mono());
+    let mut wake = Wake::new(set.descriptor());
+    let mut reading = Some(Reading {
+        set,
+        taken: Taken::new(lines, spooled),
+        next: clock::mono(),
+    });
     while !cancel.is_cancelled() {
         let Some(taken) = reading.take() else { break };
-        let (mut taken, found) = tokio::task::spawn_blocking(|| taken.block())
+        let mut taken = tokio::task::spawn_blocking(|| taken.round())
             .await
             .map_err(|error| SourceError::Ended(error.to_string()))?;
-        let idle = report(&path, found, &mut complained);
-        for record in taken.records.drain(..) {
+        for note in taken.set.take_notes() {
+            tracing::warn!("{note}");
+            taken.taken.add(Record::new(OWN, Severity::WARN, note));
+        }
+        for record in taken.taken.records() {
             let sent = tokio::select! {
                 sent = sink.emit_waiting(record) => sent,
                 () = cancel.cancelled() => false,
@@ -105,70 +103,90 @@ pub async fn run_file_source(
                 return Ok(());
             }
         }
-        keeper.offer(taken.follower.positions(), sink.publisher());
-        reading = Some(taken);
-        if idle {
-            tokio::select! {
-                () = tokio::time::sleep(POLL) => {}
-                () = cancel.cancelled() => {}
-            }
+        for (source, key, place) in taken.taken.passed() {
+            sink.publisher().pass_place(&source, key, place);
         }
+        if keeper.wants() {
+            keeper.offer(taken.set.places(), sink.publisher());
+        }
+        let next = keeper.due().map_or(taken.next, |due| due.min(taken.next));
+        reading = Some(taken);
+        wake.until(next, &cancel).await;
     }
-    let positions = reading.map(|reading| reading.follower.positions());
-    keeper
-        .finish(positions, sink.publisher(), options.drain)
-        .await;
+    let places = reading.map(|reading| reading.set.places());
+    keeper.finish(places, sink.publisher(), options.drain).await;
     Ok(())
 }
 
-/// Logs trouble once until it is over; true when there is nothing to read right now.
-fn report(path: &Path, found: io::Result<Found>, complained: &mut bool) -> bool {
-    let path = path.display();
-    match found {
-        Ok(Found::More) => {
-            *complained = false;
-            false
+/// What this set knew, and what others did, which may have had the same files.
+fn remembered(keeper: &mut Keeper<Places>, state: Option<&StateDir>) -> Places {
+    let mut places = keeper.load().unwrap_or_default();
+    for name in state.map(|state| state.names(STATE)).unwrap_or_default() {
+        let other = state.and_then(|state| state.load(&name));
+        places.merge(other.unwrap_or_default());
+    }
+    places
+}
+
+/// Waits between rounds.
+struct Wake {
+    changes: Option<AsyncFd<Arc<OwnedFd>>>,
+}
+
+impl Wake {
+    fn new(descriptor: Option<Arc<OwnedFd>>) -> Wake {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; this descriptor is owned for as long as it is registered"
+        )]
+        let changes = descriptor.map(AsyncFd::new).transpose();
+        let changes = changes.inspect_err(|error| {
+            tracing::info!(%error, "changes of files are not told; they are looked at in turn");
+        });
+        Wake {
+            changes: changes.ok().flatten(),
         }
-        Ok(Found::Nothing) => true,
-        Ok(Found::Missing) => {
-            if !std::mem::replace(complained, true) {
-                tracing::info!(%path, "no such file yet; waiting for it");
-            }
-            true
+    }
+
+    /// Until then, or until the kernel tells of a change.
+    async fn until(&mut self, next: Instant, cancel: &CancellationToken) {
+        let now = clock::mono();
+        if next <= now {
+            return;
         }
-        Err(error) => {
-            if !std::mem::replace(complained, true) {
-                tracing::warn!(%path, %error, "the file cannot be read; trying again");
+        let breath = tokio::time::sleep(BREATH.min(next - now));
+        tokio::select! {
+            () = breath => {}
+            () = cancel.cancelled() => return,
+        }
+        let told = async {
+            match &self.changes {
+                // What there is to tell is read with the next round.
+                Some(changes) => match changes.readable().await {
+                    Ok(mut ready) => ready.clear_ready(),
+                    Err(_) => std::future::pending().await,
+                },
+                None => std::future::pending().await,
             }
-            true
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(next.into()) => {}
+            () = told => {}
+            () = cancel.cancelled() => {}
         }
     }
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
-    std::path::absolute(path).map_err(|source| SourceError::Io {
-        what: path.display().to_string(),
-        source,
-    })
-}
-
 struct Reading {
-    follower: Follower,
-    recogniser: Recogniser,
-    records: Vec<Record>,
+    set: FileSet,
+    taken: Taken,
+    next: Instant,
 }
 
 impl Reading {
-    /// Reads one block, off the runtime's threads.
-    fn block(mut self) -> (Reading, io::Result<Found>) {
-        let Reading {
-            follower,
-            recogniser,
-            records,
-        } = &mut self;
-        let found = follower.read(clock::mono(), |line| {
-            records.push(recogniser.record(line));
-        });
-        (self, found)
+    /// Reads what there is, off the runtime's threads.
+    fn round(mut self) -> Reading {
+        self.next = self.set.round(clock::mono(), ENOUGH, &mut self.taken);
+        self
     }
 }

@@ -1,29 +1,26 @@
-//! One open log file: how far it was read, and whether it still is the file it was.
+//! One log file that is being read: how far, and whether it still is the file it was. It may be
+//! closed for a while, to be opened again where it was left.
 
 use std::{
     fs::{File, Metadata},
     io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
+    time::Instant,
 };
 
-use serde::{Deserialize, Serialize};
 use thinglog_schemas::hash::fnv1a;
 
-use crate::agent::lines::{Line, Lines};
+use super::position::{FileId, Position};
+use crate::agent::{
+    entries::{Entries, TextOptions},
+    lines::Line,
+};
 
 /// How many of its first bytes tell one file from another that took its inode or its place.
 const FINGERPRINT: usize = 256;
-
-/// Which file, and how far: everything below `offset` was published.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Position {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) offset: u64,
-    /// Length and hash of the file's first bytes.
-    pub(crate) fingerprint: (usize, u64),
-}
+/// What may be held of a line without end while nothing comes; more is read again.
+const HELD: usize = 4 << 10;
 
 /// What reading on found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,110 +35,210 @@ pub(crate) enum Progress {
 
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    file: File,
-    device: u64,
-    inode: u64,
+    /// `None`: closed for a while.
+    file: Option<File>,
+    id: FileId,
     /// Bytes read.
     read: u64,
     fingerprint: (usize, u64),
-    lines: Lines,
-    /// Length and modification time when it was last looked at.
-    seen: (u64, i64, i64),
+    entries: Entries,
+    /// Length and modification time (ns) when it was last looked at.
+    seen: (u64, u64),
 }
 
 impl OpenFile {
-    /// Opens `path` to be read from `offset`.
-    pub(crate) fn open(path: &Path, offset: u64) -> io::Result<OpenFile> {
-        // Without waiting: opening a named pipe would, for its writer.
-        let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let file = File::options()
-            .read(true)
-            .custom_flags(no_wait)
-            .open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file; read a stream with `thinglog-edge pipe`",
-            ));
-        }
+    /// Opens `path` to be read from `offset`, where a line begins.
+    pub(crate) fn open(path: &Path, offset: u64, text: &TextOptions) -> io::Result<OpenFile> {
+        let file = open(path)?;
         let mut open = OpenFile {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            file,
+            id: FileId::of(&file.metadata()?),
+            file: Some(file),
             read: offset,
             fingerprint: (0, fnv1a(&[])),
-            lines: Lines::default(),
-            seen: (0, 0, 0),
+            entries: Entries::new(text),
+            seen: (0, 0),
         };
-        open.take_fingerprint()?;
+        open.go_to(offset, false)?;
         Ok(open)
     }
 
     /// Opens `path` where `position` says, when it still is that file.
-    pub(crate) fn resume(path: &Path, position: &Position) -> io::Result<Option<OpenFile>> {
-        let open = OpenFile::open(path, position.offset)?;
-        let same = open.device == position.device
-            && open.inode == position.inode
-            && open.file.metadata()?.len() >= position.offset
-            && open.hash_of(position.fingerprint.0)? == Some(position.fingerprint.1);
-        Ok(same.then_some(open))
+    pub(crate) fn resume(
+        path: &Path,
+        position: &Position,
+        text: &TextOptions,
+    ) -> io::Result<Option<OpenFile>> {
+        let same = |open: &OpenFile| open.id == position.id;
+        OpenFile::resume_if(path, position, text, same)
     }
 
-    /// Everything before this was given out as lines.
+    /// Opens a copy of the file that `position` was in, where `position` says.
+    pub(crate) fn resume_copy(
+        path: &Path,
+        position: &Position,
+        text: &TextOptions,
+    ) -> io::Result<Option<OpenFile>> {
+        let told_apart = position.fingerprint.0 > 0;
+        OpenFile::resume_if(path, position, text, |_| told_apart)
+    }
+
+    fn resume_if(
+        path: &Path,
+        position: &Position,
+        text: &TextOptions,
+        same: impl Fn(&OpenFile) -> bool,
+    ) -> io::Result<Option<OpenFile>> {
+        let mut open = OpenFile::open(path, 0, text)?;
+        let is_same = same(&open)
+            && open.file()?.metadata()?.len() >= position.offset
+            && open.hash_of(position.fingerprint.0)? == Some(position.fingerprint.1);
+        if !is_same {
+            return Ok(None);
+        }
+        open.go_to(position.offset, position.passing_over)?;
+        Ok(Some(open))
+    }
+
+    /// Everything before this was given out.
     pub(crate) fn position(&self) -> Position {
         Position {
-            device: self.device,
-            inode: self.inode,
-            offset: self.read - self.lines.pending(),
+            id: self.id,
+            offset: self.entries.given(),
+            passing_over: self.entries.passing_over(),
             fingerprint: self.fingerprint,
+            modified: self.seen.1,
         }
     }
 
-    /// Whether `metadata` is this file's.
-    pub(crate) fn is(&self, metadata: &Metadata) -> bool {
-        self.device == metadata.dev() && self.inode == metadata.ino()
+    pub(crate) fn id(&self) -> FileId {
+        self.id
     }
 
-    /// Reads once into `buffer` and gives out the lines that became complete.
+    /// Whether this is the file that `metadata` speaks of.
+    pub(crate) fn is(&self, metadata: &Metadata) -> bool {
+        self.id == FileId::of(metadata)
+    }
+
+    /// Whether the file is as it was when it was last looked at.
+    pub(crate) fn is_as_seen(&self, metadata: &Metadata) -> bool {
+        self.is(metadata) && self.seen == (metadata.len(), modified(metadata))
+    }
+
+    /// Whether a name is left that leads to the file, as far as that is known.
+    pub(crate) fn has_name(&self) -> bool {
+        let metadata = self.file.as_ref().map(File::metadata);
+        matches!(metadata, Some(Ok(metadata)) if metadata.nlink() > 0)
+    }
+
+    /// Gives its descriptor back.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Opens it again; false when another file is at `path`.
+    pub(crate) fn reopen(&mut self, path: &Path) -> io::Result<bool> {
+        let file = open(path)?;
+        if FileId::of(&file.metadata()?) != self.id {
+            return Ok(false);
+        }
+        let before = self.fingerprint;
+        self.file = Some(file);
+        // The inode may be another file's by now.
+        if self.hash_of(before.0)? != Some(before.1) {
+            self.file = None;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Reads one block and gives out what became complete.
     pub(crate) fn read(
         &mut self,
         buffer: &mut [u8],
-        each: impl FnMut(Line<'_>),
+        now: Instant,
+        mut each: impl FnMut(Line<'_>, u64),
     ) -> io::Result<Progress> {
         if !self.is_unchanged()? {
             return Ok(Progress::Replaced);
         }
-        let bytes = self.file.read_at(buffer, self.read)?;
+        let bytes = self.file()?.read_at(buffer, self.read)?;
         if bytes == 0 {
+            if self.entries.held_of_line() > HELD {
+                self.read -= self.entries.forget_line() as u64;
+            }
+            self.entries.poll(now, each);
             return Ok(Progress::End);
         }
         self.read += bytes as u64;
-        self.lines.feed(&buffer[..bytes], each);
+        self.entries.feed(&buffer[..bytes], now, &mut each);
         if self.fingerprint.0 < FINGERPRINT {
             self.take_fingerprint()?;
+        }
+        if self.entries.is_between_lines() && buffer[..bytes].iter().all(|byte| *byte == 0) {
+            self.skip_hole()?;
         }
         Ok(Progress::More)
     }
 
-    /// The line that was begun and will not be finished.
-    pub(crate) fn finish(&mut self, each: impl FnMut(Line<'_>)) {
-        self.lines.finish(each);
+    /// When something that is held becomes complete by waiting.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.entries.due()
+    }
+
+    /// The event that was begun will not go on.
+    pub(crate) fn flush(&mut self, each: impl FnMut(Line<'_>, u64)) {
+        self.entries.flush(each);
+    }
+
+    /// Nor will the line.
+    pub(crate) fn finish(&mut self, now: Instant, each: impl FnMut(Line<'_>, u64)) {
+        self.entries.finish(now, each);
     }
 
     /// Back to the beginning, after the file was replaced in place.
     pub(crate) fn rewind(&mut self) {
         self.read = 0;
+        self.entries.continue_at(0, &[], false);
         self.fingerprint = (0, fnv1a(&[]));
+    }
+
+    fn go_to(&mut self, offset: u64, passing_over: bool) -> io::Result<()> {
+        let mut head = [0; crate::agent::encoding::LONGEST_MARK];
+        let read = self.file()?.read_at(&mut head, 0)?;
+        self.entries
+            .continue_at(offset, &head[..read], passing_over);
+        self.read = offset;
+        self.take_fingerprint()
+    }
+
+    /// A file that was emptied under a writer that goes on where it was begins with a hole, which may
+    /// be of any size.
+    fn skip_hole(&mut self) -> io::Result<()> {
+        let file = self.file()?;
+        let data = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(self.read)) {
+            Ok(data) => data,
+            // Nothing but hole is left.
+            Err(rustix::io::Errno::NXIO) => file.metadata()?.len(),
+            // The file system does not know; the bytes are read.
+            Err(_) => return Ok(()),
+        };
+        let hole = data.saturating_sub(self.read);
+        self.read += hole;
+        self.entries.skip(hole);
+        Ok(())
     }
 
     /// False when the file became shorter, or begins differently although it did not.
     fn is_unchanged(&mut self) -> io::Result<bool> {
-        let metadata = self.file.metadata()?;
+        let metadata = self.file()?.metadata()?;
         if metadata.len() < self.read {
             return Ok(false);
         }
-        let seen = (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+        let seen = (metadata.len(), modified(&metadata));
         if seen == self.seen {
             return Ok(true);
         }
@@ -165,10 +262,54 @@ impl OpenFile {
         let Some(bytes) = bytes.get_mut(..length) else {
             return Ok(None);
         };
-        match self.file.read_exact_at(bytes, 0) {
+        match self.file()?.read_exact_at(bytes, 0) {
             Ok(()) => Ok(Some(fnv1a(bytes))),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(error),
         }
     }
+
+    fn file(&self) -> io::Result<&File> {
+        let closed = || io::Error::other("the file is closed");
+        self.file.as_ref().ok_or_else(closed)
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Without waiting: opening a named pipe would, for its writer.
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .custom_flags(no_wait)
+        .open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(refused(
+            "a directory; name its files, as in /var/log/app/*.log",
+        ));
+    }
+    if !kind.is_file() {
+        return Err(refused(
+            "not a regular file; read a stream with `thinglog-edge pipe`",
+        ));
+    }
+    Ok(file)
+}
+
+fn refused(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, reason)
+}
+
+/// Whether the file at `path` begins as the one did that `position` is in, and is as long as it was
+/// read.
+pub(crate) fn is_copy(path: &Path, position: &Position) -> bool {
+    let copy = OpenFile::resume_copy(path, position, &TextOptions::default());
+    matches!(copy, Ok(Some(_)))
+}
+
+/// Nanoseconds since the epoch.
+pub(crate) fn modified(metadata: &Metadata) -> u64 {
+    let seconds = u64::try_from(metadata.mtime()).unwrap_or(0);
+    let nanos = u64::try_from(metadata.mtime_nsec()).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }

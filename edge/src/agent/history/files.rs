@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,11 +14,15 @@ use thinglog_schemas::{Severity, name};
 use tokio::sync::mpsc;
 
 use super::{Block, Covers, History, Past, Reading, Span};
-use crate::agent::{
-    SourceError,
-    file::{FileOptions, siblings},
-    lines::{Line, Lines},
-    recognise::Recogniser,
+use crate::{
+    agent::{
+        SourceError,
+        entries::{Entries, TextOptions},
+        file::{FilesOptions, siblings},
+        lines::Line,
+        recognise::Recogniser,
+    },
+    clock,
 };
 
 /// Bytes read at a time.
@@ -27,23 +31,29 @@ const CHUNK: usize = 64 << 10;
 /// The files of one configured source.
 #[derive(Clone, Debug)]
 pub struct FileHistory {
-    options: FileOptions,
+    options: FilesOptions,
 }
 
 impl FileHistory {
     /// Of what these options follow.
-    pub fn new(options: FileOptions) -> FileHistory {
+    pub fn new(options: FilesOptions) -> FileHistory {
         FileHistory { options }
     }
 }
 
 impl History for FileHistory {
     fn sources(&self) -> Vec<String> {
-        vec![name::encode(&self.options.source()).into_owned()]
+        let found = self.options.found().unwrap_or_default().into_iter();
+        let mut names: Vec<String> = found
+            .map(|(_, source)| name::encode(&source).into_owned())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     fn covers(&self, source: &str) -> Covers {
-        match name::encode(&self.options.source()) == source {
+        match self.sources().iter().any(|own| own == source) {
             true => Covers::Yes,
             false => Covers::No,
         }
@@ -51,30 +61,35 @@ impl History for FileHistory {
 
     fn read(&self, span: Span, out: mpsc::Sender<Block>) -> Reading<'_> {
         Box::pin(async move {
-            let (path, source) = (self.options.path.clone(), self.options.source());
-            let read = tokio::task::spawn_blocking(move || read_all(&path, &source, &span, &out));
+            let options = self.options.clone();
+            let read = tokio::task::spawn_blocking(move || read_all(&options, &span, &out));
             read.await
                 .map_err(|error| SourceError::Ended(error.to_string()))?
         })
     }
 }
 
-/// Reads a file and its rotated forms, oldest first. Blocking.
+/// Reads each file with its rotated forms, oldest first. Blocking.
 fn read_all(
-    path: &Path,
-    source: &str,
+    options: &FilesOptions,
     span: &Span,
     out: &mpsc::Sender<Block>,
 ) -> Result<(), SourceError> {
-    let rotated = siblings(path).into_iter().map(|(path, _)| path);
+    let text = options.text();
     let mut missing = None;
-    for file in rotated.chain([path.to_owned()]) {
-        match read_file(&file, source, span, out) {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            // Rotated away meanwhile, or not written yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => missing = missing.or(Some((file, error))),
+    for (path, source) in options.found()? {
+        if !span.wants(&source) {
+            continue;
+        }
+        let rotated = siblings(&path).readable.into_iter();
+        for file in rotated.map(|sibling| sibling.path).chain([path]) {
+            match read_file(&file, &source, &text, span, out) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                // Rotated away meanwhile, or not written yet.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => missing = missing.or(Some((file, error))),
+            }
         }
     }
     match missing {
@@ -90,6 +105,7 @@ fn read_all(
 fn read_file(
     path: &PathBuf,
     source: &str,
+    text: &TextOptions,
     span: &Span,
     out: &mpsc::Sender<Block>,
 ) -> io::Result<bool> {
@@ -110,8 +126,8 @@ fn read_file(
     if written < span.from {
         return Ok(true);
     }
-    let mut reader = FileReader::new(source, written);
-    let mut lines = Lines::default();
+    let mut reader = FileReader::new(source, text, written);
+    let mut entries = Entries::new(text);
     let mut buffer = vec![0; CHUNK];
     // What is appended from here on belongs to a later request.
     let mut left = metadata.len();
@@ -122,9 +138,9 @@ fn read_file(
             break;
         }
         left -= read as u64;
-        lines.feed(&buffer[..read], |line| reader.line(line));
+        entries.feed(&buffer[..read], clock::mono(), |line, _| reader.line(line));
         if left == 0 {
-            lines.finish(|line| reader.line(line));
+            entries.finish(clock::mono(), |line, _| reader.line(line));
         }
         if out.blocking_send(reader.take()).is_err() {
             return Ok(false);
@@ -142,9 +158,10 @@ struct FileReader {
 }
 
 impl FileReader {
-    fn new(source: &str, written: u64) -> FileReader {
+    fn new(source: &str, text: &TextOptions, written: u64) -> FileReader {
+        let recogniser = Recogniser::new(source, Severity::INFO);
         FileReader {
-            recogniser: Recogniser::new(source, Severity::INFO),
+            recogniser: recogniser.reading(text.of_lines()),
             time: written,
             block: Block::default(),
         }

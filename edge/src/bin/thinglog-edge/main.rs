@@ -15,15 +15,12 @@ use clap::{CommandFactory, Parser};
 use thinglog_edge::{
     Publisher,
     agent::{
-        CommandOptions, FileOptions, JournalOptions, Sink, StartAt, StateDir, StreamOptions,
-        run_command, run_file_source, run_journal_source, run_stream_source,
+        CommandOptions, FilesOptions, JournalOptions, Sink, StartAt, StateDir, StreamOptions,
+        TextOptions, run_command, run_files_source, run_journal_source, run_stream_source,
     },
 };
 use thinglog_schemas::{Severity, name};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -159,6 +156,7 @@ async fn command_source(
     let name = stem.map(|stem| stem.to_string_lossy().into_owned());
     let options = CommandOptions {
         source: options.source.clone().or(name).unwrap_or_default(),
+        text: TextOptions::default(),
         at_a_terminal: io::stdin().is_terminal(),
         command,
     };
@@ -198,6 +196,7 @@ async fn source(
             let stream = StreamOptions {
                 source: options.source.clone().unwrap_or_else(|| "stdin".to_owned()),
                 severity: Severity::INFO,
+                text: TextOptions::default(),
                 wait: true,
             };
             let echo = echo.then(tokio::io::stdout);
@@ -208,14 +207,17 @@ async fn source(
                 From::Beginning => StartAt::Beginning,
                 From::End => StartAt::End,
             };
-            let files = paths.into_iter().map(|path| FileOptions {
-                source: options.source.clone(),
+            let paths = paths.iter().map(|path| path.to_string_lossy());
+            let mut files = FilesOptions {
                 start,
-                state: state.clone(),
+                state,
                 drain: options.flush_timeout,
-                ..FileOptions::new(path)
-            });
-            follow_files(&sink, files, &cancel).await?;
+                ..FilesOptions::new(paths)
+            };
+            if let Some(source) = &options.source {
+                files.source.clone_from(source);
+            }
+            run_files_source(&sink, files, cancel).await?;
         }
         Action::Journal { lines } => {
             let journal = JournalOptions {
@@ -230,30 +232,6 @@ async fn source(
         Action::Run { .. } | Action::Completions { .. } => {}
     }
     Ok(())
-}
-
-/// Follows every file in a task of its own; when one fails, all end.
-async fn follow_files(
-    sink: &Sink,
-    files: impl Iterator<Item = FileOptions>,
-    cancel: &CancellationToken,
-) -> anyhow::Result<()> {
-    let mut tasks = JoinSet::new();
-    for file in files {
-        let (sink, cancel) = (sink.clone(), cancel.clone());
-        tasks.spawn(async move { run_file_source(&sink, file, cancel).await });
-    }
-    let mut result = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended
-            .map_err(anyhow::Error::from)
-            .and_then(|ended| Ok(ended?))
-        {
-            cancel.cancel();
-            result = Err(error);
-        }
-    }
-    result
 }
 
 fn state_dir(options: &Options) -> anyhow::Result<Option<StateDir>> {
