@@ -182,7 +182,7 @@ impl Publisher {
 
     /// Whether there is a spool on disk that keeps places.
     pub(crate) fn keeps_places(&self) -> bool {
-        self.handle.spooled
+        self.shared().figures.keeps_places.load(Relaxed)
     }
 
     /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no

@@ -30,6 +30,7 @@ use thinglog_schemas::{
 
 use crate::{
     clock,
+    drops::Drops,
     levels::Levels,
     marks::{Mark, Marks},
     record::Record,
@@ -120,6 +121,8 @@ pub(crate) struct QueueCounters {
     pub(crate) purged: u64,
     /// Given up for want of room, or because they could not be sent at all.
     pub(crate) dropped: u64,
+    /// The same by level and reason, once declared; without those that could not be sent at all.
+    pub(crate) declared: Drops,
     /// Below their level, kept in the ring for a while.
     pub(crate) forgotten: u64,
 }
@@ -452,6 +455,7 @@ impl Queue {
             let taken = before - lane.events() as u64;
             self.flush_losses += sealing.awaited;
             self.counters.dropped += taken - batch.entries.len() as u64;
+            self.counters.declared.note(&batch.drops);
             self.bytes -= cost;
             self.events -= taken;
             if !lane.is_empty() {

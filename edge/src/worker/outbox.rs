@@ -15,6 +15,7 @@ use thinglog_schemas::{
 
 use crate::{
     clock,
+    drops::Drops,
     levels::Now,
     queue::CLASSES,
     sealed::{Classes, Sealed, Sealer},
@@ -431,6 +432,11 @@ impl Outbox {
             }
             _ => drop(self.window.acknowledged(pkid)),
         }
+    }
+
+    /// What was given up on the way, so far.
+    pub(super) fn dropped(&self) -> &Drops {
+        self.sealer.dropped()
     }
 
     /// The number of this boot.

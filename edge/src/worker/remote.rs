@@ -323,7 +323,11 @@ impl Worker {
             spool_events: queue.depth().0 + figures.in_flight.load(Relaxed),
             spool_bytes: figures.spool_bytes.load(Relaxed),
             dropped: queue.counters().dropped,
-            dropped_by: Default::default(),
+            dropped_by: queue
+                .counters()
+                .declared
+                .with(self.outbox.dropped())
+                .by_name(),
             upload: Some(self.mode),
             persistent: Some(self.outbox.is_spooled()),
             clock_synced: Some(self.shared.clock.now().wall.is_some()),
