@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     clock::{self, Clock},
-    connection::{BrokerUrl, Login, Secret, Tls},
+    connection::{BrokerUrl, Credentials, Login, Secret, Tls},
     levels::Levels,
     publisher::Publisher,
     queue::{Queue, QueueOptions},
@@ -334,6 +334,15 @@ impl Builder {
     pub fn clock_synced_by(mut self, file: impl Into<PathBuf>) -> Builder {
         self.clock_file = Some(file.into());
         self
+    }
+
+    /// Reads the files of login and TLS, and says what is wrong with them. Nothing is connected.
+    pub fn check_files(&self) -> Result<(), String> {
+        let mut credentials = Credentials::new(self.login.clone(), self.tls.clone());
+        credentials
+            .load()
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     /// Starts the publisher on a thread of its own: for applications with or without a runtime.

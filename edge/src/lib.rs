@@ -35,6 +35,7 @@ mod replies;
 mod sealed;
 mod shared;
 mod spool;
+mod status;
 mod upload;
 mod window;
 mod worker;
@@ -47,6 +48,7 @@ pub use publisher::{Counters, Publisher};
 pub use record::{MAX_ATTRIBUTE_BYTES, Record};
 pub use replies::Requests;
 pub use spool::dir::SpoolError;
+pub use status::Status;
 
 /// Evenly spread over all of `u64`. Should the system have no randomness to give, clock and address
 /// space layout stand in.

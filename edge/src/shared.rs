@@ -58,6 +58,8 @@ pub(crate) struct Figures {
     /// Came after the end.
     pub(crate) late: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
+    /// Of a batch, ns since the Unix epoch.
+    pub(crate) last_acknowledged: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) payload_bytes: AtomicU64,
     pub(crate) in_flight: AtomicU64,

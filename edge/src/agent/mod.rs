@@ -18,9 +18,13 @@ mod multiline;
 mod pipe;
 mod recognise;
 mod request;
+mod rules;
 mod sink;
+pub mod source;
 mod state;
+mod supervise;
 mod syslog;
+pub mod units;
 
 use std::io;
 
@@ -36,8 +40,10 @@ pub use multiline::MultilineOptions;
 pub use pipe::{StreamOptions, run_stream_source};
 pub use recognise::{LineOptions, Parse, UnknownZone, Zone};
 pub use request::{Readable, RequestOptions, Status, run_requests};
-pub use sink::Sink;
+pub use rules::{OverRate, RedactOptions, RuleError, RuleOptions};
+pub use sink::{Sink, SinkCounters};
 pub use state::StateDir;
+pub use supervise::{BadRules, Changes, SourceReport, Supervisor};
 pub use syslog::{SourceFrom, SyslogListeners, SyslogOptions, run_syslog_source};
 
 /// Why a source ended before it was told to.

@@ -81,6 +81,15 @@ pub(crate) enum Pushed {
     Full(Record),
 }
 
+/// What would become of an event of a source, as far as levels go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Its level lets it pass.
+    pub(crate) passes: bool,
+    /// The remote configuration has an entry for its source, which stands above a local level.
+    pub(crate) named: bool,
+}
+
 /// Names a lane as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneKey {
@@ -498,6 +507,25 @@ impl Queue {
     fn refresh_levels(&mut self) {
         for lane in self.lanes.iter_mut().flatten() {
             lane.level = self.levels.level(&lane.source);
+        }
+    }
+
+    /// Whether an event of a source would pass, and whether the document names the source.
+    pub(crate) fn standing(&self, source: &Arc<str>, severity: Severity) -> Standing {
+        let lane = self
+            .names
+            .get(source)
+            .and_then(|lane| self.lanes[*lane].as_ref());
+        let (level, named) = match lane {
+            Some(lane) => (lane.level, self.levels.names(&lane.source)),
+            None => {
+                let source = name::encode(source);
+                (self.levels.level(&source), self.levels.names(&source))
+            }
+        };
+        Standing {
+            passes: level.passes(severity),
+            named,
         }
     }
 

@@ -304,6 +304,8 @@ impl Worker {
             },
             LinkEvent::Acknowledged(pkid) => {
                 if self.outbox.window.acknowledged(pkid) {
+                    let figures = &self.shared.figures;
+                    figures.last_acknowledged.store(clock::wall(), Relaxed);
                     self.refused.reset();
                     self.backoff.reset();
                 } else if self.report_pkid == Some(pkid) {
