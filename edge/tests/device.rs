@@ -137,3 +137,21 @@ fn the_pulse_of_a_worker_that_runs_is_short_and_of_one_that_hangs_grows() {
     publisher.close_blocking(LIMIT);
     thread.join().unwrap();
 }
+
+#[test]
+fn drops_are_reported_by_level_and_reason() {
+    let address = Broker::reserve();
+    let publisher = builder(address).memory_bytes(64 << 10).start().unwrap();
+    for _ in 0..200 {
+        publisher.emit(Record::new("app", Severity::INFO, "x".repeat(1000)));
+    }
+    publisher.emit(Record::new("app", Severity::ERROR, "grave"));
+    let broker = Broker::at(address);
+    publisher.close_blocking(LIMIT);
+    let report = broker.state(|state| state.reported()).unwrap();
+    let dropped = publisher.counters().dropped;
+    assert!(!report.online && dropped > 100);
+    assert_eq!(report.dropped, dropped);
+    let by = serde_json::to_value(&report.dropped_by).unwrap();
+    assert_eq!(by, serde_json::json!({"INFO": {"spool_full": dropped}}));
+}
