@@ -41,12 +41,15 @@ pub struct Supervisor {
 
 /// Where it stands how the sources fare. Clones show the same.
 #[derive(Clone, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<String, (&'static str, Arc<Watch>)>>>);
+pub struct Board(Arc<Mutex<BTreeMap<String, Post>>>);
+
+/// The kind of a source, and what is known of it.
+type Post = (&'static str, Arc<Watch>);
 
 impl Board {
     /// How they fare.
     pub fn report(&self) -> BTreeMap<String, SourceReport> {
-        let report = |(name, (kind, watch)): (&String, &(&'static str, Arc<Watch>))| {
+        let report = |(name, (kind, watch)): (&String, &Post)| {
             let report = SourceReport {
                 kind,
                 is_running: watch.is_running.load(Relaxed),
