@@ -18,6 +18,8 @@ mod backoff;
 mod clock;
 mod config;
 mod connection;
+#[cfg(test)]
+mod day_tests;
 mod layer;
 mod levels;
 mod marks;
