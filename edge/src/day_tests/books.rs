@@ -7,7 +7,7 @@ use std::{
 
 use thinglog_schemas::{Severity, batch::Decoder};
 
-use super::receiver::{Receiver, check, name};
+use super::receiver::{Name, Receiver, check};
 use crate::sealed::Sealed;
 
 struct Emitted {
@@ -52,31 +52,28 @@ impl Books {
     /// a declaration of it is.
     pub(super) fn flushed(&mut self, life: u64, stored: &[Sealed], receiver: &Receiver) {
         self.flushes += 1;
-        let mut there: HashSet<String> = receiver.ids.keys().cloned().collect();
-        // Numbers of this life's lanes that no event stands for, on disk and with the receiver.
+        let from = self.emitted.partition_point(|emitted| emitted.life < life);
+        // Numbers that stand on disk: with an event, or without.
+        let mut there: HashSet<Name> = HashSet::new();
         let mut spoken: HashSet<(u64, u64)> = HashSet::new();
-        let mut events: HashSet<(u64, u64)> = HashSet::new();
+        let mut declared = 0;
         for sealed in stored {
             let batch = Decoder::new().decode(&sealed.payload).unwrap();
-            spoken.extend((batch.first_seq..=check(&batch)).map(|seq| (batch.epoch, seq)));
-            for entry in &batch.entries {
-                there.insert(name(&entry.message));
-                events.insert((batch.epoch, entry.seq));
-            }
+            let to = check(&batch);
+            spoken.extend((batch.first_seq..=to).map(|seq| (batch.epoch, seq)));
+            let names = batch.entries.iter().map(|entry| Name::of(&entry.message));
+            there.extend(names);
+            declared += batch.drops.iter().map(|drop| drop.count).sum::<u64>();
         }
-        let missing: Vec<usize> = (0..self.flushing)
-            .filter(|number| self.emitted[*number].life == life)
-            .filter(|number| !there.contains(&number.to_string()))
-            .collect();
-        let mut declared = spoken
-            .difference(&events)
-            .filter(|id| !receiver.has(**id))
+        let numbers = from..self.flushing;
+        let missing = numbers
+            .map(Name::Event)
+            .filter(|name| !there.contains(name) && !receiver.ids.contains_key(name))
             .count();
-        declared += receiver.unfilled(&spoken);
+        let declared = declared as usize + receiver.unfilled(from, &spoken);
         assert!(
-            missing.len() <= declared,
-            "{} of {} events are neither durable nor declared ({declared}) after a flush",
-            missing.len(),
+            missing <= declared,
+            "{missing} of {} events are neither durable nor declared ({declared}) after a flush",
             self.flushing
         );
     }
@@ -100,7 +97,7 @@ impl Books {
         self.check_promised(receiver);
         let file = (0..lines).filter(|line| line % 17 != 3);
         let lost: Vec<u64> = file
-            .filter(|line| !receiver.ids.contains_key(&format!("line {line}")))
+            .filter(|line| !receiver.ids.contains_key(&Name::Line(*line)))
             .collect();
         assert!(lost.is_empty(), "lines of the file are missing: {lost:?}");
         let balance = self.balance(life, receiver);
@@ -134,8 +131,8 @@ impl Books {
                 promised.severity
             );
             assert!(
-                receiver.speaks_for(promised.id),
-                "{:?} was on disk and nobody speaks for it",
+                receiver.was_dropped(promised.id),
+                "{:?} was on disk and is not declared dropped",
                 promised.id
             );
         }
@@ -145,40 +142,36 @@ impl Books {
     /// life; in an earlier one something that was not durable may have ended with it.
     fn balance(&self, last: u64, receiver: &Receiver) -> BTreeMap<Severity, (i64, i64, i64)> {
         let mut lanes: HashMap<(u64, &str), u64> = HashMap::new();
-        for ((epoch, _), (message, _)) in &receiver.events {
-            if let Ok(number) = name(message).parse::<usize>() {
+        for (epoch, lane) in &receiver.lanes {
+            if let Some(Name::Event(number)) = lane.sample {
                 let emitted = &self.emitted[number];
                 lanes.insert((emitted.life, emitted.source), *epoch);
             }
         }
+        let mut books: BTreeMap<(u64, &str, Severity), (i64, i64)> = BTreeMap::new();
+        for (number, emitted) in self.emitted.iter().enumerate() {
+            let key = (emitted.life, emitted.source, emitted.severity);
+            let sums = books.entry(key).or_default();
+            sums.0 += 1;
+            sums.1 += i64::from(receiver.ids.contains_key(&Name::Event(number)));
+        }
         let mut totals: BTreeMap<Severity, (i64, i64, i64)> = BTreeMap::new();
-        for life in 0..=last {
-            for source in ["app", "net", "kern"] {
-                let mut sums: BTreeMap<Severity, (i64, i64)> = BTreeMap::new();
-                for (number, emitted) in self.emitted.iter().enumerate() {
-                    if emitted.life == life && emitted.source == source {
-                        let sums = sums.entry(emitted.severity).or_default();
-                        sums.0 += 1;
-                        sums.1 += i64::from(receiver.ids.contains_key(&number.to_string()));
-                    }
-                }
-                let epoch = lanes.get(&(life, source));
-                let declared = epoch.map(|epoch| receiver.declared(*epoch));
-                let declared = declared.unwrap_or_default();
-                for (severity, (emitted, arrived)) in sums {
-                    let declared = declared.get(&severity).copied().unwrap_or(0);
-                    let what = format!(
-                        "{severity:?} of {source} in life {life}: {emitted} emitted, {arrived} \
-                         arrived, {declared} declared"
-                    );
-                    assert!(arrived + declared <= emitted, "{what}");
-                    assert!(life < last || arrived + declared == emitted, "{what}");
-                    let total = totals.entry(severity).or_default();
-                    total.0 += emitted;
-                    total.1 += arrived;
-                    total.2 += declared;
-                }
-            }
+        for ((life, source, severity), (emitted, arrived)) in books {
+            let epoch = lanes.get(&(life, source));
+            let declared = epoch.map(|epoch| receiver.declared(*epoch));
+            let declared = declared.and_then(|declared| declared.get(&severity).copied());
+            let declared = declared.unwrap_or(0);
+            let repeated = epoch.map_or(0, |epoch| receiver.repeated(*epoch));
+            let what = format!(
+                "{severity:?} of {source} in life {life}: {emitted} emitted, {arrived} arrived, \
+                 {declared} declared, {repeated} repeated"
+            );
+            assert!(arrived + declared <= emitted + repeated, "{what}");
+            assert!(life < last || arrived + declared >= emitted, "{what}");
+            let total = totals.entry(severity).or_default();
+            total.0 += emitted;
+            total.1 += arrived;
+            total.2 += declared;
         }
         totals
     }
