@@ -30,6 +30,7 @@ use thinglog_schemas::{
 
 use crate::{
     clock,
+    drops::Drops,
     levels::Levels,
     marks::{Mark, Marks},
     record::Record,
@@ -80,6 +81,15 @@ pub(crate) enum Pushed {
     Full(Record),
 }
 
+/// What would become of an event of a source, as far as levels go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Its level lets it pass.
+    pub(crate) passes: bool,
+    /// The remote configuration has an entry for its source, which stands above a local level.
+    pub(crate) named: bool,
+}
+
 /// Names a lane as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneKey {
@@ -120,6 +130,8 @@ pub(crate) struct QueueCounters {
     pub(crate) purged: u64,
     /// Given up for want of room, or because they could not be sent at all.
     pub(crate) dropped: u64,
+    /// The same by level and reason, once declared; without those that could not be sent at all.
+    pub(crate) declared: Drops,
     /// Below their level, kept in the ring for a while.
     pub(crate) forgotten: u64,
 }
@@ -452,6 +464,7 @@ impl Queue {
             let taken = before - lane.events() as u64;
             self.flush_losses += sealing.awaited;
             self.counters.dropped += taken - batch.entries.len() as u64;
+            self.counters.declared.note(&batch.drops);
             self.bytes -= cost;
             self.events -= taken;
             if !lane.is_empty() {
@@ -497,6 +510,25 @@ impl Queue {
         }
     }
 
+    /// Whether an event of a source would pass, and whether the document names the source.
+    pub(crate) fn standing(&self, source: &Arc<str>, severity: Severity) -> Standing {
+        let lane = self
+            .names
+            .get(source)
+            .and_then(|lane| self.lanes[*lane].as_ref());
+        let (level, named) = match lane {
+            Some(lane) => (lane.level, self.levels.names(&lane.source)),
+            None => {
+                let source = name::encode(source);
+                (self.levels.level(&source), self.levels.names(&source))
+            }
+        };
+        Standing {
+            passes: level.passes(severity),
+            named,
+        }
+    }
+
     /// The levels in force.
     pub(crate) fn levels(&self) -> &Levels {
         &self.levels
@@ -519,9 +551,10 @@ impl Queue {
         self.hold_patient = hold;
     }
 
-    /// When a lane has waited long enough, at least `age`, all that have something are due with it.
-    pub(crate) fn set_together(&mut self, age: Duration) {
-        self.together = Some(age);
+    /// With an age: when a lane has waited long enough, at least that, all that have something are due
+    /// with it.
+    pub(crate) fn set_together(&mut self, age: Option<Duration>) {
+        self.together = age;
     }
 
     fn flush_age(&self) -> Duration {
