@@ -110,7 +110,7 @@ fn boot(fs: &SimFs, life: u64, lines: u64) -> Process {
     {
         let mut queue = shared.queue.lock();
         queue.restore_places(spool.places());
-        queue.set_together(spool.block().age);
+        queue.set_together(Some(spool.block().age));
     }
     let place = shared.queue.lock().place(FILE);
     let line = place.map_or(0, |place| u64::from_le_bytes(place.try_into().unwrap()));

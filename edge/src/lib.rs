@@ -39,6 +39,8 @@ mod shared;
 mod spool;
 mod status;
 mod upload;
+#[cfg(test)]
+mod wear_tests;
 mod window;
 mod worker;
 
