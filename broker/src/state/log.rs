@@ -24,6 +24,7 @@ fn options(segment_bytes: u64) -> Options {
         segment_bytes,
         max_bytes: MOST,
         max_age: None,
+        reserve_bytes: 0,
         on_full: OnFull::Refuse,
         tail_bytes: 0,
         // Groups go one by one, each as large as it is.

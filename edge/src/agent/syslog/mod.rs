@@ -49,7 +49,7 @@ use super::{
 use crate::Record;
 
 /// Where to receive, and what becomes of it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyslogOptions {
     /// Address for UDP, as in `127.0.0.1:514`. Whoever can reach it can write.
