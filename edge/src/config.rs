@@ -48,6 +48,7 @@ pub struct Builder {
     requests: Option<mpsc::Sender<Bytes>>,
     clock_file: Option<PathBuf>,
     reports: bool,
+    persistent: bool,
 }
 
 /// Why a publisher could not be started.
@@ -85,6 +86,10 @@ pub(crate) struct Settings {
     pub(crate) backoff_cap: Duration,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) reports: bool,
+    /// Where the spool is or may be, and whether events go there unless a remote document says
+    /// otherwise.
+    pub(crate) spool: Option<SpoolOptions>,
+    pub(crate) persistent: bool,
 }
 
 impl Builder {
@@ -112,6 +117,7 @@ impl Builder {
             requests: None,
             clock_file: None,
             reports: true,
+            persistent: false,
         }
     }
 
@@ -211,12 +217,24 @@ impl Builder {
     /// Keeps events in `path` until they are acknowledged, so that they survive this process; never
     /// more than `bytes` there (at least 4 MiB). Default: memory only.
     #[must_use]
-    pub fn spool(mut self, path: impl Into<PathBuf>, bytes: u64) -> Builder {
+    pub fn spool(self, path: impl Into<PathBuf>, bytes: u64) -> Builder {
+        let mut builder = self.spool_allowed(path, bytes);
+        builder.persistent = true;
+        builder
+    }
+
+    /// Lets the remote configuration switch on what [`spool`](Builder::spool) does
+    /// (`limits.persistent`), and set a smaller cap (`limits.spool_bytes`); both take effect at once.
+    /// Until then `path` is not touched and events stay in memory. What is on disk when it is switched
+    /// off again is still sent.
+    #[must_use]
+    pub fn spool_allowed(mut self, path: impl Into<PathBuf>, bytes: u64) -> Builder {
         self.spool = Some(SpoolOptions {
             path: path.into(),
             bytes,
             block: self.block,
         });
+        self.persistent = false;
         self
     }
 
@@ -362,21 +380,15 @@ impl Builder {
         let random = format!("{:08x}", crate::random() as u32);
         let instance = self.instance.unwrap_or(random);
         let spool = match &self.spool {
-            Some(options) => {
-                let woken = Arc::downgrade(&shared);
-                let notify = move || {
-                    if let Some(shared) = woken.upgrade() {
-                        shared.wake.notify_one();
-                    }
-                };
+            Some(options) if self.persistent || options.path.join("journal").exists() => {
+                let notify = Shared::waker(&shared);
                 Some(Spool::open(options, &self.device, &instance, notify)?)
             }
-            None => None,
+            _ => None,
         };
         if let Some(spool) = &spool {
             let mut queue = shared.queue.lock();
             queue.restore_places(spool.places());
-            queue.set_together(spool.block().age);
         }
         let settings = Settings {
             device: self.device,
@@ -395,8 +407,10 @@ impl Builder {
             backoff_cap: self.backoff_cap,
             attributes: self.attributes,
             reports: self.reports,
+            spool: self.spool,
+            persistent: self.persistent,
         };
-        let publisher = Publisher::new(shared.clone(), self.linger, spool.is_some());
+        let publisher = Publisher::new(shared.clone(), self.linger);
         let mut worker = Worker::new(shared, settings, topics, spool, clock::boot());
         worker.requests = self.requests;
         Ok((publisher, worker))

@@ -18,6 +18,7 @@ mod backoff;
 mod clock;
 mod config;
 mod connection;
+mod drops;
 mod layer;
 mod levels;
 mod logger;

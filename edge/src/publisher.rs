@@ -43,7 +43,6 @@ pub struct Publisher {
 struct Handle {
     shared: Arc<Shared>,
     linger: Duration,
-    spooled: bool,
 }
 
 impl Drop for Handle {
@@ -92,13 +91,9 @@ impl Publisher {
         Builder::new(device)
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, linger: Duration, spooled: bool) -> Publisher {
+    pub(crate) fn new(shared: Arc<Shared>, linger: Duration) -> Publisher {
         Publisher {
-            handle: Arc::new(Handle {
-                shared,
-                linger,
-                spooled,
-            }),
+            handle: Arc::new(Handle { shared, linger }),
         }
     }
 
@@ -150,7 +145,7 @@ impl Publisher {
     /// for want of room. Returns false when the publisher has ended.
     pub async fn emit_waiting(&self, mut record: Record) -> bool {
         let shared = self.shared();
-        if !self.handle.spooled {
+        if !self.shared().figures.keeps_places.load(Relaxed) {
             record.mark = None;
         }
         if !shared.may_pass(record.severity) && record.mark.is_none() {
@@ -187,7 +182,7 @@ impl Publisher {
 
     /// Whether there is a spool on disk that keeps places.
     pub(crate) fn keeps_places(&self) -> bool {
-        self.handle.spooled
+        self.shared().figures.keeps_places.load(Relaxed)
     }
 
     /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no
@@ -196,7 +191,7 @@ impl Publisher {
     /// may be read again.
     pub fn pass_place(&self, source: &str, key: u64, place: impl Into<Arc<[u8]>>) {
         let place = place.into();
-        if self.handle.spooled && place.len() <= MAX_PLACE {
+        if self.shared().figures.keeps_places.load(Relaxed) && place.len() <= MAX_PLACE {
             let mut queue = self.shared().queue.lock();
             queue.note_place(source, Mark { key, place });
         }
@@ -270,7 +265,7 @@ impl Publisher {
     /// there is a connection, the mode of upload lets it go, and `deadline` allows. Events emitted afterwards go nowhere.
     pub async fn close(&self, deadline: Duration) -> bool {
         let deadline_at = clock::after(clock::mono(), deadline);
-        let durable = match self.handle.spooled {
+        let durable = match self.shared().figures.spooled.load(Relaxed) {
             // What is on disk may wait there for its time.
             true => self.shared().wait_durable(true, Some(deadline)).await,
             false => Ok(self.flush(deadline).await),
@@ -295,7 +290,7 @@ impl Publisher {
     /// Events that are neither acknowledged nor, with a spool, on disk: what would be lost now.
     pub fn undelivered(&self) -> u64 {
         let counters = self.counters();
-        if self.handle.spooled {
+        if self.shared().figures.spooled.load(Relaxed) {
             counters.queued_events
         } else {
             counters.queued_events + counters.in_flight_events

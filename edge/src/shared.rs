@@ -2,7 +2,10 @@
 //! waits for a flush or for room, and the figures.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -62,6 +65,10 @@ pub(crate) struct Figures {
     pub(crate) in_flight: AtomicU64,
     pub(crate) held_bytes: AtomicU64,
     pub(crate) spool_bytes: AtomicU64,
+    /// Events go to disk first.
+    pub(crate) spooled: AtomicBool,
+    /// There is a spool, which knows where sources stand.
+    pub(crate) keeps_places: AtomicBool,
     pub(crate) unreadable: AtomicU64,
     pub(crate) connects: AtomicU64,
     pub(crate) connected: AtomicBool,
@@ -247,6 +254,16 @@ impl Shared {
     /// Whether somebody asked since the last time.
     pub(crate) fn take_wish(&self) -> bool {
         self.wish.load(Relaxed) && self.wish.swap(false, Relaxed)
+    }
+
+    /// Wakes the worker as long as there is one.
+    pub(crate) fn waker(shared: &Arc<Shared>) -> impl Fn() + Send + Sync + 'static {
+        let shared = Arc::downgrade(shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.wake.notify_one();
+            }
+        }
     }
 
     /// Asks the worker to end: at once when everything is durable, else at `deadline`.

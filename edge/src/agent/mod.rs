@@ -39,11 +39,11 @@ pub use kmsg::{KmsgOptions, run_kmsg_source};
 pub use multiline::MultilineOptions;
 pub use pipe::{StreamOptions, run_stream_source};
 pub use recognise::{LineOptions, Parse, UnknownZone, Zone};
-pub use request::{Readable, RequestOptions, Status, run_requests};
+pub use request::{Catalogue, Readable, RequestOptions, Status, run_requests};
 pub use rules::{OverRate, RedactOptions, RuleError, RuleOptions};
 pub use sink::{Sink, SinkCounters};
 pub use state::StateDir;
-pub use supervise::{BadRules, Changes, SourceReport, Supervisor};
+pub use supervise::{BadRules, Board, Changes, SourceReport, Supervisor};
 pub use syslog::{SourceFrom, SyslogListeners, SyslogOptions, run_syslog_source};
 
 /// Why a source ended before it was told to.

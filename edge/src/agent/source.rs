@@ -1,16 +1,18 @@
 //! One source of the agent as it is configured: what kind, with which options, under which rules.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 use thinglog_schemas::Severity;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Encoding, FilesOptions, JournalOptions, KmsgOptions, MultilineOptions, Parse, RuleOptions,
-    Sink, SourceError, StateDir, StreamOptions, SyslogOptions, TextOptions, Zone,
+    DockerOptions, Encoding, FilesOptions, JournalOptions, KmsgOptions, MultilineOptions, Parse,
+    RuleOptions, Sink, SourceError, StateDir, StreamOptions, SyslogOptions, TextOptions, Zone,
     command::{OutputOptions, run_output_source},
-    run_files_source, run_journal_source, run_kmsg_source, run_stream_source, run_syslog_source,
+    history::{FileHistory, History, JournalHistory},
+    run_docker_source, run_files_source, run_journal_source, run_kmsg_source, run_stream_source,
+    run_syslog_source,
 };
 
 /// A source with its rules.
@@ -37,6 +39,8 @@ pub enum Kind {
     Syslog(SyslogOptions),
     /// The kernel's log.
     Kmsg(KmsgOptions),
+    /// The output of containers.
+    Docker(DockerOptions),
 }
 
 /// `kind = "journal"`.
@@ -49,6 +53,19 @@ pub struct Journal {
     pub lines: Option<u32>,
     /// The program to ask; by default `journalctl`.
     pub program: Option<PathBuf>,
+}
+
+impl Journal {
+    fn options(&self, around: &Surroundings) -> JournalOptions {
+        let usual = JournalOptions::default();
+        JournalOptions {
+            program: self.program.clone().unwrap_or(usual.program),
+            source: self.source.clone(),
+            lines: self.lines.unwrap_or(usual.lines),
+            state: around.state.clone(),
+            drain: around.drain,
+        }
+    }
 }
 
 /// `kind = "command"`.
@@ -97,7 +114,7 @@ pub struct Stdin {
 }
 
 /// What sources share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// Where places are remembered; `None`: nowhere.
     pub state: Option<StateDir>,
@@ -118,6 +135,7 @@ impl Kind {
             "stdin" => Stdin::deserialize(from).map(Kind::Stdin),
             "syslog" => SyslogOptions::deserialize(from).map(Kind::Syslog),
             "kmsg" => KmsgOptions::deserialize(from).map(Kind::Kmsg),
+            "docker" => DockerOptions::deserialize(from).map(Kind::Docker),
             _ => return None,
         })
     }
@@ -131,6 +149,7 @@ impl Kind {
             Kind::Stdin(_) => "stdin",
             Kind::Syslog(_) => "syslog",
             Kind::Kmsg(_) => "kmsg",
+            Kind::Docker(_) => "docker",
         }
     }
 
@@ -161,6 +180,18 @@ impl Kind {
         }
     }
 
+    /// Its past, where it has one that can be read again.
+    pub(crate) fn history(&self) -> Option<Arc<dyn History>> {
+        match self {
+            Kind::File(files) => Some(Arc::new(FileHistory::new(files.clone()))),
+            Kind::Journal(journal) => {
+                let options = journal.options(&Surroundings::default());
+                Some(Arc::new(JournalHistory::new(options)))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether its end is in order, and not something to begin again.
     pub(crate) fn may_end(&self) -> bool {
         matches!(self, Kind::Stdin(_))
@@ -185,15 +216,7 @@ impl Kind {
                 run_files_source(&sink, options, cancel).await
             }
             Kind::Journal(journal) => {
-                let usual = JournalOptions::default();
-                let options = JournalOptions {
-                    program: journal.program.unwrap_or(usual.program),
-                    source: journal.source,
-                    lines: journal.lines.unwrap_or(usual.lines),
-                    state: around.state,
-                    drain: around.drain,
-                };
-                run_journal_source(&sink, options, cancel).await
+                run_journal_source(&sink, journal.options(&around), cancel).await
             }
             Kind::Command(command) => {
                 let options = OutputOptions {
@@ -232,6 +255,14 @@ impl Kind {
                     ..kmsg
                 };
                 run_kmsg_source(&sink, options, cancel).await
+            }
+            Kind::Docker(docker) => {
+                let options = DockerOptions {
+                    state: around.state,
+                    drain: around.drain,
+                    ..docker
+                };
+                run_docker_source(&sink, options, cancel).await
             }
         }
     }

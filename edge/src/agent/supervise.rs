@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RuleError, Sink, SinkCounters,
+    Catalogue, Readable, RuleError, Sink, SinkCounters,
     sink::Figures,
     source::{Kind, SourceOptions, Surroundings},
 };
@@ -35,10 +35,38 @@ pub struct Supervisor {
     publisher: Publisher,
     around: Surroundings,
     running: BTreeMap<String, Running>,
+    board: Board,
+    catalogue: Catalogue,
+}
+
+/// Where it stands how the sources fare. Clones show the same.
+#[derive(Clone, Default)]
+pub struct Board(Arc<Mutex<BTreeMap<String, Post>>>);
+
+/// The kind of a source, and what is known of it.
+type Post = (&'static str, Arc<Watch>);
+
+impl Board {
+    /// How they fare.
+    pub fn report(&self) -> BTreeMap<String, SourceReport> {
+        let report = |(name, (kind, watch)): (&String, &Post)| {
+            let report = SourceReport {
+                kind,
+                is_running: watch.is_running.load(Relaxed),
+                counters: watch.figures.counters(),
+                restarts: watch.starts.load(Relaxed).saturating_sub(1),
+                failures: watch.failures.load(Relaxed),
+                last_failure: watch.last_failure.lock().clone(),
+            };
+            (name.clone(), report)
+        };
+        self.0.lock().iter().map(report).collect()
+    }
 }
 
 struct Running {
     options: SourceOptions,
+    sink: Sink,
     watch: Arc<Watch>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
@@ -100,7 +128,19 @@ impl Supervisor {
             publisher,
             around,
             running: BTreeMap::new(),
+            board: Board::default(),
+            catalogue: Catalogue::default(),
         }
+    }
+
+    /// How the sources fare, now and later.
+    pub fn board(&self) -> Board {
+        self.board.clone()
+    }
+
+    /// The sources whose past can be read, now and later.
+    pub fn catalogue(&self) -> Catalogue {
+        self.catalogue.clone()
     }
 
     /// Makes `wanted` the sources that run. With an error, nothing has changed.
@@ -147,7 +187,25 @@ impl Supervisor {
             names.push(name.clone());
             self.start(name, options, sink, watch.unwrap_or_default());
         }
+        self.publish();
         Ok(changes)
+    }
+
+    /// Tells board and catalogue what runs now.
+    fn publish(&self) {
+        let posted = |(name, running): (&String, &Running)| {
+            let kind = running.options.kind.name();
+            (name.clone(), (kind, running.watch.clone()))
+        };
+        *self.board.0.lock() = self.running.iter().map(posted).collect();
+        let readable = |running: &Running| {
+            Some(Readable {
+                history: running.options.kind.history()?,
+                sink: running.sink.clone(),
+            })
+        };
+        self.catalogue
+            .set(self.running.values().filter_map(readable).collect());
     }
 
     fn start(&mut self, name: String, options: SourceOptions, sink: Sink, watch: Arc<Watch>) {
@@ -156,13 +214,14 @@ impl Supervisor {
         let life = Life {
             name: name.clone(),
             kind: options.kind.clone(),
-            sink,
+            sink: sink.clone(),
             around: self.around.clone(),
             watch: watch.clone(),
             cancel: cancel.clone(),
         };
         let running = Running {
             options,
+            sink,
             watch,
             cancel,
             task: tokio::spawn(life.run()),
@@ -175,30 +234,6 @@ impl Supervisor {
     pub async fn stop(&mut self) {
         let all = std::mem::take(&mut self.running);
         end(all, self.around.drain + TO_END).await;
-    }
-
-    /// How they fare.
-    pub fn report(&self) -> BTreeMap<String, SourceReport> {
-        let report = |(name, running): (&String, &Running)| {
-            let watch = &running.watch;
-            let report = SourceReport {
-                kind: running.options.kind.name(),
-                is_running: watch.is_running.load(Relaxed),
-                counters: watch.figures.counters(),
-                restarts: watch.starts.load(Relaxed).saturating_sub(1),
-                failures: watch.failures.load(Relaxed),
-                last_failure: watch.last_failure.lock().clone(),
-            };
-            (name.clone(), report)
-        };
-        self.running.iter().map(report).collect()
-    }
-
-    /// Whether every source that can end has, so that nothing more will come.
-    pub fn has_ended(&self) -> bool {
-        self.running
-            .values()
-            .all(|running| running.task.is_finished())
     }
 }
 

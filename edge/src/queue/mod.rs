@@ -30,6 +30,7 @@ use thinglog_schemas::{
 
 use crate::{
     clock,
+    drops::Drops,
     levels::Levels,
     marks::{Mark, Marks},
     record::Record,
@@ -129,6 +130,8 @@ pub(crate) struct QueueCounters {
     pub(crate) purged: u64,
     /// Given up for want of room, or because they could not be sent at all.
     pub(crate) dropped: u64,
+    /// The same by level and reason, once declared; without those that could not be sent at all.
+    pub(crate) declared: Drops,
     /// Below their level, kept in the ring for a while.
     pub(crate) forgotten: u64,
 }
@@ -461,6 +464,7 @@ impl Queue {
             let taken = before - lane.events() as u64;
             self.flush_losses += sealing.awaited;
             self.counters.dropped += taken - batch.entries.len() as u64;
+            self.counters.declared.note(&batch.drops);
             self.bytes -= cost;
             self.events -= taken;
             if !lane.is_empty() {
@@ -547,9 +551,10 @@ impl Queue {
         self.hold_patient = hold;
     }
 
-    /// When a lane has waited long enough, at least `age`, all that have something are due with it.
-    pub(crate) fn set_together(&mut self, age: Duration) {
-        self.together = Some(age);
+    /// With an age: when a lane has waited long enough, at least that, all that have something are due
+    /// with it.
+    pub(crate) fn set_together(&mut self, age: Option<Duration>) {
+        self.together = age;
     }
 
     fn flush_age(&self) -> Duration {

@@ -25,9 +25,13 @@ impl Sealer {
             .into_iter()
             .partition(|entry| class(entry.severity) >= least);
         batch.entries = kept;
-        batch.drops.extend(declare(&lost, DropReason::SpoolFull));
+        let drops = declare(&lost, DropReason::SpoolFull);
+        batch.drops.extend(drops.iter().cloned());
         join_drops(&mut batch);
         let thinned = self.one(batch, sealed);
+        if thinned.is_some() {
+            self.dropped.note(&drops);
+        }
         Ok(thinned.map(|thinned| (thinned, lost.len() as u64)))
     }
 

@@ -15,6 +15,7 @@ use thinglog_schemas::{
 
 use crate::{
     clock,
+    drops::Drops,
     levels::Now,
     queue::CLASSES,
     sealed::{Classes, Sealed, Sealer},
@@ -41,6 +42,8 @@ pub(crate) struct Outbox {
     pub(crate) window: Window,
     /// A cap for the spool that came with the configuration.
     pub(crate) configured_bytes: Option<u64>,
+    /// Events go to the spool; without it only what it holds comes out of it.
+    pub(crate) persistent: bool,
     /// When something on disk was last acknowledged.
     last_release: Option<Instant>,
     /// For batches of events whose time counts from the boot.
@@ -71,6 +74,7 @@ impl Outbox {
             stage_bytes: memory_bytes / 8,
             write_now: false,
             configured_bytes: None,
+            persistent: true,
             last_release: None,
             clock: ClockInfo {
                 boot,
@@ -78,6 +82,11 @@ impl Outbox {
                 synced: true,
             },
         }
+    }
+
+    /// Whether what is cut goes to disk.
+    pub(crate) fn is_spooled(&self) -> bool {
+        self.persistent && self.spool.is_some()
     }
 
     /// Moves batches forward. True when there is more to do at once.
@@ -147,7 +156,8 @@ impl Outbox {
     fn is_starved(&self, now: Instant) -> bool {
         let waited = |at| clock::after(at, PATIENCE) <= now;
         let spool = self.spool.as_ref();
-        spool.is_some_and(|spool| spool.is_full(self.configured_bytes))
+        self.persistent
+            && spool.is_some_and(|spool| spool.is_full(self.configured_bytes))
             && self.last_release.is_none_or(waited)
     }
 
@@ -185,7 +195,8 @@ impl Outbox {
             self.window.push(sealed, Some(place));
         }
         // Around a spool that takes nothing, in order: only when nothing in it is still to be read.
-        if spool.is_stuck() && spool.is_drained() {
+        let passed = spool.is_stuck() || !self.persistent && spool.is_idle();
+        if passed && spool.is_drained() {
             self.admit_staged();
         }
         more
@@ -217,7 +228,7 @@ impl Outbox {
         let Some(spool) = &self.spool else {
             return false;
         };
-        if self.staged.is_empty() || !spool.is_ready(now) {
+        if self.staged.is_empty() || !self.persistent || !spool.is_ready(now) {
             return false;
         }
         let block = spool.block();
@@ -316,10 +327,11 @@ impl Outbox {
         let mut hold_patient = false;
         if let Some(spool) = &self.spool {
             outside += spool.writing_bytes();
-            hold_patient = spool.is_tight(self.configured_bytes);
+            hold_patient = self.persistent && spool.is_tight(self.configured_bytes);
             shared.figures.spool_bytes.store(spool.bytes(), Relaxed);
             shared.figures.unreadable.store(spool.unreadable(), Relaxed);
         }
+        shared.figures.spooled.store(self.is_spooled(), Relaxed);
         shared.figures.in_flight.store(in_flight, Relaxed);
         shared.figures.held_bytes.store(outside as u64, Relaxed);
         let has_room = {
@@ -420,6 +432,11 @@ impl Outbox {
             }
             _ => drop(self.window.acknowledged(pkid)),
         }
+    }
+
+    /// What was given up on the way, so far.
+    pub(super) fn dropped(&self) -> &Drops {
+        self.sealer.dropped()
     }
 
     /// The number of this boot.

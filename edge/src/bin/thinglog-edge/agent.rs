@@ -8,21 +8,25 @@ use std::{
 };
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use thinglog_edge::{
-    Publisher,
-    agent::{Supervisor, source::Surroundings},
+    Publisher, Requests,
+    agent::{
+        Board, Catalogue, HttpError, HttpOptions, HttpServer, SourceError, Status, Supervisor,
+        run_requests, source::Surroundings,
+    },
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Options,
     complain,
     config::{self, Loaded},
-    control::{self, Asked, Control, Request},
+    control::{self, Answers, Control, Request},
     notify::Notifier,
     report::{Progress, Report},
     setup, undelivered, watchdog,
@@ -36,12 +40,82 @@ const FAREWELL: Duration = Duration::from_millis(500);
 struct Agent {
     options: Options,
     file: Option<PathBuf>,
-    loaded: Loaded,
     publisher: Publisher,
     supervisor: Supervisor,
     notifier: Arc<Notifier>,
-    progress: Progress,
+    teller: Arc<Teller>,
+    http: Option<Http>,
+}
+
+/// Knows how the agent fares, whoever asks.
+struct Teller {
+    loaded: Mutex<Arc<Loaded>>,
+    publisher: Publisher,
+    board: Board,
+    progress: Mutex<Progress>,
     started: Instant,
+}
+
+impl Teller {
+    fn loaded(&self) -> Arc<Loaded> {
+        self.loaded.lock().clone()
+    }
+
+    fn report(&self) -> Report {
+        let uptime = self.started.elapsed();
+        let mut progress = self.progress.lock();
+        let sources = self.board.report();
+        Report::gather(
+            &self.loaded(),
+            &self.publisher,
+            sources,
+            uptime,
+            &mut progress,
+        )
+    }
+
+    /// One line.
+    fn summary(&self) -> String {
+        let report = self.report();
+        let state = report.problem.unwrap_or_else(|| "connected".to_owned());
+        let (acknowledged, held) = (report.totals.acknowledged, report.held.events);
+        format!("{state}; {acknowledged} events acknowledged, {held} held")
+    }
+
+    fn answer(&self, request: Request) -> String {
+        match request {
+            Request::Status => serde_json::to_string(&self.report()).unwrap_or_default(),
+            Request::Upload => {
+                self.publisher.upload_now();
+                let held = self.publisher.counters().queued_events;
+                serde_json::json!({ "events": held }).to_string()
+            }
+        }
+    }
+}
+
+/// The local HTTP interface while it serves.
+struct Http {
+    options: HttpOptions,
+    cancel: CancellationToken,
+    task: JoinHandle<Result<(), SourceError>>,
+}
+
+impl Http {
+    async fn start(options: &HttpOptions) -> Result<Http, HttpError> {
+        let server = HttpServer::bind(options).await?;
+        let cancel = CancellationToken::new();
+        Ok(Http {
+            options: options.clone(),
+            task: tokio::spawn(server.run(cancel.clone())),
+            cancel,
+        })
+    }
+
+    async fn stop(self) {
+        self.cancel.cancel();
+        let _ = self.task.await;
+    }
 }
 
 /// Signals, caught from the moment this exists.
@@ -76,30 +150,48 @@ pub(crate) async fn run(
         state: setup::state(&loaded)?,
         drain: loaded.settings.flush_timeout.0,
     };
-    let publisher = setup::publisher(&loaded).start()?;
+    let (builder, requests) = setup::publisher(&loaded).requests();
+    let publisher = builder.start()?;
     let mut supervisor = Supervisor::new(publisher.clone(), around);
     supervisor.apply(sources).await?;
-    let (ask, mut asked) = mpsc::channel(1);
-    let control = listen(&loaded, ask)?;
+    let http = match &loaded.settings.http {
+        Some(options) => Some(Http::start(options).await?),
+        None => None,
+    };
+    let loaded = Arc::new(loaded);
+    let teller = Arc::new(Teller {
+        loaded: Mutex::new(loaded.clone()),
+        publisher: publisher.clone(),
+        board: supervisor.board(),
+        progress: Mutex::default(),
+        started: Instant::now(),
+    });
+    let control = listen(&loaded, &teller)?;
+    let desk = answer_requests(
+        &loaded,
+        &publisher,
+        requests,
+        supervisor.catalogue(),
+        &teller,
+    );
     let heart = Arc::new(Heart::default());
     watchdog::start(heart.clone(), publisher.clone(), notifier.clone())?;
     let mut agent = Agent {
         options,
         file,
-        loaded,
         publisher,
         supervisor,
         notifier,
-        progress: Progress::default(),
-        started: Instant::now(),
+        teller,
+        http,
     };
     agent.notifier.ready();
-    let ended = agent.work(&mut signals, &mut asked, &heart).await;
+    agent.work(&mut signals, &heart).await;
     if let Some(control) = control {
         control.abort();
         let _ = control.await;
     }
-    ended?;
+    desk.abort();
     tokio::select! {
         code = agent.stop() => Ok(code),
         _ = signals.terminate.recv() => anyhow::bail!("interrupted before everything was delivered"),
@@ -107,8 +199,26 @@ pub(crate) async fn run(
     }
 }
 
+/// Answers operators who ask over MQTT, as long as the publisher lives.
+fn answer_requests(
+    loaded: &Loaded,
+    publisher: &Publisher,
+    requests: Requests,
+    catalogue: Catalogue,
+    teller: &Arc<Teller>,
+) -> JoinHandle<()> {
+    let (publisher, options) = (publisher.clone(), loaded.settings.requests.clone());
+    let teller = teller.clone();
+    let status: Status =
+        Arc::new(move || serde_json::to_value(teller.report()).unwrap_or_default());
+    tokio::spawn(async move {
+        let never = CancellationToken::new();
+        run_requests(&publisher, requests, catalogue, options, status, never).await;
+    })
+}
+
 /// The control socket. One that was asked for must be there; without the usual one the agent goes on.
-fn listen(loaded: &Loaded, ask: mpsc::Sender<Asked>) -> anyhow::Result<Option<JoinHandle<()>>> {
+fn listen(loaded: &Loaded, teller: &Arc<Teller>) -> anyhow::Result<Option<JoinHandle<()>>> {
     let configured = loaded.settings.control.socket.as_deref();
     let bound = match (configured, control::usual_path()) {
         (Some(path), _) => {
@@ -118,7 +228,9 @@ fn listen(loaded: &Loaded, ask: mpsc::Sender<Asked>) -> anyhow::Result<Option<Jo
         (None, Some(path)) => unless_in_vain(&path),
         (None, None) => None,
     };
-    Ok(bound.map(|control| tokio::spawn(control.serve(ask))))
+    let teller = teller.clone();
+    let answers: Answers = Arc::new(move |request| teller.answer(request));
+    Ok(bound.map(|control| tokio::spawn(control.serve(answers))))
 }
 
 fn unless_in_vain(path: &Path) -> Option<Control> {
@@ -132,71 +244,23 @@ fn unless_in_vain(path: &Path) -> Option<Control> {
 }
 
 impl Agent {
-    /// Until a signal to end, or the publisher's end.
-    async fn work(
-        &mut self,
-        signals: &mut Signals,
-        asked: &mut mpsc::Receiver<Asked>,
-        heart: &Heart,
-    ) -> anyhow::Result<()> {
+    /// Until a signal to end.
+    async fn work(&mut self, signals: &mut Signals, heart: &Heart) {
         loop {
             tokio::select! {
-                _ = signals.terminate.recv() => return Ok(()),
-                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
                 _ = signals.hangup.recv() => self.reload().await,
-                _ = signals.user1.recv() => drop(self.upload()),
-                Some((request, reply)) = asked.recv() => {
-                    // Whoever asked may be gone.
-                    let _ = reply.send(self.answer(request));
-                }
+                _ = signals.user1.recv() => self.publisher.upload_now(),
                 () = heart.asked() => {
                     if self.publisher.has_ended() {
                         watchdog::again();
                     }
                     heart.beat();
-                    let line = self.summary();
-                    self.notifier.status(&line);
+                    self.notifier.status(&self.teller.summary());
                 }
             }
         }
-    }
-
-    fn answer(&mut self, request: Request) -> String {
-        match request {
-            Request::Status => {
-                let report = self.report();
-                serde_json::to_string(&report).unwrap_or_default()
-            }
-            Request::Upload => {
-                let held = self.upload();
-                serde_json::json!({ "events": held }).to_string()
-            }
-        }
-    }
-
-    fn report(&mut self) -> Report {
-        let sources = self.supervisor.report();
-        let uptime = self.started.elapsed();
-        Report::gather(
-            &self.loaded,
-            &self.publisher,
-            sources,
-            uptime,
-            &mut self.progress,
-        )
-    }
-
-    fn summary(&mut self) -> String {
-        let report = self.report();
-        let state = report.problem.unwrap_or_else(|| "connected".to_owned());
-        let (acknowledged, held) = (report.totals.acknowledged, report.held.events);
-        format!("{state}; {acknowledged} events acknowledged, {held} held")
-    }
-
-    /// Sends what is held without waiting for more; how many events that are.
-    fn upload(&self) -> u64 {
-        self.publisher.upload_now();
-        self.publisher.counters().queued_events
     }
 
     /// Reads the configuration again. What cannot be used changes nothing, and is explained.
@@ -231,10 +295,9 @@ impl Agent {
             }
             Ok(changes) => tracing::info!(?changes, "the configuration was read again"),
         }
-        let fixed = self
-            .loaded
-            .settings
-            .differs_in_what_is_fixed(&loaded.settings);
+        self.change_http(&loaded).await;
+        let old = self.teller.loaded();
+        let fixed = old.settings.differs_in_what_is_fixed(&loaded.settings);
         if !fixed.is_empty() {
             let keys = fixed.join(", ");
             tracing::warn!(
@@ -242,18 +305,39 @@ impl Agent {
                 "changed in the file, but in force only after a restart"
             );
         }
-        self.loaded = loaded;
+        *self.teller.loaded.lock() = Arc::new(loaded);
+    }
+
+    /// HTTP that cannot be served as it is wanted now is not served at all.
+    async fn change_http(&mut self, loaded: &Loaded) {
+        let wanted = loaded.settings.http.as_ref();
+        if self.http.as_ref().map(|http| &http.options) == wanted {
+            return;
+        }
+        if let Some(http) = self.http.take() {
+            http.stop().await;
+        }
+        if let Some(options) = wanted {
+            match Http::start(options).await {
+                Ok(http) => self.http = Some(http),
+                Err(error) => tracing::error!(%error, "no HTTP is served"),
+            }
+        }
     }
 
     /// Ends the sources, then sends what is left.
     async fn stop(&mut self) -> ExitCode {
         self.notifier.stopping();
-        let timeout = self.loaded.settings.flush_timeout.0;
+        let loaded = self.teller.loaded();
+        let timeout = loaded.settings.flush_timeout.0;
         let began = Instant::now();
+        if let Some(http) = self.http.take() {
+            http.stop().await;
+        }
         self.supervisor.stop().await;
         let left = timeout.saturating_sub(began.elapsed()).max(FAREWELL);
         let durable = self.publisher.close(left).await;
-        let lost = undelivered(&self.publisher, self.loaded.spool().is_some());
+        let lost = undelivered(&self.publisher, loaded.spool().is_some());
         match durable && !lost {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(crate::UNDELIVERED),

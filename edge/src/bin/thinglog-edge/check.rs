@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     io,
+    net::TcpListener,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
     process::Command,
@@ -34,6 +35,7 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
     login(loaded, &mut findings);
     directories(loaded, &mut findings);
     control(loaded, &mut findings);
+    http(loaded, &mut findings);
     for (name, source) in &loaded.sources {
         let mut found = Vec::new();
         match &source.kind {
@@ -57,6 +59,13 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
                     SyslogListeners::bind(syslog.clone()).map_err(|error| error.to_string())
                 });
                 found.extend(bound.err().map(|reason| Found::wrong("udp", reason)));
+            }
+            Kind::Docker(docker) => {
+                let reason = UnixStream::connect(&docker.socket).err().map(|error| {
+                    let socket = docker.socket.display();
+                    format!("no container engine answers at {socket}: {error}")
+                });
+                found.extend(reason.map(|reason| Found::wrong("socket", reason)));
             }
             Kind::Kmsg(kmsg) => found.extend(unreadable("path", &kmsg.path)),
         }
@@ -159,6 +168,31 @@ fn control(loaded: &Loaded, findings: &mut Findings) {
     }
 }
 
+fn http(loaded: &Loaded, findings: &mut Findings) {
+    let Some(http) = &loaded.settings.http else {
+        return;
+    };
+    if let Err(error) = TcpListener::bind(http.listen) {
+        let reason = format!("{}: {error}", http.listen);
+        let running = error.kind() == io::ErrorKind::AddrInUse;
+        let problem = loaded.problem("http.listen", reason);
+        match running {
+            // Likely by the agent that runs.
+            true => findings.warnings.push(problem),
+            false => findings.problems.push(problem),
+        }
+    }
+    let key = &http.api_key_file;
+    let reason = match fs::metadata(key) {
+        Ok(_) => fs::read(key)
+            .err()
+            .map(|error| format!("{}: {error}", key.display())),
+        Err(_) => key.parent().and_then(cannot_write),
+    };
+    let problem = reason.map(|reason| loaded.problem("http.api_key_file", reason));
+    findings.problems.extend(problem);
+}
+
 /// Why a directory could not be written to, or made.
 fn cannot_write(path: &Path) -> Option<String> {
     let here = Path::new(".");
@@ -200,7 +234,9 @@ fn followed(files: &FilesOptions, found: &mut Vec<Found>) {
                 continue;
             }
         };
-        if matching.is_empty() {
+        let there = matching.iter().filter(|(path, _)| path.exists());
+        let mut there = there.peekable();
+        if there.peek().is_none() {
             found.push(Found {
                 key,
                 reason: format!("{path} names no file yet"),
@@ -208,11 +244,7 @@ fn followed(files: &FilesOptions, found: &mut Vec<Found>) {
             });
             continue;
         }
-        found.extend(
-            matching
-                .iter()
-                .filter_map(|(path, _)| unreadable(&key, path)),
-        );
+        found.extend(there.filter_map(|(path, _)| unreadable(&key, path)));
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -51,8 +51,8 @@ impl Request {
     }
 }
 
-/// A request and where its answer goes.
-pub(crate) type Asked = (Request, oneshot::Sender<String>);
+/// Knows the answers.
+pub(crate) type Answers = Arc<dyn Fn(Request) -> String + Send + Sync>;
 
 /// The socket, unless configured: the system's directory where this user may write, or there is an
 /// agent already; else the user's own.
@@ -103,8 +103,8 @@ impl Control {
         })
     }
 
-    /// Takes clients for ever; what they ask goes to `asked`.
-    pub(crate) async fn serve(self, asked: mpsc::Sender<Asked>) {
+    /// Takes clients for ever.
+    pub(crate) async fn serve(self, answers: Answers) {
         let places = Arc::new(Semaphore::new(CLIENTS));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
@@ -112,9 +112,9 @@ impl Control {
             };
             match self.listener.accept().await {
                 Ok((client, _)) => {
-                    let asked = asked.clone();
+                    let answers = answers.clone();
                     tokio::spawn(async move {
-                        let _ = timeout(PATIENCE, answer(client, asked)).await;
+                        let _ = timeout(PATIENCE, answer(client, answers)).await;
                         drop(place);
                     });
                 }
@@ -127,7 +127,7 @@ impl Control {
     }
 }
 
-async fn answer(mut client: UnixStream, asked: mpsc::Sender<Asked>) -> io::Result<()> {
+async fn answer(mut client: UnixStream, answers: Answers) -> io::Result<()> {
     let mut line = Vec::with_capacity(MAX_REQUEST);
     while !line.contains(&b'\n') && line.len() < MAX_REQUEST {
         if client.read_buf(&mut line).await? == 0 {
@@ -136,12 +136,7 @@ async fn answer(mut client: UnixStream, asked: mpsc::Sender<Asked>) -> io::Resul
     }
     let answer = match Request::parse(&line) {
         None => r#"{"error":"expected status or upload"}"#.to_owned(),
-        Some(request) => {
-            let (reply, answer) = oneshot::channel();
-            let taken = asked.send((request, reply)).await.is_ok();
-            let answer = if taken { answer.await.ok() } else { None };
-            answer.unwrap_or_else(|| r#"{"error":"the agent is ending"}"#.to_owned())
-        }
+        Some(request) => answers(request),
     };
     client.write_all(answer.as_bytes()).await?;
     client.write_all(b"\n").await?;

@@ -22,7 +22,7 @@ use std::{
 
 use serde::Deserialize;
 use thinglog_edge::agent::{
-    RedactOptions,
+    HttpOptions, RedactOptions, RequestOptions,
     source::SourceOptions,
     units::{Size, Time},
 };
@@ -65,6 +65,10 @@ pub(crate) struct Settings {
     pub(crate) upload: Upload,
     pub(crate) reconnect: Reconnect,
     pub(crate) control: Control,
+    /// Local HTTP, closed unless configured.
+    pub(crate) http: Option<HttpOptions>,
+    /// How operators' requests are answered.
+    pub(crate) requests: RequestOptions,
     /// What the device says of itself.
     pub(crate) attributes: BTreeMap<String, String>,
     /// Files with more of them, a `KEY=value` a line.
@@ -214,6 +218,7 @@ impl Settings {
             ("upload", self.upload == new.upload),
             ("reconnect", self.reconnect == new.reconnect),
             ("control", self.control == new.control),
+            ("requests", self.requests == new.requests),
             ("attributes", self.attributes == new.attributes),
         ];
         same.into_iter()
@@ -240,6 +245,8 @@ impl Default for Settings {
             upload: Upload::default(),
             reconnect: Reconnect::default(),
             control: Control::default(),
+            http: None,
+            requests: RequestOptions::default(),
             attributes: BTreeMap::new(),
             attributes_files: Vec::new(),
             attributes_env: Vec::new(),

@@ -71,7 +71,12 @@ fn every_table_and_key_has_its_variable() {
     let login = assembled("", &[("THINGLOG_LOGIN_USERNAME", "eve")]);
     assert_eq!(login.settings.login.username.as_deref(), Some("eve"));
     for table in lay::TABLES {
-        let text = format!("[{table}]\n");
+        // HTTP is not served without saying where and to whom.
+        let keys = match table {
+            "http" => "listen = \"127.0.0.1:48484\"\napi_key_file = \"/run/key\"\n",
+            _ => "",
+        };
+        let text = format!("[{table}]\n{keys}");
         assert!(assemble(&inputs(Some(&text), &[])).is_ok(), "{table}");
     }
     for key in lay::TOP {
@@ -235,4 +240,33 @@ fn a_secret_is_not_shown() {
     let shown = format!("{loaded:?}");
     assert!(loaded.settings.login.password.is_some());
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn everything_in_the_example_can_be_set() {
+    let path = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/thinglog-edge.example.toml"
+    ));
+    let text = std::fs::read_to_string(path).unwrap();
+    assert_eq!(assembled(&text, &[]).sources.len(), 1);
+    // What is commented out has no space behind its "#".
+    let set = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(line) if !line.starts_with(' ') => line,
+        _ => line,
+    });
+    let set = set.collect::<Vec<_>>().join("\n");
+    let set = set.replace("broker = \"mqtt://", "broker = \"mqtts://");
+    let set = set.replace("attributes_files = [\"/etc/os-release\"]\n", "");
+    let loaded = assembled(&set, &[]);
+    let kinds: Vec<&str> = loaded
+        .sources
+        .values()
+        .map(|source| source.kind.name())
+        .collect();
+    let expected = [
+        "file", "docker", "journal", "kmsg", "file", "command", "syslog",
+    ];
+    assert_eq!(kinds, expected);
+    assert!(loaded.settings.http.is_some() && loaded.settings.tls.ca.is_some());
 }
