@@ -17,7 +17,7 @@
  * Every function may be called from any thread, but thinglog_free, which must be the last, and the
  * functions of one thinglog_options, which is for one thread at a time. None may be called from a
  * signal handler. A publisher has a thread of its own, which a fork() does not copy: start it in the
- * process that logs. The library must not be unloaded (dlclose) while a publisher runs.
+ * process that logs. The library is not made to be unloaded (dlclose) again.
  *
  * Whatever pointer is documented as a string is UTF-8 and ends with NUL. Where bytes are not UTF-8,
  * U+FFFD takes their place and the event gets the attribute "thinglog.invalid_utf8". NULL is
