@@ -114,14 +114,16 @@ impl Engine {
         self.whole(&format!("/containers/{id}/json")).await
     }
 
-    /// What happens from now on: a line of JSON for each start of a container.
+    /// What happens from now on: a line of JSON for each start of a container. The answer may begin
+    /// only with the first.
     pub(super) async fn starts(&self) -> Result<Incoming, EngineError> {
         // {"type":["container"],"event":["start"]}
         let filters = "%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%5D%7D";
-        self.get(&format!("/events?filters={filters}")).await
+        let answer = self.request(&format!("/events?filters={filters}")).await?;
+        body(answer).await
     }
 
-    /// A container's log, followed to its end.
+    /// A container's log, followed to its end. The answer may begin only with the first line.
     pub(super) async fn logs(
         &self,
         id: &str,
@@ -133,7 +135,7 @@ impl Engine {
             path.push_str("&since=");
             path.push_str(since);
         }
-        self.get(&path).await
+        body(self.request(&path).await?).await
     }
 
     async fn whole<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
@@ -143,17 +145,7 @@ impl Engine {
 
     async fn get(&self, path: &str) -> Result<Incoming, EngineError> {
         let answer = timeout(PATIENCE, self.request(path)).await;
-        let answer = answer.map_err(|_| EngineError::Silent)??;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(answer.into_body());
-        }
-        let body = read(answer.into_body()).await.unwrap_or_default();
-        let reason = String::from_utf8_lossy(&body);
-        Err(EngineError::Refused {
-            status,
-            reason: reason.trim().chars().take(200).collect(),
-        })
+        body(answer.map_err(|_| EngineError::Silent)??).await
     }
 
     async fn request(&self, path: &str) -> Result<Response<Incoming>, EngineError> {
@@ -175,6 +167,20 @@ impl Engine {
         let request = request.map_err(|error| EngineError::Unread(error.to_string()))?;
         Ok(sender.send_request(request).await?)
     }
+}
+
+/// What was asked for, or why not.
+async fn body(answer: Response<Incoming>) -> Result<Incoming, EngineError> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer.into_body());
+    }
+    let body = read(answer.into_body()).await.unwrap_or_default();
+    let reason = String::from_utf8_lossy(&body);
+    Err(EngineError::Refused {
+        status,
+        reason: reason.trim().chars().take(200).collect(),
+    })
 }
 
 async fn read(body: Incoming) -> Result<Bytes, EngineError> {

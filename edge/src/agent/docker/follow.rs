@@ -38,10 +38,6 @@ impl Places {
         self.places.lock().clone()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.places.lock().len()
-    }
-
     /// Forgets containers that are no more.
     pub(super) fn retain(&self, there: impl Fn(&str) -> bool) {
         self.places.lock().retain(|id, _| there(id));
@@ -180,7 +176,10 @@ impl Follower {
         place: Place,
     ) -> Result<(), Stopped> {
         let since = place.since();
-        let mut body = self.engine.logs(&self.id, since.as_deref()).await?;
+        let mut body = tokio::select! {
+            body = self.engine.logs(&self.id, since.as_deref()) => body?,
+            () = self.cancel.cancelled() => return Err(Stopped::Told),
+        };
         let mut entries = Entries::new(container.config.tty);
         let mut records = Vec::new();
         loop {

@@ -28,7 +28,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
 use serde::{Deserialize, Deserializer};
 use thinglog_schemas::Severity;
 use tokio::task::JoinSet;
@@ -140,6 +142,8 @@ fn severity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Severity, D::E
 const MAX_CONTAINERS: usize = 256;
 /// The longest event of an engine that is read.
 const MAX_EVENT: usize = 1 << 20;
+/// How often the list of containers is looked at, should an event have been missed.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Follows all containers until `cancel`, and waits with their logs when the publisher has no room.
 /// An engine that is not there, or goes away, is waited for.
@@ -166,7 +170,7 @@ pub async fn run_docker_source(
         active: HashSet::new(),
         again: HashSet::new(),
         begun: false,
-        prune_at: 0,
+        seen: HashSet::new(),
     };
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     while let Err(error) = source.session().await {
@@ -199,23 +203,34 @@ struct Source {
     again: HashSet<String>,
     /// There was a session since the last failure.
     begun: bool,
-    /// With so many places, those of containers that are no more are looked for.
-    prune_at: usize,
+    /// Containers that were looked at in this session.
+    seen: HashSet<String>,
 }
 
 impl Source {
     /// As long as the engine is there. Ok when told to end.
     async fn session(&mut self) -> Result<(), EngineError> {
         self.begun = false;
-        // First listen, then look, so that nothing starts unseen between.
-        let mut happening = self.engine.starts().await?;
-        self.look(true).await?;
+        self.seen.clear();
+        self.look().await?;
         self.begun = true;
+        let engine = self.engine.clone();
+        let asking = engine.starts();
+        tokio::pin!(asking);
+        // Docker answers at once, Podman with the first start.
+        let mut happening = None;
         let mut lines = Lines::up_to(MAX_EVENT);
         let mut started = Vec::new();
+        let mut look_at = clock::mono() + LOOK;
         loop {
             let frame = tokio::select! {
-                frame = happening.frame() => frame,
+                answer = &mut asking, if happening.is_none() => {
+                    happening = Some(answer?);
+                    // What started before it listened.
+                    self.look().await?;
+                    continue;
+                }
+                frame = next_frame(&mut happening) => frame,
                 Some(ended) = self.followers.join_next() => {
                     self.ended(ended.ok());
                     continue;
@@ -225,8 +240,9 @@ impl Source {
                     if self.keeper.wants() {
                         self.keeper.offer(self.places.all(), self.sink.publisher());
                     }
-                    if self.places.len() > self.prune_at {
-                        self.look(false).await?;
+                    if clock::mono() >= look_at {
+                        look_at = clock::mono() + LOOK;
+                        self.look().await?;
                     }
                     continue;
                 }
@@ -247,8 +263,9 @@ impl Source {
         }
     }
 
-    /// Looks at what containers there are, and with `all` follows each.
-    async fn look(&mut self, all: bool) -> Result<(), EngineError> {
+    /// Looks at what containers there are, follows those it has not seen in this session, and
+    /// forgets those that are no more.
+    async fn look(&mut self) -> Result<(), EngineError> {
         let there: HashSet<String> = self
             .engine
             .list()
@@ -257,9 +274,9 @@ impl Source {
             .map(|c| c.id)
             .collect();
         self.places.retain(|id| there.contains(id));
-        self.prune_at = 2 * there.len() + 64;
-        if all {
-            for id in there {
+        self.seen.retain(|id| there.contains(id));
+        for id in there {
+            if self.seen.insert(id.clone()) {
                 self.follow(id, true);
             }
         }
@@ -268,6 +285,7 @@ impl Source {
 
     fn follow(&mut self, id: String, old: bool) {
         if self.active.contains(&id) {
+            // It started again, or the engine did: its follower may just be at its end.
             self.again.insert(id);
             return;
         }
@@ -316,6 +334,14 @@ impl Source {
         keeper
             .finish(Some(places), self.sink.publisher(), self.options.drain)
             .await;
+    }
+}
+
+/// Of the engine's events, once it answers.
+async fn next_frame(body: &mut Option<Incoming>) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+    match body {
+        Some(body) => body.frame().await,
+        None => std::future::pending().await,
     }
 }
 

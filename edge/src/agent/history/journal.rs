@@ -97,7 +97,7 @@ async fn read(
     let status = child.wait().await.map_err(failed)?;
     match status.success() {
         true => Ok(()),
-        false => Err(SourceError::Ended(format!(
+        false => Err(SourceError::Options(format!(
             "journalctl {status}: {complaint}"
         ))),
     }

@@ -33,7 +33,7 @@ impl History for RingHistory {
     fn read(&self, span: Span, out: mpsc::Sender<Block>) -> Reading<'_> {
         Box::pin(async move {
             let Some(kept) = self.publisher.ring() else {
-                return Err(SourceError::Ended(
+                return Err(SourceError::Options(
                     "this device keeps no debug events: its mode of upload is not on-error".into(),
                 ));
             };
