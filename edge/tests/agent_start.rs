@@ -260,6 +260,7 @@ fn status_tells_by_its_exit_code_whether_events_get_through() {
     assert!(report["broker"]["last_acknowledged"].is_string());
     assert!(report["sources"]["app"]["last"].is_string());
     assert_eq!(report["problem"], Value::Null);
+    assert_eq!(report["clock_synced"], true);
     assert_eq!(device.stop(), Some(0), "{}", device.log());
     assert!(!device.path("control.sock").exists());
 }
@@ -349,6 +350,7 @@ fn a_noisy_source_is_cut_to_its_rate_and_every_drop_is_declared() {
         (declared == 4990).then_some(())
     });
     let (report, _) = device.status().unwrap();
+    assert_eq!(report["totals"]["dropped_by"]["INFO"]["rate_limited"], 4990);
     assert_eq!(report["sources"]["noisy"]["events"], 10);
     assert_eq!(report["sources"]["noisy"]["rate_limited"], 4990);
     assert_eq!(report["sources"]["app"]["rate_limited"], 0);
