@@ -450,3 +450,38 @@ fn the_example_can_be_used_as_it_is() {
     let output = device.run(&["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
+
+#[test]
+fn systemd_takes_the_unit_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/thinglog-edge.service");
+    let text = fs::read_to_string(unit).unwrap();
+    let text = text.replace(
+        "/usr/bin/thinglog-edge",
+        env!("CARGO_BIN_EXE_thinglog-edge"),
+    );
+    let path = dir.path().join("thinglog-edge.service");
+    fs::write(&path, text).unwrap();
+    let verified = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output();
+    let output = match verified {
+        Ok(output) => output,
+        Err(error) => {
+            let why = format!("systemd_takes_the_unit_file: systemd-analyze: {error}");
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why}");
+            eprintln!("SKIP: {why}");
+            return;
+        }
+    };
+    let said = text_of(&output);
+    assert!(
+        output.status.success() && !said.contains("thinglog-edge.service:"),
+        "{said}"
+    );
+}
+
+fn text_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
