@@ -39,7 +39,7 @@ pub use follow::StartAt;
 pub use options::FilesOptions;
 use places::Places;
 use set::FileSet;
-pub(crate) use siblings::siblings;
+pub(crate) use siblings::{Sibling, siblings};
 use taken::Taken;
 
 /// Events that are read before they are handed on, about.
