@@ -23,6 +23,10 @@ pub struct Status {
     pub temporary: bool,
     /// When the broker last acknowledged a batch, ns since the Unix epoch.
     pub last_acknowledged: Option<u64>,
+    /// What was dropped and declared, by level and reason.
+    pub dropped_by: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Whether this device knows the time.
+    pub clock_synced: bool,
 }
 
 impl Publisher {
@@ -41,6 +45,8 @@ impl Publisher {
                 .map(|desired: &Desired| desired.revision.clone()),
             temporary,
             last_acknowledged: (acknowledged > 0).then_some(acknowledged),
+            dropped_by: queue.counters().declared.by_name(),
+            clock_synced: shared.clock.now().wall.is_some(),
         }
     }
 

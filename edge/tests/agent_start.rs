@@ -260,6 +260,7 @@ fn status_tells_by_its_exit_code_whether_events_get_through() {
     assert!(report["broker"]["last_acknowledged"].is_string());
     assert!(report["sources"]["app"]["last"].is_string());
     assert_eq!(report["problem"], Value::Null);
+    assert_eq!(report["clock_synced"], true);
     assert_eq!(device.stop(), Some(0), "{}", device.log());
     assert!(!device.path("control.sock").exists());
 }
@@ -349,6 +350,7 @@ fn a_noisy_source_is_cut_to_its_rate_and_every_drop_is_declared() {
         (declared == 4990).then_some(())
     });
     let (report, _) = device.status().unwrap();
+    assert_eq!(report["totals"]["dropped_by"]["INFO"]["rate_limited"], 4990);
     assert_eq!(report["sources"]["noisy"]["events"], 10);
     assert_eq!(report["sources"]["noisy"]["rate_limited"], 4990);
     assert_eq!(report["sources"]["app"]["rate_limited"], 0);
@@ -447,4 +449,39 @@ fn the_example_can_be_used_as_it_is() {
     fs::copy(example, device.path("edge.toml")).unwrap();
     let output = device.run(&["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn systemd_takes_the_unit_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/thinglog-edge.service");
+    let text = fs::read_to_string(unit).unwrap();
+    let text = text.replace(
+        "/usr/bin/thinglog-edge",
+        env!("CARGO_BIN_EXE_thinglog-edge"),
+    );
+    let path = dir.path().join("thinglog-edge.service");
+    fs::write(&path, text).unwrap();
+    let verified = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output();
+    let output = match verified {
+        Ok(output) => output,
+        Err(error) => {
+            let why = format!("systemd_takes_the_unit_file: systemd-analyze: {error}");
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why}");
+            eprintln!("SKIP: {why}");
+            return;
+        }
+    };
+    let said = text_of(&output);
+    assert!(
+        output.status.success() && !said.contains("thinglog-edge.service:"),
+        "{said}"
+    );
+}
+
+fn text_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

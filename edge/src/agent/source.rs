@@ -7,8 +7,9 @@ use thinglog_schemas::Severity;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DockerOptions, Encoding, FilesOptions, JournalOptions, KmsgOptions, MultilineOptions, Parse,
-    RuleOptions, Sink, SourceError, StateDir, StreamOptions, SyslogOptions, TextOptions, Zone,
+    DockerOptions, Encoding, FilesOptions, JournalOptions, KmsgOptions, MultilineOptions, OverRate,
+    Parse, RuleOptions, Sink, SourceError, StateDir, StreamOptions, SyslogOptions, TextOptions,
+    Zone,
     command::{OutputOptions, run_output_source},
     history::{FileHistory, History, JournalHistory},
     run_docker_source, run_files_source, run_journal_source, run_kmsg_source, run_stream_source,
@@ -177,6 +178,15 @@ impl Kind {
                 wrong("command", "names no program")
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What happens above the rate unless configured. Where one way in carries many sources, waiting
+    /// for one of them would hold up the others.
+    pub fn over_rate(&self) -> OverRate {
+        match self {
+            Kind::Journal(_) | Kind::Docker(_) | Kind::Syslog(_) => OverRate::Drop,
+            Kind::File(_) | Kind::Command(_) | Kind::Stdin(_) | Kind::Kmsg(_) => OverRate::Wait,
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) problem: Option<String>,
     /// Seconds since the start.
     pub(crate) uptime_s: u64,
+    /// Whether the device knows the time.
+    pub(crate) clock_synced: bool,
     pub(crate) broker: BrokerReport,
     pub(crate) configuration: Configuration,
     pub(crate) held: Held,
@@ -70,6 +72,8 @@ pub(crate) struct Totals {
     pub(crate) payload_bytes: u64,
     pub(crate) filtered: u64,
     pub(crate) dropped: u64,
+    /// By level and reason, as far as they are declared.
+    pub(crate) dropped_by: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -158,6 +162,7 @@ impl Report {
             device: setup::device(loaded),
             problem,
             uptime_s: uptime.as_secs(),
+            clock_synced: status.clock_synced,
             broker: BrokerReport {
                 address: settings.broker.to_string(),
                 connected: counters.connected,
@@ -186,6 +191,7 @@ impl Report {
                 payload_bytes: counters.payload_bytes,
                 filtered: counters.filtered,
                 dropped: counters.dropped,
+                dropped_by: status.dropped_by,
             },
             sources: sources
                 .into_iter()
@@ -208,7 +214,14 @@ impl Report {
             "device",
             format!("{} (thinglog-edge {})", self.device, self.version),
         );
-        line("state", format!("{state}, up {}", span(self.uptime_s)));
+        let clock = match self.clock_synced {
+            true => "",
+            false => ", the clock is not set",
+        };
+        line(
+            "state",
+            format!("{state}, up {}{clock}", span(self.uptime_s)),
+        );
         line("broker", self.broker_line());
         line("configuration", self.configuration_line());
         line("held", self.held_line());
@@ -224,6 +237,11 @@ impl Report {
                 totals.dropped
             ),
         );
+        for (level, reasons) in &totals.dropped_by {
+            for (reason, count) in reasons {
+                let _ = writeln!(out, "{:<15} {count} {level}: {reason}", "dropped");
+            }
+        }
         out.push('\n');
         out.push_str(&self.table());
         out

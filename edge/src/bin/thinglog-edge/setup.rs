@@ -48,9 +48,12 @@ pub(crate) fn publisher(loaded: &Loaded) -> Builder {
     if let Some(file) = &settings.clock_synced_by {
         builder = builder.clock_synced_by(file);
     }
-    if let Some(spool) = loaded.spool() {
-        builder = builder.spool(spool, settings.spool.bytes.0);
-    }
+    let bytes = settings.spool.bytes.0;
+    builder = match &settings.spool.path {
+        Some(path) if settings.spool.enabled => builder.spool(path, bytes),
+        Some(path) => builder.spool_allowed(path, bytes),
+        None => builder,
+    };
     if settings.tls != config::Tls::default() {
         builder = builder.tls(tls(&settings.tls));
     }

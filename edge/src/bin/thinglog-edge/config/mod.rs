@@ -120,7 +120,7 @@ pub(crate) struct Spool {
     pub(crate) path: Option<PathBuf>,
     /// The most it may hold.
     pub(crate) bytes: Size,
-    /// False: memory only, although there is a path.
+    /// False: memory only, until the remote configuration says otherwise.
     pub(crate) enabled: bool,
 }
 

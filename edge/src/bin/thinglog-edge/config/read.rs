@@ -28,7 +28,7 @@ struct Common {
     level: Option<Level>,
     rate: Option<Rate>,
     burst: Option<u32>,
-    over_rate: OverRate,
+    over_rate: Option<OverRate>,
     attributes: Attributes,
     redact: Vec<RedactOptions>,
 }
@@ -211,7 +211,7 @@ fn read_source(name: &str, source: Value) -> Result<SourceOptions, Wrong> {
         level: common.level,
         rate: common.rate,
         burst: common.burst,
-        over_rate: common.over_rate,
+        over_rate: common.over_rate.unwrap_or_else(|| kind.over_rate()),
         attributes: common.attributes,
         redact: common.redact,
     };

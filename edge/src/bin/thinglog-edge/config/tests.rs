@@ -211,6 +211,7 @@ fn sources_have_their_rules_and_those_of_all() {
     "#;
     let loaded = assembled(text, &[]);
     assert!(matches!(loaded.sources["journal"].kind, Kind::Journal(_)));
+    assert_eq!(loaded.sources["journal"].rules.over_rate, OverRate::Drop);
     let nginx = &loaded.sources["nginx"];
     assert!(matches!(&nginx.kind, Kind::File(files) if files.paths.len() == 1));
     let rules = &nginx.rules;
