@@ -189,6 +189,18 @@ fn an_explanation_names_the_line_that_decides_and_the_exit_code_says_which() {
     let (code, output, _) = test(&["--topic", "thinglog/live/x"]);
     assert_eq!(code, Some(3));
     assert!(output.contains("no rule speaks of it"), "{output}");
+    let (_, output, _) = test(&["--user", "alcie", "--topic", "thinglog/live/x"]);
+    assert!(
+        output.contains("\"alcie\" is not among the users and devices"),
+        "{output}"
+    );
+    let own = ["--user", "root", "--role", "admin", "--action", "write"];
+    let (code, output, _) = test(&[&own[..], &["--topic", "thinglog/connected/lamp-7"]].concat());
+    assert_eq!(code, Some(3));
+    assert!(
+        output.contains("connected/ is the broker's own"),
+        "{output}"
+    );
     let (code, ..) = test(&["--user", "alice"]);
     assert_eq!(code, Some(2), "a topic is needed");
     fs::write(site.path().join("acl"), "topic read a\nallow b\n").unwrap();
@@ -198,6 +210,43 @@ fn an_explanation_names_the_line_that_decides_and_the_exit_code_says_which() {
     let (code, _, error) = run(&site, &["check"], "");
     assert_eq!(code, Some(1));
     assert!(error.contains("acl:2:"), "{error}");
+}
+
+#[test]
+fn who_is_turned_away_is_told_why_and_the_broker_logs_who_it_was() {
+    let site = site();
+    let broker = site.broker();
+    let mqtt = site.mqtt.to_string();
+    let tail = |arguments: &[&str]| {
+        let (code, _, error) = run(
+            &site,
+            &[&["tail", "--broker", &mqtt], arguments].concat(),
+            "",
+        );
+        assert_eq!(code, Some(1), "{error}");
+        error
+    };
+    let error = tail(&[]);
+    assert!(error.contains("the broker asks who you are"), "{error}");
+    fs::write(site.path().join("wrong"), "guess").unwrap();
+    let error = tail(&["--username", "alice", "--password-file", "wrong"]);
+    assert!(
+        error.contains("the password of the user \"alice\" is wrong"),
+        "{error}"
+    );
+    let error = tail(&["--username", "alice", "--password-file", "nowhere"]);
+    assert!(error.contains("password file nowhere"), "{error}");
+    // Refusals are logged once a second.
+    let logged = wait::until("a refusal of alice in the log", || {
+        tail(&["--username", "alice", "--password-file", "wrong"]);
+        let log = broker.output();
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains("refused") && line.contains("alice"))?;
+        Some(line.to_owned())
+    });
+    for part in ["thinglog-tail-", "127.0.0.1", "wrong user name or password"] {
+        assert!(logged.contains(part), "{logged}");
+    }
 }
 
 #[test]

@@ -8,13 +8,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms: folder, package, and which packages of ours it may know.
-const ROOMS: [(&str, &str, &[&str]); 7] = [
+const ROOMS: [(&str, &str, &[&str]); 8] = [
     ("schemas", "thinglog-schemas", &[]),
     ("broker/journal", "thinglog-journal", &[]),
     (
         "edge",
         "thinglog-edge",
         &["thinglog-schemas", "thinglog-journal"],
+    ),
+    (
+        "edge/c",
+        "thinglog-c",
+        &["thinglog-schemas", "thinglog-edge"],
     ),
     (
         "broker",
@@ -184,6 +189,25 @@ fn the_table_of_rooms_is_complete() {
         .filter_map(|member| member.as_str())
         .collect();
     assert_eq!(members, ROOMS.iter().map(|(folder, ..)| *folder).collect());
+}
+
+#[test]
+fn only_the_c_interface_may_be_unsafe() {
+    let mut broken = Vec::new();
+    for (folder, ..) in ROOMS.iter().filter(|(folder, ..)| *folder != "edge/c") {
+        let text = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        if manifest["lints"].get("workspace") != Some(&toml::Value::Boolean(true)) {
+            broken.push(format!("{folder}/Cargo.toml: lints.workspace"));
+        }
+    }
+    let workspace: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let lints = &workspace["workspace"]["lints"]["rust"];
+    assert_eq!(lints["unsafe_code"].as_str(), Some("forbid"));
+    none("every other room has the lints of the workspace", broken);
 }
 
 #[test]

@@ -114,7 +114,8 @@ pub struct Limits {
     /// Bytes queued for one session (default 8 MiB).
     pub queue_bytes: usize,
     /// Bytes of messages that all sessions together hold, each counted once for every session that has
-    /// it (default 256 MiB); beyond it only sessions that hold little get more.
+    /// it (default 256 MiB). When most of it is used no session gets more than an equal share, and those
+    /// that hold more lose it to those that hold less; what then finds no room is not acknowledged.
     pub queued_bytes: usize,
     /// Subscriptions of one session (default 1,000).
     pub subscriptions: usize,
@@ -124,6 +125,8 @@ pub struct Limits {
     pub groups: usize,
     /// Sessions kept, connected or not (default 100,000).
     pub sessions: usize,
+    /// Sessions of one user, connected or not (default 1,000); 0 is no limit.
+    pub sessions_per_user: usize,
     /// Seconds a session is kept at most after its client left (default 7 days).
     pub session_seconds: u32,
     /// Retained messages (default 200,000).
@@ -187,6 +190,7 @@ impl Default for Limits {
             subscription_bytes: 256 << 10,
             groups: 10_000,
             sessions: 100_000,
+            sessions_per_user: 1_000,
             session_seconds: 7 * 24 * 3600,
             retained: 200_000,
             retained_bytes: 64 << 20,

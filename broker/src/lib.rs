@@ -32,6 +32,7 @@ mod interest;
 mod lag;
 mod letter;
 mod listen;
+mod load;
 mod mail;
 mod message;
 mod outgoing;

@@ -203,6 +203,11 @@ impl Mail {
         self.live.lock().places.keys().next().copied()
     }
 
+    /// Whether a sync failed: nothing more is stored until the journal is opened anew.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.journal.stats().poisoned
+    }
+
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.journal.stats().bytes

@@ -1,11 +1,10 @@
 //! A message on a topic that is not durable: encoded once, shared by every session it goes to.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::{load::Charge, record::Record, trie::Subscription};
 
 /// An application message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +24,32 @@ pub(crate) struct Message {
 }
 
 impl Message {
+    /// A message as it was laid out on disk.
+    pub(crate) fn of_record(record: &Record<'_>) -> Message {
+        Message {
+            topic: record.topic.into(),
+            payload: Bytes::copy_from_slice(record.payload),
+            qos: record.qos,
+            retain: false,
+            expires: record.expires,
+            client: record.client,
+            properties: Bytes::copy_from_slice(record.properties),
+        }
+    }
+
+    /// A message of the broker itself.
+    pub(crate) fn own(topic: &str, payload: Bytes, qos: u8) -> Message {
+        Message {
+            topic: topic.into(),
+            payload,
+            qos,
+            retain: false,
+            expires: None,
+            client: 0,
+            properties: Bytes::new(),
+        }
+    }
+
     /// What it weighs in a queue, bytes.
     pub(crate) fn weight(&self) -> usize {
         self.topic.len() + self.payload.len() + self.properties.len() + 128
@@ -57,6 +82,21 @@ pub(crate) struct Queued {
     pub(crate) charge: Charge,
 }
 
+impl Queued {
+    /// A message as a subscription asks for it, kept in memory alone and not charged to anybody yet.
+    pub(crate) fn by(subscription: &Subscription, message: &Arc<Message>) -> Queued {
+        Queued {
+            message: message.clone(),
+            qos: subscription.qos.min(message.qos),
+            retain: subscription.retain_as_published && message.retain,
+            ids: subscription.id.into_iter().collect(),
+            origin: Origin::Memory,
+            share: None,
+            charge: Charge::default(),
+        }
+    }
+}
+
 /// Where a queued message is kept until its session is done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -66,36 +106,6 @@ pub(crate) enum Origin {
     Mail(u64),
     /// The log, at this offset: a record of a durable group.
     Log(u64),
-}
-
-/// Bytes of messages that all sessions together hold: waiting, or sent and not yet settled. A message
-/// counts once for each session that has it.
-#[derive(Debug, Default)]
-pub(crate) struct Load(AtomicUsize);
-
-impl Load {
-    pub(crate) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A part of the load; given back when it is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Charge(Option<(Arc<Load>, usize)>);
-
-impl Charge {
-    pub(crate) fn new(load: &Arc<Load>, bytes: usize) -> Charge {
-        load.0.fetch_add(bytes, Ordering::Relaxed);
-        Charge(Some((load.clone(), bytes)))
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let Some((load, bytes)) = &self.0 {
-            load.0.fetch_sub(*bytes, Ordering::Relaxed);
-        }
-    }
 }
 
 #[cfg(test)]

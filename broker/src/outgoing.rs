@@ -103,7 +103,7 @@ mod tests {
         };
         let limits = Limits::default();
         for queued in [letter(20, 1), Queued::of_test(1, 1), letter(99, 2)] {
-            assert!(inner.queue.push(queued, &limits, false).is_ok());
+            assert!(inner.queue.push(queued, &limits).is_ok());
         }
         for sent in [
             Sent::Queued(letter(7, 1)),

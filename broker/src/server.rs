@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::{
     access::{Access, FileError, Role},
     config::{Config, ConfigError},
-    hub::{Disk, Hub},
+    hub::{Disk, Failed, Hub},
     listen::{Gate, Listener, Rules, Tls},
     mail::Mail,
     peer::Transport,
@@ -76,8 +76,12 @@ pub struct Status(Arc<Hub>);
 impl Status {
     /// Why nothing new can be stored at the moment; `None` while all is well.
     pub fn trouble(&self) -> Option<&'static str> {
-        let accepts = self.0.state.accepts();
-        (!accepts).then_some("the disk is full or failing: nothing new is taken")
+        let failed = self.0.failed_journals().next();
+        let full = "the disk is full or failing: nothing new is taken";
+        let is_full = !self.0.state.accepts();
+        failed
+            .map(Failed::trouble)
+            .or_else(|| is_full.then_some(full))
     }
 }
 

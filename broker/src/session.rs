@@ -20,8 +20,9 @@ use crate::{
     config::Limits,
     inbound::Inbound,
     interest::Watch,
+    load::{Account, Charge, Load},
     mail::Mail,
-    message::{Charge, Origin, Queued},
+    message::{Origin, Queued},
     retained::Scan,
     shared::Group,
     tracked::{Changed, Tracked},
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) client_id: Arc<str>,
     /// It outlives its connection; what `Inner::is_persistent` says, without its lock.
     persistent: AtomicBool,
+    /// Its part of what all sessions hold.
+    pub(crate) account: Arc<Account>,
     pub(crate) inner: Tracked<SessionKey, Inner>,
 }
 
@@ -108,12 +111,14 @@ impl Session {
         number: u64,
         client_id: Arc<str>,
         changed: Arc<Changed<SessionKey>>,
+        load: &Arc<Load>,
     ) -> Session {
         Session {
             key,
             number,
             client_id,
             persistent: AtomicBool::new(false),
+            account: Account::new(load),
             inner: Tracked::new(key, changed),
         }
     }
@@ -155,6 +160,11 @@ impl Inner {
         times.into_iter().flatten().min()
     }
 
+    /// Whether it takes a message of this QoS: without a connection only a session that lasts does.
+    pub(crate) fn takes(&self, qos: u8) -> bool {
+        self.owner != 0 || (qos > 0 && self.is_persistent())
+    }
+
     /// Whether its client may read `topic`, as far as that is known.
     pub(crate) fn may_read(&self, topic: &str) -> bool {
         self.pass.as_ref().is_none_or(|pass| pass.may_read(topic))
@@ -168,6 +178,12 @@ impl Inner {
             Sent::Durable(offset) => cursor.is_none_or(|cursor| cursor.is_done(*offset)),
             Sent::Queued(_) | Sent::Released => false,
         });
+    }
+
+    /// The client says goodbye: nobody is to speak for it.
+    pub(crate) fn renounce_will(&mut self) {
+        self.will = None;
+        self.will_charge = Charge::default();
     }
 
     /// Takes the will of a disconnected client once its delay is over.
@@ -261,10 +277,6 @@ impl Inner {
     }
 }
 
-/// What a session may still hold when all of them together hold too much.
-const CROWDED_MESSAGES: usize = 64;
-const CROWDED_BYTES: usize = 64 << 10;
-
 /// Messages waiting for one session, bounded by count and bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -273,23 +285,11 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Adds a message; gives it back when there is no room for it. When all sessions together are
-    /// `crowded`, only those that hold little get more.
-    pub(crate) fn push(
-        &mut self,
-        queued: Queued,
-        limits: &Limits,
-        crowded: bool,
-    ) -> Result<(), Queued> {
-        let (messages, bytes) = match crowded {
-            false => (limits.queue_messages, limits.queue_bytes),
-            true => (
-                limits.queue_messages.min(CROWDED_MESSAGES),
-                limits.queue_bytes.min(CROWDED_BYTES),
-            ),
-        };
+    /// Adds a message; gives it back when there is no room for it.
+    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits) -> Result<(), Queued> {
         let weight = queued.message.weight();
-        let full = self.messages.len() >= messages || self.bytes + weight > bytes;
+        let full = self.messages.len() >= limits.queue_messages
+            || self.bytes + weight > limits.queue_bytes;
         if full && !self.messages.is_empty() {
             return Err(queued);
         }
@@ -328,6 +328,40 @@ impl Queue {
             _ => false,
         });
         offsets
+    }
+
+    /// Takes out so many bytes of messages, if there are: those of QoS 0 first, of each the newest first.
+    /// Records of the log stay, which wait for their group there.
+    pub(crate) fn cut(&mut self, bytes: usize) -> Vec<Queued> {
+        let mut left = bytes;
+        let mut goes = vec![false; self.messages.len()];
+        for is_meant in [
+            |queued: &Queued| queued.qos == 0,
+            |queued: &Queued| queued.qos > 0,
+        ] {
+            for (queued, goes) in self.messages.iter().zip(&mut goes).rev() {
+                if left == 0 {
+                    break;
+                }
+                if is_meant(queued) && !matches!(queued.origin, Origin::Log(_)) {
+                    *goes = true;
+                    left = left.saturating_sub(queued.message.weight());
+                }
+            }
+        }
+        let (mut cut, mut kept) = (Vec::new(), VecDeque::new());
+        for (queued, goes) in std::mem::take(&mut self.messages).into_iter().zip(goes) {
+            match goes {
+                true => cut.push(queued),
+                false => kept.push_back(queued),
+            }
+        }
+        self.messages = kept;
+        self.bytes -= cut
+            .iter()
+            .map(|queued| queued.message.weight())
+            .sum::<usize>();
+        cut
     }
 
     fn remove(&mut self, mut is_meant: impl FnMut(&Queued) -> bool) {
@@ -438,7 +472,7 @@ mod tests {
         let mut queue = Queue::default();
         let push = |queue: &mut Queue, bytes| {
             let queued = Queued::of_test(0, bytes);
-            queue.push(queued, &limits, false).is_ok()
+            queue.push(queued, &limits).is_ok()
         };
         assert!(push(&mut queue, 5000), "one message always fits");
         assert!(!push(&mut queue, 1));
@@ -449,15 +483,23 @@ mod tests {
     }
 
     #[test]
-    fn when_all_hold_too_much_a_session_that_holds_little_still_gets_more() {
+    fn a_queue_is_cut_from_its_newest_message_and_of_qos_0_first() {
         let mut queue = Queue::default();
-        let limits = Limits::default();
-        for n in 0..CROWDED_MESSAGES {
-            let pushed = queue.push(Queued::of_test(0, 1), &limits, true);
-            assert!(pushed.is_ok(), "{n}");
+        for (qos, bytes) in [(0, 1), (1, 2), (0, 3), (2, 4), (1, 5)] {
+            queue.push_restored(Queued::of_test(qos, bytes));
         }
-        assert!(queue.push(Queued::of_test(0, 1), &limits, true).is_err());
-        assert!(queue.push(Queued::of_test(0, 1), &limits, false).is_ok());
+        let record = Queued {
+            origin: Origin::Log(7),
+            ..Queued::of_test(0, 6)
+        };
+        queue.push_record(record);
+        let bytes = |queued: &Queued| queued.message.payload.len();
+        let weight = Queued::of_test(0, 0).message.weight();
+        let cut = queue.cut(2 * weight + 5);
+        assert_eq!(cut.iter().map(bytes).collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!(queue.iter().map(bytes).collect::<Vec<_>>(), [2, 4, 6]);
+        assert_eq!(queue.cut(usize::MAX).len(), 2);
+        assert_eq!((queue.len(), queue.bytes), (1, weight + 6));
     }
 
     #[test]

@@ -12,11 +12,12 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::Collector,
 };
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::{
     feed::Skipped,
-    peer::Transport,
+    hub::Failed,
+    peer::{Peer, Transport},
     state::State,
     sys::{Now, Totals},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Telemetry {
     mail_bytes: IntGauge,
     journal_bytes: IntGauge,
     journal_quarantined: IntGauge,
+    /// By the journal's name.
+    journal_failed: IntGaugeVec,
     lag: IntGaugeVec,
     lag_total: IntGauge,
     lag_maximum: IntGauge,
@@ -70,6 +73,36 @@ pub(crate) struct Telemetry {
     pub(crate) acknowledge_seconds: Histogram,
     sync_seconds: Histogram,
     pub(crate) checkpoint_seconds: Histogram,
+}
+
+/// Who was refused, as far as it is known by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whom<'a> {
+    pub(crate) peer: &'a Peer,
+    /// The principal, or who the client said it is.
+    pub(crate) user: Option<&'a str>,
+    /// The client id.
+    pub(crate) client: Option<&'a str>,
+}
+
+impl<'a> Whom<'a> {
+    /// Who has said nothing yet.
+    pub(crate) fn at(peer: &'a Peer) -> Whom<'a> {
+        Whom {
+            peer,
+            user: None,
+            client: None,
+        }
+    }
+}
+
+/// Bytes of a name in a log line: who is refused may have sent a very long one.
+const MOST_NAME: usize = 128;
+
+fn shortened(name: &str) -> &str {
+    let ends = (0..=name.len().min(MOST_NAME)).rev();
+    let end = ends.into_iter().find(|end| name.is_char_boundary(*end));
+    &name[..end.unwrap_or(0)]
 }
 
 /// Received and sent.
@@ -222,6 +255,17 @@ impl Telemetry {
                 "thinglog_broker_journal_quarantined_records",
                 "Damaged places of the durable log that were stepped over",
             )?,
+            journal_failed: {
+                let failed = make.gauges(
+                    "thinglog_broker_journal_failed",
+                    "1 once a sync failed: nothing more is stored there until the broker is started again",
+                    &["journal"],
+                )?;
+                for journal in Failed::ALL {
+                    failed.with_label_values(&[journal.name()]).set(0);
+                }
+                failed
+            },
             lag: make.gauges(
                 "thinglog_broker_lag_records",
                 "Records that a durable subscription has still to read, of those furthest behind",
@@ -429,17 +473,34 @@ impl Telemetry {
 
     /// A client or its packet was refused. Every one is counted; at most one a second is logged
     /// loudly, so that nobody fills the log by being refused.
-    pub(crate) fn refused(&self, client: &str, reason: &'static str) {
+    pub(crate) fn refused(&self, whom: Whom<'_>, reason: &'static str) {
         self.refused.with_label_values(&[reason]).inc();
+        let Whom { peer, user, client } = whom;
+        let (user, client) = (user.map(shortened), client.map(shortened));
+        let address = peer.address.to_canonical();
+        let transport = peer.transport;
+        let certificate = peer.certificate.as_deref();
         if is_first_this_second(&self.refusal_logged) {
-            warn!(client, reason, "refused");
+            warn!(user, client, %address, %transport, certificate, reason, "refused");
         } else {
-            debug!(client, reason, "refused");
+            debug!(user, client, %address, %transport, certificate, reason, "refused");
         }
     }
 
     /// What the disk holds, and how it does.
-    pub(crate) fn stored(&self, journal: &thinglog_journal::Stats, state: &State) {
+    pub(crate) fn stored(
+        &self,
+        journal: &thinglog_journal::Stats,
+        failed: impl Iterator<Item = Failed>,
+        state: &State,
+    ) {
+        for failed in failed {
+            let gauge = self.journal_failed.with_label_values(&[failed.name()]);
+            if gauge.get() == 0 {
+                error!(journal = failed.name(), "{}", failed.trouble());
+            }
+            gauge.set(1);
+        }
         let stats = state.stats();
         self.journal_bytes.set(journal.bytes as i64);
         let quarantined = journal.quarantined_records as i64;
@@ -455,14 +516,18 @@ impl Telemetry {
         self.slowed.with_label_values(&[reason]).inc();
     }
 
-    /// A session had no room for a message, or it was too late. Every one is counted; at most one a
-    /// second is logged loudly.
+    /// A session had no room for a message, or it was too late for it.
     pub(crate) fn dropped(&self, client: &str, reason: &'static str) {
-        self.count_dropped(reason, 1);
+        self.dropped_many(client, reason, 1);
+    }
+
+    /// The same for several. Every one is counted; once a second it is logged loudly.
+    pub(crate) fn dropped_many(&self, client: &str, reason: &'static str, messages: u64) {
+        self.count_dropped(reason, messages);
         if is_first_this_second(&self.drop_logged) {
-            warn!(client, reason, "message dropped");
+            warn!(client, reason, messages, "messages dropped");
         } else {
-            debug!(client, reason, "message dropped");
+            debug!(client, reason, messages, "messages dropped");
         }
     }
 

@@ -50,7 +50,8 @@ pub(crate) async fn keep_house(hub: Arc<Hub>, shutdown: CancellationToken) {
                     release(&hub).await;
                 }
                 hub.renew_state();
-                hub.telemetry.stored(&hub.journal.stats(), &hub.state);
+                let failed = hub.failed_journals();
+                hub.telemetry.stored(&hub.journal.stats(), failed, &hub.state);
             }
             _ = retention.tick() => {
                 hub.remove_expired(clock::now());
@@ -107,34 +108,35 @@ pub(crate) async fn publish_interest(hub: Arc<Hub>, shutdown: CancellationToken)
 /// reads the log nothing goes.
 async fn release(hub: &Arc<Hub>) {
     if let Some(unread) = hub.released_to() {
-        upkeep(hub, "release", move |journal| journal.release(unread)).await;
+        upkeep(hub, "release of the durable log", move |hub| {
+            hub.journal.release(unread)
+        })
+        .await;
     }
 }
 
 async fn tidy_mail(hub: &Arc<Hub>) {
-    let tidied = hub.clone();
-    match tokio::task::spawn_blocking(move || tidied.tidy_mail()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, "old queued messages could not be removed from disk"),
-        Err(error) => warn!(%error, "the upkeep of queued messages did not finish"),
-    }
+    upkeep(hub, "removal of old queued messages", Hub::tidy_mail).await;
 }
 
 async fn retain(hub: &Arc<Hub>) {
-    upkeep(hub, "retention", |journal| journal.retain(clock::now())).await;
+    upkeep(hub, "retention of the durable log", |hub| {
+        hub.journal.retain(clock::now())
+    })
+    .await;
 }
 
 /// Runs what deletes segments, which may wait for the disk, beside the async threads.
 async fn upkeep(
     hub: &Arc<Hub>,
     what: &'static str,
-    work: impl FnOnce(&Journal) -> std::io::Result<()> + Send + 'static,
+    work: impl FnOnce(&Hub) -> std::io::Result<()> + Send + 'static,
 ) {
-    let journal = hub.journal.clone();
-    match tokio::task::spawn_blocking(move || work(&journal)).await {
+    let worked_on = hub.clone();
+    match tokio::task::spawn_blocking(move || work(&worked_on)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, what, "the durable log's upkeep failed"),
-        Err(error) => warn!(%error, what, "the durable log's upkeep did not finish"),
+        Ok(Err(error)) => warn!(%error, what, "upkeep failed"),
+        Err(error) => warn!(%error, what, "upkeep did not finish"),
     }
 }
 
@@ -166,18 +168,8 @@ async fn alert(hub: &Arc<Hub>, alarm: &mut Alarm, lagging: Vec<(Arc<str>, u64)>)
         let payload = serde_json::json!({
             "client": &*client, "unread_records": unread, "retention_used_percent": percent,
         });
-        let message = Message {
-            topic: hub
-                .topics
-                .format(Topic::Alerts { rule: "retention" })
-                .into(),
-            payload: Bytes::from(payload.to_string()),
-            qos: 1,
-            retain: false,
-            expires: None,
-            client: 0,
-            properties: Bytes::new(),
-        };
+        let topic = hub.topics.format(Topic::Alerts { rule: "retention" });
+        let message = Message::own(&topic, Bytes::from(payload.to_string()), 1);
         if hub.publish(message, None).is_err() {
             hub.telemetry.dropped(&client, "alert not stored");
         }

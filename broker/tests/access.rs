@@ -9,11 +9,13 @@ mod certificates;
 mod harness;
 #[path = "harness/login.rs"]
 mod login;
+#[path = "harness/site.rs"]
+mod site;
 
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -22,95 +24,17 @@ use certificates::{Authority, BOTH};
 use harness::{Raw, Running};
 use jsonwebtoken::{EncodingKey, Header};
 use login::{Client, Login};
+use site::{SECRET, Site, alice, connect, root, users};
 use thinglog_broker::{
     Broker, Config, Transport,
-    access::{Auth, Grant, Jwt, Role, password, token},
+    access::{Auth, Role, password, token},
 };
 use tokio::net::TcpStream;
 
-const SECRET: &str = "a secret of more than thirty-two bytes";
 /// Refused, in 3.1.1 and in 5.
 const WRONG: [(u8, u8); 2] = [(4, 4), (5, 0x86)];
 const FORBIDDEN: [(u8, u8); 2] = [(4, 5), (5, 0x87)];
 const FOREIGN_ID: [(u8, u8); 2] = [(4, 2), (5, 0x85)];
-
-/// Files of a broker with an admin `root` and a user `alice`, whose rights are the ACL file's, both
-/// with the password `secret`; and devices `lamp` and `door`.
-struct Site {
-    dir: tempfile::TempDir,
-    lamp: String,
-    door: String,
-}
-
-impl Site {
-    fn new(acl: &str) -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        let (tokens, lamp) = token::add("", "lamp", false).unwrap();
-        let (tokens, door) = token::add(&tokens, "door", false).unwrap();
-        let site = Site { dir, lamp, door };
-        site.write("tokens", &tokens);
-        site.write(
-            "passwords",
-            &users(&[("root", "role=admin"), ("alice", "")]),
-        );
-        site.write("acl", acl);
-        site.write("keys", SECRET);
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            data: self.path("data"),
-            auth: Auth {
-                passwords: Some(self.path("passwords")),
-                tokens: Some(self.path("tokens")),
-                acl: Some(self.path("acl")),
-                jwt: Some(Jwt {
-                    keys: self.path("keys"),
-                    ..Jwt::default()
-                }),
-                anonymous: false,
-            },
-            ..Config::default()
-        }
-    }
-
-    async fn start(&self) -> Running {
-        Running::start_with(self.config()).await
-    }
-
-    /// The device's login.
-    fn lamp(&self, level: u8) -> Login<'_> {
-        Login::new(level, "lamp", &self.lamp)
-    }
-}
-
-/// The text of a password file; everybody's password is `secret`.
-fn users(users: &[(&str, &str)]) -> String {
-    let hash = password::hash(b"secret").unwrap();
-    users.iter().fold(String::new(), |text, (user, grant)| {
-        let grant: Grant = grant.parse().unwrap();
-        let secret = password::Secret::Hash(hash.clone());
-        password::set(&text, user, secret, Some(&grant)).unwrap()
-    })
-}
-
-fn root(level: u8) -> Login<'static> {
-    Login::new(level, "root", "secret")
-}
-
-fn alice(level: u8) -> Login<'static> {
-    Login::new(level, "alice", "secret")
-}
 
 fn jwt(name: &str, seconds: u64) -> String {
     let now = SystemTime::now()
@@ -120,12 +44,6 @@ fn jwt(name: &str, seconds: u64) -> String {
     let claims = serde_json::json!({"sub": name, "exp": now + seconds});
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap()
-}
-
-async fn connect(login: Login<'_>, broker: &Running) -> Client {
-    login.connect(broker.address).await.unwrap_or_else(|code| {
-        panic!("{} was refused: {code:#x}", login.id);
-    })
 }
 
 async fn refused(login: Login<'_>, broker: &Running, codes: [(u8, u8); 2]) {

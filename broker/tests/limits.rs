@@ -164,6 +164,119 @@ async fn who_reads_nothing_is_cut_off_and_holds_up_nobody() {
     broker.stop().await;
 }
 
+/// Publishes at QoS 1 over MQTT 5.0; gives the reason code of the acknowledgement.
+async fn publish(raw: &mut Raw, topic: &str, payload: &str) -> u8 {
+    let mut body = Vec::new();
+    put_text(&mut body, topic);
+    body.extend([0, 9, 0]);
+    body.extend_from_slice(payload.as_bytes());
+    raw.send(0x32, &body).await;
+    match raw.packet().await[..] {
+        [0x40, 2, 0, 9] => 0,
+        [0x40, _, 0, 9, reason, ..] => reason,
+        ref other => panic!("no PUBACK: {other:02x?}"),
+    }
+}
+
+/// What a session gets when its client comes back, over MQTT 3.1.1.
+async fn fetch(broker: SocketAddr, id: &str, last: &str) -> Vec<String> {
+    let (mut raw, _) = Raw::connect(broker, 4, id, false).await;
+    let mut payloads = Vec::new();
+    while payloads.last().is_none_or(|payload| payload != last) {
+        let delivery = raw.delivery().await;
+        raw.acknowledge(delivery.pkid).await;
+        payloads.push(delivery.payload);
+    }
+    payloads
+}
+
+#[tokio::test]
+async fn thirty_who_read_nothing_take_nothing_from_one_who_comes_back_later() {
+    const MESSAGES: usize = 2_000;
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        queue_bytes: 2 << 20,
+        queued_bytes: 16 << 20,
+        ..Limits::default()
+    };
+    let broker = start(&dir, limits).await;
+    let mut hogs = Vec::new();
+    for n in 0..30 {
+        let (mut hog, _) = Raw::connect(broker.address, 4, &format!("hog-{n}"), false).await;
+        hog.subscribe("flood").await;
+        hogs.push(hog);
+    }
+    let (mut away, _) = Raw::connect(broker.address, 4, "away", false).await;
+    away.subscribe("small/#").await;
+    away.send(0xE0, &[]).await;
+    assert!(away.is_closed().await);
+    let (mut writer, _) = Raw::connect(broker.address, 5, "writer", true).await;
+    let flood = "x".repeat(60_000);
+    // More than all may hold, the sockets included.
+    for _ in 0..300 {
+        assert_eq!(publish(&mut writer, "flood", &flood).await, 0);
+    }
+    for n in 0..MESSAGES {
+        assert_eq!(publish(&mut writer, "small/a", &n.to_string()).await, 0);
+        if n % 100 == 0 {
+            assert_eq!(publish(&mut writer, "flood", &flood).await, 0);
+        }
+    }
+    let last = (MESSAGES - 1).to_string();
+    let got = fetch(broker.address, "away", &last).await;
+    let expected: Vec<String> = (0..MESSAGES).map(|n| n.to_string()).collect();
+    assert_eq!(got, expected);
+    let reason = "over its share of the queues of all sessions";
+    assert!(broker.counted("thinglog_broker_dropped_messages_total", reason) > 0);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_publish_that_finds_no_room_is_refused_not_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        queue_bytes: 256 << 10,
+        queued_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let broker = start(&dir, limits).await;
+    let (mut writer, _) = Raw::connect(broker.address, 5, "writer", true).await;
+    // They read everything and acknowledge nothing: what is under way to them is not taken back.
+    let payload = "x".repeat(8_000);
+    let mut hogs = Vec::new();
+    for n in 0..4 {
+        let id = format!("hog-{n}");
+        let (mut hog, _) = Raw::connect(broker.address, 4, &id, false).await;
+        hog.subscribe(&id).await;
+        for _ in 0..28 {
+            assert_eq!(publish(&mut writer, &id, &payload).await, 0);
+            hog.delivery().await;
+        }
+        hogs.push(hog);
+    }
+    let (mut away, _) = Raw::connect(broker.address, 4, "away", false).await;
+    away.subscribe("small").await;
+    away.send(0xE0, &[]).await;
+    assert!(away.is_closed().await);
+    let mut acknowledged = Vec::new();
+    let mut refused = 0;
+    for n in 0..40 {
+        let payload = format!("{n} {payload}");
+        match publish(&mut writer, "small", &payload).await {
+            0 => acknowledged.push(payload),
+            reason => {
+                assert_eq!(reason, 0x97);
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && !acknowledged.is_empty(), "{refused} refused");
+    assert!(counted(&broker, "the queues of all sessions are full").await > 0);
+    let last = acknowledged.last().unwrap();
+    assert_eq!(fetch(broker.address, "away", last).await, acknowledged);
+    broker.stop().await;
+}
+
 #[tokio::test]
 async fn a_client_over_its_rate_waits_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use thinglog_broker::access::describe_keys;
+
 use crate::{
     banner::url,
     config::{ConfigError, Loaded},
@@ -58,6 +60,10 @@ fn kind(destination: &thinglog_router::config::DestinationConfig) -> &'static st
 fn logins(broker: &thinglog_broker::Config) -> String {
     let auth = &broker.auth;
     let tls = broker.tls.as_ref();
+    let jwt = auth.jwt.as_ref().map(|jwt| match describe_keys(jwt) {
+        Ok(keys) => format!("JWT ({keys})"),
+        Err(_) => "JWT".to_owned(),
+    });
     let proofs = [
         ("anybody, with all rights", !auth.is_on()),
         (
@@ -66,7 +72,7 @@ fn logins(broker: &thinglog_broker::Config) -> String {
         ),
         ("passwords", auth.passwords.is_some()),
         ("device tokens", auth.tokens.is_some()),
-        ("JWT", auth.jwt.is_some()),
+        (jwt.as_deref().unwrap_or_default(), jwt.is_some()),
         ("anybody, by the ACL file", auth.is_on() && auth.anonymous),
     ];
     let proofs: Vec<&str> = proofs

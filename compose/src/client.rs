@@ -3,14 +3,16 @@
 use std::{
     fmt,
     io::{self, IsTerminal},
-    path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::Context;
-use rumqttc::v5::{AsyncClient, EventLoop, MqttOptions, mqttbytes::v5::ConnectProperties};
+use rumqttc::v5::{
+    AsyncClient, ConnectionError, EventLoop, MqttOptions,
+    mqttbytes::v5::{ConnectProperties, ConnectReturnCode},
+};
 
-use crate::cli;
+use crate::{cli, login};
 
 /// Largest packet taken: a message of 256 KiB, every byte of it escaped as `\u00XX`, and attributes.
 const MAX_PACKET: u32 = 4 << 20;
@@ -52,19 +54,8 @@ fn credentials(
     let Some(user) = args.username.clone() else {
         return Ok(configured.filter(|_| args.broker.is_none()));
     };
-    let named = args.password_file.clone();
-    let file = named.or_else(|| std::env::var_os("THINGLOG_PASSWORD_FILE").map(PathBuf::from));
-    let password = match file {
-        Some(file) => read_password(&file)?,
-        None => std::env::var("THINGLOG_PASSWORD").unwrap_or_default(),
-    };
+    let password = login::password(args.password_file.as_deref())?;
     Ok(Some((user, password)))
-}
-
-fn read_password(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the password file {}", path.display()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// `host:port`, the host of an IPv6 address in brackets.
@@ -92,6 +83,39 @@ pub(crate) fn connect(broker: &Broker, command: &str) -> (AsyncClient, EventLoop
         mqtt.set_credentials(user, password);
     }
     AsyncClient::new(mqtt, 4)
+}
+
+/// Why the broker will never let this client in; `None` when it may do so later.
+pub(crate) fn turned_away(error: &ConnectionError, user: Option<&str>) -> Option<String> {
+    let ConnectionError::ConnectionRefused(code) = error else {
+        return None;
+    };
+    let name = match user {
+        Some(user) => format!("the user {user:?}"),
+        None => "a client without a user name".to_owned(),
+    };
+    match code {
+        ConnectReturnCode::BadUserNamePassword => Some(format!(
+            "the user name or the password of {name} is wrong; see --username and --password-file"
+        )),
+        ConnectReturnCode::NotAuthorized if user.is_none() => Some(
+            "the broker asks who you are; see --username and --password-file, or \
+             THINGLOG_USERNAME and THINGLOG_PASSWORD"
+                .to_owned(),
+        ),
+        ConnectReturnCode::NotAuthorized | ConnectReturnCode::Banned => {
+            Some(format!("the broker does not let in {name}"))
+        }
+        ConnectReturnCode::ClientIdentifierNotValid => Some(format!(
+            "the broker lets {name} connect under its own client id only, as it does with devices; log in \
+             as an operator"
+        )),
+        ConnectReturnCode::BadAuthenticationMethod
+        | ConnectReturnCode::UnsupportedProtocolVersion => {
+            Some(format!("the broker does not speak with {name}: {code:?}"))
+        }
+        _ => None,
+    }
 }
 
 /// A name that no other process and no other start of this one has.
@@ -126,5 +150,25 @@ mod tests {
         ] {
             assert_eq!(split_address(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn who_is_turned_away_for_good_is_told_so_and_what_may_pass_is_tried_again() {
+        use ConnectReturnCode as Code;
+        let reason = |code, user| turned_away(&ConnectionError::ConnectionRefused(code), user);
+        let wrong = reason(Code::BadUserNamePassword, Some("alice")).unwrap();
+        assert!(wrong.contains("\"alice\" is wrong"), "{wrong}");
+        let nobody = reason(Code::NotAuthorized, None).unwrap();
+        assert!(nobody.contains("THINGLOG_PASSWORD"), "{nobody}");
+        assert!(reason(Code::NotAuthorized, Some("alice")).is_some());
+        assert!(reason(Code::ClientIdentifierNotValid, Some("lamp-7")).is_some());
+        for code in [
+            Code::ServerBusy,
+            Code::ServerUnavailable,
+            Code::QuotaExceeded,
+        ] {
+            assert_eq!(reason(code, Some("alice")), None);
+        }
+        assert_eq!(turned_away(&ConnectionError::RequestsDone, None), None);
     }
 }

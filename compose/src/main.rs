@@ -13,6 +13,7 @@ mod config;
 mod demo;
 mod line;
 mod logging;
+mod login;
 mod monitor;
 mod request;
 mod serve;
@@ -68,9 +69,12 @@ fn load(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
 }
 
 fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
-    let checked = config::load(file, insecure).and_then(|loaded| {
-        let files = loaded.check_files();
-        files.map(|()| loaded).map_err(|error| vec![error])
+    let checked = config::load(file, insecure).and_then(|mut loaded| {
+        let wrong: Vec<_> = [loaded.check_listeners(), loaded.check_files()]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
+        wrong.is_empty().then_some(loaded).ok_or(wrong)
     });
     match checked {
         Ok(loaded) => {

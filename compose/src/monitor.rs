@@ -37,6 +37,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// The address that was chosen.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
     /// Key and reason if it cannot be used.
     pub(crate) fn validate(&self) -> Result<(), (&'static str, String)> {
         let address = self.address.unwrap_or(ADDRESS);
@@ -93,23 +98,26 @@ impl Monitor {
         if let Ok(address) = self.http.address() {
             info!(%address, "metrics at http://{address}/metrics");
         }
-        let (part, status) = (self.part, self.status);
-        let watch = async {
-            let mut due = interval(LOOK);
-            due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                due.tick().await;
-                match status.trouble() {
-                    None => part.ready(),
-                    Some(trouble) => part.not_ready(trouble),
-                }
-            }
-        };
         tokio::select! {
-            served = self.http.run(stop) => if let Err(error) = served {
+            served = self.http.run(stop.clone()) => if let Err(error) = served {
                 error!(%error, "metrics are no longer served");
             },
-            () = watch => {}
+            () = watch(self.part, self.status, stop) => {}
+        }
+    }
+}
+
+/// Tells `/readyz` how the broker does, until `stop`.
+pub(crate) async fn watch(part: Part, status: Status, stop: CancellationToken) {
+    let mut due = interval(LOOK);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = due.tick() => match status.trouble() {
+                None => part.ready(),
+                Some(trouble) => part.not_ready(trouble),
+            },
+            () = stop.cancelled() => return,
         }
     }
 }

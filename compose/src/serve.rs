@@ -5,7 +5,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode};
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
 use thinglog_broker::{Broker, StartError, Transport, access::Role};
-use thinglog_router::{BuildError, Router, config::Endpoint};
+use thinglog_router::{BuildError, Router, config::Endpoint, health::Health};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
     cli,
     config::{Loaded, reachable},
     demo::{self, OwnLog},
-    load, logging,
-    monitor::Monitor,
+    load, logging, login,
+    monitor::{Monitor, watch},
     say,
     supervise::{BROKER, MONITOR, Outcome, ROUTER, Stage, Supervisor},
 };
@@ -28,9 +28,10 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
         async |supervisor, registry| {
             let logins = |broker: &Broker| {
                 let router = broker.login_for("router", Role::Router);
-                (router, args.demo.then(|| demo::logins(broker)))
+                let demo = args.demo.then(|| demo::logins(broker));
+                (router, demo, broker.status())
             };
-            let (mqtt, others, (login, demo)) =
+            let (mqtt, others, (login, demo, status)) =
                 start_broker(supervisor, &loaded, registry, logins).await?;
             let mqtt = reachable(mqtt);
             let mut router = loaded.config.router.clone();
@@ -38,7 +39,9 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 router.broker.address = mqtt.to_string();
             }
             log_in(&mut router.broker, mqtt, login);
-            let http = start_router(supervisor, router, registry)?;
+            let (http, health) = start_router(supervisor, router, registry)?;
+            let stop = supervisor.token(Stage::Router);
+            supervisor.spawn(MONITOR, watch(health.part("broker"), status, stop));
             let config = &loaded.config.broker;
             let data = loaded.config.router.data.as_path();
             let root = &config.root;
@@ -97,6 +100,11 @@ pub(crate) fn router(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<Exi
         async |supervisor, registry| {
             let mut router = loaded.config.router.clone();
             router.broker.address = loaded.broker_address();
+            if router.broker.username.is_none()
+                && let Some((user, password)) = login::of_environment()?
+            {
+                (router.broker.username, router.broker.password) = (Some(user), Some(password));
+            }
             start_router(supervisor, router, registry).map(drop)
         },
         &loaded,
@@ -167,12 +175,12 @@ async fn start_broker<T>(
     Ok((address, others, prepared))
 }
 
-/// Where its HTTP listens, if it has any.
+/// Where its HTTP listens, if it has any, and what that tells of its health.
 fn start_router(
     supervisor: &mut Supervisor,
     config: thinglog_router::Config,
     registry: &Registry,
-) -> anyhow::Result<Option<SocketAddr>> {
+) -> anyhow::Result<(Option<SocketAddr>, Health)> {
     let router = Router::build(config, registry).map_err(|error| match &error {
         BuildError::Http { address, .. } => {
             let variable = "THINGLOG_ROUTER_HTTP_ADDRESS";
@@ -180,14 +188,14 @@ fn start_router(
         }
         _ => anyhow!("{error}"),
     })?;
-    let address = router.http_address();
+    let (address, health) = (router.http_address(), router.health());
     let running = router.run(supervisor.token(Stage::Router));
     supervisor.spawn(ROUTER, async move {
         if let Err(error) = running.await {
             error!("the router failed: {error}");
         }
     });
-    Ok(address)
+    Ok((address, health))
 }
 
 /// What to do when an address cannot be had; taken by another program, mostly.

@@ -95,6 +95,8 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
     let (client, mut connection) = client::connect(&options.broker, "tail");
     let notice = |text: &str| eprintln!("thinglog: {}: {text}", options.broker);
     let mut printer = Printer::new(options.json, options.colour);
+    let user = options.broker.credentials.as_ref();
+    let user = user.map(|(user, _)| &**user);
     let mut connected = None;
     loop {
         match connection.poll().await {
@@ -113,8 +115,13 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
             }
             Ok(Activity::Incoming(Incoming::SubAck(answer))) => {
                 let granted = |code: &_| matches!(code, SubscribeReasonCode::Success(_));
-                if let Some(refused) = answer.return_codes.iter().find(|code| !granted(code)) {
-                    bail!("the broker refused to show live topics: {refused:?}");
+                match answer.return_codes.iter().find(|code| !granted(code)) {
+                    None => {}
+                    Some(SubscribeReasonCode::NotAuthorized) => bail!(
+                        "the broker does not let {} watch live topics",
+                        user.unwrap_or("a client without a user name")
+                    ),
+                    Some(refused) => bail!("the broker refused to show live topics: {refused:?}"),
                 }
                 subscribed.send_replace(true);
             }
@@ -126,6 +133,9 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
             }
             Ok(_) => {}
             Err(error) => {
+                if let Some(reason) = client::turned_away(&error, user) {
+                    bail!("{}: {reason}", options.broker);
+                }
                 if connected != Some(false) {
                     notice(&format!("{error}; trying again every {RETRY:?}"));
                 }

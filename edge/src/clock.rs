@@ -92,18 +92,19 @@ impl Clock {
 
     /// Gives a record its time: now, when it brings none. While the clock is not set, a time that our
     /// own clock must have given becomes monotonic too, and any other stays what it claims to be.
+    /// Times given here are in whole microseconds: finer digits tell nothing and do not compress.
     pub(crate) fn stamp(&self, record: &mut Record) {
         let wall = wall();
         match (record.time, self.believes(wall)) {
-            (None, true) => record.time = Some(wall),
+            (None, true) => record.time = Some(micros(wall)),
             (Some(_), true) => {}
             (None, false) => {
-                record.time = Some(since_boot());
+                record.time = Some(micros(since_boot()));
                 record.monotonic = true;
             }
             (Some(time), false) => {
                 if let Some(mono) = own_time(time, wall, since_boot()) {
-                    record.time = Some(mono);
+                    record.time = Some(micros(mono));
                     record.monotonic = true;
                 }
             }
@@ -129,6 +130,11 @@ impl Clock {
             self.found.store(true, Relaxed);
         }
     }
+}
+
+/// Nanoseconds, down to the whole microsecond.
+fn micros(nanos: u64) -> u64 {
+    nanos - nanos % 1000
 }
 
 /// The time since boot of something that happened at `time` by a clock that now says `wall`, when
@@ -166,6 +172,7 @@ mod tests {
         clock.stamp(&mut late);
         assert!(!late.monotonic);
         assert!(late.time.unwrap() > YEAR_2024);
+        assert_eq!(late.time.unwrap() % 1000, 0, "whole microseconds");
         std::fs::remove_file(&file).unwrap();
         clock.look(mono() + 2 * LOOK_EVERY);
         assert!(clock.now().wall.is_some(), "a clock that was set stays set");

@@ -8,13 +8,13 @@ use tokio::sync::mpsc;
 
 use crate::{
     clock::{self, Clock},
-    connection::{BrokerUrl, Login, Secret, Tls},
+    connection::{BrokerUrl, Credentials, Login, Secret, Tls},
     levels::Levels,
     publisher::Publisher,
     queue::{Queue, QueueOptions},
     replies::Requests,
     shared::Shared,
-    spool::{Spool, SpoolOptions, dir::SpoolError},
+    spool::{Block, Spool, SpoolOptions, dir::SpoolError},
     worker::Worker,
 };
 
@@ -36,6 +36,7 @@ pub struct Builder {
     level: Level,
     memory_bytes: usize,
     spool: Option<SpoolOptions>,
+    block: Block,
     flush_age: Option<Duration>,
     batch_events: usize,
     batch_bytes: usize,
@@ -47,6 +48,7 @@ pub struct Builder {
     requests: Option<mpsc::Sender<Bytes>>,
     clock_file: Option<PathBuf>,
     reports: bool,
+    persistent: bool,
 }
 
 /// Why a publisher could not be started.
@@ -84,6 +86,10 @@ pub(crate) struct Settings {
     pub(crate) backoff_cap: Duration,
     pub(crate) attributes: BTreeMap<String, String>,
     pub(crate) reports: bool,
+    /// Where the spool is or may be, and whether events go there unless a remote document says
+    /// otherwise.
+    pub(crate) spool: Option<SpoolOptions>,
+    pub(crate) persistent: bool,
 }
 
 impl Builder {
@@ -99,6 +105,7 @@ impl Builder {
             level: Level::Info,
             memory_bytes: 8 << 20,
             spool: None,
+            block: Block::default(),
             flush_age: None,
             batch_events: 1000,
             batch_bytes: 256 << 10,
@@ -110,6 +117,7 @@ impl Builder {
             requests: None,
             clock_file: None,
             reports: true,
+            persistent: false,
         }
     }
 
@@ -209,11 +217,37 @@ impl Builder {
     /// Keeps events in `path` until they are acknowledged, so that they survive this process; never
     /// more than `bytes` there (at least 4 MiB). Default: memory only.
     #[must_use]
-    pub fn spool(mut self, path: impl Into<PathBuf>, bytes: u64) -> Builder {
+    pub fn spool(self, path: impl Into<PathBuf>, bytes: u64) -> Builder {
+        let mut builder = self.spool_allowed(path, bytes);
+        builder.persistent = true;
+        builder
+    }
+
+    /// Lets the remote configuration switch on what [`spool`](Builder::spool) does
+    /// (`limits.persistent`), and set a smaller cap (`limits.spool_bytes`); both take effect at once.
+    /// Until then `path` is not touched and events stay in memory. What is on disk when it is switched
+    /// off again is still sent.
+    #[must_use]
+    pub fn spool_allowed(mut self, path: impl Into<PathBuf>, bytes: u64) -> Builder {
         self.spool = Some(SpoolOptions {
             path: path.into(),
             bytes,
+            block: self.block,
         });
+        self.persistent = false;
+        self
+    }
+
+    /// Flash is written in blocks: when `bytes` of payload are there, when something has waited for
+    /// `age`, or when [`flush`](Publisher::flush) asks for it. With a spool, events go to the broker
+    /// after they were written, so `age` is also what sending waits for others. Default 64 KiB and
+    /// 1 s. Without a spool it means nothing.
+    #[must_use]
+    pub fn spool_block(mut self, bytes: usize, age: Duration) -> Builder {
+        self.block = Block { bytes, age };
+        if let Some(spool) = &mut self.spool {
+            spool.block = self.block;
+        }
         self
     }
 
@@ -302,6 +336,15 @@ impl Builder {
         self
     }
 
+    /// Reads the files of login and TLS, and says what is wrong with them. Nothing is connected.
+    pub fn check_files(&self) -> Result<(), String> {
+        let mut credentials = Credentials::new(self.login.clone(), self.tls.clone());
+        credentials
+            .load()
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
     /// Starts the publisher on a thread of its own: for applications with or without a runtime.
     pub fn start(self) -> Result<Publisher, BuildError> {
         let (publisher, worker) = self.prepare()?;
@@ -337,19 +380,15 @@ impl Builder {
         let random = format!("{:08x}", crate::random() as u32);
         let instance = self.instance.unwrap_or(random);
         let spool = match &self.spool {
-            Some(options) => {
-                let woken = Arc::downgrade(&shared);
-                let notify = move || {
-                    if let Some(shared) = woken.upgrade() {
-                        shared.wake.notify_one();
-                    }
-                };
+            Some(options) if self.persistent || options.path.join("journal").exists() => {
+                let notify = Shared::waker(&shared);
                 Some(Spool::open(options, &self.device, &instance, notify)?)
             }
-            None => None,
+            _ => None,
         };
         if let Some(spool) = &spool {
-            shared.queue.lock().restore_places(spool.places());
+            let mut queue = shared.queue.lock();
+            queue.restore_places(spool.places());
         }
         let settings = Settings {
             device: self.device,
@@ -368,8 +407,10 @@ impl Builder {
             backoff_cap: self.backoff_cap,
             attributes: self.attributes,
             reports: self.reports,
+            spool: self.spool,
+            persistent: self.persistent,
         };
-        let publisher = Publisher::new(shared.clone(), self.linger, spool.is_some());
+        let publisher = Publisher::new(shared.clone(), self.linger);
         let mut worker = Worker::new(shared, settings, topics, spool, clock::boot());
         worker.requests = self.requests;
         Ok((publisher, worker))

@@ -2,7 +2,10 @@
 //! last `desired/<device>` document, with temporary levels that end by themselves. Pure: both
 //! clocks are arguments.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use thinglog_schemas::{Level, config::Desired, json};
 
@@ -121,6 +124,31 @@ impl Levels {
             Some(desired) => desired.level_for(source, self.temporary_ends.is_some()),
             None => self.default,
         }
+    }
+
+    /// The level of sources without an entry of their own, the entries, and whether a temporary level
+    /// is in force.
+    pub(crate) fn in_force(&self) -> (Level, BTreeMap<String, Level>, bool) {
+        let Some(desired) = &self.desired else {
+            return (self.default, BTreeMap::new(), false);
+        };
+        match &desired.temporary {
+            Some(temporary) if self.temporary_ends.is_some() => {
+                (temporary.level, temporary.sources.clone(), true)
+            }
+            _ => (desired.level, desired.sources.clone(), false),
+        }
+    }
+
+    /// Whether the document has an entry for `source`.
+    pub(crate) fn names(&self, source: &str) -> bool {
+        let temporary = |desired: &Desired| {
+            let temporary = desired.temporary.as_ref();
+            let temporary = temporary.filter(|_| self.temporary_ends.is_some());
+            temporary.is_some_and(|temporary| temporary.sources.contains_key(source))
+        };
+        let desired = self.desired.as_ref();
+        desired.is_some_and(|d| d.sources.contains_key(source) || temporary(d))
     }
 
     /// The most verbose level any source has or could have: what is below it passes nowhere.

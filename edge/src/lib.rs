@@ -1,7 +1,7 @@
 //! The embedded log publisher, and the building blocks of the device agent `thinglog-edge`.
 //!
-//! An application makes a [`Publisher`] and emits [`Record`]s, directly or through
-//! [`PublisherLayer`]; emitting never waits and never panics. Events below the level of their source
+//! An application makes a [`Publisher`] and emits [`Record`]s, directly, through [`PublisherLayer`]
+//! or through [`Logger`]; emitting never waits and never panics. Events below the level of their source
 //! are forgotten at once; the others are numbered, batched, kept in memory or in a spool on disk,
 //! and sent over MQTT 5 until the broker has acknowledged them: after a lost connection or a restart
 //! what was not is sent again, in order, with the same ids. Memory and disk are capped; at a cap the
@@ -18,11 +18,15 @@ mod backoff;
 mod clock;
 mod config;
 mod connection;
+mod drops;
 mod layer;
 mod levels;
+mod logger;
 mod marks;
 #[cfg(test)]
 mod model_tests;
+mod own;
+mod panics;
 mod park;
 mod publisher;
 mod queue;
@@ -31,17 +35,20 @@ mod replies;
 mod sealed;
 mod shared;
 mod spool;
+mod status;
 mod upload;
 mod window;
 mod worker;
 
 pub use config::{BuildError, Builder};
 pub use connection::{BrokerUrl, BrokerUrlError, Tls};
-pub use layer::PublisherLayer;
+pub use layer::{PublisherFilter, PublisherLayer};
+pub use logger::Logger;
 pub use publisher::{Counters, Publisher};
 pub use record::{MAX_ATTRIBUTE_BYTES, Record};
 pub use replies::Requests;
 pub use spool::dir::SpoolError;
+pub use status::Status;
 
 /// Evenly spread over all of `u64`. Should the system have no randomness to give, clock and address
 /// space layout stand in.

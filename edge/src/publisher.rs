@@ -18,6 +18,9 @@ use crate::{
     shared::Shared,
 };
 
+/// What a thread that waits for the end allows for the farewell to the broker.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Carries a device's log events to its broker. Clones share everything; when the last one is gone,
 /// what is still queued gets a few seconds ([`Builder::linger`]) to leave, as long as the process goes
 /// on: call [`close`](Publisher::close) before it ends.
@@ -40,7 +43,6 @@ pub struct Publisher {
 struct Handle {
     shared: Arc<Shared>,
     linger: Duration,
-    spooled: bool,
 }
 
 impl Drop for Handle {
@@ -58,7 +60,8 @@ pub struct Counters {
     /// Events below their level.
     pub filtered: u64,
     /// Events given up for want of room or because no broker could take them. Each is declared to
-    /// the broker, by count, severity and reason.
+    /// the broker, by count, severity and reason; but those that came after the publisher had ended,
+    /// which nobody can be told about, stand here alone.
     pub dropped: u64,
     /// Events the broker acknowledged (those of an earlier process included).
     pub acknowledged: u64,
@@ -88,13 +91,9 @@ impl Publisher {
         Builder::new(device)
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, linger: Duration, spooled: bool) -> Publisher {
+    pub(crate) fn new(shared: Arc<Shared>, linger: Duration) -> Publisher {
         Publisher {
-            handle: Arc::new(Handle {
-                shared,
-                linger,
-                spooled,
-            }),
+            handle: Arc::new(Handle { shared, linger }),
         }
     }
 
@@ -109,12 +108,36 @@ impl Publisher {
     pub fn emit(&self, mut record: Record) {
         let shared = self.shared();
         if !shared.may_pass(record.severity) {
-            shared.figures.filtered.fetch_add(1, Relaxed);
+            shared.turn_away();
             return;
         }
+        // What is too large is cut before the lock is taken.
+        record.cut_source();
+        record.cut_to_limits();
         shared.clock.stamp(&mut record);
         let pushed = shared.queue.lock().push(record);
         self.after(&pushed);
+    }
+
+    /// [`emit`](Publisher::emit) of what `make` returns, which is called only when an event of this
+    /// severity could pass: for events that cost something to make.
+    ///
+    /// ```no_run
+    /// # use thinglog_edge::{Publisher, Record};
+    /// # use thinglog_schemas::Severity;
+    /// # let publisher = Publisher::builder("lamp-7").start()?;
+    /// # let registers = [0u16; 64];
+    /// publisher.emit_with(Severity::DEBUG, || {
+    ///     Record::new("app", Severity::DEBUG, format!("registers: {registers:?}"))
+    /// });
+    /// # Ok::<(), thinglog_edge::BuildError>(())
+    /// ```
+    pub fn emit_with(&self, severity: Severity, make: impl FnOnce() -> Record) {
+        if self.shared().may_pass(severity) {
+            self.emit(make());
+        } else {
+            self.shared().turn_away();
+        }
     }
 
     /// Queues an event, waiting for room instead of dropping anything: for sources that can be read
@@ -122,13 +145,13 @@ impl Publisher {
     /// for want of room. Returns false when the publisher has ended.
     pub async fn emit_waiting(&self, mut record: Record) -> bool {
         let shared = self.shared();
-        if !self.handle.spooled {
+        if !self.shared().figures.keeps_places.load(Relaxed) {
             record.mark = None;
         }
         if !shared.may_pass(record.severity) && record.mark.is_none() {
-            shared.figures.filtered.fetch_add(1, Relaxed);
-            return true;
+            return shared.turn_away();
         }
+        record.cut_source();
         shared.clock.stamp(&mut record);
         loop {
             let room = shared.room.notified();
@@ -159,7 +182,7 @@ impl Publisher {
 
     /// Whether there is a spool on disk that keeps places.
     pub(crate) fn keeps_places(&self) -> bool {
-        self.handle.spooled
+        self.shared().figures.keeps_places.load(Relaxed)
     }
 
     /// The source that `key` names has come to `place` (at most 4 KiB) with something that makes no
@@ -168,7 +191,7 @@ impl Publisher {
     /// may be read again.
     pub fn pass_place(&self, source: &str, key: u64, place: impl Into<Arc<[u8]>>) {
         let place = place.into();
-        if self.handle.spooled && place.len() <= MAX_PLACE {
+        if self.shared().figures.keeps_places.load(Relaxed) && place.len() <= MAX_PLACE {
             let mut queue = self.shared().queue.lock();
             queue.note_place(source, Mark { key, place });
         }
@@ -222,11 +245,11 @@ impl Publisher {
         durable.await.unwrap_or(false)
     }
 
-    /// [`flush`](Publisher::flush) for threads without a runtime. With
-    /// [`Builder::attach`](crate::Builder::attach) it must not be called on the thread that runs the
-    /// worker, which it would wait for.
+    /// [`flush`](Publisher::flush) for threads without a runtime. On the thread that runs the worker
+    /// (see [`Builder::attach`](crate::Builder::attach)) it waits in vain and returns false.
     pub fn flush_blocking(&self, deadline: Duration) -> bool {
-        park::block_on(self.flush(deadline))
+        let until = clock::after(clock::mono(), deadline);
+        park::block_on_until(self.flush(deadline), until).unwrap_or(false)
     }
 
     /// Waits without hurrying anything, for as long as it takes, until everything emitted before is
@@ -242,7 +265,7 @@ impl Publisher {
     /// there is a connection, the mode of upload lets it go, and `deadline` allows. Events emitted afterwards go nowhere.
     pub async fn close(&self, deadline: Duration) -> bool {
         let deadline_at = clock::after(clock::mono(), deadline);
-        let durable = match self.handle.spooled {
+        let durable = match self.shared().figures.spooled.load(Relaxed) {
             // What is on disk may wait there for its time.
             true => self.shared().wait_durable(true, Some(deadline)).await,
             false => Ok(self.flush(deadline).await),
@@ -255,15 +278,19 @@ impl Publisher {
         durable
     }
 
-    /// [`close`](Publisher::close) for threads without a runtime.
+    /// [`close`](Publisher::close) for threads without a runtime. On the thread that runs the worker
+    /// it waits in vain and returns false; the worker ends all the same once it runs.
     pub fn close_blocking(&self, deadline: Duration) -> bool {
-        park::block_on(self.close(deadline))
+        let until = clock::after(clock::mono(), deadline.saturating_add(FAREWELL));
+        let closed = park::block_on_until(self.close(deadline), until);
+        self.shared().request_stop(until);
+        closed.unwrap_or(false)
     }
 
     /// Events that are neither acknowledged nor, with a spool, on disk: what would be lost now.
     pub fn undelivered(&self) -> u64 {
         let counters = self.counters();
-        if self.handle.spooled {
+        if self.shared().figures.spooled.load(Relaxed) {
             counters.queued_events
         } else {
             counters.queued_events + counters.in_flight_events
@@ -283,15 +310,16 @@ impl Publisher {
     pub fn counters(&self) -> Counters {
         let shared = self.shared();
         let figures = &shared.figures;
+        let late = figures.late.load(Relaxed);
         let (queued_events, queued_bytes, counted) = {
             let queue = shared.queue.lock();
             let (events, bytes) = queue.depth();
             (events, bytes, queue.counters())
         };
         Counters {
-            accepted: counted.accepted - counted.purged,
+            accepted: counted.accepted - counted.purged + late,
             filtered: figures.filtered.load(Relaxed) + counted.purged + counted.forgotten,
-            dropped: counted.dropped,
+            dropped: counted.dropped + late,
             acknowledged: figures.acknowledged.load(Relaxed),
             batches: figures.batches.load(Relaxed),
             payload_bytes: figures.payload_bytes.load(Relaxed),
@@ -303,6 +331,12 @@ impl Publisher {
             connects: figures.connects.load(Relaxed),
             connected: figures.connected.load(Relaxed),
         }
+    }
+
+    /// Calls `follow` with the least severity number that passes anywhere (255: none does), now and
+    /// whenever it changes.
+    pub(crate) fn follow_gate(&self, follow: fn(u8)) {
+        self.shared().follow_gate(follow);
     }
 
     /// What is kept for the case of an error, oldest first; `None` when the mode of upload keeps
@@ -348,7 +382,7 @@ impl Publisher {
         }
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.handle.shared
     }
 }

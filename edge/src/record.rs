@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use thinglog_schemas::{
     Attributes, Severity,
-    batch::{MAX_ATTRIBUTES, MAX_MESSAGE},
+    batch::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_MESSAGE},
+    json,
+    name::MAX_NAME,
 };
 
 use crate::marks::{MAX_PLACE, Mark};
@@ -13,6 +15,10 @@ use crate::marks::{MAX_PLACE, Mark};
 /// Attributes of one event together, bytes (keys and values, estimated). What does not fit is left
 /// out and the event is flagged as truncated.
 pub const MAX_ATTRIBUTE_BYTES: usize = 64 << 10;
+
+/// Values nested deeper than [`MAX_DEPTH`] become their JSON text, but only up to here: whoever nests
+/// deeper than any JSON reader follows did not mean it.
+const MAX_TEXT_DEPTH: usize = 4 * MAX_DEPTH;
 
 /// What a queued event costs beside its text: the entry itself, its place in a queue, allocator slack.
 const FIXED_COST: usize = 128;
@@ -94,6 +100,14 @@ impl Record {
         self
     }
 
+    /// Cuts a source that is longer than a name may be: no longer part of it would reach the topic.
+    pub(crate) fn cut_source(&mut self) {
+        if self.source.len() > MAX_NAME {
+            let end = floor_char_boundary(&self.source, MAX_NAME);
+            self.source = self.source[..end].into();
+        }
+    }
+
     /// Cuts what is over a limit and returns what the event costs in memory, bytes.
     pub(crate) fn cut_to_limits(&mut self) -> usize {
         if self.message.len() > MAX_MESSAGE {
@@ -114,6 +128,12 @@ impl Record {
         let mut kept = 0;
         let before = self.attributes.len();
         self.attributes.retain(|key, value| {
+            if !is_within(value, MAX_TEXT_DEPTH) {
+                return false;
+            }
+            if !is_within(value, MAX_DEPTH) {
+                *value = text_of(value);
+            }
             let cost = key.len() + value_cost(value);
             let keep = kept < MAX_ATTRIBUTES && bytes + cost <= MAX_ATTRIBUTE_BYTES;
             if keep {
@@ -125,6 +145,22 @@ impl Record {
         self.truncated |= self.attributes.len() < before;
         bytes
     }
+}
+
+/// Whether a value is nested at most `levels` deep.
+fn is_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(_) | Value::Object(_) if levels == 0 => false,
+        Value::Array(items) => items.iter().all(|item| is_within(item, levels - 1)),
+        Value::Object(map) => map.values().all(|item| is_within(item, levels - 1)),
+        _ => true,
+    }
+}
+
+fn text_of(value: &Value) -> Value {
+    let mut text = Vec::new();
+    json::write_value(value, &mut text);
+    Value::String(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// About what a JSON value takes in memory, bytes.
@@ -182,6 +218,28 @@ mod tests {
         large.cut_to_limits();
         assert!(large.attributes.contains_key("small"));
         assert!(!large.attributes.contains_key("large"));
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_becomes_text_or_goes() {
+        let nest = |levels| (0..levels).fold(Value::from(1), |inner, _| Value::Array(vec![inner]));
+        let mut record = Record::new("app", Severity::INFO, "m")
+            .with("fits", nest(MAX_DEPTH))
+            .with("text", nest(MAX_DEPTH + 1))
+            .with("gone", nest(5000));
+        record.cut_to_limits();
+        assert!(record.truncated);
+        assert_eq!(record.attributes["fits"], nest(MAX_DEPTH));
+        let text = nest(MAX_DEPTH + 1).to_string();
+        assert_eq!(record.attributes["text"], Value::String(text));
+        assert!(!record.attributes.contains_key("gone"));
+    }
+
+    #[test]
+    fn a_long_source_is_cut_to_what_a_topic_takes() {
+        let mut record = Record::new("é".repeat(MAX_NAME), Severity::INFO, "m");
+        record.cut_source();
+        assert_eq!(&*record.source, "é".repeat(MAX_NAME / 2));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! What is too large for the wire is split (the same events, the same ids, more payloads); what
 //! cannot be sent at all is replaced by a declaration that it was dropped. Pure.
 
+mod thin;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -16,6 +18,7 @@ use thinglog_schemas::{
 };
 
 use crate::{
+    drops::Drops,
     marks::Mark,
     queue::{Cut, LaneKey, class},
 };
@@ -95,6 +98,7 @@ pub(crate) struct Sealer {
     encoder: Encoder,
     decoder: Decoder,
     scratch: Vec<u8>,
+    dropped: Drops,
 }
 
 impl Default for Sealer {
@@ -110,7 +114,13 @@ impl Sealer {
             encoder: Encoder::new(),
             decoder: Decoder::new(),
             scratch: Vec::new(),
+            dropped: Drops::default(),
         }
+    }
+
+    /// What was given up here, so far.
+    pub(crate) fn dropped(&self) -> &Drops {
+        &self.dropped
     }
 
     /// Encodes what the queue cut, in as many payloads as the format's limits and `max` bytes ask
@@ -150,7 +160,9 @@ impl Sealer {
     ) -> Result<(Sealed, u64), DecodeError> {
         let mut batch = self.decoder.decode(&sealed.payload)?;
         let entries = std::mem::take(&mut batch.entries);
-        batch.drops.extend(declare(&entries, reason));
+        let drops = declare(&entries, reason);
+        self.dropped.note(&drops);
+        batch.drops.extend(drops);
         let mut out = VecDeque::new();
         self.encode(batch, &Origin::of(sealed), MAX_PAYLOAD, &mut out);
         let count = entries.len() as u64;
@@ -212,7 +224,9 @@ impl Sealer {
             match batch.entries.len() {
                 0 | 1 if !fits && !batch.entries.is_empty() => {
                     lost += 1;
-                    todo.push(without_entries(batch));
+                    let drops = declare(&batch.entries, DropReason::TooLarge);
+                    self.dropped.note(&drops);
+                    todo.push(without_entries(batch, drops));
                 }
                 // A declaration has a bounded size; should it not fit all the same, it is sent and
                 // the broker has the last word.
@@ -255,8 +269,7 @@ fn last_seq(batch: &Batch) -> u64 {
     drops.chain(last).max().unwrap_or(batch.first_seq)
 }
 
-fn without_entries(mut batch: Batch) -> Batch {
-    let drops = declare(&batch.entries, DropReason::TooLarge);
+fn without_entries(mut batch: Batch, drops: Vec<Drop>) -> Batch {
     batch.drops.extend(drops);
     batch.entries.clear();
     batch

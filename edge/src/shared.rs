@@ -2,7 +2,10 @@
 //! waits for a flush or for room, and the figures.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,12 +19,18 @@ use crate::{
     replies::Replies,
 };
 
+/// Gates that nothing passes: of a publisher that is told to be silent, and of one that has ended.
+const SHUT: u8 = u8::MAX;
+const ENDED: u8 = SHUT - 1;
+
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) pulse: Pulse,
     pub(crate) queue: Mutex<Queue>,
     /// Least severity number that passes for any source: most of what is filtered never takes the lock.
     gate: AtomicU8,
+    /// Called with the gate when it changes: who filters before us should know.
+    followers: Mutex<Vec<fn(u8)>>,
     /// The worker has something to do.
     pub(crate) wake: Notify,
     /// Those who wait for room may try again.
@@ -31,6 +40,8 @@ pub(crate) struct Shared {
     /// Those who wait with an answer may try again.
     pub(crate) reply_room: Notify,
     waiters: Mutex<Vec<Waiter>>,
+    /// One of them is in a hurry.
+    hurried: AtomicBool,
     stop: Mutex<Option<Instant>>,
     stopping: AtomicBool,
     /// Somebody wants everything sent, whatever the mode of upload.
@@ -44,12 +55,20 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) filtered: AtomicU64,
+    /// Came after the end.
+    pub(crate) late: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
+    /// Of a batch, ns since the Unix epoch.
+    pub(crate) last_acknowledged: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) payload_bytes: AtomicU64,
     pub(crate) in_flight: AtomicU64,
     pub(crate) held_bytes: AtomicU64,
     pub(crate) spool_bytes: AtomicU64,
+    /// Events go to disk first.
+    pub(crate) spooled: AtomicBool,
+    /// There is a spool, which knows where sources stand.
+    pub(crate) keeps_places: AtomicBool,
     pub(crate) unreadable: AtomicU64,
     pub(crate) connects: AtomicU64,
     pub(crate) connected: AtomicBool,
@@ -86,6 +105,7 @@ impl Pulse {
 /// One who waits until what was emitted is durable.
 struct Waiter {
     target: FlushTarget,
+    hurry: bool,
     deadline: Option<Instant>,
     reply: oneshot::Sender<bool>,
 }
@@ -96,12 +116,14 @@ impl Shared {
             clock,
             pulse: Pulse::new(),
             gate: AtomicU8::new(0),
+            followers: Mutex::new(Vec::new()),
             queue: Mutex::new(queue),
             wake: Notify::new(),
             room: Notify::new(),
             replies: Mutex::default(),
             reply_room: Notify::new(),
             waiters: Mutex::new(Vec::new()),
+            hurried: AtomicBool::new(false),
             stop: Mutex::new(None),
             stopping: AtomicBool::new(false),
             wish: AtomicBool::new(false),
@@ -120,13 +142,40 @@ impl Shared {
     /// The most verbose level of any source has changed.
     pub(crate) fn set_gate(&self, level: Level) {
         let least = match level {
-            Level::Disabled => u8::MAX,
+            Level::Disabled => SHUT,
             Level::Error => Severity::ERROR.number(),
             Level::Warn => Severity::WARN.number(),
             Level::Info => Severity::INFO.number(),
             Level::Debug => 0,
         };
-        self.gate.store(least, Relaxed);
+        self.move_gate(least);
+    }
+
+    fn move_gate(&self, least: u8) {
+        if self.gate.swap(least, Relaxed) != least {
+            let followers = self.followers.lock().clone();
+            followers.iter().for_each(|follow| follow(least));
+        }
+    }
+
+    /// Calls `follow` with the gate, now and whenever it changes.
+    pub(crate) fn follow_gate(&self, follow: fn(u8)) {
+        self.followers.lock().push(follow);
+        follow(self.gate.load(Relaxed));
+    }
+
+    /// Counts an event that [`may_pass`](Shared::may_pass) turned away. False when that is because
+    /// the publisher has ended.
+    #[cold]
+    pub(crate) fn turn_away(&self) -> bool {
+        let ended = self.gate.load(Relaxed) == ENDED;
+        let figure = if ended {
+            &self.figures.late
+        } else {
+            &self.figures.filtered
+        };
+        figure.fetch_add(1, Relaxed);
+        !ended
     }
 
     /// Starts a flush, or with `hurry` false only waits for one to happen by itself.
@@ -136,21 +185,30 @@ impl Shared {
         deadline: Option<Duration>,
     ) -> oneshot::Receiver<bool> {
         let (reply, answer) = oneshot::channel();
-        let target = {
+        let (target, durable) = {
             let mut queue = self.queue.lock();
-            if hurry {
+            let mut target = if hurry {
                 queue.start_flush()
             } else {
                 queue.mark()
-            }
+            };
+            let durable = queue.poll_flush(&mut target);
+            (target, durable)
         };
         let mut waiters = self.waiters.lock();
         if *self.ended.borrow() {
-            let _ = reply.send(self.queue.lock().poll_flush(&mut target.clone()) == Some(true));
+            let nothing_late = self.figures.late.load(Relaxed) == 0;
+            let _ = reply.send(durable == Some(true) && nothing_late);
             return answer;
         }
+        if let Some(durable) = durable {
+            let _ = reply.send(durable);
+            return answer;
+        }
+        self.hurried.fetch_or(hurry, Relaxed);
         waiters.push(Waiter {
             target,
+            hurry,
             deadline: deadline.map(|deadline| clock::after(clock::mono(), deadline)),
             reply,
         });
@@ -176,8 +234,15 @@ impl Shared {
                 None => waiting.push(waiter),
             }
         }
+        let hurried = waiting.iter().any(|waiter| waiter.hurry);
+        self.hurried.store(hurried, Relaxed);
         *waiters = waiting;
         waiters.iter().filter_map(|waiter| waiter.deadline).min()
+    }
+
+    /// Whether somebody waits for what is queued to become durable soon.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.load(Relaxed) || self.stopping.load(Relaxed)
     }
 
     /// Asks for everything to be sent now.
@@ -189,6 +254,16 @@ impl Shared {
     /// Whether somebody asked since the last time.
     pub(crate) fn take_wish(&self) -> bool {
         self.wish.load(Relaxed) && self.wish.swap(false, Relaxed)
+    }
+
+    /// Wakes the worker as long as there is one.
+    pub(crate) fn waker(shared: &Arc<Shared>) -> impl Fn() + Send + Sync + 'static {
+        let shared = Arc::downgrade(shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.wake.notify_one();
+            }
+        }
     }
 
     /// Asks the worker to end: at once when everything is durable, else at `deadline`.
@@ -205,6 +280,7 @@ impl Shared {
 
     /// The worker is gone, however it ended: nobody may wait for it any more.
     pub(crate) fn end(&self) {
+        self.move_gate(ENDED);
         self.ended.send_replace(true);
         self.waiters.lock().clear();
         self.figures.connected.store(false, Relaxed);

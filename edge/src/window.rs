@@ -6,17 +6,32 @@ use std::collections::VecDeque;
 
 use crate::{queue::LaneKey, sealed::Sealed};
 
+/// Which record of the spool a batch is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The record's offset.
+    pub(crate) offset: u64,
+    /// Nothing more comes of this record: once it is done, the record may go.
+    pub(crate) last: bool,
+}
+
 /// What stands in the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     /// The batch.
     pub(crate) sealed: Sealed,
-    /// The spool may release everything below this once the slot is done; `None` when the batch
-    /// never was on disk or when it shares its record with a later slot.
-    pub(crate) release: Option<u64>,
-    /// Not on disk although there may be a spool.
-    pub(crate) in_memory: bool,
+    /// `None` when the batch never was on disk.
+    pub(crate) place: Option<Place>,
     state: State,
+}
+
+impl Slot {
+    /// The spool may release everything below this once the slot is done.
+    pub(crate) fn release(&self) -> Option<u64> {
+        self.place
+            .filter(|place| place.last)
+            .map(|place| place.offset + 1)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,21 +94,46 @@ impl Window {
 
     /// Appends a batch. The caller looks at [`has_room`](Window::has_room); the pieces of a split
     /// batch may go over the limit together.
-    pub(crate) fn push(&mut self, sealed: Sealed, release: Option<u64>) {
+    pub(crate) fn push(&mut self, sealed: Sealed, place: Option<Place>) {
         self.bytes += sealed.payload.len();
         self.slots.push_back(Slot {
             sealed,
-            release,
-            in_memory: release.is_none(),
+            place,
             state: State::Waiting,
         });
+    }
+
+    /// Takes out what waits at the end and can be read from the spool again; returns the offset of
+    /// the first record to read then. A record that is on its way in part stays.
+    pub(crate) fn take_back(&mut self) -> Option<u64> {
+        let mut from = None;
+        while let Some(place) = self.slots.back().and_then(|slot| slot.place) {
+            let of_record = |slot: &&Slot| slot.place.is_some_and(|p| p.offset == place.offset);
+            let record = self.slots.iter().rev().take_while(of_record);
+            let pieces = record.clone().count();
+            if record.clone().any(|slot| slot.state != State::Waiting) {
+                break;
+            }
+            let rest = self.slots.len() - pieces;
+            for slot in self.slots.drain(rest..) {
+                self.bytes -= slot.sealed.payload.len();
+            }
+            from = Some(place.offset);
+        }
+        from
+    }
+
+    /// Whether a batch of the lane is here that is not on disk.
+    pub(crate) fn is_around(&self, epoch: u64) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|slot| slot.place.is_none() && slot.sealed.epoch == epoch)
     }
 
     /// A later batch of the lane, up to `through`, is on disk: when an earlier one is only here, it
     /// takes that over and settles both once it is acknowledged. False when there is none.
     pub(crate) fn take_over(&mut self, lane: LaneKey, through: u64) -> bool {
         let mut slots = self.slots.iter_mut().rev();
-        let earlier = slots.find(|slot| slot.in_memory && slot.sealed.epoch == lane.epoch());
+        let earlier = slots.find(|slot| slot.place.is_none() && slot.sealed.epoch == lane.epoch());
         if let Some(slot) = earlier {
             slot.sealed.settles = Some((lane, through));
             return true;
@@ -140,8 +180,10 @@ impl Window {
             self.bytes += sealed.payload.len();
             let slot = Slot {
                 sealed,
-                release: old.release.filter(|_| i + 1 == count),
-                in_memory: old.in_memory,
+                place: old.place.map(|place| Place {
+                    last: place.last && i + 1 == count,
+                    ..place
+                }),
                 state: State::Waiting,
             };
             self.slots.insert(at + i, slot);
@@ -248,10 +290,14 @@ mod tests {
         }
     }
 
+    fn at(offset: u64) -> Option<Place> {
+        Some(Place { offset, last: true })
+    }
+
     fn window(count: u64) -> Window {
         let mut window = Window::new(16, 1 << 20);
         for number in 0..count {
-            window.push(sealed(number), Some(number + 1));
+            window.push(sealed(number), at(number));
         }
         window
     }
@@ -270,7 +316,7 @@ mod tests {
 
     fn released(window: &mut Window) -> Vec<Option<u64>> {
         std::iter::from_fn(|| window.pop_done())
-            .map(|slot| slot.release)
+            .map(|slot| slot.release())
             .collect()
     }
 
@@ -391,6 +437,30 @@ mod tests {
         assert_eq!(released(&mut window), [None, None, Some(1)]);
     }
 
+    #[test]
+    fn what_waits_at_the_end_goes_back_to_the_spool_but_not_what_is_on_its_way() {
+        let mut window = window(6);
+        window.replace_waiting(VecDeque::from([sealed(10), sealed(11)]));
+        for pkid in 1..=3 {
+            window.handed();
+            window.assigned(pkid);
+        }
+        window.acknowledged(3);
+        assert_eq!(window.take_back(), Some(2));
+        assert_eq!(window.take_back(), None);
+        assert_eq!(window.depth().1, 2 + 2 + 1);
+        // A record of which one piece is on its way stays, and all before it.
+        window.refused(2);
+        assert_eq!(window.take_back(), None);
+        window.reset();
+        assert_eq!(window.take_back(), None, "one is done");
+        window.push(sealed(7), None);
+        window.push(sealed(8), at(8));
+        assert_eq!(window.take_back(), Some(8));
+        assert_eq!(window.take_back(), None, "what is in memory only stays");
+        assert!(window.is_around(1) && !window.is_around(2));
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Push,
@@ -426,7 +496,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push if window.has_room() => {
-                        window.push(sealed(pushed), Some(pushed + 1));
+                        window.push(sealed(pushed), at(pushed));
                         pushed += 1;
                     }
                     Step::Send => {
@@ -454,7 +524,7 @@ mod tests {
                 }
                 while let Some(slot) = window.pop_done() {
                     prop_assert_eq!(slot.sealed.first_seq, next_released);
-                    prop_assert_eq!(slot.release, Some(next_released + 1));
+                    prop_assert_eq!(slot.release(), Some(next_released + 1));
                     prop_assert!(acknowledged.contains(&next_released));
                     next_released += 1;
                 }

@@ -50,7 +50,7 @@ fn until_the_clock_is_set_events_carry_the_time_since_boot_and_batches_when_they
     assert!(publisher.flush_blocking(LIMIT));
     let (first, again) = broker.state(|state| {
         let mut batches = state.batches().into_iter().map(|(_, batch)| batch);
-        (batches.next().unwrap(), batches.last().unwrap())
+        (batches.next().unwrap(), batches.next_back().unwrap())
     });
     assert!(!first.clock.synced && first.entries[0].time < THIRTY_YEARS);
     assert!(first.entries[0].time <= first.clock.sent_mono);
@@ -136,4 +136,22 @@ fn the_pulse_of_a_worker_that_runs_is_short_and_of_one_that_hangs_grows() {
     });
     publisher.close_blocking(LIMIT);
     thread.join().unwrap();
+}
+
+#[test]
+fn drops_are_reported_by_level_and_reason() {
+    let address = Broker::reserve();
+    let publisher = builder(address).memory_bytes(64 << 10).start().unwrap();
+    for _ in 0..200 {
+        publisher.emit(Record::new("app", Severity::INFO, "x".repeat(1000)));
+    }
+    publisher.emit(Record::new("app", Severity::ERROR, "grave"));
+    let broker = Broker::at(address);
+    publisher.close_blocking(LIMIT);
+    let report = broker.state(|state| state.reported()).unwrap();
+    let dropped = publisher.counters().dropped;
+    assert!(!report.online && dropped > 100);
+    assert_eq!(report.dropped, dropped);
+    let by = serde_json::to_value(&report.dropped_by).unwrap();
+    assert_eq!(by, serde_json::json!({"INFO": {"spool_full": dropped}}));
 }

@@ -43,7 +43,7 @@ impl Agent {
             history,
             sink: Sink::new(publisher.clone()),
         });
-        let sources = sources.collect();
+        let sources: Vec<Readable> = sources.collect();
         let cancel = CancellationToken::new();
         let (own, cancelled) = (publisher.clone(), cancel.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -85,7 +85,7 @@ async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: N
     if is_meant(request.headers(), &shared.hosts) {
         return next.run(request).await;
     }
-    let reason = "this host name is not served here; add it to http.hosts\n";
+    let reason = "this host name is not served here; add it to router.http.hosts (monitor.hosts of a broker alone)\n";
     (StatusCode::MISDIRECTED_REQUEST, reason).into_response()
 }
 

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
-/// A binary of this workspace, beside the test executable.
+/// A binary or a library of this workspace, beside the test executable.
 pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the path of the test");
     let folder = own
@@ -18,7 +18,7 @@ pub fn binary(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(
         path.exists(),
-        "{} is missing: cargo build --workspace --bins",
+        "{} is missing: cargo build --workspace --lib --bins",
         path.display()
     );
     path

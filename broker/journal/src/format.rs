@@ -108,16 +108,65 @@ pub(crate) fn check_segment_header(buf: &[u8], id: u64, first: u64) -> Result<()
     }
 }
 
-pub(crate) fn segment_name(first: u64) -> String {
-    format!("{first:020}.seg")
+/// What a segment's files are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) first: u64,
+    /// It stands in the place of all segments below this.
+    pub(crate) through: Option<u64>,
 }
 
-pub(crate) fn index_name(first: u64) -> String {
-    format!("{first:020}.idx")
-}
+impl Name {
+    pub(crate) fn plain(first: u64) -> Name {
+        Name {
+            first,
+            through: None,
+        }
+    }
 
-pub(crate) fn bad_name(first: u64) -> String {
-    format!("{first:020}.bad")
+    fn stem(self) -> String {
+        match self.through {
+            Some(through) => format!("{:020}-{through:020}", self.first),
+            None => format!("{:020}", self.first),
+        }
+    }
+
+    pub(crate) fn segment(self) -> String {
+        self.stem() + ".seg"
+    }
+
+    pub(crate) fn index(self) -> String {
+        self.stem() + ".idx"
+    }
+
+    /// Set aside by recovery.
+    pub(crate) fn bad(self) -> String {
+        self.stem() + ".bad"
+    }
+
+    /// Not in its place yet.
+    pub(crate) fn unfinished(self) -> String {
+        self.stem() + ".new"
+    }
+
+    /// The name without its extension.
+    pub(crate) fn parse(stem: &str) -> Option<Name> {
+        let (first, through) = match stem.split_once('-') {
+            Some((first, through)) => (first, Some(through)),
+            None => (stem, None),
+        };
+        let number = |digits: &str| {
+            let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+            plain.then(|| digits.parse().ok())?
+        };
+        Some(Name {
+            first: number(first)?,
+            through: match through {
+                Some(through) => Some(number(through)?),
+                None => None,
+            },
+        })
+    }
 }
 
 /// What every record checksum of a journal is mixed with, so that a record of another journal

@@ -12,7 +12,7 @@ use crate::reader::{self, Reader};
 use crate::shared::{Shared, Why};
 use crate::{
     AppendError, Closed, Limits, OnFull, OpenError, Options, Outcome, ReadError, Records, Recovery,
-    Stats, recover, writer,
+    ReplaceError, Replacement, Stats, recover, replace, writer,
 };
 
 /// A journal, open for appending. Clones share it. Owns one writer thread that writes and syncs
@@ -105,7 +105,7 @@ impl Journal {
         }
         if limits.on_full == OnFull::Refuse {
             let bytes = pending.held + limits.framed(waiting + frames.len());
-            if bytes > limits.max_bytes {
+            if bytes + limits.reserve > limits.max_bytes {
                 return Err(AppendError::Full {
                     bytes: pending.held,
                 });
@@ -197,6 +197,21 @@ impl Journal {
                 bytes: segment.bytes + segment.index_bytes,
             })
             .collect()
+    }
+
+    /// For the records that are to stand in the place of others, see [`replace`](Journal::replace).
+    pub fn replacement(&self) -> Replacement {
+        Replacement::new(self.inner.shared.key)
+    }
+
+    /// Replaces the closed segments between `from` and `through` (the first one's `first` and the
+    /// last one's `end`) by one that holds `with`, durably (blocking file writes). The caller has
+    /// seen to it that what is left out is not wanted any more. Readers go on with the new records.
+    ///
+    /// # Errors
+    /// Nothing was replaced, and it may be tried again unless the journal is poisoned.
+    pub fn replace(&self, from: u64, through: u64, with: &Replacement) -> Result<(), ReplaceError> {
+        replace::replace(&self.inner.shared, from, through, with)
     }
 
     /// Applies retention by age at `now` (ns); by bytes it is applied as segments are added.

@@ -58,6 +58,12 @@
 //! | 24 × m | a record's offset, its position in the file, greatest time of the records before it; 256 KiB or more apart |
 //! | 4 | checksum of all before |
 //!
+//! `<first offset>-<through>.seg` (20 digits each): a segment that has replaced those below
+//! `through`; the layout is the same. Its records are some of theirs, as they were or smaller, with
+//! their offsets. It was synced as `….new` before it got this name; segments that begin within the
+//! range are leftovers, removed on opening. Never the one that is written to. `<first>-<through>.idx`
+//! is its index.
+//!
 //! `<first offset, 20 digits>.bad`: a segment without a single intact record, set aside by recovery,
 //! deleted when its room is needed.
 //!
@@ -82,6 +88,7 @@ mod plan;
 mod reader;
 mod records;
 mod recover;
+mod replace;
 mod scan;
 mod shared;
 #[cfg(any(test, feature = "sim"))]
@@ -98,6 +105,7 @@ use std::time::Duration;
 pub use journal::Journal;
 pub use reader::Reader;
 pub use records::{Chunk, Record, Records};
+pub use replace::{ReplaceError, Replacement};
 
 use format::{MAX_PAYLOAD, RECORD_HEADER, SEGMENT_HEADER};
 
@@ -113,6 +121,8 @@ pub struct Options {
     pub max_bytes: u64,
     /// Records older than this may go, whole segments at a time (default 7 days). `None`: never by age.
     pub max_age: Option<Duration>,
+    /// Of `max_bytes`, what appends leave free for [`Journal::replace`] (default 0; at most half).
+    pub reserve_bytes: u64,
     /// What happens at `max_bytes`.
     pub on_full: OnFull,
     /// Recently appended groups kept in memory for readers at the tail (default 8 MiB).
@@ -129,6 +139,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             max_bytes: 8 << 30,
             max_age: Some(Duration::from_secs(7 * 24 * 3600)),
+            reserve_bytes: 0,
             on_full: OnFull::Cut,
             tail_bytes: 8 << 20,
             pending_bytes: 32 << 20,
@@ -151,6 +162,7 @@ pub enum OnFull {
 pub(crate) struct Limits {
     pub(crate) segment_bytes: u64,
     pub(crate) max_bytes: u64,
+    pub(crate) reserve: u64,
     /// ns.
     pub(crate) max_age: Option<u64>,
     pub(crate) on_full: OnFull,
@@ -175,6 +187,7 @@ impl Limits {
         Limits {
             segment_bytes,
             max_bytes,
+            reserve: options.reserve_bytes.min(max_bytes / 2),
             max_age: options.max_age.map(age),
             on_full: options.on_full,
             tail_bytes: options.tail_bytes,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use crate::Failure;
-use crate::format::{SEGMENT_HEADER, index_name, segment_name};
+use crate::format::{Name, SEGMENT_HEADER};
 use crate::fs::FsFile;
 use crate::index::{self, Index, Mark, Marks};
 use crate::shared::Part;
@@ -23,6 +23,10 @@ const DAMAGES: usize = 4096;
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) first: u64,
+    /// It has replaced the segments below this.
+    pub(crate) through: Option<u64>,
+    /// Changes when the file does.
+    pub(crate) version: u64,
     /// One past the last durable offset; `first` when empty.
     pub(crate) end: u64,
     /// Durable bytes, header included.
@@ -40,6 +44,8 @@ impl Segment {
     pub(crate) fn empty(first: u64, file: &Arc<dyn FsFile>) -> Segment {
         Segment {
             first,
+            through: None,
+            version: 0,
             end: first,
             bytes: SEGMENT_HEADER as u64,
             index_bytes: 0,
@@ -49,8 +55,25 @@ impl Segment {
         }
     }
 
-    pub(crate) fn names(&self) -> [String; 2] {
-        [segment_name(self.first), index_name(self.first)]
+    pub(crate) fn name(&self) -> Name {
+        Name {
+            first: self.first,
+            through: self.through,
+        }
+    }
+
+    /// Its files, to be removed.
+    pub(crate) fn dead(&self) -> impl Iterator<Item = Dead> {
+        let files = [
+            (self.name().segment(), self.bytes),
+            (self.name().index(), self.index_bytes),
+        ];
+        let files = files.into_iter().filter(|(_, bytes)| *bytes > 0);
+        files.map(|(name, bytes)| Dead {
+            name,
+            bytes,
+            evidence: false,
+        })
     }
 }
 
@@ -140,6 +163,11 @@ pub(crate) struct Log {
     /// Marks of the last segment.
     pub(crate) marks: Marks,
     pub(crate) dead: Vec<Dead>,
+    /// Bytes of a segment that is being made to replace others.
+    pub(crate) reserved: u64,
+    /// What is on disk is not known for certain: nothing is deleted until the journal is opened
+    /// again.
+    pub(crate) frozen: bool,
     pub(crate) tail: Tail,
     pub(crate) failures: Failures,
     pub(crate) cuts: Cuts,
@@ -155,6 +183,8 @@ pub(crate) struct Log {
 /// What a reader needs of a segment.
 pub(crate) struct View {
     pub(crate) first: u64,
+    pub(crate) name: Name,
+    pub(crate) version: u64,
     pub(crate) end: u64,
     pub(crate) bytes: u64,
     /// Bytes of the sidecar.
@@ -176,6 +206,8 @@ impl Log {
             segments,
             marks,
             dead: Vec::new(),
+            reserved: 0,
+            frozen: false,
             tail: Tail::new(next, tail_bytes),
             failures: Failures::default(),
             cuts: Cuts::default(),
@@ -198,12 +230,12 @@ impl Log {
     /// Bytes on disk.
     pub(crate) fn held(&self) -> u64 {
         let segments: u64 = self.segments.iter().map(|s| s.bytes + s.index_bytes).sum();
-        segments + self.dead.iter().map(|dead| dead.bytes).sum::<u64>()
+        segments + self.dead.iter().map(|dead| dead.bytes).sum::<u64>() + self.reserved
     }
 
     /// The oldest segment that is not being written to, if `goes` says so, taken out.
     pub(crate) fn take_oldest(&mut self, goes: impl FnOnce(&Segment) -> bool) -> Option<Segment> {
-        if self.segments.len() < 2 || !goes(self.segments.front()?) {
+        if self.frozen || self.segments.len() < 2 || !goes(self.segments.front()?) {
             return None;
         }
         let segment = self.segments.pop_front()?;
@@ -239,6 +271,8 @@ impl Log {
         };
         View {
             first: segment.first,
+            name: segment.name(),
+            version: segment.version,
             end: segment.end,
             bytes: segment.bytes,
             index_bytes: segment.index_bytes,
@@ -269,19 +303,43 @@ impl Log {
     }
 
     /// Lets other readers of the segment share an open file.
-    pub(crate) fn share(&mut self, first: u64, file: &Arc<dyn FsFile>) {
+    pub(crate) fn share(&mut self, view: &View, file: &Arc<dyn FsFile>) {
         if let Ok(at) = self
             .segments
-            .binary_search_by_key(&first, |segment| segment.first)
+            .binary_search_by_key(&view.first, |segment| segment.first)
+            && self.segments[at].version == view.version
         {
             self.segments[at].file = Some(Arc::downgrade(file));
         }
     }
 
-    /// The index of the last segment.
-    pub(crate) fn index(&self) -> Option<Index> {
+    /// Where the closed segments between `from` and `through` stand, when these are their bounds.
+    pub(crate) fn run(&self, from: u64, through: u64) -> Option<Range<usize>> {
+        let start = self.segments.partition_point(|s| s.first < from);
+        let end = self.segments.partition_point(|s| s.first < through);
+        let run = self.segments.range(start..end.max(start));
+        let exact = run.clone().next().is_some_and(|s| s.first == from)
+            && run.clone().next_back().is_some_and(|s| s.end == through);
+        (exact && end < self.segments.len()).then_some(start..end)
+    }
+
+    /// Puts `with` in the place of the segments in `run`. Returns their files, but for one that has
+    /// the name of the new one.
+    pub(crate) fn replace(&mut self, run: Range<usize>, mut with: Segment) -> Vec<Dead> {
+        let version = self.segments.iter().map(|s| s.version).max();
+        with.version = version.unwrap_or(0) + 1;
+        self.tail.forget_below(with.end);
+        let kept = with.name().segment();
+        let old: Vec<Segment> = self.segments.drain(run.clone()).collect();
+        self.segments.insert(run.start, with);
+        let dead = old.iter().flat_map(Segment::dead);
+        dead.filter(|file| file.name != kept).collect()
+    }
+
+    /// The index of the last segment, and its name.
+    pub(crate) fn index(&self) -> Option<(Name, Index)> {
         let last = self.segments.back()?;
-        Some(Index {
+        let index = Index {
             first: last.first,
             end: last.end,
             bytes: last.bytes,
@@ -289,7 +347,8 @@ impl Log {
             max_time: last.max_time,
             damaged: 0,
             marks: self.marks.as_slice().to_vec(),
-        })
+        };
+        Some((last.name(), index))
     }
 
     /// Counts damage at `pos` of the segment `first`, once; whether it was new.

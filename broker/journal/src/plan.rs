@@ -1,12 +1,12 @@
 //! From the names in a directory to what recovery has to do. Pure.
 
-use crate::format::{IDENTITY, IDENTITY_TEMP, SEGMENT_HEADER};
+use crate::format::{IDENTITY, IDENTITY_TEMP, Name, SEGMENT_HEADER};
 use crate::fs::Entry;
 
 /// A segment file by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) first: u64,
+    pub(crate) name: Name,
     /// Bytes.
     pub(crate) len: u64,
     /// Bytes of its sidecar, if there is one.
@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) identity: bool,
     /// Leftovers: unfinished files and sidecars without a segment.
     pub(crate) remove: Vec<String>,
+    /// Files of segments that another one has taken the place of.
+    pub(crate) replaced: Vec<String>,
     /// Segments by first offset.
     pub(crate) segments: Vec<Found>,
     /// Segments whose making was interrupted: shorter than their header. They bound nothing.
@@ -38,26 +40,23 @@ pub(crate) fn plan(entries: &[Entry]) -> Plan {
         match kind(&entry.name) {
             Kind::Identity => plan.identity = true,
             Kind::Leftover => plan.remove.push(entry.name.clone()),
-            Kind::Segment(first) => plan.segments.push(Found {
-                first,
+            Kind::Segment(name) => plan.segments.push(Found {
+                name,
                 len: entry.len,
                 index: None,
             }),
-            Kind::Index(first) => indexes.push((first, entry)),
+            Kind::Index(name) => indexes.push((name, entry)),
             Kind::Bad => plan.bad.push(entry.clone()),
             Kind::Unknown => plan.unknown.push(entry.name.clone()),
         }
     }
-    plan.segments.sort_by_key(|segment| segment.first);
-    for (first, entry) in indexes {
-        match plan
-            .segments
-            .binary_search_by_key(&first, |segment| segment.first)
-        {
-            Ok(at) => plan.segments[at].index = Some(entry.len),
-            Err(_) => plan.remove.push(entry.name.clone()),
+    for (name, entry) in indexes {
+        match plan.segments.iter_mut().find(|found| found.name == name) {
+            Some(found) => found.index = Some(entry.len),
+            None => plan.remove.push(entry.name.clone()),
         }
     }
+    plan.leave_out_replaced();
     (plan.segments, plan.unfinished) = plan
         .segments
         .into_iter()
@@ -66,11 +65,32 @@ pub(crate) fn plan(entries: &[Entry]) -> Plan {
     plan
 }
 
+impl Plan {
+    /// Sorts the segments. Where one stands for a range, those that begin within it were replaced,
+    /// also those that replaced others before.
+    fn leave_out_replaced(&mut self) {
+        let order = |found: &Found| (found.name.first, std::cmp::Reverse(found.name.through));
+        self.segments.sort_by_key(order);
+        let mut covered = 0;
+        let replaced = &mut self.replaced;
+        self.segments.retain(|found| {
+            let keep = found.name.first >= covered;
+            if keep {
+                covered = found.name.through.unwrap_or(covered);
+            } else {
+                replaced.push(found.name.segment());
+                replaced.extend(found.index.map(|_| found.name.index()));
+            }
+            keep
+        });
+    }
+}
+
 enum Kind {
     Identity,
     Leftover,
-    Segment(u64),
-    Index(u64),
+    Segment(Name),
+    Index(Name),
     Bad,
     Unknown,
 }
@@ -82,16 +102,14 @@ fn kind(name: &str) -> Kind {
     if name == IDENTITY_TEMP {
         return Kind::Leftover;
     }
-    let Some((digits, extension)) = name.split_once('.') else {
+    let Some((stem, extension)) = name.split_once('.') else {
         return Kind::Unknown;
     };
-    let first = (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| digits.parse().ok())
-        .flatten();
-    match (first, extension) {
-        (Some(first), "seg") => Kind::Segment(first),
-        (Some(first), "idx") => Kind::Index(first),
+    match (Name::parse(stem), extension) {
+        (Some(name), "seg") => Kind::Segment(name),
+        (Some(name), "idx") => Kind::Index(name),
         (Some(_), "bad") => Kind::Bad,
+        (Some(_), "new") => Kind::Leftover,
         _ => Kind::Unknown,
     }
 }
@@ -128,12 +146,12 @@ mod tests {
             plan.segments,
             [
                 Found {
-                    first: 20,
+                    name: Name::plain(20),
                     len: 300,
                     index: None
                 },
                 Found {
-                    first: 100,
+                    name: Name::plain(100),
                     len: 400,
                     index: Some(96)
                 }
@@ -142,7 +160,7 @@ mod tests {
         assert_eq!(
             plan.unfinished,
             [Found {
-                first: 200,
+                name: Name::plain(200),
                 len: 31,
                 index: None
             }]
@@ -152,6 +170,43 @@ mod tests {
             plan.unknown,
             ["20.seg", "99999999999999999999.seg", "notes.txt"]
         );
+    }
+
+    #[test]
+    fn segments_that_were_replaced_are_left_out() {
+        let plan = plan(&[
+            entry("00000000000000000000.seg", 400),
+            entry("00000000000000000010.seg", 400),
+            entry("00000000000000000010-00000000000000000020.seg", 200),
+            entry("00000000000000000010-00000000000000000030.seg", 100),
+            entry("00000000000000000010-00000000000000000030.idx", 96),
+            entry("00000000000000000020.seg", 400),
+            entry("00000000000000000020.idx", 96),
+            entry("00000000000000000030.seg", 400),
+            entry("00000000000000000030-00000000000000000040.new", 7),
+            entry("00000000000000000030-40.seg", 7),
+        ]);
+        let kept: Vec<Name> = plan.segments.iter().map(|found| found.name).collect();
+        let merged = Name {
+            first: 10,
+            through: Some(30),
+        };
+        assert_eq!(kept, [Name::plain(0), merged, Name::plain(30)]);
+        assert_eq!(plan.segments[1].index, Some(96));
+        assert_eq!(
+            plan.replaced,
+            [
+                "00000000000000000010-00000000000000000020.seg",
+                "00000000000000000010.seg",
+                "00000000000000000020.seg",
+                "00000000000000000020.idx",
+            ]
+        );
+        assert_eq!(
+            plan.remove,
+            ["00000000000000000030-00000000000000000040.new"]
+        );
+        assert_eq!(plan.unknown, ["00000000000000000030-40.seg"]);
     }
 
     #[test]

@@ -2,12 +2,11 @@
 //! lock only to look up where to read.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::ReadError;
-use crate::format::{self, SEGMENT_HEADER};
+use crate::format::SEGMENT_HEADER;
 use crate::fs::FsFile;
 use crate::index::{self, Mark};
 use crate::log::View;
@@ -37,8 +36,9 @@ enum Place {
     Unknown,
     /// Bytes into the group in memory that starts with this offset.
     Memory(u64, usize),
-    /// In the segment with this first offset: its file, a position, the least offset from there on.
-    Disk(u64, Arc<dyn FsFile>, u64, u64),
+    /// In the segment with this first offset and version: its file, a position, the least offset
+    /// from there on.
+    Disk((u64, u64), Arc<dyn FsFile>, u64, u64),
 }
 
 enum Found {
@@ -103,7 +103,7 @@ impl Reader {
                 }
                 Err(source) => {
                     return Err(ReadError {
-                        path: self.path(view.first),
+                        path: self.shared.dir.join(view.name.segment()),
                         source,
                     });
                 }
@@ -168,7 +168,9 @@ impl Reader {
     /// The next run of the segment; `None` when there was none to return and the offset moved on.
     fn step_disk(&mut self, view: &View, max_bytes: usize) -> io::Result<Option<Run>> {
         let (file, pos, next) = match std::mem::replace(&mut self.place, Place::Unknown) {
-            Place::Disk(first, file, pos, next) if first == view.first => (file, pos, next),
+            Place::Disk(at, file, pos, next) if at == (view.first, view.version) => {
+                (file, pos, next)
+            }
             _ => {
                 let file = open(&self.shared, view)?;
                 let mark = match view.mark {
@@ -190,16 +192,17 @@ impl Reader {
                     if run.first > self.offset {
                         self.quarantined += met;
                     }
-                    self.place = Place::Disk(view.first, walk.file, walk.pos, walk.next);
+                    let at = (view.first, view.version);
+                    self.place = Place::Disk(at, walk.file, walk.pos, walk.next);
                     return Ok(Some(run));
                 }
                 Step::Run(_) => met = 0,
                 Step::Damaged { at, bytes } => {
                     met += 1;
-                    self.note_damage(view.first, at, bytes);
+                    self.note_damage(view, at, bytes);
                 }
                 Step::Torn { at, bytes } => {
-                    self.note_damage(view.first, at, bytes);
+                    self.note_damage(view, at, bytes);
                     self.quarantined += met + 1;
                     self.offset = view.end;
                     return Ok(None);
@@ -227,14 +230,11 @@ impl Reader {
         })
     }
 
-    fn note_damage(&self, segment: u64, at: u64, bytes: u64) {
-        if self.shared.log.write().note_damage(segment, at) {
-            tracing::warn!(path = %self.path(segment).display(), at, bytes, "damaged place skipped");
+    fn note_damage(&self, view: &View, at: u64, bytes: u64) {
+        if self.shared.log.write().note_damage(view.first, at) {
+            let path = self.shared.dir.join(view.name.segment());
+            tracing::warn!(path = %path.display(), at, bytes, "damaged place skipped");
         }
-    }
-
-    fn path(&self, segment: u64) -> PathBuf {
-        self.shared.dir.join(format::segment_name(segment))
     }
 }
 
@@ -245,8 +245,8 @@ fn open(shared: &Shared, view: &View) -> io::Result<Arc<dyn FsFile>> {
     }
     let file = shared
         .fs
-        .open(&shared.dir.join(format::segment_name(view.first)), false)?;
-    shared.log.write().share(view.first, &file);
+        .open(&shared.dir.join(view.name.segment()), false)?;
+    shared.log.write().share(view, &file);
     Ok(file)
 }
 
@@ -268,7 +268,7 @@ fn marks(
         &*shared.fs,
         &shared.dir,
         shared.id,
-        view.first,
+        view.name,
         view.index_bytes,
     )?;
     Ok(index
@@ -307,7 +307,7 @@ pub(crate) fn offset_at(shared: &Shared, time: u64) -> Result<u64, ReadError> {
             }
             Err(source) => {
                 return Err(ReadError {
-                    path: shared.dir.join(format::segment_name(view.first)),
+                    path: shared.dir.join(view.name.segment()),
                     source,
                 });
             }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::format::{
-    self, BadHeader, IDENTITY, IDENTITY_LEN, IDENTITY_TEMP, RECORD_HEADER, SEGMENT_HEADER,
+    self, BadHeader, IDENTITY, IDENTITY_LEN, IDENTITY_TEMP, Name, RECORD_HEADER, SEGMENT_HEADER,
 };
 use crate::fs::{Entry, Fs, FsFile, Lock, read_block, write_all};
 use crate::index::{Index, Marks};
@@ -53,6 +53,14 @@ pub(crate) fn open(fs: &dyn Fs, dir: &Path, tail_bytes: usize) -> Result<Opened,
     for name in &plan.remove {
         let path = dir.join(name);
         fs.remove(&path).map_err(at(&path))?;
+    }
+    if !plan.replaced.is_empty() {
+        // What replaced them must not be less durable than their end.
+        fs.sync_dir(dir).map_err(at(dir))?;
+        for name in &plan.replaced {
+            let path = dir.join(name);
+            fs.remove(&path).map_err(at(&path))?;
+        }
     }
     let id = identify(fs, dir, &plan)?;
     let mut opening = Opening {
@@ -126,7 +134,7 @@ fn identify(fs: &dyn Fs, dir: &Path, plan: &Plan) -> Result<u64, OpenError> {
 
 fn id_of_segments(fs: &dyn Fs, dir: &Path, segments: &[Found]) -> Result<Option<u64>, OpenError> {
     for found in segments {
-        let path = dir.join(format::segment_name(found.first));
+        let path = dir.join(found.name.segment());
         let file = fs.open(&path, false).map_err(at(&path))?;
         let header = read_block(&*file, 0, SEGMENT_HEADER).map_err(at(&path))?;
         if let Ok((id, _)) = format::decode_segment_header(&header) {
@@ -154,7 +162,7 @@ pub(crate) fn make_segment(
     id: u64,
     first: u64,
 ) -> io::Result<Result<Arc<dyn FsFile>, io::Error>> {
-    let path = dir.join(format::segment_name(first));
+    let path = dir.join(Name::plain(first).segment());
     let file = fs.create(&path)?;
     if let Err(error) = write_all(&*file, &format::encode_segment_header(id, first), 0) {
         if let Err(error) = fs.remove(&path) {
@@ -190,7 +198,7 @@ impl Opening<'_> {
     fn load(&mut self, found: &[Found]) -> Result<Loaded, OpenError> {
         let mut loaded = Loaded::default();
         for (n, segment) in found.iter().enumerate() {
-            let following = found.get(n + 1).map(|next| next.first);
+            let following = found.get(n + 1).map(|next| next.name.first);
             self.load_one(*segment, following, &mut loaded)?;
         }
         Ok(loaded)
@@ -202,12 +210,13 @@ impl Opening<'_> {
         following: Option<u64>,
         into: &mut Loaded,
     ) -> Result<(), OpenError> {
-        let path = self.dir.join(format::segment_name(found.first));
+        let Name { first, through } = found.name;
+        let path = self.dir.join(found.name.segment());
         let last = following.is_none();
         let file = self.fs.open(&path, last).map_err(at(&path))?;
-        into.floor = into.floor.max(found.first);
+        into.floor = into.floor.max(through.unwrap_or(first));
         let mut known = match found.index {
-            Some(len) => read_index(self.fs, self.dir, self.id, found.first, len)
+            Some(len) => read_index(self.fs, self.dir, self.id, found.name, len)
                 .map_err(at(&path))?
                 .filter(|index| index.bytes == found.len),
             None => None,
@@ -223,12 +232,11 @@ impl Opening<'_> {
             Some(index) => (index, found.index.unwrap_or(0)),
             None => {
                 let bound = following.unwrap_or(u64::MAX);
-                let survey =
-                    survey(&file, self.key, found.first, bound, found.len).map_err(at(&path))?;
+                let survey = survey(&file, self.key, first, bound, found.len).map_err(at(&path))?;
                 if !sound && survey.records == 0 {
                     return self.set_aside(&path, found);
                 }
-                if last {
+                if last && through.is_none() {
                     into.floor = into
                         .floor
                         .max(self.cut_tail(&path, &*file, found, &survey)?);
@@ -237,17 +245,20 @@ impl Opening<'_> {
                 let written = if last {
                     0
                 } else {
-                    write_index(self.fs, self.dir, self.id, &index)
+                    write_index(self.fs, self.dir, self.id, found.name, &index)
                 };
                 (index, written)
             }
         };
         self.report.quarantined_records += index.damaged;
         into.floor = into.floor.max(index.end);
-        into.sealed = !sound;
+        // What replaced others is never added to.
+        into.sealed = !sound || through.is_some();
         into.file = last.then(|| file.clone());
         into.segments.push_back(Segment {
-            first: found.first,
+            first,
+            through,
+            version: 0,
             end: index.end,
             bytes: index.bytes,
             index_bytes,
@@ -267,7 +278,7 @@ impl Opening<'_> {
         found: Found,
     ) -> Result<bool, OpenError> {
         let header = read_block(file, 0, SEGMENT_HEADER).map_err(at(path))?;
-        let reason = match format::check_segment_header(&header, self.id, found.first) {
+        let reason = match format::check_segment_header(&header, self.id, found.name.first) {
             Ok(()) => return Ok(true),
             Err(BadHeader::Damaged) => return Ok(false),
             Err(BadHeader::Version(version)) => return Err(newer(path.to_owned(), version)),
@@ -278,7 +289,7 @@ impl Opening<'_> {
             Err(BadHeader::OtherSegment(first)) => {
                 format!(
                     "is really {}; give it its name back",
-                    format::segment_name(first)
+                    Name::plain(first).segment()
                 )
             }
         };
@@ -288,14 +299,14 @@ impl Opening<'_> {
     /// Puts a segment without one intact record out of the way.
     fn set_aside(&mut self, path: &Path, found: Found) -> Result<(), OpenError> {
         if found.index.is_some() {
-            let index = self.dir.join(format::index_name(found.first));
+            let index = self.dir.join(found.name.index());
             self.fs.remove(&index).map_err(at(&index))?;
         }
         if found.len <= SEGMENT_HEADER as u64 {
             // Its making was interrupted before the header was synced: nothing was ever in it.
             return self.fs.remove(path).map_err(at(path));
         }
-        let name = format::bad_name(found.first);
+        let name = found.name.bad();
         tracing::warn!(path = %path.display(), bytes = found.len, renamed = name,
             "segment without one intact record set aside");
         self.fs
@@ -350,8 +361,8 @@ impl Opening<'_> {
                 "damaged places skipped");
         }
         Index {
-            first: found.first,
-            end: survey.end,
+            first: found.name.first,
+            end: found.name.through.unwrap_or(survey.end),
             bytes: if last { survey.good } else { found.len },
             records: survey.records,
             max_time: survey.max_time,
@@ -368,19 +379,19 @@ impl Opening<'_> {
         tail_bytes: usize,
     ) -> Result<Opened, OpenError> {
         for found in unfinished {
-            let path = self.dir.join(format::segment_name(found.first));
+            let path = self.dir.join(found.name.segment());
             self.fs.remove(&path).map_err(at(&path))?;
             self.report.torn_bytes += found.len;
-            loaded.floor = loaded.floor.max(found.first);
+            loaded.floor = loaded.floor.max(found.name.first);
         }
         let file = match (loaded.file, loaded.segments.back()) {
             (Some(file), _) => file,
             (None, Some(last)) => {
-                let path = self.dir.join(format::segment_name(last.first));
+                let path = self.dir.join(last.name().segment());
                 self.fs.open(&path, true).map_err(at(&path))?
             }
             (None, None) => {
-                let path = self.dir.join(format::segment_name(loaded.floor));
+                let path = self.dir.join(Name::plain(loaded.floor).segment());
                 let file = make_segment(self.fs, self.dir, self.id, loaded.floor)
                     .and_then(|made| made)
                     .map_err(at(&path))?;
@@ -416,26 +427,26 @@ impl Opening<'_> {
     }
 }
 
-/// The sidecar of segment `first`, which has `len` bytes; `None` when it is damaged.
+/// The sidecar of a segment, which has `len` bytes; `None` when it is damaged.
 pub(crate) fn read_index(
     fs: &dyn Fs,
     dir: &Path,
     id: u64,
-    first: u64,
+    name: Name,
     len: u64,
 ) -> io::Result<Option<Index>> {
     if len > MAX_INDEX {
         return Ok(None);
     }
-    let file = fs.open(&dir.join(format::index_name(first)), false)?;
+    let file = fs.open(&dir.join(name.index()), false)?;
     let bytes = read_block(&*file, 0, usize::try_from(len).unwrap_or(0))?;
-    Ok(Index::decode(&bytes, id, first))
+    Ok(Index::decode(&bytes, id, name.first))
 }
 
 /// Writes the sidecar of a closed segment; returns its length, 0 when that failed: it is only there
 /// for speed.
-pub(crate) fn write_index(fs: &dyn Fs, dir: &Path, id: u64, index: &Index) -> u64 {
-    let path = dir.join(format::index_name(index.first));
+pub(crate) fn write_index(fs: &dyn Fs, dir: &Path, id: u64, name: Name, index: &Index) -> u64 {
+    let path = dir.join(name.index());
     let bytes = index.encode(id);
     let written = fs.create(&path).and_then(|file| {
         write_all(&*file, &bytes, 0)?;

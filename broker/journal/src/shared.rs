@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::fs::Fs;
-use crate::log::{Dead, Log, Segment};
+use crate::log::{Log, Segment};
 use crate::pending::Pending;
 use crate::{Failure, Limits, Outcome};
 
@@ -41,7 +41,7 @@ pub(crate) enum Why {
     Released,
 }
 
-/// Locks are taken in the order `pending`, `log`; callbacks run under neither.
+/// Locks are taken in the order `changing`, `pending`, `log`; callbacks run under neither.
 pub(crate) struct Shared {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) dir: PathBuf,
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     /// Something is pending.
     pub(crate) wake: Condvar,
     pub(crate) log: RwLock<Log>,
+    /// Held while closed segments change; taken before the two above.
+    pub(crate) changing: Mutex<()>,
     /// `log.settled`, to be read without a lock.
     pub(crate) settled: AtomicU64,
     /// Whether any offset ever failed.
@@ -75,6 +77,7 @@ impl Shared {
             pending: Mutex::new(pending),
             wake: Condvar::new(),
             log: RwLock::new(log),
+            changing: Mutex::new(()),
             settled: AtomicU64::new(next),
             failed: AtomicBool::new(false),
             waiting: Mutex::new(()),
@@ -215,6 +218,7 @@ impl Shared {
         why: Why,
         goes: impl FnOnce(&Segment) -> bool,
     ) -> io::Result<bool> {
+        let _changing = self.changing.lock();
         let buried = self.bury(why)?;
         {
             let mut log = self.log.write();
@@ -224,19 +228,7 @@ impl Shared {
             if why != Why::Released {
                 log.cut_records += segment.records;
             }
-            let [name, index] = segment.names();
-            log.dead.push(Dead {
-                name,
-                bytes: segment.bytes,
-                evidence: false,
-            });
-            if segment.index_bytes > 0 {
-                log.dead.push(Dead {
-                    name: index,
-                    bytes: segment.index_bytes,
-                    evidence: false,
-                });
-            }
+            log.dead.extend(segment.dead());
             tracing::debug!(dir = %self.dir.display(), first = segment.first,
                 records = segment.records, ?why, "segment deleted");
         }
@@ -252,7 +244,7 @@ impl Shared {
 
     /// Removes dead files; whether there were any. What cannot be removed stays dead, still counts,
     /// and is tried again the next time.
-    fn bury(&self, why: Why) -> io::Result<bool> {
+    pub(crate) fn bury(&self, why: Why) -> io::Result<bool> {
         let mut dead = self.log.read().dead.clone();
         dead.retain(|file| !file.evidence || why == Why::Room);
         if dead.is_empty() {
@@ -278,7 +270,7 @@ impl Shared {
 
     /// Tells appenders what is on disk now. The sum is taken under their lock, so that an older one
     /// never overwrites a newer one.
-    fn count_held(&self) {
+    pub(crate) fn count_held(&self) {
         let mut pending = self.pending.lock();
         pending.held = self.log.read().held();
     }

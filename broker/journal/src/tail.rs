@@ -68,6 +68,20 @@ impl Tail {
         }
     }
 
+    /// What is below `offset`, where a group ends, is not in memory any more.
+    pub(crate) fn forget_below(&mut self, offset: u64) {
+        while self
+            .groups
+            .front()
+            .is_some_and(|group| group.first < offset)
+            && let Some(group) = self.groups.pop_front()
+        {
+            self.bytes -= group.cost;
+            self.from = group.end;
+        }
+        self.from = self.from.max(offset);
+    }
+
     pub(crate) fn lookup(&self, offset: u64) -> Lookup<'_> {
         if offset < self.from {
             return Lookup::Behind;

@@ -7,6 +7,7 @@ mod fixture;
 mod fuzz;
 mod load;
 mod model;
+mod replace;
 
 use std::path::Path;
 use std::sync::Arc;

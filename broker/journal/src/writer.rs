@@ -189,7 +189,8 @@ impl Writer {
             .iter()
             .map(|part| part.frames.len() as u64)
             .sum();
-        self.shared.log.read().held() + unsynced + bytes + limits.overhead > limits.max_bytes
+        let kept = limits.overhead + limits.reserve;
+        self.shared.log.read().held() + unsynced + bytes + kept > limits.max_bytes
     }
 
     /// Deletes the oldest segment, if there is one besides the last.
@@ -225,10 +226,10 @@ impl Writer {
         let Shared {
             fs, dir, id, log, ..
         } = &*self.shared;
-        let Some(index) = log.read().index() else {
+        let Some((name, index)) = log.read().index() else {
             return;
         };
-        let bytes = write_index(&**fs, dir, *id, &index);
+        let bytes = write_index(&**fs, dir, *id, name, &index);
         if let Some(last) = log.write().segments.back_mut() {
             last.index_bytes = bytes;
         }

@@ -32,6 +32,8 @@ const MIN_SECRET: usize = 32;
 /// A key and what it verifies.
 pub(crate) struct Key {
     pub(crate) id: Option<String>,
+    /// The file is the key.
+    is_secret: bool,
     pub(crate) algorithm: Algorithm,
     pub(crate) key: DecodingKey,
     /// Stands for the key in memory.
@@ -60,7 +62,45 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Key>, FileError> {
     Ok(vec![keys])
 }
 
+/// What the keys of a file are, in a few words.
+pub(crate) fn describe(keys: &[Key]) -> String {
+    match keys {
+        [key] if key.is_secret => "shared secret".into(),
+        [key] => format!("public key ({:?})", key.algorithm),
+        keys => format!("{} keys", keys.len()),
+    }
+}
+
+/// What a file holds that is no secret, whatever its length: taken for one it would be a secret that
+/// many know.
+fn mistaken(text: &str) -> Option<&'static str> {
+    let starts = |prefix: &str| {
+        text.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    if starts("<") {
+        Some("is HTML or XML")
+    } else if starts("[") || starts("\"") {
+        Some("is JSON, but no JWKS")
+    } else if text.contains("-----") {
+        Some("is a part of a PEM file: its first line has to be -----BEGIN PUBLIC KEY-----")
+    } else if starts("ssh-") || starts("ecdsa-") {
+        Some("is a key for SSH")
+    } else if text.contains(['\n', '\r']) {
+        Some("has several lines")
+    } else if text.contains(char::is_control) {
+        Some("has control characters")
+    } else {
+        None
+    }
+}
+
 fn shared(secret: &str) -> Result<Key, String> {
+    if let Some(what) = mistaken(secret) {
+        return Err(format!(
+            "{what}; save the issuer's JWKS, its public key (PEM), or a secret in one line there"
+        ));
+    }
     if secret.len() < MIN_SECRET {
         return Err(format!(
             "is neither JWKS nor PEM, and too short for a secret: at least {MIN_SECRET} bytes"
@@ -68,6 +108,7 @@ fn shared(secret: &str) -> Result<Key, String> {
     }
     Ok(Key {
         id: None,
+        is_secret: true,
         algorithm: Algorithm::HS256,
         key: DecodingKey::from_secret(secret.as_bytes()),
         fingerprint: Sha256::digest(secret).into(),
@@ -102,6 +143,7 @@ fn pem(text: &str) -> Result<Key, String> {
     };
     Ok(Key {
         id: None,
+        is_secret: false,
         algorithm,
         key,
         fingerprint: Sha256::digest(&pem.contents).into(),
@@ -169,6 +211,7 @@ fn jwk_key(jwk: &Jwk, fingerprint: [u8; 32]) -> Option<Key> {
     }
     Some(Key {
         id: jwk.common.key_id.clone(),
+        is_secret: false,
         algorithm,
         key: DecodingKey::from_jwk(jwk).ok()?,
         fingerprint,
@@ -205,6 +248,27 @@ mod tests {
             (&p384.public_key_pem(), "EC P-256"),
             ("-----BEGIN PUBLIC KEY-----\nxx", "no PEM"),
             ("short", "at least 32 bytes"),
+            (
+                "<!DOCTYPE html><html><body>not found</body></html>",
+                "is HTML",
+            ),
+            (
+                "[{\"kty\": \"oct\"}, {\"kty\": \"RSA\"}, {}, {}]",
+                "no JWKS",
+            ),
+            ("\"a text of JSON that is long enough for it\"", "no JWKS"),
+            (
+                "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----",
+                "part of a PEM",
+            ),
+            (
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9",
+                "for SSH",
+            ),
+            (
+                "one line of a file that is not a secret\nand another",
+                "several lines",
+            ),
             ("{", "keys:1: is no JWKS"),
             ("{\"keys\": []}", "holds no key"),
             (
@@ -219,6 +283,15 @@ mod tests {
             let error = read_text(text).unwrap_err().to_string();
             assert!(error.contains(said), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn keys_are_named_for_what_they_are() {
+        let secret = read_text("a secret of more than thirty-two bytes\n").unwrap();
+        assert_eq!(describe(&secret), "shared secret");
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let public = read_text(&pair.public_key_pem()).unwrap();
+        assert_eq!(describe(&public), "public key (EdDSA)");
     }
 
     #[test]

@@ -44,7 +44,7 @@ use self::{
     jwt::Issuer,
     password::Passwords,
     rights::Rules,
-    throttle::Throttle,
+    throttle::{Named, Throttle},
     token::Tokens,
     verify::{Verdict, Verifier},
 };
@@ -75,6 +75,16 @@ pub(crate) struct Credentials<'a> {
     pub(crate) certificate: Option<&'a str>,
 }
 
+impl Credentials<'_> {
+    fn named(&self) -> Named {
+        let name = self.certificate.or(self.username);
+        match name.is_some_and(|name| !name.is_empty()) {
+            true => Named::Yes,
+            false => Named::No,
+        }
+    }
+}
+
 /// The files as they were read last.
 struct Tables {
     passwords: Passwords,
@@ -83,8 +93,35 @@ struct Tables {
     rules: Arc<Rules>,
 }
 
+/// The topics that nobody but the broker itself publishes on, whatever a rule allows: `$SYS/#` and
+/// `connected/#` below the root, which others take for the broker's word.
+#[derive(Debug)]
+pub(crate) struct Own {
+    connected: String,
+}
+
+impl Own {
+    pub(crate) fn new(topics: &Topics) -> Own {
+        Own {
+            connected: format!("{}/connected/", topics.root()),
+        }
+    }
+
+    /// Why a client may not publish on `topic`, if it is one of them.
+    pub(crate) fn refuses(&self, topic: &str) -> Option<&'static str> {
+        if topic.starts_with("$SYS/") {
+            Some("$SYS is the broker's own")
+        } else if topic.starts_with(&self.connected) {
+            Some("connected/ is the broker's own")
+        } else {
+            None
+        }
+    }
+}
+
 /// Proves who clients are and says what they may do.
 pub(crate) struct Access {
+    pub(crate) own: Own,
     config: Auth,
     topics: Topics,
     tables: RwLock<Arc<Tables>>,
@@ -103,6 +140,7 @@ impl Access {
             FileError::of(Path::new("/dev/urandom"), format!("no randomness: {error}"))
         })?;
         Ok(Access {
+            own: Own::new(topics),
             config: config.clone(),
             topics: topics.clone(),
             tables: RwLock::new(Arc::new(tables)),
@@ -185,23 +223,26 @@ impl Access {
                     Ok(text) if tables.issuer.is_some() && jwt::is_jwt(text) => {
                         tables.by_issuer(text, clock::now()).map_err(failed)
                     }
-                    _ => return self.by_password(&tables, username, password, address).await,
+                    _ => {
+                        let from = (address, shown.named());
+                        return self.by_password(&tables, username, password, from).await;
+                    }
                 }
             }
         };
         if outcome.is_err() {
-            self.regret(address).await;
+            self.regret(address, shown.named()).await;
         }
         outcome
     }
 
     /// Counts a failure and holds up its answer.
-    async fn regret(&self, address: IpAddr) {
+    async fn regret(&self, address: IpAddr, named: Named) {
         let wait = {
             let mut throttle = self.throttle.lock();
             let now = clock::now();
-            throttle.failed(address, now);
-            throttle.attempt(address, now)
+            throttle.failed(address, named, now);
+            throttle.attempt(address, named, now)
         };
         sleep(wait.unwrap_or(Duration::ZERO)).await;
     }
@@ -226,7 +267,7 @@ impl Access {
         tables: &Tables,
         username: &str,
         password: &[u8],
-        address: IpAddr,
+        (address, named): (IpAddr, Named),
     ) -> Result<Login, CodecError> {
         let (hash, counts) = tables.passwords.hash_of(username);
         let right = || {
@@ -240,7 +281,7 @@ impl Access {
         if counts && self.verifier.knows(hash, password) {
             return right();
         }
-        let wait = self.throttle.lock().attempt(address, clock::now());
+        let wait = self.throttle.lock().attempt(address, named, clock::now());
         let Some(wait) = wait else {
             return Err(CodecError::new(
                 Reason::ServerBusy,
@@ -253,7 +294,7 @@ impl Access {
         match verdict.await {
             Verdict::Right => right(),
             Verdict::Wrong => {
-                self.throttle.lock().failed(address, clock::now());
+                self.throttle.lock().failed(address, named, clock::now());
                 Err(CodecError::new(
                     Reason::BadCredentials,
                     "wrong user name or password",
@@ -393,6 +434,11 @@ impl Tables {
     }
 }
 
+/// What tokens of an issuer are verified with, in a few words, as `check` shows it (blocking).
+pub fn describe_keys(jwt: &Jwt) -> Result<String, FileError> {
+    keys::read(&jwt.keys).map(|keys| keys::describe(&keys))
+}
+
 /// Waits until `time` (ns since the epoch); for ever when there is none.
 pub(crate) async fn until(time: Option<u64>) {
     /// The clock may be set meanwhile, so it is looked at now and then.
@@ -429,6 +475,8 @@ pub fn explain(
     topic: &str,
 ) -> Result<Explained, FileError> {
     let tables = Tables::read(config, topics)?;
+    let listed = |user: &String| tables.passwords.get(user).is_some() || tables.tokens.knows(user);
+    let is_known = who.user.as_ref().is_none_or(listed);
     let grant = match (&who.grant, &who.user) {
         (Some(grant), _) => grant.clone(),
         (None, None) => Grant::default(),
@@ -444,9 +492,21 @@ pub fn explain(
         who.client_id.as_deref().unwrap_or_default(),
         &grant,
     );
+    let own = match action {
+        Action::Write => Own::new(topics).refuses(topic),
+        Action::Read | Action::Subscribe => None,
+    };
+    let decision = match own {
+        Some(reason) => Decision {
+            allowed: false,
+            because: Because::Own(reason),
+        },
+        None => rights.explain(action, topic),
+    };
     Ok(Explained {
-        decision: rights.explain(action, topic),
+        decision,
         grant,
+        is_known,
     })
 }
 
@@ -457,6 +517,8 @@ pub struct Explained {
     pub decision: Decision,
     /// Role and groups that counted.
     pub grant: Grant,
+    /// The user is nobody in particular, or in the file of passwords or that of tokens.
+    pub is_known: bool,
 }
 
 #[cfg(test)]

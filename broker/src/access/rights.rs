@@ -241,6 +241,8 @@ pub enum Because {
         /// As it was understood.
         rule: String,
     },
+    /// The broker keeps the topic for itself.
+    Own(&'static str),
     /// What is built in for a role.
     Role {
         /// The role.
@@ -254,6 +256,7 @@ impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Because::NoRule => f.write_str("no rule speaks of it"),
+            Because::Own(reason) => f.write_str(reason),
             Because::Line { file, line, rule } => write!(f, "{}:{line}: {rule}", file.display()),
             Because::Role { role, rule } => write!(f, "role {role}: {rule}"),
         }

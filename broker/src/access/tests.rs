@@ -267,12 +267,15 @@ async fn failures_of_an_address_hold_up_neither_tokens_nor_known_passwords() {
     let access = files.open();
     login(&access, "alice", b"wonder").await.unwrap();
     for _ in 0..1_000 {
-        access.throttle.lock().failed(ADDRESS, clock::now());
+        access
+            .throttle
+            .lock()
+            .failed(ADDRESS, Named::Yes, clock::now());
     }
     while access
         .throttle
         .lock()
-        .attempt(ADDRESS, clock::now())
+        .attempt(ADDRESS, Named::Yes, clock::now())
         .is_some()
     {}
     let error = login(&access, "alice", b"guess").await.unwrap_err();

@@ -4,7 +4,8 @@
 //! a refusal to hear) take turns: one after the other, with a pause between them that grows with
 //! every failure. Who would have to wait too long is sent away. Logins that succeed at no cost, by
 //! token or by a password verified before, never wait, so that one bad device holds up no other
-//! behind the same address.
+//! behind the same address. Clients that give no name guess nobody's password: they are counted apart
+//! and hold up only each other.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -22,10 +23,17 @@ const FORGIVEN: Duration = Duration::from_secs(10);
 /// Addresses remembered.
 const MAX_ADDRESSES: usize = 4_096;
 
+/// Whether a client says who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Named {
+    Yes,
+    No,
+}
+
 /// Failures by address.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    addresses: HashMap<IpAddr, Failures>,
+    addresses: HashMap<(IpAddr, Named), Failures>,
 }
 
 #[derive(Debug, Default)]
@@ -38,8 +46,8 @@ struct Failures {
 
 impl Throttle {
     /// How long an attempt from `address` has to wait; `None` sends it away.
-    pub(crate) fn attempt(&mut self, address: IpAddr, now: u64) -> Option<Duration> {
-        let Some(failures) = self.addresses.get_mut(&network(address)) else {
+    pub(crate) fn attempt(&mut self, address: IpAddr, named: Named, now: u64) -> Option<Duration> {
+        let Some(failures) = self.addresses.get_mut(&(network(address), named)) else {
             return Some(Duration::ZERO);
         };
         failures.forgive(now);
@@ -57,8 +65,8 @@ impl Throttle {
     }
 
     /// An attempt from `address` failed.
-    pub(crate) fn failed(&mut self, address: IpAddr, now: u64) {
-        let key = network(address);
+    pub(crate) fn failed(&mut self, address: IpAddr, named: Named, now: u64) {
+        let key = (network(address), named);
         if self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&key) {
             self.make_room(now);
         }
@@ -112,40 +120,81 @@ mod tests {
     fn failures_slow_down_their_address_and_no_other() {
         let mut throttle = Throttle::default();
         for _ in 0..FREE {
-            assert_eq!(throttle.attempt(address(1), 0), Some(Duration::ZERO));
-            throttle.failed(address(1), 0);
+            assert_eq!(
+                throttle.attempt(address(1), Named::Yes, 0),
+                Some(Duration::ZERO)
+            );
+            throttle.failed(address(1), Named::Yes, 0);
         }
-        assert_eq!(throttle.attempt(address(1), 0), Some(Duration::ZERO));
-        assert_eq!(throttle.attempt(address(1), 0), Some(FIRST));
-        throttle.failed(address(1), 0);
-        assert_eq!(throttle.attempt(address(1), 0), Some(FIRST * 2));
-        assert_eq!(throttle.attempt(address(2), 0), Some(Duration::ZERO));
+        assert_eq!(
+            throttle.attempt(address(1), Named::Yes, 0),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(throttle.attempt(address(1), Named::Yes, 0), Some(FIRST));
+        throttle.failed(address(1), Named::Yes, 0);
+        assert_eq!(throttle.attempt(address(1), Named::Yes, 0), Some(FIRST * 2));
+        assert_eq!(
+            throttle.attempt(address(2), Named::Yes, 0),
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
     fn a_flood_of_attempts_is_sent_away_and_can_try_later() {
         let mut throttle = Throttle::default();
-        (0..100).for_each(|_| throttle.failed(address(1), 0));
-        let taken = (0..100).filter(|_| throttle.attempt(address(1), 0).is_some());
+        (0..100).for_each(|_| throttle.failed(address(1), Named::Yes, 0));
+        let taken = (0..100).filter(|_| throttle.attempt(address(1), Named::Yes, 0).is_some());
         assert_eq!(taken.count(), 3, "5 s of waiting at 2 s each");
-        assert!(throttle.attempt(address(1), 2 * SECOND).is_some());
+        assert!(
+            throttle
+                .attempt(address(1), Named::Yes, 2 * SECOND)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn who_gives_no_name_holds_up_nobody_who_does() {
+        let mut throttle = Throttle::default();
+        (0..100).for_each(|_| throttle.failed(address(1), Named::No, 0));
+        while throttle.attempt(address(1), Named::No, 0).is_some() {}
+        for _ in 0..10 {
+            assert_eq!(
+                throttle.attempt(address(1), Named::Yes, 0),
+                Some(Duration::ZERO)
+            );
+        }
+        (0..100).for_each(|_| throttle.failed(address(2), Named::Yes, 0));
+        assert_eq!(
+            throttle.attempt(address(2), Named::No, 0),
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
     fn failures_are_forgiven() {
         let mut throttle = Throttle::default();
-        (0..1_000_000).for_each(|_| throttle.failed(address(1), 0));
-        throttle.attempt(address(1), 0);
+        (0..1_000_000).for_each(|_| throttle.failed(address(1), Named::Yes, 0));
+        throttle.attempt(address(1), Named::Yes, 0);
         let later = 200 * SECOND;
-        assert_eq!(throttle.attempt(address(1), later), Some(Duration::ZERO));
-        assert_eq!(throttle.attempt(address(1), later), Some(Duration::ZERO));
+        assert_eq!(
+            throttle.attempt(address(1), Named::Yes, later),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(
+            throttle.attempt(address(1), Named::Yes, later),
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
         let mut throttle = Throttle::default();
         for n in 0..100u16 {
-            throttle.failed(IpAddr::from([0x2001, 0xdb8, 0, 0, n, n, n, n]), 0);
+            throttle.failed(
+                IpAddr::from([0x2001, 0xdb8, 0, 0, n, n, n, n]),
+                Named::Yes,
+                0,
+            );
         }
         assert_eq!(throttle.addresses.len(), 1);
         let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
@@ -156,13 +205,13 @@ mod tests {
     fn the_table_is_bounded_and_keeps_who_failed_last() {
         let mut throttle = Throttle::default();
         for n in 0..3 * MAX_ADDRESSES as u32 {
-            throttle.failed(address(n), u64::from(n));
+            throttle.failed(address(n), Named::Yes, u64::from(n));
             assert!(throttle.addresses.len() <= MAX_ADDRESSES);
         }
         assert!(
             throttle
                 .addresses
-                .contains_key(&address(3 * MAX_ADDRESSES as u32 - 1))
+                .contains_key(&(address(3 * MAX_ADDRESSES as u32 - 1), Named::Yes))
         );
     }
 
@@ -175,8 +224,8 @@ mod tests {
             for (fails, from, passes) in events {
                 now += passes;
                 if fails {
-                    throttle.failed(address(from), now);
-                } else if let Some(wait) = throttle.attempt(address(from), now) {
+                    throttle.failed(address(from), Named::Yes, now);
+                } else if let Some(wait) = throttle.attempt(address(from), Named::Yes, now) {
                     prop_assert!(wait <= PATIENCE);
                 }
             }

@@ -38,7 +38,7 @@ impl Client {
             }
             Err(Gone(text)) => {
                 drop(inner);
-                self.hub.telemetry.refused(&self.session.client_id, text);
+                self.note_refusal(text);
                 self.close(Reason::NotAuthorized, text);
             }
         }

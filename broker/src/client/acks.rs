@@ -82,7 +82,7 @@ impl Client {
     fn cannot_store(&mut self, reason: &str) {
         let client = &*self.session.client_id;
         tracing::debug!(client, reason, "publishes could not be stored");
-        self.hub.telemetry.refused(client, "not stored");
+        self.note_refusal("not stored");
         self.clear_records();
         self.drop_unstored();
         self.close(Reason::QuotaExceeded, "the publish could not be stored");
@@ -176,9 +176,7 @@ impl Client {
             Answer::Packet(_) => {}
         }
         if !stored {
-            self.hub
-                .telemetry
-                .refused(&self.session.client_id, "not stored");
+            self.note_refusal("not stored");
             self.close(
                 Reason::QuotaExceeded,
                 "what the client sent could not be stored",
@@ -241,7 +239,7 @@ impl Client {
         if version == Version::V311 {
             return Err(CodecError::new(reason, text));
         }
-        self.hub.telemetry.refused(&self.session.client_id, text);
+        self.note_refusal(text);
         let mut packet = BytesMut::new();
         let text = self.receiver.explain(text);
         match publish.qos {
@@ -260,7 +258,7 @@ impl Client {
         if self.version() == Version::V5 {
             return self.reject(publish, Reason::NotAuthorized, TEXT);
         }
-        self.hub.telemetry.refused(&self.session.client_id, TEXT);
+        self.note_refusal(TEXT);
         let mut packet = BytesMut::new();
         match publish.qos {
             0 => return Ok(Taken::Whole),

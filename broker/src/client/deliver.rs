@@ -33,12 +33,12 @@ impl Client {
         let now = clock::now();
         self.send_again(&mut inner, now);
         self.send_prepared(&mut inner, now);
-        self.hub.pump_retained(&mut inner, now);
+        self.hub.pump_retained(&session, &mut inner, now);
         if self.resend.is_empty() {
             self.fill_from_queue(&mut inner, now);
         }
         // A queue that is not short moves on with the client's next acknowledgement or read.
-        let more_retained = !inner.scans.is_empty() && inner.queue.is_short();
+        let more_retained = !inner.scans.is_empty() && self.hub.takes_retained(&inner);
         if let Some(feed) = &mut self.feed {
             if feed.fill(
                 &mut inner,
@@ -129,13 +129,14 @@ impl Client {
             Some(_) => self.receiver.receive_maximum.div_ceil(2),
             None => self.receiver.receive_maximum,
         };
+        let most = self.window_bytes();
         let mut prepared = Vec::new();
         while self.out.len() < HIGH_WATER
             && let Some(front) = inner.queue.front()
         {
             let has_room = inner.window.has_room(self.receiver.receive_maximum)
                 && inner.window.queued() < usize::from(share)
-                && inner.window.bytes() < self.hub.config.limits.queue_bytes;
+                && inner.window.bytes() < most;
             if front.qos > 0 && !has_room {
                 break;
             }
@@ -170,6 +171,16 @@ impl Client {
             let ticket = self.hub.store_outgoing(&self.session, inner);
             self.prepared
                 .extend(prepared.into_iter().map(|pkid| (ticket, pkid)));
+        }
+    }
+
+    /// Bytes of messages that may be under way to the client: no more than its share when all sessions
+    /// together hold much, for what is under way is not taken back.
+    fn window_bytes(&self) -> usize {
+        let most = self.hub.config.limits.queue_bytes;
+        match self.hub.load.is_roomy() {
+            true => most,
+            false => most.min(self.hub.load.share()).max(1),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{
     rate::Meter,
     record::client_hash,
     session::{ConnectionId, Session},
-    telemetry::Traffic,
+    telemetry::{Traffic, Whom},
     window::Sent,
 };
 
@@ -334,10 +334,18 @@ impl Client {
         taken
     }
 
+    /// Counts and logs that something of the client was refused.
+    pub(crate) fn note_refusal(&self, reason: &'static str) {
+        let whom = Whom {
+            peer: &self.peer,
+            user: self.pass.principal().map(|name| &**name),
+            client: Some(&self.session.client_id),
+        };
+        self.hub.telemetry.refused(whom, reason);
+    }
+
     fn refuse(&mut self, error: CodecError) {
-        self.hub
-            .telemetry
-            .refused(&self.session.client_id, error.text);
+        self.note_refusal(error.text);
         self.close(error.reason, error.text);
     }
 }

@@ -79,8 +79,8 @@ impl Client {
         if !self.pass.may_write(topic) {
             return self.deny(&publish);
         }
-        if topic.starts_with("$SYS/") {
-            return self.reject(&publish, Reason::NotAuthorized, "$SYS is the broker's own");
+        if let Some(text) = self.hub.access.own.refuses(topic) {
+            return self.reject(&publish, Reason::NotAuthorized, text);
         }
         let expires = scanned
             .expiry
@@ -202,9 +202,8 @@ impl Client {
         let hub = self.hub.clone();
         let mut codes: Vec<u8> = Vec::with_capacity(subscribe.filters.len());
         for filter in &subscribe.filters {
-            let refused = self.refuse_subscription(filter, subscribe.from.is_some());
-            let code = match refused {
-                Some(_) => Reason::NotAuthorized as u8,
+            let granted = match self.refuse_subscription(filter, subscribe.from.is_some()) {
+                Some(text) => Err((Reason::NotAuthorized, text)),
                 None => hub.subscribe(
                     (&self.session, self.connection),
                     filter,
@@ -212,15 +211,14 @@ impl Client {
                     subscribe.from.as_deref(),
                 ),
             };
-            if code >= 0x80 {
-                let text = refused.unwrap_or("subscription refused");
-                hub.telemetry.refused(&self.session.client_id, text);
+            if let Err((_, text)) = granted {
+                self.note_refusal(text);
             }
-            // 3.1.1 knows only one way to fail (section 3.9.3).
-            codes.push(if code >= 0x80 && self.version() == Version::V311 {
-                0x80
-            } else {
-                code
+            codes.push(match (granted, self.version()) {
+                (Ok(qos), _) => qos,
+                // 3.1.1 knows only one way to fail (section 3.9.3).
+                (Err(_), Version::V311) => 0x80,
+                (Err((reason, _)), Version::V5) => reason as u8,
             });
         }
         let mut packet = BytesMut::new();
@@ -291,7 +289,7 @@ impl Client {
         }
         // Gone at once: the next connection of the client may come before this one has ended.
         if !disconnect.with_will && inner.owner == self.connection {
-            inner.will = None;
+            inner.renounce_will();
         }
         drop(inner);
         self.closing = Some(Close {

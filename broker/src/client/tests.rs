@@ -48,7 +48,8 @@ fn subscribe(client: &Client, path: &str) -> u8 {
         retain_handling: 0,
     };
     let owner = (&client.session, client.connection);
-    client.hub.subscribe(owner, &filter, None, None)
+    let granted = client.hub.subscribe(owner, &filter, None, None);
+    granted.unwrap_or_else(|(reason, _)| reason as u8)
 }
 
 fn message(topic: &str, bytes: usize, retain: bool) -> crate::message::Message {
@@ -324,7 +325,7 @@ fn subscribe_at_qos_2(client: &Client, path: &str) {
         retain_handling: 0,
     };
     let owner = (&client.session, client.connection);
-    assert_eq!(client.hub.subscribe(owner, &filter, None, None), 2);
+    assert_eq!(client.hub.subscribe(owner, &filter, None, None), Ok(2));
 }
 
 async fn publish_at_qos_2(hub: &Hub, topic: &str) {
@@ -494,7 +495,8 @@ async fn queued_messages_are_sent_beside_a_log_that_is_far_behind() {
         retain_handling: 2,
     };
     let owner = (&reader.session, 2);
-    hub.subscribe(owner, &filter, None, Some("earliest"));
+    hub.subscribe(owner, &filter, None, Some("earliest"))
+        .unwrap();
     reader.feed = Feed::new(
         hub.journal.clone(),
         &reader.session.inner.lock(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     CodecError, Frame, Reason, Version,
     properties::{self, id, text},
-    publish::{check_response_topic, is_reserved, is_wildcard},
+    publish::{is_wildcard, put_forwarded},
     read_bytes,
 };
 
@@ -250,12 +250,7 @@ fn read_will(version: Version, flags: &Flags, fields: &mut Fields<'_>) -> Result
             match property.id {
                 id::WILL_DELAY => delay = property.number,
                 id::EXPIRY => expiry = Some(property.number),
-                id::USER if is_reserved(property.bytes) => {}
-                id::RESPONSE_TOPIC => {
-                    check_response_topic(property.bytes)?;
-                    forward.extend_from_slice(property.raw);
-                }
-                _ => forward.extend_from_slice(property.raw),
+                _ => put_forwarded(&property, &mut forward)?,
             }
             Ok(())
         })?;

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use super::{
     CodecError, Version,
     alias::{Alias, Aliases},
-    properties::{self, id, text},
+    properties::{self, Property, id, text},
     put_varint, varint_len,
 };
 
@@ -99,20 +99,30 @@ pub(crate) fn scan_properties(raw: &[u8], forward: &mut Vec<u8>) -> Result<Scann
                     "PUBLISH from a client with a subscription identifier",
                 ));
             }
-            id::USER if is_reserved(property.bytes) => {}
-            id::RESPONSE_TOPIC => {
-                check_response_topic(property.bytes)?;
-                forward.extend_from_slice(property.raw);
-            }
-            _ => forward.extend_from_slice(property.raw),
+            _ => put_forwarded(&property, forward)?,
         }
         Ok(())
     })?;
     Ok(scanned)
 }
 
+/// Appends a property that goes on to subscribers as it is; one that only the broker may give does not.
+pub(super) fn put_forwarded(
+    property: &Property<'_>,
+    forward: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    if property.id == id::USER && is_reserved(property.bytes) {
+        return Ok(());
+    }
+    if property.id == id::RESPONSE_TOPIC {
+        check_response_topic(property.bytes)?;
+    }
+    forward.extend_from_slice(property.raw);
+    Ok(())
+}
+
 /// Whether a user property of this name is the broker's own.
-pub(super) fn is_reserved(name: &[u8]) -> bool {
+fn is_reserved(name: &[u8]) -> bool {
     name.starts_with(RESERVED)
 }
 
@@ -121,7 +131,7 @@ pub(super) fn is_wildcard(byte: u8) -> bool {
 }
 
 /// A response topic is a topic name (MQTT 5.0 section 3.3.2.3.5).
-pub(super) fn check_response_topic(topic: &[u8]) -> Result<(), CodecError> {
+fn check_response_topic(topic: &[u8]) -> Result<(), CodecError> {
     match topic.is_empty() || topic.iter().copied().any(is_wildcard) {
         true => Err(CodecError::protocol(
             "response topic is empty or holds a wildcard",

@@ -160,13 +160,7 @@ pub(super) fn admit(
     }
     let attached = hub
         .attach(connect, &client_id, connection, &pass)
-        .map_err(|reason| {
-            let text = match reason {
-                Reason::ClientIdInvalid => "the session of this client id belongs to somebody else",
-                _ => "no room for another session",
-            };
-            CodecError::new(reason, text)
-        })?;
+        .map_err(|(reason, text)| CodecError::new(reason, text))?;
     ack.session_present = attached.present;
     let until = attached.until;
     let client = Client::new(
@@ -236,11 +230,8 @@ fn check_will(hub: &Hub, will: &Will) -> Result<(), CodecError> {
             "no room for the will",
         ));
     }
-    if will.topic.starts_with("$SYS/") {
-        return Err(CodecError::new(
-            Reason::NotAuthorized,
-            "$SYS is the broker's own",
-        ));
+    if let Some(text) = hub.access.own.refuses(&will.topic) {
+        return Err(CodecError::new(Reason::NotAuthorized, text));
     }
     if will.retain && hub.durable.contains(&will.topic) {
         return Err(CodecError::new(

@@ -23,6 +23,7 @@ use crate::{
     listen::{CROWD, Waiting},
     peer::Peer,
     session::ConnectionId,
+    telemetry::Whom,
 };
 
 /// Bytes read at once.
@@ -85,11 +86,11 @@ where
         Ok(Ok(connect)) => connect,
         Ok(Err(None)) => return None,
         Err(text) => {
-            hub.telemetry.refused(&peer.to_string(), text);
+            hub.telemetry.refused(Whom::at(&peer), text);
             return None;
         }
         Ok(Err(Some((version, error)))) => {
-            hub.telemetry.refused(&peer.to_string(), error.text);
+            hub.telemetry.refused(Whom::at(&peer), error.text);
             connect::refuse(&mut writer, version, error, usize::MAX).await;
             linger(&mut reader, &shutdown).await;
             return None;
@@ -113,7 +114,12 @@ where
     let (mut client, ack) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => {
-            hub.telemetry.refused(&connect.client_id, error.text);
+            let whom = Whom {
+                peer: &peer,
+                user: connect.username.as_deref(),
+                client: Some(&connect.client_id),
+            };
+            hub.telemetry.refused(whom, error.text);
             connect::refuse(&mut writer, connect.version, error, connect.max_packet).await;
             linger(&mut reader, &shutdown).await;
             return None;
@@ -288,8 +294,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
                 "nothing heard within one and a half keep alive intervals",
             ),
             Due::Stuck => {
-                let (client, text) = (&self.client.session.client_id, "the client reads nothing");
-                self.client.hub.telemetry.refused(client, text);
+                let text = "the client reads nothing";
+                self.client.note_refusal(text);
                 self.client.close(Reason::QuotaExceeded, text);
             }
             Due::Resume => self.client.resume(),
@@ -307,7 +313,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<R, W> {
             "the transport's rules were broken",
         );
         debug!(client, %error, "refused");
-        self.client.hub.telemetry.refused(client, text);
+        self.client.note_refusal(text);
         closed(text)
     }
 

@@ -18,21 +18,17 @@ impl Hub {
     /// Sets a retained message in memory and gives it to who wants it; an empty one removes it.
     pub(crate) fn announce(&self, topic: &str, payload: Bytes, qos: u8) {
         let message = Arc::new(Message {
-            topic: topic.into(),
-            payload,
-            qos,
             retain: true,
-            expires: None,
-            client: 0,
-            properties: Bytes::new(),
+            ..Message::own(topic, payload, qos)
         });
         let _in_order = self.retaining.lock();
         let mut retained = self.retained.lock();
         retained.set(message.clone());
         self.telemetry.retained.set(retained.len() as i64);
         drop(retained);
-        let recipients = self.recipients(&message);
-        self.enqueue_all(recipients);
+        let wanted = self.recipients(&message);
+        let wanted = self.reserve(&message, wanted, |_| false);
+        self.enqueue_all(wanted.unwrap_or_default());
     }
 
     /// Says what connected clients want of the live topics.

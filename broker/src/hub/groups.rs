@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use thinglog_journal::cursor::Cursor;
 use tracing::warn;
 
-use super::Hub;
+use super::{Hub, publish::DISK_FULL, topics::NO_START};
 use crate::{
     clock,
     codec::Reason,
@@ -34,15 +34,16 @@ impl Hub {
         inner: &mut Inner,
         (share, subscription): (&str, &Subscription),
         start: Option<u64>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), (Reason, &'static str)> {
         let mut groups = self.groups.lock();
         let group = match groups.get(share) {
             Some(group) => group.clone(),
-            None if groups.len() >= self.config.limits.groups || !self.state.accepts() => {
-                return Err(Reason::QuotaExceeded);
+            None if groups.len() >= self.config.limits.groups => {
+                return Err((Reason::QuotaExceeded, "too many shared subscriptions"));
             }
+            None if !self.state.accepts() => return Err((Reason::QuotaExceeded, DISK_FULL)),
             None => {
-                let start = start.ok_or(Reason::Unspecified)?;
+                let start = start.ok_or((Reason::Unspecified, NO_START))?;
                 let group = self.new_group(share, Cursor::at(start), clock::now());
                 groups.insert(group.share.clone(), group.clone());
                 group
@@ -79,7 +80,6 @@ impl Hub {
                 journal: self.journal.clone(),
                 settled: self.journal_settled.clone(),
                 load: self.load.clone(),
-                queued_bytes: self.config.limits.queued_bytes,
                 telemetry: self.telemetry.clone(),
             };
             self.drivers.spawn(drive(group.clone(), supply));

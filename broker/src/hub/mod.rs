@@ -4,7 +4,7 @@
 //!
 //! Locks are taken in this order: handover, retaining, mailing; sessions, by_key, trie, shared (one of
 //! them at a time, but that members of a group are looked at under its lock); a session's; groups, a
-//! group's; retained, the mail journal's, the state's.
+//! group's; retained, of_user, the mail journal's, the state's.
 
 mod announce;
 mod census;
@@ -39,8 +39,8 @@ use crate::{
     config::Config,
     filter::DurableTopics,
     interest::Interest,
+    load::{Account, Load},
     mail::Mail,
-    message::Load,
     rate::Rate,
     retained::Retained,
     session::Session,
@@ -63,8 +63,10 @@ pub(crate) struct Hub {
     pub(crate) mail: Mail,
     /// What all sessions' queues and windows hold.
     pub(crate) load: Arc<Load>,
+    /// When no room was found although it was sought, ns since the epoch.
+    no_room_at: AtomicU64,
     /// What all wills take.
-    pub(crate) wills: Arc<Load>,
+    pub(crate) wills: Arc<Account>,
     /// How often a client may publish.
     pub(crate) publish_rate: Option<Rate>,
     pub(crate) durable_filters: Vec<String>,
@@ -79,6 +81,8 @@ pub(crate) struct Hub {
     /// Held while a session changes hands or ends, so that nobody takes up one that is ending.
     handover: Mutex<()>,
     by_key: RwLock<HashMap<SessionKey, Arc<Session>>>,
+    /// How many sessions each user has.
+    of_user: Mutex<HashMap<Arc<str>, usize>>,
     trie: RwLock<Trie<SessionKey, Subscription>>,
     shared: shared::Ordinary,
     /// Durable groups by their whole filters; changed while `handover` is held only.
@@ -140,6 +144,40 @@ pub(crate) enum Settled {
     Failed,
 }
 
+/// A journal in which a sync failed. The system may have dropped what was to be synced and forget about
+/// it, so that only a start, which reads what is on disk, can tell what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    Log,
+    Mail,
+}
+
+impl Failed {
+    pub(crate) const ALL: [Failed; 2] = [Failed::Log, Failed::Mail];
+
+    /// In the words of the metrics: the directory's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Failed::Log => "log",
+            Failed::Mail => "mail",
+        }
+    }
+
+    /// What an operator is told.
+    pub(crate) fn trouble(self) -> &'static str {
+        match self {
+            Failed::Log => {
+                "a sync of the durable log failed: no publish to it is acknowledged any more; see to the \
+                 disk, then start the broker again"
+            }
+            Failed::Mail => {
+                "a sync of the queued messages failed: none of QoS 1 or 2 for a session that lasts is taken \
+                 any more; see to the disk, then start the broker again"
+            }
+        }
+    }
+}
+
 impl Hub {
     pub(crate) fn new(
         (config, access): (Config, Access),
@@ -165,6 +203,7 @@ impl Hub {
             timers: Mutex::default(),
             handover: Mutex::default(),
             by_key: RwLock::default(),
+            of_user: Mutex::default(),
             trie: RwLock::default(),
             shared: shared::Ordinary::default(),
             groups: Mutex::default(),
@@ -173,8 +212,9 @@ impl Hub {
             retained: Mutex::default(),
             retaining: Mutex::default(),
             mailing: Mutex::default(),
-            load: Arc::default(),
-            wills: Arc::default(),
+            load: Arc::new(Load::new(config.limits.queued_bytes)),
+            no_room_at: AtomicU64::new(0),
+            wills: Account::new(&Arc::new(Load::new(config.limits.wills_bytes))),
             publish_rate: Rate::new(config.limits.publishes_per_second, 1),
             lost_below: loaded.lost_below,
             next_key: AtomicU64::new(1),
@@ -193,6 +233,13 @@ impl Hub {
         let sessions = self.sessions.lock().len();
         assert_eq!(sessions, self.by_key.read().len(), "one key a session");
         (sessions, self.retained.lock().len())
+    }
+
+    /// The journals that take nothing more until the broker is started again.
+    pub(crate) fn failed_journals(&self) -> impl Iterator<Item = Failed> {
+        let log = self.journal.stats().poisoned.then_some(Failed::Log);
+        let mail = self.mail.is_poisoned().then_some(Failed::Mail);
+        log.into_iter().chain(mail)
     }
 
     /// Whether everything an answer waits for is on disk.
@@ -231,6 +278,7 @@ impl Hub {
             number,
             client_id.clone(),
             self.changed.clone(),
+            &self.load,
         ));
         self.by_key.write().insert(key, session.clone());
         let mut sessions = self.sessions.lock();

@@ -1,24 +1,30 @@
 //! Messages on topics that are not durable: to the queues of who wants them, to the mail journal for
 //! those of them that have to outlive the broker, to the retained messages.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use thinglog_journal::AppendError;
 use tracing::warn;
 
 use super::{Hub, Wait};
 use crate::{
+    clock,
     codec::Reason,
     inbound::Place,
     letter::{Letters, Recipient},
-    message::{Charge, Message, Origin, Queued},
+    load::NoRoom,
+    message::{Message, Origin, Queued},
     record::{NO_ADDRESS, Packet, Record, client_hash},
     session::{ConnectionId, Session},
     state::Kind,
     trie::SessionKey,
 };
 
-const DISK_FULL: &str = "the disk is full";
+pub(super) const DISK_FULL: &str = "the disk is full";
+const QUEUES_FULL: &str = "the queues of all sessions are full";
+const OVER_SHARE: &str = "over its share of the queues of all sessions";
+/// When there was no room it is not sought again for so long, ns: that looks at every session.
+const NO_ROOM_FOR: u64 = 100_000_000;
 
 /// A publish that was not taken; nothing of it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +63,8 @@ impl Hub {
                 return Err(Refusal::Refused(Reason::QuotaExceeded, DISK_FULL));
             }
         }
-        let mut wanted = self.recipients(&message);
+        let wanted = self.recipients(&message);
+        let mut wanted = self.reserve(&message, wanted, |queued| queued.qos > 0)?;
         let is_kept = packet.is_some_and(|((session, _), _)| session.is_persistent());
         let has_letters = wanted.iter().any(takes_letter);
         // Sessions get letters in the order of their ids, which is what their records on disk rest on.
@@ -86,11 +93,11 @@ impl Hub {
             let mut again = Vec::new();
             for Queued { message, share, .. } in orphans {
                 let share = share.unwrap_or_default();
-                let mut wanted: Wanted = self
-                    .shared
-                    .choose_again(&share, &message)
-                    .into_iter()
-                    .collect();
+                let wanted = self.shared.choose_again(&share, &message);
+                let wanted = wanted.into_iter().collect();
+                let mut wanted = self
+                    .reserve(&message, wanted, |_| false)
+                    .unwrap_or_default();
                 if wanted.is_empty() {
                     self.telemetry.dropped(&share, "no member of the group");
                 }
@@ -105,6 +112,75 @@ impl Hub {
             }
             orphans = again;
         }
+    }
+
+    /// Takes room for each copy of a message. A session that holds its share goes without, which is
+    /// counted; so does one that others leave no room, unless that is to refuse the whole message, before
+    /// anything of it has happened.
+    pub(super) fn reserve(
+        &self,
+        message: &Message,
+        wanted: Wanted,
+        refuses: impl Fn(&Queued) -> bool,
+    ) -> Result<Wanted, Refusal> {
+        let weight = message.weight();
+        let mut given = Wanted::with_capacity(wanted.len());
+        let mut without: Vec<(Arc<Session>, &'static str)> = Vec::new();
+        for (session, mut queued) in wanted {
+            let mut taken = session.account.take(weight);
+            if matches!(taken, Err(NoRoom::Full)) && self.make_room() {
+                taken = session.account.take(weight);
+            }
+            match taken {
+                Ok(charge) => {
+                    queued.charge = charge;
+                    given.push((session, queued));
+                }
+                Err(NoRoom::OverShare) => without.push((session, OVER_SHARE)),
+                Err(NoRoom::Full) if refuses(&queued) => {
+                    return Err(Refusal::Refused(Reason::QuotaExceeded, QUEUES_FULL));
+                }
+                Err(NoRoom::Full) => without.push((session, QUEUES_FULL)),
+            }
+        }
+        for (session, reason) in without {
+            self.telemetry.dropped(&session.client_id, reason);
+        }
+        Ok(given)
+    }
+
+    /// Takes from the sessions that hold more than their share what is beyond it; false when there was
+    /// nothing to take.
+    fn make_room(&self) -> bool {
+        let now = clock::now();
+        if now.saturating_sub(self.no_room_at.load(Ordering::Relaxed)) < NO_ROOM_FOR {
+            return false;
+        }
+        let share = self.load.share();
+        let sessions = self.sessions.lock();
+        let over = |session: &&Arc<Session>| session.account.bytes() > share;
+        let over: Vec<Arc<Session>> = sessions.values().filter(over).cloned().collect();
+        drop(sessions);
+        let mut made_room = false;
+        for session in over {
+            let mut inner = session.inner.lock();
+            let cut = inner
+                .queue
+                .cut(session.account.bytes().saturating_sub(share));
+            for queued in &cut {
+                inner.finish(queued, &self.mail);
+            }
+            drop(inner);
+            if !cut.is_empty() {
+                made_room = true;
+                self.telemetry
+                    .dropped_many(&session.client_id, OVER_SHARE, cut.len() as u64);
+            }
+        }
+        if !made_room {
+            self.no_room_at.store(now, Ordering::Relaxed);
+        }
+        made_room
     }
 
     /// Writes down what persistent sessions are to get, and the packet id of a persistent session's
@@ -209,16 +285,7 @@ impl Hub {
                 if subscription.no_local && self.is_client(key, message.client) {
                     return;
                 }
-                let queued = Queued {
-                    message: message.clone(),
-                    qos: subscription.qos.min(message.qos),
-                    retain: subscription.retain_as_published && message.retain,
-                    ids: subscription.id.into_iter().collect(),
-                    origin: Origin::Memory,
-                    share: None,
-                    charge: Charge::default(),
-                };
-                wanted.push((key, queued));
+                wanted.push((key, Queued::by(subscription, message)));
             });
         wanted.sort_by_key(|(key, _)| *key);
         wanted.dedup_by(|(key, more), (before, queued)| {
@@ -230,20 +297,27 @@ impl Hub {
             }
             is_same
         });
-        let mut sessions = Wanted::new();
-        if !wanted.is_empty() {
-            let by_key = self.by_key.read();
-            let known = wanted.into_iter();
-            let known = known.filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)));
-            sessions
-                .extend(known.filter(|(session, _)| session.inner.lock().may_read(&message.topic)));
-        }
+        let mut sessions = self.sessions_of(wanted);
+        sessions.retain(|(session, queued)| {
+            let inner = session.inner.lock();
+            inner.takes(queued.qos) && inner.may_read(&message.topic)
+        });
         let own = sessions.len();
         self.shared.choose(message, &mut sessions);
         if sessions.len() > own {
             sessions.sort_by_key(|(session, _)| session.key);
         }
         sessions
+    }
+
+    fn sessions_of(&self, wanted: Vec<(SessionKey, Queued)>) -> Wanted {
+        if wanted.is_empty() {
+            return Wanted::new();
+        }
+        let by_key = self.by_key.read();
+        let known = wanted.into_iter();
+        let known = known.filter_map(|(key, queued)| Some((by_key.get(&key)?.clone(), queued)));
+        known.collect()
     }
 
     fn is_client(&self, key: SessionKey, client: u64) -> bool {
@@ -261,23 +335,20 @@ impl Hub {
     }
 
     /// Queues a message; gives it back when the session was a member of a group and has ended.
-    fn enqueue(&self, session: &Session, mut queued: Queued) -> Option<Queued> {
+    fn enqueue(&self, session: &Session, queued: Queued) -> Option<Queued> {
         let mut inner = session.inner.lock();
         // Nothing to be stored yet: letters that the record on disk has not seen count as outstanding.
         if let Origin::Mail(id) = queued.origin {
             inner.mail_seen = id + 1;
         }
-        // Without a connection only a session that lasts takes anything; one that has ended takes nothing,
-        // but if it was a member of a group there may be others.
-        if inner.owner == 0 && (queued.qos == 0 || !inner.is_persistent()) {
+        // One that has ended takes nothing, but if it was a member of a group there may be others.
+        if !inner.takes(queued.qos) {
             self.give_up(&queued);
             let is_for_others = queued.share.is_some() && !inner.is_persistent();
             return is_for_others.then_some(queued);
         }
         let limits = &self.config.limits;
-        queued.charge = Charge::new(&self.load, queued.message.weight());
-        let crowded = self.load.bytes() > limits.queued_bytes;
-        let Err(refused) = inner.queue.push(queued, limits, crowded) else {
+        let Err(refused) = inner.queue.push(queued, limits) else {
             inner.wake.notify_one();
             return None;
         };
@@ -286,13 +357,8 @@ impl Hub {
         inner.mail_changed |= inner.given_up >= limits.queue_bytes;
         drop(inner);
         self.give_up(&refused);
-        self.telemetry.dropped(
-            &session.client_id,
-            match crowded {
-                true => "all session queues full",
-                false => "session queue full",
-            },
-        );
+        self.telemetry
+            .dropped(&session.client_id, "session queue full");
         None
     }
 

@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use thinglog_journal::{ReadError, cursor::Cursor};
 use tracing::{info, warn};
 
@@ -17,7 +16,8 @@ use crate::{
     filter::may_be_durable,
     inbound::{Inbound, Marks, Place},
     letter::{self, Letter},
-    message::{Charge, Message, Origin, Queued},
+    load::Charge,
+    message::{Message, Origin, Queued},
     outgoing::Outgoing,
     record::{Packet, Record, Step},
     session::{Session, Stored},
@@ -49,9 +49,16 @@ impl Hub {
             let (session, outgoing) = self.revive_session(&client_id, stored, &mut loaded, now);
             numbered.insert(session.number, (session, outgoing));
         }
-        self.revive_letters(&numbered);
         let marks = loaded.marks.as_deref().and_then(Marks::decode);
-        if let Err(error) = self.revive_packets(&numbered, marks.unwrap_or_default()) {
+        let mut marks = marks.unwrap_or_default();
+        marks.mail = marks.mail.min(self.mail.next());
+        let mut packets = Packets::new(&numbered, marks);
+        self.revive_mail(&numbered, &mut packets);
+        let read = self.read_log(marks.log, |offset, bytes| {
+            packets.apply(Place::Log(offset), Step::of(bytes));
+        });
+        packets.note();
+        if let Err(error) = read {
             warn!(%error, "the durable log cannot be read for packets of QoS 2 under way; some may come twice");
         }
         if !numbered.is_empty() {
@@ -65,7 +72,7 @@ impl Hub {
             match Record::decode(bytes) {
                 Some(record) => retained.set(Arc::new(Message {
                     retain: true,
-                    ..message_of(&record)
+                    ..Message::of_record(&record)
                 })),
                 None => warn!(
                     topic,
@@ -85,6 +92,8 @@ impl Hub {
     ) -> (Arc<Session>, Outgoing) {
         let number = stored.number();
         let mut inner = stored.revive(now, self.config.limits.session_seconds);
+        let principal = inner.principal.take();
+        self.belongs_to(&mut inner, principal);
         inner.cursor = match loaded
             .cursors
             .remove(client_id)
@@ -156,8 +165,9 @@ impl Hub {
         true
     }
 
-    /// Puts the letters that are outstanding back into windows and queues.
-    fn revive_letters(&self, numbered: &Numbered) {
+    /// Reads the mail journal, once: puts the letters that are outstanding back into windows and queues,
+    /// and gives `packets` what it says of packet ids.
+    fn revive_mail(&self, numbered: &Numbered, packets: &mut Packets<'_>) {
         let next = self.mail.next();
         let outstanding: HashMap<u64, HashSet<u64>> = numbered
             .iter()
@@ -170,17 +180,21 @@ impl Hub {
         let mut known = HashSet::new();
         self.mail.read_all(|offset, bytes| {
             let Some(letter) = letter::decode(offset, bytes) else {
-                return;
+                return packets.in_mail(offset, Step::of(bytes));
             };
             let id = letter.id;
+            // Copies stand for packet ids that were dealt with when their original was read.
+            if id == offset {
+                packets.in_mail(offset, Step::of(letter.record));
+            }
             if known.contains(&id) {
                 return;
             }
             let waits = |number: u64| {
-                numbered.get(&number).is_some_and(|(_, outgoing)| {
-                    // Ids below `seen` of a journal that was lost since mean other letters.
-                    id >= outgoing.seen().min(next) || outstanding[&number].contains(&id)
-                })
+                let (session, outgoing) = numbered.get(&number)?;
+                // Ids below `seen` of a journal that was lost since mean other letters.
+                let waits = id >= outgoing.seen().min(next) || outstanding[&number].contains(&id);
+                waits.then_some(session)
             };
             let sessions = self.take_letter(letter, waits, &mut found);
             if sessions > 0 {
@@ -195,22 +209,22 @@ impl Hub {
     }
 
     /// Sorts a letter to those who wait for it; gives their number.
-    fn take_letter(
+    fn take_letter<'a>(
         &self,
         letter: Letter<'_>,
-        waits: impl Fn(u64) -> bool,
+        waits: impl Fn(u64) -> Option<&'a Arc<Session>>,
         found: &mut HashMap<u64, BTreeMap<u64, Queued>>,
     ) -> usize {
         let mut message = None;
         let mut sessions = 0;
         for recipient in letter.recipients {
-            if !waits(recipient.session) {
+            let Some(session) = waits(recipient.session) else {
                 continue;
-            }
+            };
             let message: &Arc<Message> = match &message {
                 Some(message) => message,
                 None => match Record::decode(letter.record) {
-                    Some(record) => message.insert(Arc::new(message_of(&record))),
+                    Some(record) => message.insert(Arc::new(Message::of_record(&record))),
                     None => return 0,
                 },
             };
@@ -221,7 +235,7 @@ impl Hub {
                 ids: recipient.ids,
                 origin: Origin::Mail(letter.id),
                 share: recipient.share,
-                charge: Charge::new(&self.load, message.weight()),
+                charge: Charge::new(&session.account, message.weight()),
             };
             let letters = found.entry(recipient.session).or_default();
             sessions += usize::from(letters.insert(letter.id, queued).is_none());
@@ -254,54 +268,6 @@ impl Hub {
         inner.mail_changed = true;
     }
 
-    /// Rebuilds from both journals which packet ids were received and not released.
-    fn revive_packets(&self, numbered: &Numbered, marks: Marks) -> Result<(), ReadError> {
-        // An id may be in both, one after the other: a release frees what its own journal has, not what
-        // was received into the other after it.
-        let mut received: HashMap<(Packet, Discriminant<Place>), Place> = HashMap::new();
-        let mut apply = |step: Step, place: Place| {
-            let (Step::Received(packet) | Step::Released(packet)) = step;
-            let Some((session, _)) = numbered.get(&packet.session) else {
-                return;
-            };
-            let key = (packet, discriminant(&place));
-            match step {
-                Step::Received(_) => drop(received.insert(key, place)),
-                Step::Released(_) => {
-                    received.remove(&key);
-                    let inbound = &mut session.inner.lock().inbound;
-                    let known = inbound.place(packet.pkid);
-                    if known.is_some_and(|known| discriminant(&known) == key.1) {
-                        inbound.remove(packet.pkid);
-                    }
-                }
-            }
-        };
-        self.mail.read_all(|offset, bytes| {
-            // Copies stand for packet ids that were dealt with when their original was read.
-            let is_old = offset < marks.mail.min(self.mail.next());
-            let step = match letter::decode(offset, bytes) {
-                Some(letter) if letter.id == offset => Step::of(letter.record),
-                Some(_) => None,
-                None => Step::of(bytes),
-            };
-            if let Some(step) = step.filter(|_| !is_old) {
-                apply(step, Place::Mail(offset));
-            }
-        });
-        let read = self.read_log(marks.log, |offset, bytes| {
-            if let Some(step) = Step::of(bytes) {
-                apply(step, Place::Log(offset));
-            }
-        });
-        for ((packet, _), place) in received {
-            if let Some((session, _)) = numbered.get(&packet.session) {
-                session.inner.lock().inbound.insert(packet.pkid, place);
-            }
-        }
-        read
-    }
-
     fn read_log(&self, from: u64, mut each: impl FnMut(u64, &[u8])) -> Result<(), ReadError> {
         let mut reader = self.journal.reader(from.min(self.journal.next()));
         while let Some(chunk) = reader.read(READ)? {
@@ -313,14 +279,58 @@ impl Hub {
     }
 }
 
-fn message_of(record: &Record<'_>) -> Message {
-    Message {
-        topic: record.topic.into(),
-        payload: Bytes::copy_from_slice(record.payload),
-        qos: record.qos,
-        retain: false,
-        expires: record.expires,
-        client: record.client,
-        properties: Bytes::copy_from_slice(record.properties),
+/// Rebuilds from both journals which packet ids were received and not released.
+struct Packets<'a> {
+    numbered: &'a Numbered,
+    marks: Marks,
+    /// An id may be in both journals, one after the other: a release frees what its own has, not what was
+    /// received into the other after it.
+    received: HashMap<(Packet, Discriminant<Place>), Place>,
+}
+
+impl<'a> Packets<'a> {
+    fn new(numbered: &'a Numbered, marks: Marks) -> Packets<'a> {
+        Packets {
+            numbered,
+            marks,
+            received: HashMap::new(),
+        }
+    }
+
+    /// A record of the mail journal; what lies below the mark is in the sessions' checkpoints.
+    fn in_mail(&mut self, offset: u64, step: Option<Step>) {
+        if offset >= self.marks.mail {
+            self.apply(Place::Mail(offset), step);
+        }
+    }
+
+    /// What a record says, in the order of its journal.
+    fn apply(&mut self, place: Place, step: Option<Step>) {
+        let Some(step) = step else { return };
+        let (Step::Received(packet) | Step::Released(packet)) = step;
+        let Some((session, _)) = self.numbered.get(&packet.session) else {
+            return;
+        };
+        let key = (packet, discriminant(&place));
+        match step {
+            Step::Received(_) => drop(self.received.insert(key, place)),
+            Step::Released(_) => {
+                self.received.remove(&key);
+                let inbound = &mut session.inner.lock().inbound;
+                let known = inbound.place(packet.pkid);
+                if known.is_some_and(|known| discriminant(&known) == key.1) {
+                    inbound.remove(packet.pkid);
+                }
+            }
+        }
+    }
+
+    /// Notes in the sessions what is left.
+    fn note(self) {
+        for ((packet, _), place) in self.received {
+            if let Some((session, _)) = self.numbered.get(&packet.session) {
+                session.inner.lock().inbound.insert(packet.pkid, place);
+            }
+        }
     }
 }

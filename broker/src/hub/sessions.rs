@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Attached, Hub, Wait};
+use super::{Attached, Hub, Wait, publish::DISK_FULL};
 use crate::{
     access::Pass,
     clock,
     codec::{Connect, Reason},
-    message::Charge,
+    load::Charge,
     session::{ConnectionId, Inner, Session, Stored},
     state::Kind,
     tracked::Guard,
@@ -22,14 +22,15 @@ impl Hub {
         client_id: &Arc<str>,
         connection: ConnectionId,
         pass: &Arc<Pass>,
-    ) -> Result<Attached, Reason> {
+    ) -> Result<Attached, (Reason, &'static str)> {
         let _handover = self.handover.lock();
         let existing = self.sessions.lock().get(client_id).cloned();
         if existing
             .as_ref()
             .is_some_and(|session| !may_take(session, pass))
         {
-            return Err(Reason::ClientIdInvalid);
+            let text = "the session of this client id belongs to somebody else";
+            return Err((Reason::ClientIdInvalid, text));
         }
         // A session that ends here must not come back, nor a new one be forgotten, by a crash.
         let ends_stored = existing
@@ -38,18 +39,17 @@ impl Hub {
         let resumed = existing.filter(|session| self.evict(session, connect.clean_start));
         let session = match resumed {
             Some(session) => session,
-            None if self.sessions.lock().len() >= self.config.limits.sessions => {
-                return Err(Reason::QuotaExceeded);
+            None => {
+                self.room_for_session(connect.expiry > 0, pass)
+                    .map_err(|text| (Reason::QuotaExceeded, text))?;
+                self.add_session(client_id.clone(), None)
             }
-            None if connect.expiry > 0 && !self.state.accepts() => {
-                return Err(Reason::QuotaExceeded);
-            }
-            None => self.add_session(client_id.clone(), None),
         };
         let mut inner = session.inner.lock();
         let present = inner.disconnected_at.is_some();
         inner.owner = connection;
-        inner.principal = pass.principal().cloned().or(inner.principal.take());
+        let principal = pass.principal().or(inner.principal.as_ref()).cloned();
+        self.belongs_to(&mut inner, principal);
         inner.watch = self.interest.watch(pass);
         inner.pass = Some(pass.clone());
         inner.wake = Arc::default();
@@ -84,6 +84,40 @@ impl Hub {
             wake,
             until,
         })
+    }
+
+    /// Whether there may be another session; the reason if not.
+    fn room_for_session(&self, lasts: bool, pass: &Pass) -> Result<(), &'static str> {
+        let limits = &self.config.limits;
+        let of_user = pass
+            .principal()
+            .and_then(|user| self.of_user.lock().get(user).copied());
+        if self.sessions.lock().len() >= limits.sessions {
+            Err("no room for another session")
+        } else if limits.sessions_per_user > 0 && of_user >= Some(limits.sessions_per_user) {
+            Err("too many sessions of one user")
+        } else if lasts && !self.state.accepts() {
+            Err(DISK_FULL)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Notes whose session it is, which counts among theirs.
+    pub(super) fn belongs_to(&self, inner: &mut Inner, principal: Option<Arc<str>>) {
+        let mut of_user = self.of_user.lock();
+        if let Some(before) = inner.principal.take()
+            && let Some(count) = of_user.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                of_user.remove(&before);
+            }
+        }
+        if let Some(user) = &principal {
+            *of_user.entry(user.clone()).or_default() += 1;
+        }
+        inner.principal = principal;
     }
 
     /// After a reload: rings every connected client, to look at what it may do now; renews what is known
@@ -178,8 +212,7 @@ impl Hub {
             return;
         }
         if polite {
-            inner.will = None;
-            inner.will_charge = Charge::default();
+            inner.renounce_will();
         }
         self.release(session, &mut inner, now);
         let ends = !inner.is_persistent();
@@ -201,6 +234,7 @@ impl Hub {
         self.by_key.write().remove(&session.key);
         let mut inner = std::mem::take(&mut *session.inner.lock());
         inner.leave_groups(clock::now());
+        self.belongs_to(&mut inner, None);
         for filter in inner.subscriptions.keys() {
             self.unroute(session, filter);
             self.forget_member(session.key, filter);

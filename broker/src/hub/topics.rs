@@ -5,11 +5,12 @@ use std::sync::Arc;
 use thinglog_journal::cursor::Cursor;
 use thinglog_schemas::topic::valid_filter;
 
-use super::Hub;
+use super::{Hub, publish::DISK_FULL};
 use crate::{
     codec::{Filter, Reason},
     filter::{is_all_durable, may_be_durable},
-    message::{Charge, Origin, Queued},
+    load::Charge,
+    message::Queued,
     retained::{Scan, Step},
     session::{ConnectionId, Inner, Session},
     shared::{is_shared, split, unshared},
@@ -22,26 +23,28 @@ use crate::{
 const MAX_LEVELS: usize = 128;
 /// Retained messages looked at for one connection before others get their turn.
 const SCAN_BUDGET: usize = 2_000;
+/// Why a subscription that names its start is refused.
+pub(super) const NO_START: &str = "no such place in the durable log to start from";
 
 impl Hub {
-    /// Subscribes for the connection that owns the session; gives the code for SUBACK.
+    /// Subscribes for the connection that owns the session; gives the QoS that is granted, else the
+    /// reason code and the words for it.
     pub(crate) fn subscribe(
         &self,
         (session, connection): (&Arc<Session>, ConnectionId),
         filter: &Filter,
         id: Option<u32>,
         from: Option<&str>,
-    ) -> u8 {
+    ) -> Result<u8, (Reason, &'static str)> {
         if filter.path.len() > self.config.limits.topic_bytes {
             let text = "filter longer than the broker takes";
-            self.telemetry.refused(&session.client_id, text);
-            return Reason::TopicFilterInvalid as u8;
+            return Err((Reason::TopicFilterInvalid, text));
         }
         let is_shared = is_shared(&filter.path);
         let topics = unshared(&filter.path);
         let is_malformed = is_shared && split(&filter.path).is_none();
         if is_malformed || !valid_filter(topics) || topics.split('/').count() > MAX_LEVELS {
-            return Reason::TopicFilterInvalid as u8;
+            return Err((Reason::TopicFilterInvalid, "not a topic filter"));
         }
         // Records of the log are given at QoS 1 at most; a filter that reaches further than the log
         // gets what it asks for on the other topics.
@@ -71,25 +74,23 @@ impl Hub {
         let _handover = self.handover.lock();
         let mut inner = session.inner.lock();
         if inner.owner != connection {
-            return Reason::Unspecified as u8;
+            let text = "another connection uses this client id";
+            return Err((Reason::Unspecified, text));
         }
         let is_new = !inner.subscriptions.contains_key(&filter.path);
         if let Some(text) = is_new.then(|| self.is_over(&inner, &filter.path)).flatten() {
-            self.telemetry.refused(&session.client_id, text);
-            return Reason::QuotaExceeded as u8;
+            return Err((Reason::QuotaExceeded, text));
         }
         if is_new && inner.is_persistent() && !self.state.accepts() {
-            return Reason::QuotaExceeded as u8;
+            return Err((Reason::QuotaExceeded, DISK_FULL));
         }
         if is_group {
             let share = (&*filter.path, &subscription);
-            if let Err(reason) = self.join_group(session, &mut inner, share, group_start) {
-                return reason as u8;
-            }
+            self.join_group(session, &mut inner, share, group_start)?;
         }
         if let Some(start) = start {
             let Some(start) = start else {
-                return Reason::Unspecified as u8;
+                return Err((Reason::Unspecified, NO_START));
             };
             inner.cursor = Some(Cursor::at(start));
             inner.cursor_moved = true;
@@ -114,7 +115,7 @@ impl Hub {
         if is_new {
             self.interest.add(&filter.path, watch);
         }
-        qos
+        Ok(qos)
     }
 
     /// Which limit a further subscription would break.
@@ -211,10 +212,16 @@ impl Hub {
         true
     }
 
-    /// Moves retained messages for new subscriptions into the session's queue while it is short.
-    pub(crate) fn pump_retained(&self, inner: &mut Inner, now: u64) {
+    /// Whether retained messages may be moved into a session's queue: it is short, and what all sessions
+    /// hold together leaves room for more than the next one.
+    pub(crate) fn takes_retained(&self, inner: &Inner) -> bool {
+        inner.queue.is_short() && (inner.queue.len() == 0 || self.load.is_roomy())
+    }
+
+    /// Moves retained messages for new subscriptions into the session's queue while it takes them.
+    pub(crate) fn pump_retained(&self, session: &Session, inner: &mut Inner, now: u64) {
         let mut budget = SCAN_BUDGET;
-        while inner.queue.is_short() {
+        while self.takes_retained(inner) {
             let Some((mut scan, subscription)) = inner.scans.pop_front() else {
                 return;
             };
@@ -223,13 +230,9 @@ impl Hub {
                 && inner.may_read(&message.topic)
             {
                 inner.queue.push_retained(Queued {
-                    qos: subscription.qos.min(message.qos),
                     retain: true,
-                    ids: subscription.id.into_iter().collect(),
-                    message: message.clone(),
-                    origin: Origin::Memory,
-                    share: None,
-                    charge: Charge::new(&self.load, message.weight()),
+                    charge: Charge::new(&session.account, message.weight()),
+                    ..Queued::by(&subscription, message)
                 });
             }
             if !matches!(step, Step::End) {

@@ -27,11 +27,10 @@ impl Hub {
     pub(super) fn keep_will(&self, session: &Session, inner: &mut Inner) {
         let orphan = self.orphans.lock().remove(&session.client_id);
         inner.will_stored |= orphan.is_some();
-        match &inner.will {
-            Some(will) => {
-                let bytes = Some(encode(will, &session.client_id, inner.will_of()));
-                self.state.change(Kind::Will, &session.client_id, bytes);
+        match inner.will {
+            Some(_) => {
                 inner.will_stored = true;
+                self.store_will(session, inner);
             }
             None => self.drop_will(session, inner),
         }
@@ -83,14 +82,16 @@ impl Hub {
 
     /// Sends the wills of clients that did not come back.
     pub(crate) fn send_orphans(&self, now: u64) {
-        let mut orphans = self.orphans.lock();
-        if orphans.is_empty() {
-            return;
-        }
-        let due: Vec<(Arc<str>, Orphan)> =
-            orphans.extract_if(|_, orphan| orphan.due <= now).collect();
+        let orphans = self.orphans.lock();
+        let due = orphans.iter().filter(|(_, orphan)| orphan.due <= now);
+        let due: Vec<Arc<str>> = due.map(|(client_id, _)| client_id.clone()).collect();
         drop(orphans);
-        for (client_id, orphan) in due {
+        for client_id in due {
+            // Who comes back meanwhile finds the old will gone, on disk too, or takes it back whole.
+            let _handover = self.handover.lock();
+            let Some(orphan) = self.orphans.lock().remove(&client_id) else {
+                continue;
+            };
             let pass = self
                 .access
                 .absent(orphan.principal.as_deref(), client_id.clone());

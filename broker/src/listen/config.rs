@@ -142,6 +142,13 @@ impl Config {
         places.map(|place| (place.transport, place.address))
     }
 
+    /// The key, below `[broker]`, of the listener that takes `address`, or what would be in its way.
+    pub fn listener_on(&self, address: SocketAddr) -> Option<&'static str> {
+        let places = self.places().into_iter();
+        let mut places = places.filter(|place| collide(place.address, address));
+        places.next().map(|place| place.key)
+    }
+
     /// Reads the files that the configuration names (blocking) as the start will.
     pub fn check_files(&self) -> Result<(), ConfigError> {
         let wrong = |key| move |reason: String| ConfigError { key, reason };
@@ -164,7 +171,17 @@ impl Config {
                 });
             }
         }
-        match self.places().iter().find(|place| !self.may_serve(place)) {
+        let places = self.places();
+        for (n, place) in places.iter().enumerate() {
+            let mut before = places[..n].iter();
+            if let Some(other) = before.find(|other| collide(other.address, place.address)) {
+                return Err(ConfigError {
+                    key: place.key,
+                    reason: format!("{} is that of broker.{} already", place.address, other.key),
+                });
+            }
+        }
+        match places.iter().find(|place| !self.may_serve(place)) {
             None => Ok(()),
             Some(open) => Err(ConfigError {
                 key: open.key,
@@ -186,6 +203,17 @@ impl Config {
             .is_some_and(TlsConfig::requires_certificates);
         self.auth.asks() || transport.is_encrypted() && certificates
     }
+}
+
+/// Whether no two sockets can listen on both. Port 0 takes a free one; an unspecified address takes
+/// every other, that of IPv6 those of IPv4 too.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes = |all: IpAddr, ip: IpAddr| match all {
+        IpAddr::V4(all) => all.is_unspecified() && ip.is_ipv4(),
+        IpAddr::V6(all) => all.is_unspecified(),
+    };
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() != 0 && one.port() == other.port() && (a == b || takes(a, b) || takes(b, a))
 }
 
 /// Why an address beyond loopback is not served to everybody, and the commands that change it.

@@ -43,6 +43,7 @@ use crate::{
     hub::Hub,
     peer::{Peer, Transport},
     session::ConnectionId,
+    telemetry::Whom,
 };
 
 /// Why a connection that has not sent CONNECT had to go before its time.
@@ -177,7 +178,7 @@ impl Gate {
         };
         let admission = match self.admit(address) {
             Ok(admission) => admission,
-            Err(reason) => return self.hub.telemetry.refused(&peer.to_string(), reason),
+            Err(reason) => return self.hub.telemetry.refused(Whom::at(&peer), reason),
         };
         let _ = stream.set_nodelay(true);
         // A peer that vanished without a word holds its place only until the system notices.
@@ -294,9 +295,7 @@ impl Gate {
             Ok(done) => Some(done),
             Err(reason) => {
                 if let Some(reason) = reason {
-                    self.hub
-                        .telemetry
-                        .refused(&arrival.peer.to_string(), reason);
+                    self.hub.telemetry.refused(Whom::at(&arrival.peer), reason);
                 }
                 None
             }

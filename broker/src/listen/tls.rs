@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        self, RootCertStore, ServerConfig,
+        self, CertificateError, RootCertStore, ServerConfig,
         crypto::{
             CryptoProvider,
             ring::{Ticketer, default_provider},
@@ -82,11 +82,53 @@ fn reason(error: &io::Error) -> Option<&'static str> {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner? {
         rustls::Error::NoCertificatesPresented => Some("no client certificate"),
-        rustls::Error::InvalidCertificate(_) => Some("client certificate not accepted"),
+        rustls::Error::InvalidCertificate(error) => Some(unaccepted(error)),
         rustls::Error::InvalidMessage(_) => Some("not TLS"),
         rustls::Error::AlertReceived(_) => Some("TLS refused by the client"),
         _ => Some("TLS handshake failed"),
     }
+}
+
+/// Why a client's certificate was not accepted.
+fn unaccepted(error: &CertificateError) -> &'static str {
+    use CertificateError as E;
+    match error {
+        E::UnknownIssuer => "client certificate of an authority not in tls.client_ca",
+        E::Expired | E::ExpiredContext { .. } => "client certificate has expired",
+        E::NotValidYet | E::NotValidYetContext { .. } => "client certificate is not valid yet",
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            "client certificate is not meant for clients"
+        }
+        E::BadEncoding => "client certificate cannot be read",
+        E::BadSignature => "client certificate with a wrong signature",
+        E::UnhandledCriticalExtension => "client certificate with an unknown critical extension",
+        E::Revoked => "client certificate was revoked",
+        other => unaccepted_otherwise(&format!("{other:?}")),
+    }
+}
+
+/// The same for what rustls passes on by name.
+fn unaccepted_otherwise(name: &str) -> &'static str {
+    const KNOWN: [(&str, &str); 4] = [
+        (
+            "UnsupportedCertVersion",
+            "client certificate is not X.509 version 3",
+        ),
+        (
+            "CaUsedAsEndEntity",
+            "client certificate is that of an authority",
+        ),
+        (
+            "UnsupportedSignatureAlgorithm",
+            "client certificate with a signature of a kind not taken",
+        ),
+        (
+            "PathLenConstraintViolated",
+            "client certificate by more authorities in between than allowed",
+        ),
+    ];
+    let known = KNOWN.iter().find(|(part, _)| name.contains(part));
+    known.map_or("client certificate not accepted", |(_, text)| text)
 }
 
 /// Everything that new connections need, from the files.

@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use thinglog_journal::{Chunk, Journal, ReadError, Reader, Record as JournalRecord};
 use tokio::{sync::watch, time::sleep};
 use tracing::error;
@@ -12,7 +11,8 @@ use super::group::{Group, Hand, Task};
 use crate::{
     clock,
     feed::Skipped,
-    message::{Charge, Load, Message, Origin, Queued},
+    load::{Charge, Load},
+    message::{Message, Origin, Queued},
     record::Record,
     stamp::Stamps,
     telemetry::Telemetry,
@@ -36,8 +36,6 @@ pub(crate) struct Supply {
     /// Follows what the journal has settled.
     pub(crate) settled: watch::Receiver<u64>,
     pub(crate) load: Arc<Load>,
-    /// Bytes that all sessions together may hold.
-    pub(crate) queued_bytes: usize,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -74,7 +72,7 @@ pub(crate) async fn drive(group: Arc<Group>, supply: Supply) {
     };
     loop {
         settled.mark_unchanged();
-        let is_full = driver.supply.load.bytes() > driver.supply.queued_bytes;
+        let is_full = driver.supply.load.is_over();
         let rests = match group.task(FETCH_RECORDS, is_full) {
             Task::Stop => return,
             Task::Rest => true,
@@ -198,23 +196,17 @@ impl Driver {
         if seat.is_told {
             self.stamps.write(at, &record, &mut properties);
         }
-        let message = Message {
-            topic: record.topic.into(),
-            payload: Bytes::copy_from_slice(record.payload),
-            qos: record.qos,
-            retain: false,
-            expires: record.expires,
-            client: record.client,
+        let message = Arc::new(Message {
             properties: properties.into(),
-        };
+            ..Message::of_record(&record)
+        });
+        let wanted = Queued::by(&seat.subscription, &message);
         let queued = Queued {
-            qos: seat.subscription.qos.min(record.qos).min(1),
-            retain: false,
-            ids: seat.subscription.id.into_iter().collect(),
+            qos: wanted.qos.min(1),
             origin: Origin::Log(at.offset),
             share: Some(self.group.share.clone()),
-            charge: Charge::new(&self.supply.load, message.weight()),
-            message: Arc::new(message),
+            charge: Charge::new(&seat.session.account, message.weight()),
+            ..wanted
         };
         let mut inner = seat.session.inner.lock();
         if inner.owner != *member {

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 
 use super::split;
 use crate::{
-    message::{Charge, Message, Origin, Queued},
+    message::{Message, Queued},
     session::Session,
     trie::{SessionKey, Subscription, Trie},
 };
@@ -130,13 +130,8 @@ impl Members {
             subscription,
         } = &self.list[place];
         let queued = Queued {
-            message: message.clone(),
-            qos: subscription.qos.min(message.qos),
-            retain: subscription.retain_as_published && message.retain,
-            ids: subscription.id.into_iter().collect(),
-            origin: Origin::Memory,
             share: Some(self.share.clone()),
-            charge: Charge::default(),
+            ..Queued::by(subscription, message)
         };
         Some((session.clone(), queued))
     }

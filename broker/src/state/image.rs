@@ -7,10 +7,10 @@
 //! one that does not hold what it says is damaged.
 //!
 //! Measured with sled 0.34.7: `flush` does not survive power loss (`sync_file_range`), and after
-//! such a cut a database may panic on opening or come back without what it held. A database that is only
-//! ever opened after it was closed and synced is never in that state, does not grow by its history,
-//! and what goes wrong in sled (a panic, ENOSPC in the middle of a write) costs one attempt to write
-//! it. Opening writes up to one segment behind the last entry, nothing that is referred to.
+//! such a cut a database may panic on opening or come back without what it held. An image is never in
+//! that state, does not grow by its history, and what goes wrong in sled (a panic, ENOSPC in the middle
+//! of a write) costs one attempt to write it. Opening a database to read it changes its files; so a
+//! copy is opened, and the image stays as it was synced.
 
 use std::{
     io,
@@ -37,6 +37,8 @@ const BATCH: usize = 256 << 10;
 /// What an image says of itself.
 const ABOUT: &str = "image";
 const UNFINISHED: &str = "new";
+/// Where an image is copied to in order to be read; what a crash leaves of it is unfinished.
+const COPY: &str = "image-copy.new";
 const DAMAGED: &str = "damaged";
 
 /// A complete image.
@@ -142,11 +144,36 @@ pub(super) fn set_aside(disk: &dyn Disk, path: &Path) {
 }
 
 /// Gives every entry of the image at `path` to `visit`. Nothing is complete before this has
-/// returned: an error may come after any number of entries, each of which is right in itself.
+/// returned: an error may come after any number of entries, each of which is right in itself, and
+/// entries may come twice.
 pub(super) fn read(
     path: &Path,
     visit: &mut dyn FnMut(Kind, &str, &[u8]),
 ) -> Result<(), ImageError> {
+    let copy = path.with_file_name(COPY);
+    remove(&copy);
+    let read = copy_tree(path, &copy)
+        .map_err(ImageError::Io)
+        .and_then(|()| read_in_place(&copy, visit));
+    remove(&copy);
+    // For want of room, most likely: then the image itself has to do.
+    read.or_else(|_| read_in_place(path, visit))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_tree(&entry.path(), &to)?,
+            false => drop(std::fs::copy(entry.path(), to)?),
+        }
+    }
+    Ok(())
+}
+
+fn read_in_place(path: &Path, visit: &mut dyn FnMut(Kind, &str, &[u8])) -> Result<(), ImageError> {
     let read = AssertUnwindSafe(|| -> Result<(), ImageError> {
         let db = open(path)?;
         let totals = walk(&db, visit)?;

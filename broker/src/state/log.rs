@@ -24,6 +24,7 @@ fn options(segment_bytes: u64) -> Options {
         segment_bytes,
         max_bytes: MOST,
         max_age: None,
+        reserve_bytes: 0,
         on_full: OnFull::Refuse,
         tail_bytes: 0,
         // Groups go one by one, each as large as it is.
@@ -44,8 +45,13 @@ pub(super) struct Log {
 
 /// What became of a group of changes.
 pub(super) enum Appended {
-    /// Durable; bytes it took.
-    Stored(u64),
+    /// Durable.
+    Stored {
+        /// Bytes it took.
+        bytes: u64,
+        /// Where its last record ends; `None` when there was nothing to store.
+        end: Option<u64>,
+    },
     /// Not durable. It may be there after a restart, or not.
     Failed {
         reason: String,
@@ -78,7 +84,9 @@ impl Log {
         self.id
     }
 
-    /// Oldest offset held, and the next to be given; `None` while the log is not open.
+    /// Oldest offset held, and the next to be given; `None` while the log is not open. The next one
+    /// is no mark of what is stored: it lies beyond what failed or was torn, and falls back to where the
+    /// last record ends when the log is opened again before anything was appended.
     pub(super) fn range(&self) -> Option<std::ops::Range<u64>> {
         let journal = self.journal.as_ref()?;
         Some(journal.first()..journal.next())
@@ -131,10 +139,10 @@ impl Log {
             full,
         };
         let outcome = match journal.append(clock::now(), &records) {
-            Ok(offsets) if offsets.is_empty() => Ok(()),
+            Ok(offsets) if offsets.is_empty() => Ok(None),
             // A part that fails fails all after it, so the last record speaks for all.
             Ok(offsets) => match journal.wait(offsets.end - 1) {
-                Outcome::Durable => Ok(()),
+                Outcome::Durable => Ok(Some(offsets.end)),
                 Outcome::Failed(Failure::NoSpace) => Err(failed("no space", true)),
                 Outcome::Failed(Failure::Poisoned) => {
                     return failed("a sync failed", false);
@@ -149,7 +157,10 @@ impl Log {
         };
         self.journal = Some(journal);
         match outcome {
-            Ok(()) => Appended::Stored(records.bytes() as u64),
+            Ok(end) => Appended::Stored {
+                bytes: records.bytes() as u64,
+                end,
+            },
             Err(failed) => failed,
         }
     }

@@ -13,6 +13,7 @@
 //! log/                       changes, oldest first
 //! image-<n>-<log>-<mark>/    everything below offset <mark> of the log with that id
 //! image-<n>.new/             one being written; removed at the next opening
+//! image-copy.new/            the copy of one that is being read; likewise
 //! image-….damaged/           the last one that was set aside
 //! ```
 //!
@@ -186,6 +187,7 @@ impl State {
             next_number: found.next_number,
             bases: found.bases,
             unfolded: found.unfolded,
+            stored_to: found.end,
             overdue: false,
             fold_at: place.fold_at,
             image_bytes: 0,

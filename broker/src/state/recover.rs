@@ -25,6 +25,8 @@ pub(super) struct Recovered {
     pub(super) next_number: u64,
     /// Bytes of the log that the newest base does not have.
     pub(super) unfolded: u64,
+    /// Where the last record of the log ends.
+    pub(super) end: u64,
     /// Damaged places.
     pub(super) damaged: u64,
     /// Something that was stored may be missing.
@@ -46,6 +48,7 @@ pub(super) fn recover(
         bases: Vec::new(),
         next_number: 1,
         unfolded: 0,
+        end: 0,
         damaged: 0,
         lost: false,
     };
@@ -75,9 +78,10 @@ pub(super) fn recover(
         error!(path = %dir.display(), from, first = range.start, "changes of the broker's state are missing from their log");
         found.lost = true;
     }
+    found.end = from.max(range.start);
     found.replay(dir, log, from)?;
     if found.lost || found.damaged > 0 || is_legacy {
-        found.write_image(disk, dir, log, range.end)?;
+        found.write_image(disk, dir, log)?;
         if is_legacy && found.lost {
             image::set_aside(disk, &legacy);
         } else if is_legacy {
@@ -174,6 +178,7 @@ impl Recovered {
             damaged += chunk.quarantined;
             self.unfolded += chunk.bytes() as u64;
             for record in chunk.records() {
+                self.end = record.offset + 1;
                 let contents = &mut self.contents;
                 let known = decode(&record.payload, |kind, key, value| {
                     let key = (kind, key.to_owned());
@@ -198,16 +203,10 @@ impl Recovered {
     }
 
     /// Writes all there is as the only base: what was damaged is not looked at again.
-    fn write_image(
-        &mut self,
-        disk: &dyn Disk,
-        dir: &Path,
-        log: &Log,
-        mark: u64,
-    ) -> Result<(), OpenError> {
+    fn write_image(&mut self, disk: &dyn Disk, dir: &Path, log: &Log) -> Result<(), OpenError> {
         let stamp = Stamp {
             log: log.id(),
-            mark,
+            mark: self.end,
         };
         let (image, _) = image::write(disk, dir, (self.next_number, stamp), |filler| {
             self.contents

@@ -54,6 +54,8 @@ pub(super) struct Writer {
     pub(super) next_number: u64,
     /// Bytes in the log beyond the last base.
     pub(super) unfolded: u64,
+    /// Where the last record of the log ends: what an image made now stands for.
+    pub(super) stored_to: u64,
     /// The log is to be folded whatever its size.
     pub(super) overdue: bool,
     /// Bytes in the log beyond the last base at which it is folded, at least.
@@ -122,11 +124,12 @@ impl Writer {
             appended = self.log.append(&changes);
         }
         match appended {
-            Appended::Stored(bytes) => {
+            Appended::Stored { bytes, end } => {
                 if self.retry_at.take().is_some() {
                     info!(path = %self.dir.display(), "the broker's state is stored again");
                 }
                 self.unfolded += bytes;
+                self.stored_to = end.unwrap_or(self.stored_to);
                 self.shared.settle(tickets, all_fit);
             }
             Appended::Failed { reason, .. } => {
@@ -173,13 +176,12 @@ impl Writer {
         let Some(base) = self.bases.last().cloned() else {
             return;
         };
-        let (Some(range), Some(reader)) = (self.log.range(), self.log.reader(base.stamp().mark))
-        else {
+        let Some(reader) = self.log.reader(base.stamp().mark) else {
             return;
         };
         let stamp = Stamp {
             log: self.log.id(),
-            mark: range.end,
+            mark: self.stored_to,
         };
         let stop = Arc::new(AtomicBool::new(false));
         let fold = Fold {
@@ -279,10 +281,7 @@ impl Writer {
         if !self.shared.incomplete.load(Ordering::Relaxed) {
             return;
         }
-        let Some(range) = self.log.range() else {
-            return;
-        };
-        let from = *self.again_from.get_or_insert(range.end);
+        let from = *self.again_from.get_or_insert(self.stored_to);
         let mut pending = self.shared.pending.lock();
         let given = pending
             .everything

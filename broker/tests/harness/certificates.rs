@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
 };
 
@@ -14,8 +15,9 @@ use tokio_rustls::{
     client::TlsStream,
     rustls::{
         ClientConfig, RootCertStore, SupportedProtocolVersion,
-        crypto::ring::default_provider,
+        crypto::ring::{default_provider, sign::any_supported_type},
         pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
+        sign::{CertifiedKey, SingleCertAndKey},
         version::{TLS12, TLS13},
     },
 };
@@ -40,9 +42,9 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "authority of a test");
+        // Each has a name of its own, as authorities have.
+        let name = format!("authority {:02x?}", &key.public_key_raw()[1..5]);
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key).unwrap();
         Authority {
             pem: certificate.pem(),
@@ -53,9 +55,19 @@ impl Authority {
 
     /// A certificate for a common name, valid for `localhost`.
     pub(crate) fn issue(&self, name: &str) -> Identity {
+        self.issue_with(name, |_| {})
+    }
+
+    /// The same, changed.
+    pub(crate) fn issue_with(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
             der: certificate.der().clone(),
@@ -67,6 +79,32 @@ impl Authority {
     pub(crate) fn write(&self, path: &Path) -> PathBuf {
         fs::write(path, &self.pem).unwrap();
         path.to_owned()
+    }
+
+    /// A certificate without extensions, which makes it one of version 1, by openssl with files in `dir`;
+    /// `None` where there is no openssl.
+    pub(crate) fn issue_version_1(&self, dir: &Path) -> Option<Identity> {
+        let key = KeyPair::generate().unwrap();
+        fs::write(dir.join("client.key"), key.serialize_pem()).unwrap();
+        fs::write(dir.join("signer.key"), self.issuer.key().serialize_pem()).unwrap();
+        let ca = self.write(&dir.join("signer.pem"));
+        let openssl = |args: &[&str]| {
+            let run = Command::new("openssl").current_dir(dir).args(args).output();
+            let output = run.ok()?;
+            assert!(output.status.success(), "{output:?}");
+            Some(output.stdout)
+        };
+        let request = ["req", "-new", "-key", "client.key", "-subj", "/CN=lamp-7"];
+        let request = openssl(&[&request[..], &["-out", "client.csr"]].concat())?;
+        assert!(request.is_empty());
+        let (ca, sign) = (ca.to_str().unwrap(), ["x509", "-req", "-in", "client.csr"]);
+        let signer = ["-CA", ca, "-CAkey", "signer.key", "-outform", "DER"];
+        let der = openssl(&[&sign[..], &signer].concat())?;
+        Some(Identity {
+            der: der.into(),
+            pem: String::new(),
+            key,
+        })
     }
 
     /// Does the handshake as a client that trusts this authority.
@@ -89,10 +127,10 @@ impl Authority {
             None => config.with_no_client_auth(),
             Some(identity) => {
                 let key = PrivatePkcs8KeyDer::from(identity.key.serialize_der());
-                let chain = vec![identity.der.clone()];
-                config
-                    .with_client_auth_cert(chain, PrivateKeyDer::from(key))
-                    .unwrap()
+                let key = any_supported_type(&PrivateKeyDer::from(key)).unwrap();
+                // Not looked at before it is shown: it may be one that nobody takes.
+                let shown = CertifiedKey::new(vec![identity.der.clone()], key);
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
             }
         };
         let name = ServerName::try_from("localhost").unwrap();

@@ -1,6 +1,6 @@
 //! `thinglog acl test`: which rule decides.
 
-use std::{path::Path, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{anyhow, bail};
 use serde_json::json;
@@ -95,15 +95,23 @@ fn in_words(args: &AclTest, action: Action, explained: &Explained) -> String {
         false => "not allowed",
     };
     let topic = &args.topic;
-    format!(
+    let mut text = format!(
         "{may}: {who}, {to} {topic}\n  {}\n",
         explained.decision.because
-    )
+    );
+    if let Some(user) = args.user.as_ref().filter(|_| !explained.is_known) {
+        let _ = writeln!(
+            text,
+            "  {user:?} is not among the users and devices of the files: it can log in by a certificate or \
+             a JWT only, and its role is then that of those (see --role)"
+        );
+    }
+    text
 }
 
 fn as_json(args: &AclTest, action: Action, explained: &Explained) -> serde_json::Value {
     let (file, line, rule) = match &explained.decision.because {
-        Because::NoRule => (None, None, None),
+        Because::NoRule | Because::Own(_) => (None, None, None),
         Because::Role { rule, .. } => (None, None, Some(rule)),
         Because::Line { file, line, rule } => {
             (Some(file.display().to_string()), Some(line), Some(rule))
@@ -112,6 +120,7 @@ fn as_json(args: &AclTest, action: Action, explained: &Explained) -> serde_json:
     json!({
         "allowed": explained.decision.allowed,
         "user": args.user,
+        "known": explained.is_known,
         "role": explained.grant.role.map(|role| role.word()),
         "groups": explained.grant.groups,
         "action": verb(action),

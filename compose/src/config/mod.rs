@@ -51,6 +51,8 @@ pub(crate) struct Loaded {
     pub(crate) file: Option<PathBuf>,
     /// The router's broker was named by the operator; otherwise it is the one in this process.
     pub(crate) router_broker_given: bool,
+    /// So was the address of the router's HTTP.
+    pub(crate) http_given: bool,
     /// What was ignored, and why.
     pub(crate) warnings: Vec<String>,
     /// The variable that each key was set by.
@@ -75,6 +77,29 @@ impl Loaded {
                 error.reason,
             )
         })
+    }
+
+    /// Whether broker and router would listen at one place. An address of HTTP that nobody chose is
+    /// warned of only: the parts may run apart.
+    pub(crate) fn check_listeners(&mut self) -> Result<(), ConfigError> {
+        let broker = &self.config.broker;
+        let http = self.config.router.http.as_ref();
+        let http = http.map(|http| ("router.http.address", http.address));
+        let monitor = self.config.monitor.address();
+        let monitor = monitor.map(|address| ("monitor.address", address));
+        for (key, address) in http.into_iter().chain(monitor) {
+            let Some(other) = broker.listener_on(address) else {
+                continue;
+            };
+            let reason = format!("{address} is that of broker.{other} already");
+            if key == "router.http.address" && !self.http_given {
+                self.warnings.push(format!("{key}: {reason}"));
+                continue;
+            }
+            let origin = origin(&self.variables, self.file.as_deref(), key);
+            return Err(ConfigError::new(origin, key, reason));
+        }
+        Ok(())
     }
 
     /// Where commands reach the broker: the one the router was told, else the bundled one.
@@ -144,6 +169,7 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
     add_defaults(&mut table);
     let overlay = environment::overlay(&mut table, sources)?;
     let router_broker_given = router_broker(&table);
+    let http_given = look_up(&table, "router.http.address").is_some();
     inherit(&mut table);
     if sources.insecure {
         set(&mut table, "broker.insecure", Value::Boolean(true));
@@ -162,6 +188,7 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
         config,
         file: file.map(Path::to_owned),
         router_broker_given,
+        http_given,
         warnings: overlay.warnings,
         variables: overlay.origins,
     })

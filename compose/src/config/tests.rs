@@ -397,3 +397,53 @@ fn certificates_that_cannot_be_read_are_found_before_the_start() {
         "{error}"
     );
 }
+
+#[test]
+fn two_listeners_at_one_place_are_found_before_the_start() {
+    let of_broker =
+        file("broker.listen = '0.0.0.0:8083'\nbroker.insecure = true\nbroker.websocket = {}");
+    assert_eq!(
+        of_broker.unwrap_err(),
+        "thinglog.toml: broker.websocket.listen: 0.0.0.0:8083 is that of broker.listen already\n"
+    );
+    let mut apart = file("broker.listen = '127.0.0.1:8080'").unwrap();
+    assert_eq!(apart.check_listeners(), Ok(()));
+    let expected = ["router.http.address: 127.0.0.1:8080 is that of broker.listen already"];
+    assert_eq!(apart.warnings, expected);
+    for (text, expected) in [
+        (
+            "router.http.address = '[::1]:1883'\nbroker.listen = '[::]:1883'\nbroker.insecure = true",
+            "thinglog.toml: router.http.address: [::1]:1883 is that of broker.listen already",
+        ),
+        (
+            "monitor.address = '127.0.0.1:1883'",
+            "thinglog.toml: monitor.address: 127.0.0.1:1883 is that of broker.listen already",
+        ),
+    ] {
+        let error = file(text).unwrap().check_listeners().unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+    for text in [
+        "",
+        "broker.listen = '127.0.0.1:0'\nrouter.http.address = '127.0.0.1:0'",
+        "router.http.address = '[::1]:1883'",
+        "broker.websocket = {}",
+    ] {
+        let mut loaded = file(text).unwrap();
+        assert_eq!(loaded.check_listeners(), Ok(()), "{text}");
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn a_summary_says_that_the_file_of_keys_is_taken_for_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    fs::write(&keys, "a secret of more than thirty-two bytes\n").unwrap();
+    let text = format!("[broker.auth.jwt]\nkeys = {keys:?}");
+    let summary = crate::check::summary(&file(&text).unwrap());
+    assert!(
+        summary.contains("logins       JWT (shared secret)\n"),
+        "{summary}"
+    );
+}

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use thinglog_edge::{Publisher, PublisherLayer};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::{
+    layer::{Context, Layer},
+    registry::LookupSpan,
+};
 
 /// What the events are filed under.
 const SOURCE: &str = "thinglog-log";
@@ -30,7 +33,10 @@ impl OwnLog {
     }
 }
 
-impl<S: Subscriber> Layer<S> for OwnLog {
+impl<S> Layer<S> for OwnLog
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         // Finer lines may be about carrying this very line.
         if *event.metadata().level() > Level::INFO {

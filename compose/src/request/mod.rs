@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rumqttc::v5::{
     AsyncClient, Event, EventLoop, Incoming,
     mqttbytes::{
@@ -86,7 +86,7 @@ pub(crate) fn options(
     };
     // What the device would refuse is refused here.
     let payload = serde_json::to_vec(&request)?;
-    Request::parse(&payload).map_err(|refusal| anyhow::anyhow!(refusal.reason))?;
+    Request::parse(&payload).map_err(|refusal| anyhow!(refusal.reason))?;
     Ok(Options {
         broker: client::broker(&args.connect, configured)?,
         topics,
@@ -143,8 +143,14 @@ impl Asking {
                 event = self.connection.poll() => event,
                 () = sleep_until(patience) => bail!(self.silence()),
             };
-            let event =
-                event.with_context(|| format!("no connection to {}", self.options.broker))?;
+            let event = event.map_err(|error| {
+                let broker = &self.options.broker;
+                let user = broker.credentials.as_ref().map(|(user, _)| &**user);
+                match client::turned_away(&error, user) {
+                    Some(reason) => anyhow!("{broker}: {reason}"),
+                    None => anyhow!(error).context(format!("no connection to {broker}")),
+                }
+            })?;
             let Event::Incoming(packet) = event else {
                 continue;
             };

@@ -1,5 +1,6 @@
-//! Source: a command's output. Its stdout is INFO, its stderr ERROR; both stay visible, signals are
-//! passed on, and whatever happens to broker, spool or memory, the command is never held up.
+//! Source: a command's output. Its stdout is INFO, its stderr ERROR. As a wrapper around a service both
+//! stay visible, signals are passed on, and whatever happens to broker, spool or memory, the command
+//! is never held up. As one source of several it is a child in the background that ends with it.
 
 use std::{
     ffi::OsString,
@@ -9,9 +10,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use thinglog_schemas::Severity;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
 };
@@ -41,10 +43,101 @@ pub struct CommandOptions {
     pub at_a_terminal: bool,
 }
 
+/// A command as one source of several.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputOptions {
+    /// The program and its arguments; not empty.
+    pub(crate) command: Vec<String>,
+    /// The source of the events.
+    pub(crate) source: String,
+    /// It may be held up while there is no room for its lines.
+    pub(crate) wait: bool,
+    /// How its output is read.
+    pub(crate) text: TextOptions,
+}
+
+/// Carries what a command says until it ends, or ends it on `cancel`. An end that is no success is
+/// an error.
+pub(crate) async fn run_output_source(
+    sink: &Sink,
+    options: OutputOptions,
+    cancel: CancellationToken,
+) -> Result<(), SourceError> {
+    let command: Vec<OsString> = options.command.iter().map(OsString::from).collect();
+    let program = options.command.first().cloned().unwrap_or_default();
+    let failed = |source| SourceError::Io {
+        what: program.clone(),
+        source,
+    };
+    let mut child = prepare(&command)
+        .and_then(|mut command| {
+            // A group of its own: what it starts ends with it.
+            command.stdin(Stdio::null()).process_group(0);
+            command.kill_on_drop(true).spawn()
+        })
+        .map_err(failed)?;
+    let stream = |severity| StreamOptions {
+        source: options.source.clone(),
+        severity,
+        wait: options.wait,
+        text: options.text.clone(),
+    };
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let silent = None::<tokio::io::Stdout>;
+    let out = read(sink, stream(Severity::INFO), stdout, silent, &cancel);
+    let silent = None::<tokio::io::Stderr>;
+    let err = read(sink, stream(Severity::ERROR), stderr, silent, &cancel);
+    let (out, err) = tokio::join!(out, err);
+    out.and(err)?;
+    if cancel.is_cancelled() {
+        end(&mut child).await;
+        return Ok(());
+    }
+    let status = tokio::select! {
+        status = child.wait() => status.map_err(failed)?,
+        () = cancel.cancelled() => {
+            end(&mut child).await;
+            return Ok(());
+        }
+    };
+    match status.success() {
+        true => Ok(()),
+        false => Err(SourceError::Ended(format!("{program}: {status}"))),
+    }
+}
+
+/// SIGTERM, and SIGKILL to whoever does not listen.
+async fn end(child: &mut Child) {
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    for signal in [Signal::TERM, Signal::KILL] {
+        let Some(group) = group else { return };
+        if let Err(error) = kill_process_group(group, signal) {
+            tracing::debug!(%error, "a command could not be ended");
+        }
+        if tokio::time::timeout(AFTER_EXIT, child.wait()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+async fn read(
+    sink: &Sink,
+    options: StreamOptions,
+    input: Option<impl AsyncRead + Unpin>,
+    echo: Option<impl AsyncWrite + Unpin>,
+    cancel: &CancellationToken,
+) -> Result<(), SourceError> {
+    match input {
+        Some(input) => run_stream_source(sink, options, input, echo, cancel.clone()).await,
+        None => Ok(()),
+    }
+}
+
 /// Runs a command to its end and returns its exit code, as a shell would give it: 127 when there is
 /// no such program, 126 when it cannot be run, 128 and the signal's number when one ended it.
 pub async fn run_command(sink: &Sink, options: CommandOptions) -> Result<u8, SourceError> {
-    let mut child = match spawn(&options) {
+    let child = prepare(&options.command).and_then(|mut command| command.spawn());
+    let mut child = match child {
         Ok(child) => child,
         Err(error) => {
             let program = options.command.first().cloned().unwrap_or_default();
@@ -64,24 +157,10 @@ pub async fn run_command(sink: &Sink, options: CommandOptions) -> Result<u8, Sou
         wait: false,
     };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let out = async {
-        match stdout {
-            Some(input) => {
-                let echo = Some(tokio::io::stdout());
-                run_stream_source(sink, stream(Severity::INFO), input, echo, stop.clone()).await
-            }
-            None => Ok(()),
-        }
-    };
-    let err = async {
-        match stderr {
-            Some(input) => {
-                let echo = Some(tokio::io::stderr());
-                run_stream_source(sink, stream(Severity::ERROR), input, echo, stop.clone()).await
-            }
-            None => Ok(()),
-        }
-    };
+    let shown = Some(tokio::io::stdout());
+    let out = read(sink, stream(Severity::INFO), stdout, shown, &stop);
+    let shown = Some(tokio::io::stderr());
+    let err = read(sink, stream(Severity::ERROR), stderr, shown, &stop);
     let ended = CancellationToken::new();
     let end = async {
         let status = wait(&mut child, options.at_a_terminal).await;
@@ -114,16 +193,15 @@ pub async fn run_command(sink: &Sink, options: CommandOptions) -> Result<u8, Sou
     Ok(code(status))
 }
 
-fn spawn(options: &CommandOptions) -> io::Result<Child> {
-    let (program, arguments) = options
-        .command
+/// With its output piped; not started yet.
+fn prepare(command: &[OsString]) -> io::Result<Command> {
+    let (program, arguments) = command
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no command given"))?;
-    Command::new(program)
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
 }
 
 /// Waits for the command, passing signals on.

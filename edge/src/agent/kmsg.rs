@@ -25,7 +25,7 @@ use super::{
 use crate::{Record, clock};
 
 /// What to carry of the kernel's log.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KmsgOptions {
     /// The device.

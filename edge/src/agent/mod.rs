@@ -3,6 +3,7 @@
 //! as many of them as they like.
 
 mod command;
+mod docker;
 mod encoding;
 mod entries;
 mod file;
@@ -17,13 +18,18 @@ mod multiline;
 mod pipe;
 mod recognise;
 mod request;
+mod rules;
 mod sink;
+pub mod source;
 mod state;
+mod supervise;
 mod syslog;
+pub mod units;
 
 use std::io;
 
 pub use command::{CommandOptions, run_command};
+pub use docker::{ContainerPattern, DockerOptions, NameFrom, run_docker_source};
 pub use encoding::{Encoding, UnknownEncoding};
 pub use entries::TextOptions;
 pub use file::{FilesOptions, StartAt, run_files_source};
@@ -33,9 +39,11 @@ pub use kmsg::{KmsgOptions, run_kmsg_source};
 pub use multiline::MultilineOptions;
 pub use pipe::{StreamOptions, run_stream_source};
 pub use recognise::{LineOptions, Parse, UnknownZone, Zone};
-pub use request::{Readable, RequestOptions, Status, run_requests};
-pub use sink::Sink;
+pub use request::{Catalogue, Readable, RequestOptions, Status, run_requests};
+pub use rules::{OverRate, RedactOptions, RuleError, RuleOptions};
+pub use sink::{Sink, SinkCounters};
 pub use state::StateDir;
+pub use supervise::{BadRules, Board, Changes, SourceReport, Supervisor};
 pub use syslog::{SourceFrom, SyslogListeners, SyslogOptions, run_syslog_source};
 
 /// Why a source ended before it was told to.

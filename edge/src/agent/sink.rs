@@ -1,29 +1,143 @@
-//! Where a source puts its records: the source's own rules first, then the publisher.
+//! Where a source puts its records: the source's own rules first, then the publisher. What must not
+//! leave the device is taken out here, before anything is queued.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use crate::{Publisher, Record};
+use thinglog_schemas::batch::DropReason;
 
-/// One source's way into a [`Publisher`].
+use super::rules::{RuleError, RuleOptions, Rules, Verdict};
+use crate::{Publisher, Record, clock};
+
+/// One source's way into a [`Publisher`]. Clones share everything.
 #[derive(Clone)]
 pub struct Sink {
     publisher: Publisher,
+    rules: Option<Arc<Rules>>,
+    figures: Arc<Figures>,
+}
+
+/// What came over a [`Sink`].
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    events: AtomicU64,
+    bytes: AtomicU64,
+    last: AtomicU64,
+    filtered: AtomicU64,
+    limited: AtomicU64,
+}
+
+/// What came over a [`Sink`], at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SinkCounters {
+    /// Events handed to the publisher.
+    pub events: u64,
+    /// Bytes of their messages.
+    pub bytes: u64,
+    /// When the last one came, ns since the Unix epoch; 0: none yet.
+    pub last: u64,
+    /// Events below their level.
+    pub filtered: u64,
+    /// Events dropped for being above the rate.
+    pub limited: u64,
 }
 
 impl Sink {
     /// Everything goes to the publisher as it is.
     pub fn new(publisher: Publisher) -> Sink {
-        Sink { publisher }
+        Sink {
+            publisher,
+            rules: None,
+            figures: Arc::default(),
+        }
     }
 
-    /// See [`Publisher::emit`]: never waits; without room the least grave events are dropped.
-    pub fn emit(&self, record: Record) {
-        self.publisher.emit(record);
+    /// The same way with rules.
+    pub fn with_rules(mut self, rules: &RuleOptions) -> Result<Sink, RuleError> {
+        self.rules = Some(Arc::new(Rules::new(rules)?));
+        Ok(self)
     }
 
-    /// See [`Publisher::emit_waiting`]: waits for room. False when the publisher has ended.
-    pub async fn emit_waiting(&self, record: Record) -> bool {
-        self.publisher.emit_waiting(record).await
+    /// The same way, counted on where another left off.
+    pub(crate) fn counted_in(mut self, figures: Arc<Figures>) -> Sink {
+        self.figures = figures;
+        self
+    }
+
+    /// See [`Publisher::emit`]: never waits; without room the least grave events are dropped. What is
+    /// above the source's rate is dropped as well, counted and declared.
+    pub fn emit(&self, mut record: Record) {
+        if self.admit(&mut record, false) == Verdict::Pass {
+            self.publisher.emit(record);
+        }
+    }
+
+    /// See [`Publisher::emit_waiting`]: waits for room, and for what the source's rate allows. False
+    /// when the publisher has ended.
+    pub async fn emit_waiting(&self, mut record: Record) -> bool {
+        loop {
+            match self.admit(&mut record, true) {
+                Verdict::Pass => return self.publisher.emit_waiting(record).await,
+                Verdict::Wait(wait) => tokio::time::sleep(wait).await,
+                _ => return !self.publisher.has_ended(),
+            }
+        }
+    }
+
+    /// Counts the record and, where it goes on, makes it ready. What the publisher may keep although
+    /// it does not send it goes on as well.
+    fn admit(&self, record: &mut Record, patient: bool) -> Verdict {
+        let verdict = match &self.rules {
+            Some(rules) => self.judge(rules, record, patient),
+            None => Verdict::Pass,
+        };
+        let figures = &self.figures;
+        match verdict {
+            Verdict::Pass => {
+                figures.events.fetch_add(1, Relaxed);
+                let bytes = record.message.len() as u64;
+                figures.bytes.fetch_add(bytes, Relaxed);
+                figures.last.store(clock::wall(), Relaxed);
+            }
+            Verdict::Below | Verdict::Filtered => {
+                figures.filtered.fetch_add(1, Relaxed);
+            }
+            Verdict::Limited => {
+                figures.limited.fetch_add(1, Relaxed);
+                let (source, reason) = (&record.source, DropReason::RateLimited);
+                self.publisher.declare(source, record.severity, reason, 1);
+            }
+            Verdict::Wait(_) => {}
+        }
+        let kept = verdict == Verdict::Below && self.publisher.enabled(record.severity);
+        if !kept && verdict != Verdict::Pass {
+            self.pass_by(record, verdict);
+            return verdict;
+        }
+        self.dress(record);
+        Verdict::Pass
+    }
+
+    /// The source has come past a record that goes no further.
+    fn pass_by(&self, record: &mut Record, verdict: Verdict) {
+        if matches!(verdict, Verdict::Wait(_)) {
+            return;
+        }
+        if let Some(mark) = record.mark.take() {
+            self.publisher
+                .pass_place(&record.source, mark.key, mark.place);
+        }
+    }
+
+    fn judge(&self, rules: &Rules, record: &Record, patient: bool) -> Verdict {
+        let (source, severity) = (&record.source, record.severity);
+        let standing = self.publisher.standing(source, severity);
+        rules.judge(source, severity, standing, patient, clock::mono())
     }
 
     /// See [`Publisher::flush`].
@@ -33,16 +147,101 @@ impl Sink {
 
     /// Does to a record what the source's rules do to one that passes: nothing that must not leave the
     /// device stays in it.
-    pub(crate) fn dress(&self, _record: &mut Record) {}
+    pub(crate) fn dress(&self, record: &mut Record) {
+        if let Some(rules) = &self.rules {
+            rules.dress(record);
+        }
+    }
 
     /// The publisher behind it.
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
+    }
+
+    /// What came over it.
+    pub fn counters(&self) -> SinkCounters {
+        self.figures.counters()
+    }
+}
+
+impl Figures {
+    pub(crate) fn counters(&self) -> SinkCounters {
+        SinkCounters {
+            events: self.events.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            last: self.last.load(Relaxed),
+            filtered: self.filtered.load(Relaxed),
+            limited: self.limited.load(Relaxed),
+        }
     }
 }
 
 impl From<Publisher> for Sink {
     fn from(publisher: Publisher) -> Sink {
         Sink::new(publisher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thinglog_schemas::Severity;
+
+    use super::*;
+
+    fn publisher() -> Publisher {
+        let publisher = Publisher::builder("lamp-7").broker("127.0.0.1", 1);
+        publisher.start().unwrap()
+    }
+
+    fn rated(rate: &str) -> RuleOptions {
+        RuleOptions {
+            rate: Some(rate.parse().unwrap()),
+            burst: Some(5),
+            ..RuleOptions::default()
+        }
+    }
+
+    #[test]
+    fn what_is_above_the_rate_is_dropped_counted_and_declared() {
+        let publisher = publisher();
+        let sink = Sink::new(publisher.clone());
+        let sink = sink.with_rules(&rated("1/h")).unwrap();
+        for _ in 0..20 {
+            sink.emit(Record::new("app", Severity::INFO, "m"));
+        }
+        let counters = sink.counters();
+        assert_eq!((counters.events, counters.limited), (5, 15));
+        assert_eq!(publisher.counters().dropped, 15);
+    }
+
+    #[test]
+    fn a_source_that_can_wait_loses_nothing_to_its_rate() {
+        let sink = Sink::new(publisher());
+        let sink = sink.with_rules(&rated("1000/s")).unwrap();
+        let all = async {
+            for _ in 0..20 {
+                assert!(
+                    sink.emit_waiting(Record::new("app", Severity::INFO, "m"))
+                        .await
+                );
+            }
+        };
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().build().unwrap().block_on(all);
+        let counters = sink.counters();
+        assert_eq!((counters.events, counters.limited), (20, 0));
+    }
+
+    #[test]
+    fn what_the_level_does_not_let_pass_is_counted_as_such() {
+        let sink = Sink::new(publisher());
+        let sink = sink.with_rules(&RuleOptions::default()).unwrap();
+        sink.emit(Record::new("app", Severity::DEBUG, "m"));
+        sink.emit(Record::new("app", Severity::INFO, "four"));
+        let counters = sink.counters();
+        assert_eq!(
+            (counters.events, counters.filtered, counters.bytes),
+            (1, 1, 4)
+        );
     }
 }

@@ -28,14 +28,14 @@ impl Queue {
 
     /// Makes everything queued due and says what to wait for until all of it is accounted for.
     pub(crate) fn start_flush(&mut self) -> FlushTarget {
-        self.make_due();
+        self.make_all_due();
         self.mark()
     }
 
     /// Makes everything queued due and says what is there, without waiting for it: what is given up
     /// of it is nobody's disappointment.
     pub(crate) fn start_upload(&mut self) -> FlushTarget {
-        self.make_due();
+        self.make_all_due();
         let lanes = self.lanes.iter().enumerate();
         let unsettled = lanes.filter_map(|(index, lane)| {
             let lane = lane
@@ -50,7 +50,7 @@ impl Queue {
         }
     }
 
-    fn make_due(&mut self) {
+    pub(super) fn make_all_due(&mut self) {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             if let Some(lane) = lane
                 && !lane.is_empty()

@@ -149,6 +149,13 @@ impl Lane {
         self.class_bytes[class]
     }
 
+    /// The gravest class there is.
+    pub(super) fn gravest(&self) -> Option<usize> {
+        (0..CLASSES)
+            .rev()
+            .find(|class| !self.classes[*class].is_empty())
+    }
+
     /// Nothing queued, nothing to declare.
     pub(super) fn is_empty(&self) -> bool {
         self.events == 0 && self.losses.is_empty()

@@ -30,13 +30,14 @@ use thinglog_schemas::{
 
 use crate::{
     clock,
+    drops::Drops,
     levels::Levels,
     marks::{Mark, Marks},
     record::Record,
 };
 pub(crate) use flush::FlushTarget;
-use lane::{CLASSES, Lane, Sealing, State};
-pub(crate) use lane::{MARK_BYTES, class};
+pub(crate) use lane::{CLASSES, MARK_BYTES, class};
+use lane::{Lane, Sealing, State};
 use places::Loose;
 use ring::Ring;
 pub(crate) use ring::RingOptions;
@@ -80,6 +81,15 @@ pub(crate) enum Pushed {
     Full(Record),
 }
 
+/// What would become of an event of a source, as far as levels go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Its level lets it pass.
+    pub(crate) passes: bool,
+    /// The remote configuration has an entry for its source, which stands above a local level.
+    pub(crate) named: bool,
+}
+
 /// Names a lane as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneKey {
@@ -120,6 +130,8 @@ pub(crate) struct QueueCounters {
     pub(crate) purged: u64,
     /// Given up for want of room, or because they could not be sent at all.
     pub(crate) dropped: u64,
+    /// The same by level and reason, once declared; without those that could not be sent at all.
+    pub(crate) declared: Drops,
     /// Below their level, kept in the ring for a while.
     pub(crate) forgotten: u64,
 }
@@ -141,6 +153,10 @@ pub(crate) struct Queue {
     outside: usize,
     /// The spool on disk is nearly full: who can wait, waits.
     hold_patient: bool,
+    /// When one lane has aged, and no earlier than this, all are due: they are written as one.
+    together: Option<Duration>,
+    /// That has just happened.
+    round: bool,
     events: u64,
     /// For each class, the lane that gives up next, and for how many events.
     victims: [Option<(usize, u32)>; CLASSES],
@@ -172,6 +188,8 @@ impl Queue {
             bytes: 0,
             outside: 0,
             hold_patient: false,
+            together: None,
+            round: false,
             events: 0,
             victims: [None; CLASSES],
             flush_losses: 0,
@@ -375,17 +393,22 @@ impl Queue {
                 self.aging.push_back((index, now));
             }
         }
+        let age = self.flush_age();
         while let Some(&(index, since)) = self.aging.front() {
             let lane = self.lanes[index].as_mut();
             match lane.filter(|lane| lane.state == State::Aging(since)) {
-                Some(_) if clock::after(since, self.options.flush_age) > now => break,
+                Some(_) if clock::after(since, age) > now => break,
                 Some(lane) => {
                     lane.state = State::Due;
                     self.due.push_back(index);
+                    self.round = self.together.is_some();
                 }
                 None => {}
             }
             self.aging.pop_front();
+        }
+        if self.round {
+            self.make_all_due();
         }
         if let Some(ring) = &mut self.ring {
             ring.tick(now);
@@ -402,7 +425,7 @@ impl Queue {
         let age = self
             .aging
             .front()
-            .map(|(_, since)| clock::after(*since, self.options.flush_age));
+            .map(|(_, since)| clock::after(*since, self.flush_age()));
         let ring = self.ring.as_ref().and_then(Ring::deadline);
         let others = self.levels.next_change().into_iter().chain(ring);
         age.into_iter().chain(others).min()
@@ -417,10 +440,17 @@ impl Queue {
             Some(Level::Info) => 1,
             _ => 0,
         };
-        while let Some(index) = self.due.pop_front() {
+        for _ in 0..self.due.len() {
+            let Some(index) = self.due.pop_front() else {
+                break;
+            };
             let Some(lane) = self.lanes[index].as_mut() else {
                 continue;
             };
+            if lane.patient && self.hold_patient {
+                self.due.push_back(index);
+                continue;
+            }
             lane.state = State::Idle;
             if lane.is_empty() {
                 continue;
@@ -434,6 +464,7 @@ impl Queue {
             let taken = before - lane.events() as u64;
             self.flush_losses += sealing.awaited;
             self.counters.dropped += taken - batch.entries.len() as u64;
+            self.counters.declared.note(&batch.drops);
             self.bytes -= cost;
             self.events -= taken;
             if !lane.is_empty() {
@@ -479,6 +510,25 @@ impl Queue {
         }
     }
 
+    /// Whether an event of a source would pass, and whether the document names the source.
+    pub(crate) fn standing(&self, source: &Arc<str>, severity: Severity) -> Standing {
+        let lane = self
+            .names
+            .get(source)
+            .and_then(|lane| self.lanes[*lane].as_ref());
+        let (level, named) = match lane {
+            Some(lane) => (lane.level, self.levels.names(&lane.source)),
+            None => {
+                let source = name::encode(source);
+                (self.levels.level(&source), self.levels.names(&source))
+            }
+        };
+        Standing {
+            passes: level.passes(severity),
+            named,
+        }
+    }
+
     /// The levels in force.
     pub(crate) fn levels(&self) -> &Levels {
         &self.levels
@@ -499,6 +549,33 @@ impl Queue {
     /// Makes sources that can wait do so, whatever room there is in memory.
     pub(crate) fn set_hold_patient(&mut self, hold: bool) {
         self.hold_patient = hold;
+    }
+
+    /// With an age: when a lane has waited long enough, at least that, all that have something are due
+    /// with it.
+    pub(crate) fn set_together(&mut self, age: Option<Duration>) {
+        self.together = age;
+    }
+
+    fn flush_age(&self) -> Duration {
+        let least = self.together.unwrap_or_default();
+        self.options.flush_age.max(least)
+    }
+
+    /// Whether lanes have become due together since the last time.
+    pub(crate) fn take_round(&mut self) -> bool {
+        std::mem::take(&mut self.round)
+    }
+
+    /// The gravest class of events here, but for those of sources that wait.
+    pub(crate) fn gravest(&self) -> Option<usize> {
+        let lanes = self.lanes.iter().flatten().filter(|lane| !lane.patient);
+        lanes.filter_map(Lane::gravest).max()
+    }
+
+    /// Events that were durable had to go for graver ones; they were declared in their place.
+    pub(crate) fn count_given_up(&mut self, events: u64) {
+        self.counters.dropped += events;
     }
 
     /// Whether one who waits for room should try again.

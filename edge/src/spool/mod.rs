@@ -3,13 +3,15 @@
 //! meanwhile, so the disk sets the size of the groups and the order is never in doubt.
 //!
 //! The journal is opened so that it refuses what goes over its cap. From three quarters of the cap
-//! on, sources that can wait do, and of the others only WARN and above is still taken
-//! ([`Spool::pressure`]); the rest is declared dropped. A journal that takes nothing at all (full,
-//! failed) is gone around once everything in it has been sent: then batches go out of memory.
+//! on, sources that can wait do ([`Spool::is_tight`]). When it is full and nothing is acknowledged,
+//! graver events take the place of less grave ones ([`Spool::give_up`]). A journal whose sync failed
+//! is opened again. One that takes nothing at all (full, failed) is gone around once everything in it
+//! has been sent: then batches go out of memory.
 
 pub(crate) mod dir;
 mod places;
 pub(crate) mod record;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -22,14 +24,15 @@ use std::{
 };
 
 use thinglog_journal::{
-    AppendError, Journal, OnFull, Options, Outcome, Reader, Records,
+    AppendError, Failure, Journal, OnFull, OpenError, Options, Outcome, Reader, Records, Recovery,
     fs::{Fs, RealFs},
 };
 use thinglog_schemas::batch::MAX_PAYLOAD;
 
 use crate::{
     marks::{Mark, Marks},
-    sealed::{Sealed, Sealer},
+    sealed::{Classes, Sealed, Sealer},
+    window::Place,
 };
 use dir::{SpoolDir, SpoolError};
 use places::Places;
@@ -43,6 +46,9 @@ const READ_BYTES: usize = 256 << 10;
 /// Payload bytes appended at a time, at most (always one batch): a group that alone is more than the
 /// cap leaves would be refused as a whole, and for ever.
 const GROUP_BYTES: u64 = 1 << 20;
+/// Of the cap, what only declarations of drops may use: they are small, and must not wait for room
+/// that nothing makes.
+const DECLARATIONS: u64 = 64 << 10;
 /// Lanes whose last seq is remembered to name what a damaged record held.
 const REMEMBERED_LANES: usize = 4096;
 /// After a refused append, unless something was released before.
@@ -57,15 +63,26 @@ pub(crate) struct SpoolOptions {
     pub(crate) path: PathBuf,
     /// Never exceeded; at least [`MIN_BYTES`].
     pub(crate) bytes: u64,
+    /// Batches are written together once they have so many bytes, or have waited so long.
+    pub(crate) block: Block,
 }
 
-/// How much room is left.
+/// How much is written at a time: flash is worn by the page, and by the sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pressure {
-    /// Take everything.
-    None,
-    /// The reserve has begun: WARN and above only.
-    Reserve,
+pub(crate) struct Block {
+    /// Payload bytes.
+    pub(crate) bytes: usize,
+    /// The longest anything waits for others.
+    pub(crate) age: Duration,
+}
+
+impl Default for Block {
+    fn default() -> Block {
+        Block {
+            bytes: 64 << 10,
+            age: Duration::from_secs(1),
+        }
+    }
 }
 
 /// What became of the group that was being written.
@@ -77,18 +94,31 @@ pub(crate) enum Group {
     Failed(Vec<Sealed>),
 }
 
+type Notify = Arc<dyn Fn() + Send + Sync>;
+
 /// An open spool.
 pub(crate) struct Spool {
     dir: SpoolDir,
-    journal: Journal,
+    fs: Arc<dyn Fs>,
+    options: Options,
+    notify: Notify,
+    /// `None` only while one whose sync failed cannot be opened again.
+    journal: Option<Journal>,
     reader: Reader,
-    cap: u64,
-    /// Read, not yet in the window, with the offset to release once acknowledged.
-    backlog: VecDeque<(Sealed, Option<u64>)>,
+    block: Block,
+    /// Of the journal, for batches that carry events.
+    usable: u64,
+    segment_bytes: u64,
+    /// Read, not yet in the window.
+    backlog: VecDeque<(Sealed, Place)>,
     writing: Option<(Vec<Sealed>, Range<u64>)>,
     records: Records,
     /// No append before this.
     retry_at: Option<Instant>,
+    /// The last append found no room.
+    full: bool,
+    /// What could be given up in closed segments, by their first offset, as far as was looked.
+    contents: HashMap<u64, Classes>,
     /// The next seq of each lane as read so far.
     expected: HashMap<u64, u64>,
     damaged: bool,
@@ -128,20 +158,10 @@ impl Spool {
             });
         }
         let dir = SpoolDir::open(fs.clone(), &options.path, options.bytes, device, instance)?;
-        let cap = options.bytes - dir::side_files(options.bytes);
-        let journal_options = Options {
-            segment_bytes: (cap / 8).clamp(256 << 10, 8 << 20),
-            max_bytes: cap,
-            max_age: None,
-            on_full: OnFull::Refuse,
-            tail_bytes: 1 << 20,
-            pending_bytes: 4 << 20,
-            max_record: MAX_PAYLOAD + RECORD_ROOM,
-        };
-        let (journal, recovery) = Journal::open(fs, &dir.journal(), journal_options)?;
-        if recovery.torn_bytes > 0 {
-            tracing::info!(bytes = recovery.torn_bytes, "cut a torn tail off the spool");
-        }
+        let notify: Notify = Arc::new(notify);
+        let block = options.block;
+        let options = journal_options(options.bytes - dir::side_files(options.bytes));
+        let (journal, recovery) = open_journal(&fs, &dir, &options, &notify)?;
         let damaged = recovery.quarantined_records;
         if damaged > 0 {
             tracing::warn!(
@@ -153,21 +173,26 @@ impl Spool {
             path: error.path,
             source: error.source,
         })?;
-        journal.on_settled(move |_| notify());
         let released = dir
             .released(journal.id())
             .filter(|released| *released <= journal.next())
             .unwrap_or(0)
             .max(journal.first());
-        let reader = journal.reader(released);
         Ok(Spool {
+            reader: journal.reader(released),
+            usable: options.max_bytes - options.reserve_bytes - DECLARATIONS,
+            segment_bytes: options.segment_bytes,
+            block,
             dir,
-            reader,
-            cap,
+            fs,
+            options,
+            notify,
             backlog: VecDeque::new(),
             writing: None,
             records: Records::new(),
             retry_at: None,
+            full: false,
+            contents: HashMap::new(),
             expected: HashMap::new(),
             damaged: damaged > 0,
             unreadable: damaged,
@@ -179,7 +204,7 @@ impl Spool {
             noted: (released, None),
             places,
             complained: false,
-            journal,
+            journal: Some(journal),
         })
     }
 
@@ -195,25 +220,41 @@ impl Spool {
 
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
-        self.journal.stats().bytes
+        let journal = self.journal.as_ref();
+        journal.map_or(0, |journal| journal.stats().bytes)
+    }
+
+    /// How much is written at a time.
+    pub(crate) fn block(&self) -> Block {
+        self.block
     }
 
     /// The largest payload a record can hold.
     pub(crate) fn max_payload(&self) -> usize {
-        let frame = usize::try_from(self.cap / 4).unwrap_or(usize::MAX);
-        MAX_PAYLOAD.min(frame - RECORD_ROOM)
+        self.options.max_record - RECORD_ROOM
     }
 
-    /// How much room is left below the cap, or below a smaller one that was configured since. The
-    /// smaller one counts what is not acknowledged: the last segment stays on disk until it is full,
-    /// and may be larger than that.
-    pub(crate) fn pressure(&self, configured: Option<u64>) -> Pressure {
+    /// Sources that can wait should, and leave the rest of the cap, or of a smaller one that was
+    /// configured since, to the others. The smaller one counts what is not acknowledged: the last
+    /// segment stays on disk until it is full, and may be larger than that.
+    pub(crate) fn is_tight(&self, configured: Option<u64>) -> bool {
         let over = configured.is_some_and(|cap| self.unreleased >= cap.max(4) / 4 * 3);
-        if over || self.bytes() >= self.cap / 4 * 3 {
-            Pressure::Reserve
-        } else {
-            Pressure::None
-        }
+        over || self.bytes() >= self.usable / 4 * 3
+    }
+
+    /// There is no room, or no more than was configured since.
+    pub(crate) fn is_full(&self, configured: Option<u64>) -> bool {
+        self.full || self.is_over(configured)
+    }
+
+    /// As much is stored as a smaller cap allows.
+    pub(crate) fn is_over(&self, configured: Option<u64>) -> bool {
+        configured.is_some_and(|cap| self.unreleased >= cap)
+    }
+
+    /// Nothing is being written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.writing.is_none()
     }
 
     /// Whether a group may be appended now.
@@ -224,6 +265,11 @@ impl Spool {
     /// When [`is_ready`](Spool::is_ready) changes without anything else happening.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.retry_at.filter(|_| self.writing.is_none())
+    }
+
+    /// What waits has become smaller.
+    pub(crate) fn try_again(&mut self) {
+        self.retry_at = None;
     }
 
     /// The last append was refused and nothing is being written.
@@ -240,8 +286,12 @@ impl Spool {
     /// Hands what comes first in `group` to the journal, stamped `wall` (ns since the epoch). What it
     /// refuses stays in `group`.
     pub(crate) fn append(&mut self, group: &mut VecDeque<Sealed>, wall: u64, now: Instant) {
+        if self.is_broken() {
+            self.reopen(now);
+        }
+        let Some(journal) = &self.journal else { return };
         self.records.clear();
-        let most = GROUP_BYTES.min(self.cap / 16);
+        let most = GROUP_BYTES.min(self.segment_bytes);
         let (mut count, mut bytes) = (0, 0);
         for sealed in group.iter() {
             bytes += sealed.payload.len() as u64;
@@ -251,36 +301,76 @@ impl Spool {
             self.records.push_with(|out| record::write(sealed, out));
             count += 1;
         }
-        match self.journal.append(wall, &self.records) {
+        let declares = group.iter().take(count).all(|sealed| sealed.events == 0);
+        let bytes = journal.stats().bytes;
+        let appended = if declares || bytes + self.records.bytes() as u64 <= self.usable {
+            journal.append(wall, &self.records)
+        } else {
+            Err(AppendError::Full { bytes })
+        };
+        match appended {
             Ok(offsets) => {
                 self.retry_at = None;
+                self.full &= declares;
                 self.writing = Some((group.drain(..count).collect(), offsets));
+            }
+            Err(error) => {
+                self.full = matches!(error, AppendError::Full { .. });
+                self.retry_at = Some(now + RETRY);
+                if !self.full {
+                    self.complain(&error);
+                }
+            }
+        }
+        self.records.clear();
+    }
+
+    fn complain(&mut self, error: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(%error, "the spool takes no events for now; they wait in memory");
+        }
+    }
+
+    /// A sync failed: the journal acknowledges nothing any more.
+    fn is_broken(&self) -> bool {
+        let journal = self.journal.as_ref();
+        journal.is_none_or(|journal| journal.stats().poisoned)
+    }
+
+    /// Opens the journal again after a sync failed: what is on disk is what then can be read.
+    fn reopen(&mut self, now: Instant) {
+        // Lets go of the directory first.
+        self.journal = None;
+        let opened = open_journal(&self.fs, &self.dir, &self.options, &self.notify);
+        match opened {
+            Ok((journal, recovery)) => {
+                tracing::warn!("the spool was opened again after a sync had failed");
+                self.note_damage(recovery.quarantined_records);
+                let from = self.backlog.front().map(|(_, place)| place.offset);
+                self.backlog.clear();
+                self.reader = journal.reader(from.unwrap_or(self.reader.offset()));
+                self.contents.clear();
+                self.journal = Some(journal);
             }
             Err(error) => {
                 self.retry_at = Some(now + RETRY);
                 self.complain(&error);
             }
         }
-        self.records.clear();
-    }
-
-    fn complain(&mut self, error: &AppendError) {
-        if !std::mem::replace(&mut self.complained, true) {
-            tracing::warn!(%error, "the spool takes no events for now; they wait in memory");
-        }
     }
 
     /// The group that was being written, once it is decided.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Group> {
+        let journal = self.journal.as_ref()?;
         let (_, offsets) = self.writing.as_ref()?;
-        if self.journal.settled() < offsets.end {
+        if journal.settled() < offsets.end {
             return None;
         }
         // A group that spans segments may be stored in part: then all of it is written again, and
         // what was there already goes out twice under the same ids.
         let failure = offsets
             .clone()
-            .find_map(|offset| match self.journal.outcome(offset) {
+            .find_map(|offset| match journal.outcome(offset) {
                 Outcome::Failed(failure) => Some(failure),
                 Outcome::Durable | Outcome::Pending => None,
             });
@@ -292,6 +382,7 @@ impl Spool {
             self.unreleased += bytes.sum::<u64>();
             return Some(Group::Durable(group));
         };
+        self.full = failure == Failure::NoSpace;
         self.retry_at = Some(now + RETRY);
         if !std::mem::replace(&mut self.complained, true) {
             tracing::warn!(?failure, "writing the spool failed; events wait in memory");
@@ -301,19 +392,30 @@ impl Spool {
 
     /// Everything that is on disk has been read.
     pub(crate) fn is_drained(&self) -> bool {
-        self.backlog.is_empty() && self.reader.offset() >= self.journal.settled()
+        let settled = self.journal.as_ref().map(Journal::settled);
+        self.backlog.is_empty() && settled.is_none_or(|end| self.reader.offset() >= end)
     }
 
-    /// The next batch to send and the offset to release once it is acknowledged.
-    pub(crate) fn next(&mut self, sealer: &mut Sealer) -> Option<(Sealed, Option<u64>)> {
+    /// The next batch to send, and where it stands.
+    pub(crate) fn next(&mut self, sealer: &mut Sealer) -> Option<(Sealed, Place)> {
         if self.backlog.is_empty() {
             self.read(sealer);
         }
         self.backlog.pop_front()
     }
 
+    /// What was read and is not on its way is read again: from `from` on, or what was read ahead.
+    pub(crate) fn rewind(&mut self, from: Option<u64>) {
+        let ahead = self.backlog.front().map(|(_, place)| place.offset);
+        let from = from.or(ahead);
+        self.backlog.clear();
+        if let (Some(from), Some(journal)) = (from, &self.journal) {
+            self.reader = journal.reader(from);
+        }
+    }
+
     fn read(&mut self, sealer: &mut Sealer) {
-        if self.reader.offset() >= self.journal.settled() {
+        if self.is_drained() {
             return;
         }
         let chunk = match self.reader.poll_memory() {
@@ -330,7 +432,7 @@ impl Spool {
         self.note_damage(chunk.quarantined);
         for record in chunk.records() {
             match record::read(record.payload) {
-                Ok(sealed) => self.take(sealed, record.offset + 1, sealer),
+                Ok(sealed) => self.take(sealed, record.offset, sealer),
                 Err(error) => {
                     tracing::warn!(%error, offset = record.offset, "skipped a record of the spool");
                     self.note_damage(1);
@@ -348,24 +450,29 @@ impl Spool {
     /// first. (Of a lane whose first or last records are damaged nothing is left to tell it by; the
     /// places are counted in [`unreadable`](Spool::unreadable). Without damage a lane may have holes
     /// here: batches that went around a full spool.)
-    fn take(&mut self, sealed: Sealed, next: u64, sealer: &mut Sealer) {
+    fn take(&mut self, sealed: Sealed, offset: u64, sealer: &mut Sealer) {
         let expected = self.expected.get(&sealed.epoch).copied();
         if self.damaged
             && let Some(expected) = expected.filter(|expected| *expected < sealed.first_seq)
         {
             let (from, to) = (expected, sealed.first_seq - 1);
             let missing = sealer.unreadable(&sealed.source, sealed.epoch, from, to);
-            self.backlog.extend(missing.map(|missing| (missing, None)));
+            let place = Place {
+                offset,
+                last: false,
+            };
+            self.backlog.extend(missing.map(|missing| (missing, place)));
         }
         if expected.is_some() || self.expected.len() < REMEMBERED_LANES {
             self.expected.insert(sealed.epoch, sealed.last_seq + 1);
         }
-        self.backlog.push_back((sealed, Some(next)));
+        self.backlog
+            .push_back((sealed, Place { offset, last: true }));
     }
 
     /// The offset behind everything that was ever appended.
     pub(crate) fn end(&self) -> u64 {
-        self.journal.next()
+        self.journal.as_ref().map_or(self.released, Journal::next)
     }
 
     /// Whether everything below `offset` is acknowledged.
@@ -381,15 +488,18 @@ impl Spool {
     /// Everything below `offset` is acknowledged, `bytes` of payload since the last time.
     pub(crate) fn release(&mut self, offset: u64, bytes: u64) {
         self.released = self.released.max(offset);
-        self.unreleased = match self.released < self.journal.next() {
+        let Some(journal) = &self.journal else { return };
+        self.unreleased = match self.released < journal.next() {
             true => self.unreleased.saturating_sub(bytes),
             false => 0,
         };
-        let first = self.journal.first();
+        let first = journal.first();
         self.delete_released();
-        if self.journal.first() > first {
+        let journal = self.journal.as_ref();
+        if journal.is_some_and(|journal| journal.first() > first) {
             // There is room again.
             self.retry_at = None;
+            self.full = false;
         }
     }
 
@@ -397,7 +507,8 @@ impl Spool {
     /// first. When the disk is too full for that, they go all the same and make the room: should
     /// the process be killed between, some events of those sources are read twice.
     fn delete_released(&mut self) {
-        let closed = self.journal.closed().into_iter();
+        let Some(journal) = &self.journal else { return };
+        let closed = journal.closed().into_iter();
         let Some(end) = closed
             .map(|segment| segment.end)
             .take_while(|end| *end <= self.released)
@@ -405,12 +516,12 @@ impl Spool {
         else {
             return;
         };
-        let noted = self.places.before_release(end, &self.dir, &self.journal);
-        if let Err(error) = self.journal.release(self.released) {
+        let noted = self.places.before_release(end, &self.dir, journal);
+        if let Err(error) = journal.release(self.released) {
             tracing::warn!(%error, "acknowledged segments of the spool stay on disk");
         }
         if noted.is_err()
-            && let Err(error) = self.places.note(&self.dir, &self.journal)
+            && let Err(error) = self.places.note(&self.dir, journal)
         {
             tracing::warn!(%error, "the places of sources could not be noted");
         }
@@ -429,25 +540,55 @@ impl Spool {
     /// Notes the released offset and places without a record now and then, so that a restart repeats
     /// little; `last` on the way out.
     pub(crate) fn note(&mut self, now: Instant, last: bool) {
+        let Some(journal) = &self.journal else { return };
         let due = self.places.due().is_some_and(|due| due <= now);
         if (due || last && self.places.is_behind())
-            && let Err(error) = self.places.note(&self.dir, &self.journal)
+            && let Err(error) = self.places.note(&self.dir, journal)
         {
             tracing::warn!(%error, "the places of sources could not be noted");
             self.places.put_off(now + NOTE_EVERY);
         }
-        self.note_released(now, last);
-    }
-
-    fn note_released(&mut self, now: Instant, last: bool) {
         let (noted, when) = self.noted;
         let early = when.is_some_and(|when| now < when + NOTE_EVERY);
         if noted == self.released || (early && !last) {
             return;
         }
         self.noted = (self.released, Some(now));
-        if let Err(error) = self.dir.note_released(self.journal.id(), self.released) {
+        if let Err(error) = self.dir.note_released(journal.id(), self.released) {
             tracing::warn!(%error, "the acknowledged offset could not be noted");
         }
     }
+}
+
+/// A journal that may take `cap` bytes.
+fn journal_options(cap: u64) -> Options {
+    let max_record = (cap / 10).clamp(384 << 10, MAX_PAYLOAD as u64);
+    let max_record = usize::try_from(max_record).unwrap_or(MAX_PAYLOAD) + RECORD_ROOM;
+    let segment_bytes = (cap / 16).clamp(128 << 10, 1 << 20);
+    Options {
+        segment_bytes,
+        max_bytes: cap,
+        max_age: None,
+        // A segment that is rewritten is there twice for a moment.
+        reserve_bytes: segment_bytes.max(max_record as u64) + (8 << 10),
+        on_full: OnFull::Refuse,
+        tail_bytes: 1 << 20,
+        pending_bytes: 4 << 20,
+        max_record,
+    }
+}
+
+fn open_journal(
+    fs: &Arc<dyn Fs>,
+    dir: &SpoolDir,
+    options: &Options,
+    notify: &Notify,
+) -> Result<(Journal, Recovery), OpenError> {
+    let (journal, recovery) = Journal::open(fs.clone(), &dir.journal(), options.clone())?;
+    if recovery.torn_bytes > 0 {
+        tracing::info!(bytes = recovery.torn_bytes, "cut a torn tail off the spool");
+    }
+    let notify = notify.clone();
+    journal.on_settled(move |_| notify());
+    Ok((journal, recovery))
 }

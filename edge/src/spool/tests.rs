@@ -16,6 +16,7 @@ fn open(path: &Path, bytes: u64) -> (Spool, Receiver<()>) {
     let options = SpoolOptions {
         path: path.to_owned(),
         bytes,
+        block: Block::default(),
     };
     let spool = Spool::open(&options, "lamp-7", "one", move || {
         let _ = sender.try_send(());
@@ -61,12 +62,12 @@ fn wait(spool: &mut Spool, news: &Receiver<()>) -> Group {
 }
 
 /// Everything there is to send, as (epoch, first seq) and the offset to release.
-fn read_all(spool: &mut Spool) -> Vec<(Sealed, Option<u64>)> {
+fn read_all(spool: &mut Spool) -> Vec<(Sealed, Place)> {
     let mut sealer = Sealer::new();
     std::iter::from_fn(|| spool.next(&mut sealer)).collect()
 }
 
-fn seqs(read: &[(Sealed, Option<u64>)]) -> Vec<u64> {
+fn seqs(read: &[(Sealed, Place)]) -> Vec<u64> {
     read.iter().map(|(sealed, _)| sealed.first_seq).collect()
 }
 
@@ -87,7 +88,7 @@ fn what_was_not_released_is_read_again_after_a_restart_unchanged() {
     store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 100)));
     let before = read_all(&mut spool);
     assert_eq!(seqs(&before), (0..10).collect::<Vec<_>>());
-    spool.release(before[3].1.unwrap(), 0);
+    spool.release(before[3].1.offset + 1, 0);
     spool.note(clock::mono(), true);
     drop(spool);
 
@@ -102,7 +103,7 @@ fn a_lost_release_note_repeats_batches_and_loses_none() {
     let (mut spool, news) = open(dir.path(), MIN_BYTES);
     store(&mut spool, &news, (0..5).map(|seq| sealed(7, seq, 100)));
     let read = read_all(&mut spool);
-    spool.release(read[4].1.unwrap(), 0);
+    spool.release(read[4].1.offset + 1, 0);
     drop(spool);
 
     let (mut spool, _news) = open(dir.path(), MIN_BYTES);
@@ -129,14 +130,14 @@ fn a_full_spool_refuses_stays_below_its_cap_and_takes_again_what_release_makes_r
     assert_eq!(refused[0].first_seq, stored);
     assert!(spool.is_stuck());
     assert!(!spool.is_ready(clock::mono()));
-    assert_eq!(spool.pressure(None), Pressure::Reserve);
+    assert!(spool.is_tight(None) && spool.is_full(None));
     assert!(bytes_in(dir.path()) > MIN_BYTES / 2);
 
     let read = read_all(&mut spool);
     assert_eq!(read.len() as u64, stored);
-    spool.release(read[read.len() / 2].1.unwrap(), 0);
+    spool.release(read[read.len() / 2].1.offset + 1, 0);
     assert!(spool.is_ready(clock::mono()));
-    assert_eq!(spool.pressure(None), Pressure::None);
+    assert!(!spool.is_tight(None));
     store(&mut spool, &news, refused);
 }
 
@@ -145,8 +146,8 @@ fn a_smaller_cap_that_is_configured_later_is_felt_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, news) = open(dir.path(), MIN_BYTES);
     store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 10_000)));
-    assert_eq!(spool.pressure(None), Pressure::None);
-    assert_eq!(spool.pressure(Some(100_000)), Pressure::Reserve);
+    assert!(!spool.is_tight(None));
+    assert!(spool.is_tight(Some(100_000)));
 }
 
 #[test]
@@ -155,12 +156,12 @@ fn a_smaller_cap_is_not_felt_any_more_when_all_is_acknowledged() {
     let (mut spool, news) = open(dir.path(), MIN_BYTES);
     store(&mut spool, &news, (0..10).map(|seq| sealed(7, seq, 10_000)));
     let read = read_all(&mut spool);
-    assert_eq!(spool.pressure(Some(100_000)), Pressure::Reserve);
-    spool.release(read[4].1.unwrap(), 50_000);
-    assert_eq!(spool.pressure(Some(100_000)), Pressure::None);
-    assert_eq!(spool.pressure(Some(50_000)), Pressure::Reserve);
-    spool.release(read[9].1.unwrap(), 40_000);
-    assert_eq!(spool.pressure(Some(1)), Pressure::None);
+    assert!(spool.is_tight(Some(100_000)));
+    spool.release(read[4].1.offset + 1, 50_000);
+    assert!(!spool.is_tight(Some(100_000)));
+    assert!(spool.is_tight(Some(50_000)));
+    spool.release(read[9].1.offset + 1, 40_000);
+    assert!(!spool.is_tight(Some(1)));
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn a_damaged_record_is_skipped_and_what_it_held_is_declared() {
     assert_eq!(drop.reason, DropReason::Unreadable);
     assert!(spool.unreadable() > 0);
     // What follows the hole releases both.
-    assert_eq!(read[4].1, None);
+    assert!(!read[4].1.last);
 }
 
 #[test]
@@ -289,9 +290,12 @@ fn a_place_outlives_the_segments_that_held_it() {
         (1..30).map(|seq| marked(seq, 100_000, &[(2, seq)])),
     );
     let read = read_all(&mut spool);
-    let first = spool.journal.first();
-    spool.release(read[28].1.unwrap(), 0);
-    assert!(spool.journal.first() > first, "a segment went");
+    let first = spool.journal.as_ref().unwrap().first();
+    spool.release(read[28].1.offset + 1, 0);
+    assert!(
+        spool.journal.as_ref().unwrap().first() > first,
+        "a segment went"
+    );
     drop(spool);
     let (spool, _news) = open(dir.path(), MIN_BYTES);
     assert_eq!(place(&spool, 1), Some(10));
@@ -334,6 +338,7 @@ fn a_spool_of_another_layout_is_refused_and_says_what_to_do() {
     let options = SpoolOptions {
         path: dir.path().to_owned(),
         bytes: MIN_BYTES,
+        block: Block::default(),
     };
     let error = Spool::open(&options, "lamp-7", "one", || {}).err().unwrap();
     let text = error.to_string();

@@ -4,7 +4,7 @@
 
 mod demand;
 pub(crate) mod link;
-mod outbox;
+pub(crate) mod outbox;
 mod remote;
 mod renewal;
 mod uploads;
@@ -68,6 +68,8 @@ pub(crate) struct Worker {
     uploads: Uploads,
     /// The mode of upload in force.
     mode: UploadMode,
+    /// When to try (again) to open the spool that the configuration asks for.
+    open_spool_at: Option<Instant>,
     link: Option<Link>,
     /// Limits of the connection; `None` before CONNACK.
     limits: Option<Limits>,
@@ -124,6 +126,7 @@ impl Worker {
             renewal: Renewal::new(now.mono),
             uploads: Uploads::new(Gate::new(Rhythm::Always, now)),
             mode: UploadMode::Realtime,
+            open_spool_at: None,
             shared,
             topics,
             link: None,
@@ -186,7 +189,7 @@ impl Worker {
         if self.outbox.window.is_quiet() && self.limits.is_some() {
             self.last_progress = now.mono;
         }
-        let gathers = !self.uploads.may_send() && self.outbox.spool.is_none();
+        let gathers = !self.uploads.may_send() && !self.outbox.is_spooled();
         let hold = gathers || self.remote.holds_back(now.mono);
         let mut more = self.outbox.fill(&self.shared, now, hold);
         self.send(now.mono);
@@ -213,6 +216,7 @@ impl Worker {
             self.shared.set_gate(level);
         }
         self.remote_tick(now);
+        self.open_spool(now);
         self.renewal_tick(now);
         self.upload_tick(now);
         if self.link.is_none() && self.farewell_until.is_none() && now.mono >= self.connect_at {
@@ -300,6 +304,8 @@ impl Worker {
             },
             LinkEvent::Acknowledged(pkid) => {
                 if self.outbox.window.acknowledged(pkid) {
+                    let figures = &self.shared.figures;
+                    figures.last_acknowledged.store(clock::wall(), Relaxed);
                     self.refused.reset();
                     self.backoff.reset();
                 } else if self.report_pkid == Some(pkid) {
@@ -492,7 +498,7 @@ impl Worker {
             queue.poll_flush(&mut target).is_some()
         };
         let unreachable = self.limits.is_none() && self.backoff.failures() > 0;
-        let spooled = self.outbox.spool.is_some();
+        let spooled = self.outbox.is_spooled();
         let stays = spooled && (unreachable || !self.uploads.may_send());
         flushed && (self.outbox.is_empty() || stays)
     }
@@ -526,6 +532,7 @@ impl Worker {
             self.remote.deadline(now),
             self.renewal.deadline(&self.credentials),
             self.paused_until,
+            self.open_spool_at,
             upload,
             connect,
             self.farewell_until.or(self.shared.stop_deadline()),

@@ -1,7 +1,11 @@
 //! The way of a batch inside the worker: cut from the queue, encoded once, through the spool when
 //! there is one, into the window, out at its end when acknowledged.
 
-use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use thinglog_schemas::{
@@ -11,26 +15,37 @@ use thinglog_schemas::{
 
 use crate::{
     clock,
+    drops::Drops,
     levels::Now,
-    sealed::{Sealed, Sealer},
+    queue::CLASSES,
+    sealed::{Classes, Sealed, Sealer},
     shared::Shared,
-    spool::{Group, Pressure, Spool},
+    spool::{Group, Spool},
     window::Window,
 };
 
 /// Batches encoded before the connection gets its turn.
 const BATCHES_A_PASS: usize = 4;
 /// Encoded batches that wait for the disk.
-const STAGE: usize = 16;
+const STAGE: usize = 256;
+/// A full spool from which nothing was acknowledged for so long makes room for graver events.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     sealer: Sealer,
     staged: VecDeque<Sealed>,
+    staged_since: Option<Instant>,
     stage_bytes: usize,
-    pub(super) spool: Option<Spool>,
-    pub(super) window: Window,
+    /// What is staged and due is written without waiting for more.
+    write_now: bool,
+    pub(crate) spool: Option<Spool>,
+    pub(crate) window: Window,
     /// A cap for the spool that came with the configuration.
-    pub(super) configured_bytes: Option<u64>,
+    pub(crate) configured_bytes: Option<u64>,
+    /// Events go to the spool; without it only what it holds comes out of it.
+    pub(crate) persistent: bool,
+    /// When something on disk was last acknowledged.
+    last_release: Option<Instant>,
     /// For batches of events whose time counts from the boot.
     clock: ClockInfo,
 }
@@ -44,7 +59,7 @@ pub(super) fn stamped(sealed: &Sealed, boot: u64) -> Bytes {
 impl Outbox {
     /// `window` batches in flight; `memory_bytes` are for everything, a share of it for what is
     /// encoded.
-    pub(super) fn new(
+    pub(crate) fn new(
         spool: Option<Spool>,
         window: usize,
         memory_bytes: usize,
@@ -53,10 +68,14 @@ impl Outbox {
         Outbox {
             sealer: Sealer::new(),
             staged: VecDeque::new(),
+            staged_since: None,
             spool,
             window: Window::new(window, memory_bytes / 4),
             stage_bytes: memory_bytes / 8,
+            write_now: false,
             configured_bytes: None,
+            persistent: true,
+            last_release: None,
             clock: ClockInfo {
                 boot,
                 sent_mono: 0,
@@ -65,14 +84,19 @@ impl Outbox {
         }
     }
 
+    /// Whether what is cut goes to disk.
+    pub(crate) fn is_spooled(&self) -> bool {
+        self.persistent && self.spool.is_some()
+    }
+
     /// Moves batches forward. True when there is more to do at once.
-    pub(super) fn fill(&mut self, shared: &Shared, now: Now, hold: bool) -> bool {
+    pub(crate) fn fill(&mut self, shared: &Shared, now: Now, hold: bool) -> bool {
         let mut more = false;
         if !hold {
-            more = self.cut(shared);
+            more = self.cut(shared, now.mono);
         }
         if self.spool.is_some() {
-            self.through_the_spool(shared, now);
+            more |= self.through_the_spool(shared, now, more);
         } else {
             self.admit_staged();
         }
@@ -80,10 +104,11 @@ impl Outbox {
         more
     }
 
-    fn cut(&mut self, shared: &Shared) -> bool {
-        let least = self.least();
+    fn cut(&mut self, shared: &Shared, now: Instant) -> bool {
+        let least = self.least(now);
         self.clock.sent_mono = clock::since_boot();
         let max_payload = self.spool.as_ref().map_or(MAX_PAYLOAD, Spool::max_payload);
+        self.write_now |= shared.queue.lock().take_round();
         for _ in 0..BATCHES_A_PASS {
             if !self.may_stage() {
                 return false;
@@ -111,10 +136,29 @@ impl Outbox {
         staged.sum()
     }
 
-    /// What a nearly full spool still takes.
-    fn least(&self) -> Option<Level> {
-        let pressure = self.spool.as_ref()?.pressure(self.configured_bytes);
-        (pressure == Pressure::Reserve).then_some(Level::Warn)
+    /// The least class that a full spool still takes: what is graver than the least grave it holds.
+    /// An ERROR is never turned away here, it waits.
+    fn least_class(&self, now: Instant) -> Option<usize> {
+        let spool = self.spool.as_ref().filter(|_| self.is_starved(now))?;
+        Some((spool.floor()? + 1).min(CLASSES - 1))
+    }
+
+    fn least(&self, now: Instant) -> Option<Level> {
+        Some(match self.least_class(now)? {
+            0 => Level::Debug,
+            1 => Level::Info,
+            2 => Level::Warn,
+            _ => Level::Error,
+        })
+    }
+
+    /// The spool is full, and nothing comes of waiting for the broker.
+    fn is_starved(&self, now: Instant) -> bool {
+        let waited = |at| clock::after(at, PATIENCE) <= now;
+        let spool = self.spool.as_ref();
+        self.persistent
+            && spool.is_some_and(|spool| spool.is_full(self.configured_bytes))
+            && self.last_release.is_none_or(waited)
     }
 
     fn admit_staged(&mut self) {
@@ -125,9 +169,42 @@ impl Outbox {
         }
     }
 
-    fn through_the_spool(&mut self, shared: &Shared, now: Now) {
-        let Some(spool) = &mut self.spool else { return };
-        match spool.poll(now.mono) {
+    /// True when there is more to do at once. `cutting`: more is about to be staged.
+    fn through_the_spool(&mut self, shared: &Shared, now: Now, cutting: bool) -> bool {
+        self.settle_written(shared, now.mono);
+        let mut more = false;
+        if self.is_block_due(shared, now.mono, cutting) {
+            self.write(now);
+            if self.is_starved(now.mono) {
+                more = self.make_room(shared);
+                self.thin_stage(shared, now.mono);
+            }
+        }
+        if self.staged.is_empty() {
+            self.staged_since = None;
+            self.write_now &= cutting;
+        } else {
+            self.staged_since.get_or_insert(now.mono);
+        }
+        let Some(spool) = &mut self.spool else {
+            return more;
+        };
+        while self.window.has_room()
+            && let Some((sealed, place)) = spool.next(&mut self.sealer)
+        {
+            self.window.push(sealed, Some(place));
+        }
+        // Around a spool that takes nothing, in order: only when nothing in it is still to be read.
+        let passed = spool.is_stuck() || !self.persistent && spool.is_idle();
+        if passed && spool.is_drained() {
+            self.admit_staged();
+        }
+        more
+    }
+
+    fn settle_written(&mut self, shared: &Shared, now: Instant) {
+        let written = self.spool.as_mut().and_then(|spool| spool.poll(now));
+        match written {
             Some(Group::Durable(group)) => {
                 let mut queue = shared.queue.lock();
                 for (lane, through) in group.iter().filter_map(|sealed| sealed.settles) {
@@ -144,17 +221,103 @@ impl Outbox {
             }
             None => {}
         }
-        if !self.staged.is_empty() && spool.is_ready(now.mono) {
-            spool.append(&mut self.staged, now.wall.unwrap_or_default(), now.mono);
+    }
+
+    /// Whether to write now: a block is full or has waited long enough, or somebody waits for it.
+    fn is_block_due(&self, shared: &Shared, now: Instant, cutting: bool) -> bool {
+        let Some(spool) = &self.spool else {
+            return false;
+        };
+        if self.staged.is_empty() || !self.persistent || !spool.is_ready(now) {
+            return false;
         }
-        while self.window.has_room()
-            && let Some((sealed, release)) = spool.next(&mut self.sealer)
-        {
-            self.window.push(sealed, release);
+        let block = spool.block();
+        let full = self.staged_bytes() >= block.bytes || !self.may_stage();
+        let aged = |since| clock::after(since, block.age) <= now;
+        let hurried = self.write_now || shared.is_hurried();
+        full || self.staged_since.is_some_and(aged) || hurried && !cutting
+    }
+
+    /// Hands a group to the spool. Those who can wait come last when there is little room, and do
+    /// wait as long as something before them in their lane is not on disk: the place that is stored
+    /// with them would skip it.
+    fn write(&mut self, now: Now) {
+        let Some(spool) = &mut self.spool else { return };
+        if spool.is_full(self.configured_bytes) {
+            let staged = self.staged.drain(..);
+            let (patient, mut others): (VecDeque<Sealed>, VecDeque<Sealed>) =
+                staged.partition(|sealed| sealed.patient);
+            others.extend(patient);
+            self.staged = others;
         }
-        // Around a spool that takes nothing, in order: only when nothing in it is still to be read.
-        if spool.is_stuck() && spool.is_drained() {
-            self.admit_staged();
+        if spool.is_over(self.configured_bytes) {
+            return;
+        }
+        let window = &self.window;
+        let waits = |sealed: &Sealed| sealed.patient && window.is_around(sealed.epoch);
+        let (waiting, mut group): (VecDeque<Sealed>, VecDeque<Sealed>) =
+            self.staged.drain(..).partition(waits);
+        if !group.is_empty() {
+            spool.append(&mut group, now.wall.unwrap_or_default(), now.mono);
+        }
+        group.extend(waiting);
+        self.staged = group;
+    }
+
+    /// Gives up less grave events on disk for graver ones that wait. True when there is more to do
+    /// at once.
+    fn make_room(&mut self, shared: &Shared) -> bool {
+        let Some(spool) = &mut self.spool else {
+            return false;
+        };
+        let staged = self.staged.iter().filter(|sealed| !sealed.patient);
+        let staged = staged.fold(Classes::default(), |all, s| all.with(s.classes));
+        let queued = shared.queue.lock().gravest();
+        let Some(gravest) = staged.gravest().max(queued) else {
+            return false;
+        };
+        if !spool.may_give_up(gravest) {
+            return false;
+        }
+        spool.rewind(self.window.take_back());
+        let given = spool.give_up(gravest, &mut self.sealer);
+        if given.events > 0 {
+            shared.queue.lock().count_given_up(given.events);
+        }
+        given.freed || given.more
+    }
+
+    /// What was staged before the spool was full gives way like what comes now: nothing waits for
+    /// room that nobody will make for it.
+    fn thin_stage(&mut self, shared: &Shared, now: Instant) {
+        let Some(least) = self.least_class(now) else {
+            return;
+        };
+        let mut lost = 0;
+        let mut thinned: VecDeque<Sealed> = VecDeque::with_capacity(self.staged.len());
+        for mut sealed in self.staged.drain(..) {
+            if let Ok(Some((mut thin, events))) = self.sealer.thin(&sealed, least) {
+                thin.settles = sealed.settles;
+                sealed = thin;
+                lost += events;
+            }
+            // Declarations of a lane become one; at its end, before which nothing of it waits.
+            let before = thinned.back_mut().filter(|before| before.events == 0);
+            if let Some(before) = before
+                && let Ok(Some(mut joined)) = self.sealer.join(before, &sealed)
+            {
+                joined.settles = sealed.settles.or(before.settles);
+                *before = joined;
+            } else {
+                thinned.push_back(sealed);
+            }
+        }
+        self.staged = thinned;
+        if lost > 0 {
+            shared.queue.lock().count_undeliverable(lost);
+            if let Some(spool) = &mut self.spool {
+                spool.try_again();
+            }
         }
     }
 
@@ -164,10 +327,11 @@ impl Outbox {
         let mut hold_patient = false;
         if let Some(spool) = &self.spool {
             outside += spool.writing_bytes();
-            hold_patient = spool.pressure(self.configured_bytes) == Pressure::Reserve;
+            hold_patient = self.persistent && spool.is_tight(self.configured_bytes);
             shared.figures.spool_bytes.store(spool.bytes(), Relaxed);
             shared.figures.unreadable.store(spool.unreadable(), Relaxed);
         }
+        shared.figures.spooled.store(self.is_spooled(), Relaxed);
         shared.figures.in_flight.store(in_flight, Relaxed);
         shared.figures.held_bytes.store(outside as u64, Relaxed);
         let has_room = {
@@ -182,10 +346,10 @@ impl Outbox {
     }
 
     /// Takes acknowledged batches off the window's end; true when there were any.
-    pub(super) fn release(&mut self, shared: &Shared, now: Instant) -> bool {
+    pub(crate) fn release(&mut self, shared: &Shared, now: Instant) -> bool {
         let mut any = false;
         let (mut released, mut released_bytes) = (None, 0);
-        while let Some(mut slot) = self.window.pop_done() {
+        while let Some(slot) = self.window.pop_done() {
             any = true;
             let events = u64::from(slot.sealed.events);
             shared.figures.acknowledged.fetch_add(events, Relaxed);
@@ -195,16 +359,17 @@ impl Outbox {
             if let Some((lane, through)) = slot.sealed.settles {
                 shared.queue.lock().settle(lane, through);
             }
-            if slot.release.is_some() {
-                released = slot.release;
+            if let Some(release) = slot.release() {
+                released = Some(release);
                 released_bytes += bytes;
             }
-            if let Some(spool) = self.spool.as_mut().filter(|_| slot.in_memory) {
-                spool.sent_places(std::mem::take(&mut slot.sealed.marks), now);
+            if let Some(spool) = self.spool.as_mut().filter(|_| slot.place.is_none()) {
+                spool.sent_places(slot.sealed.marks, now);
             }
         }
         if let Some(spool) = &mut self.spool {
             if let Some(offset) = released {
+                self.last_release = Some(now);
                 spool.release(offset, released_bytes);
             }
             spool.pass_places(shared.queue.lock().take_settled_places(), now);
@@ -214,7 +379,7 @@ impl Outbox {
     }
 
     /// The next batch to send, split when the broker takes no packet of its size.
-    pub(super) fn next(
+    pub(crate) fn next(
         &mut self,
         limit: usize,
         max_payload: usize,
@@ -255,7 +420,7 @@ impl Outbox {
 
     /// The broker will never take this batch: declares it dropped in its place. A declaration that
     /// is refused as well is let go.
-    pub(super) fn give_up(&mut self, pkid: u16, shared: &Shared) {
+    pub(crate) fn give_up(&mut self, pkid: u16, shared: &Shared) {
         let Some(sealed) = self.window.sent(pkid) else {
             return;
         };
@@ -269,20 +434,29 @@ impl Outbox {
         }
     }
 
+    /// What was given up on the way, so far.
+    pub(super) fn dropped(&self) -> &Drops {
+        self.sealer.dropped()
+    }
+
     /// The number of this boot.
     pub(super) fn boot(&self) -> u64 {
         self.clock.boot
     }
 
     /// Whether nothing is left to be sent or written.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let spool_empty = self.spool.as_ref().is_none_or(Spool::is_drained);
         self.staged.is_empty() && self.window.is_empty() && spool_empty
     }
 
     /// When the spool wants to be looked at again.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let spool = self.spool.as_ref()?;
-        spool.retry_at().filter(|_| !self.staged.is_empty())
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let spool = self.spool.as_ref().filter(|_| !self.staged.is_empty())?;
+        if spool.retry_at().is_some() || !spool.is_idle() {
+            return spool.retry_at();
+        }
+        self.staged_since
+            .map(|since| clock::after(since, spool.block().age))
     }
 }

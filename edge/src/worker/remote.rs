@@ -13,9 +13,12 @@ use thinglog_schemas::{
 
 use super::Worker;
 use crate::{
+    clock,
     config::{FLUSH_AGE, FLUSH_AGE_WAITING},
     levels::{Levels, Now},
     queue::RingOptions,
+    shared::Shared,
+    spool::Spool,
     upload::Rhythm,
 };
 
@@ -37,6 +40,8 @@ const RING_BYTES: usize = 256 << 10;
 const RING_AFTER: Duration = Duration::from_secs(10);
 /// When the last report is not acknowledged yet.
 const REPORT_AGAIN: Duration = Duration::from_secs(1);
+/// When a spool could not be opened.
+const OPEN_AGAIN: Duration = Duration::from_secs(60);
 /// How often figures are reported when they changed.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
@@ -163,6 +168,47 @@ impl Worker {
         }
     }
 
+    /// Lanes are cut together where their batches are written together.
+    fn gather_for_the_disk(&self) {
+        let spool = self
+            .outbox
+            .spool
+            .as_ref()
+            .filter(|_| self.outbox.persistent);
+        let age = spool.map(|spool| spool.block().age);
+        self.shared.queue.lock().set_together(age);
+        let figures = &self.shared.figures;
+        figures.spooled.store(age.is_some(), Relaxed);
+        figures
+            .keeps_places
+            .store(self.outbox.spool.is_some(), Relaxed);
+    }
+
+    /// Opens the spool that the configuration has switched on.
+    pub(super) fn open_spool(&mut self, now: Now) {
+        if self.open_spool_at.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        self.open_spool_at = None;
+        let Some(options) = &self.settings.spool else {
+            return;
+        };
+        let (device, instance) = (&self.settings.device, &self.settings.instance);
+        match Spool::open(options, device, instance, Shared::waker(&self.shared)) {
+            Ok(spool) => {
+                tracing::info!(path = %options.path.display(), "events are written to disk from now on");
+                self.outbox.spool = Some(spool);
+                self.gather_for_the_disk();
+                let desired = self.shared.queue.lock().levels().desired().cloned();
+                self.keep(desired.as_ref(), now);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "events stay in memory; the spool that the configuration asks for cannot be opened");
+                self.open_spool_at = Some(clock::after(now.mono, OPEN_AGAIN));
+            }
+        }
+    }
+
     fn change_levels(&mut self, change: impl FnOnce(&mut Levels), purge: bool) {
         let wanted = {
             let mut queue = self.shared.queue.lock();
@@ -182,6 +228,10 @@ impl Worker {
         self.uploads.errors_at_once = waits && upload.errors_at_once.unwrap_or(false);
         self.apply_batching(&upload, waits);
         self.outbox.configured_bytes = limits.spool_bytes;
+        self.outbox.persistent = limits.persistent.unwrap_or(self.settings.persistent);
+        self.gather_for_the_disk();
+        let wanted = self.outbox.persistent && self.outbox.spool.is_none();
+        self.open_spool_at = (wanted && self.settings.spool.is_some()).then_some(now.mono);
         self.mode = upload.mode.unwrap_or_default();
     }
 
@@ -273,9 +323,13 @@ impl Worker {
             spool_events: queue.depth().0 + figures.in_flight.load(Relaxed),
             spool_bytes: figures.spool_bytes.load(Relaxed),
             dropped: queue.counters().dropped,
-            dropped_by: Default::default(),
+            dropped_by: queue
+                .counters()
+                .declared
+                .with(self.outbox.dropped())
+                .by_name(),
             upload: Some(self.mode),
-            persistent: Some(self.outbox.spool.is_some()),
+            persistent: Some(self.outbox.is_spooled()),
             clock_synced: Some(self.shared.clock.now().wall.is_some()),
             attributes: self.settings.attributes.clone(),
         }
@@ -285,7 +339,6 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     #[test]
     fn a_document_ahead_of_the_answer_to_the_subscription_counts() {

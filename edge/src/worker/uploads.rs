@@ -45,7 +45,7 @@ impl Worker {
             self.uploads.under_way = None;
             return;
         }
-        let leaving = self.shared.stop_deadline().is_some() && self.outbox.spool.is_none();
+        let leaving = self.shared.stop_deadline().is_some() && !self.outbox.is_spooled();
         if asked || self.an_error_came() {
             self.uploads.gate.ask();
             // An upload that is under way does not cover what came since it began.

@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub(crate) mod journal;
+pub(crate) mod syslog;
 
 use std::{
     io::{Read, Write},

@@ -9,11 +9,11 @@ use crate::OpenError;
 use crate::format;
 
 fn segment(first: u64) -> PathBuf {
-    Path::new(DIR).join(format::segment_name(first))
+    Path::new(DIR).join(format::Name::plain(first).segment())
 }
 
 fn index(first: u64) -> PathBuf {
-    Path::new(DIR).join(format::index_name(first))
+    Path::new(DIR).join(format::Name::plain(first).index())
 }
 
 fn uncached() -> Options {
@@ -247,7 +247,7 @@ fn a_segment_without_an_intact_record_is_set_aside() {
     assert_eq!(journal.stats().segments, segments - 1);
     assert!(
         fs.files()
-            .contains(&Path::new(DIR).join(format::bad_name(0)))
+            .contains(&Path::new(DIR).join(format::Name::plain(0).bad()))
     );
     // It counts, and goes when its room is needed.
     assert_eq!(journal.stats().bytes + 24, fs.used().0);
@@ -256,7 +256,7 @@ fn a_segment_without_an_intact_record_is_set_aside() {
     }
     assert!(
         !fs.files()
-            .contains(&Path::new(DIR).join(format::bad_name(0)))
+            .contains(&Path::new(DIR).join(format::Name::plain(0).bad()))
     );
     assert!(fs.used().1 <= (64 << 10) + 24);
 }

@@ -37,7 +37,7 @@ async fn a_session_that_ends_while_it_is_sent_a_message_leaves_no_letter_behind(
         retain_as_published: false,
         retain_handling: 0,
     };
-    assert_eq!(hub.subscribe((&session, 1), &filter, None, None), 1);
+    assert_eq!(hub.subscribe((&session, 1), &filter, None, None), Ok(1));
     let message = Message {
         topic: "request/a".into(),
         payload: Bytes::from_static(b"x"),
@@ -76,7 +76,7 @@ async fn a_message_for_a_member_that_ends_meanwhile_goes_to_another() {
         retain_handling: 0,
     };
     let first = attach(&hub, "first", 1, false).session;
-    hub.subscribe((&first, 1), &filter, None, None);
+    hub.subscribe((&first, 1), &filter, None, None).unwrap();
     let message = Arc::new(Message {
         topic: "request/a".into(),
         payload: Bytes::from_static(b"x"),
@@ -88,7 +88,7 @@ async fn a_message_for_a_member_that_ends_meanwhile_goes_to_another() {
     });
     let mut wanted = hub.recipients(&message);
     let second = attach(&hub, "second", 2, false).session;
-    hub.subscribe((&second, 2), &filter, None, None);
+    hub.subscribe((&second, 2), &filter, None, None).unwrap();
     attach(&hub, "first", 3, true);
     hub.post(&message, &mut wanted, None).unwrap();
     let orphans = hub.enqueue_all(wanted);

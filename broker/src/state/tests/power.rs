@@ -137,9 +137,9 @@ impl Life {
         }
     }
 
-    /// Nothing acknowledged is missing, nothing is half there. A loss that is spoken of although there
-    /// is none only makes events come twice.
+    /// Nothing acknowledged is missing, nothing is half there, and no loss is spoken of.
     fn check(&self, loaded: &Loaded, context: &str) {
+        assert_eq!(loaded.lost_below, 0, "{context}");
         let found = retained(loaded);
         for n in 0..12 {
             let key = format!("key {n}");

@@ -25,7 +25,7 @@ use crate::agent::{
 };
 
 /// What to follow and how.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilesOptions {
     /// Files, which need not exist yet, and patterns: `*`, `?` and `[a-z]` within a name, `**` for any
@@ -94,7 +94,7 @@ impl FilesOptions {
 
     /// The files that are there now, with the sources of their events. What is a rotated form of one of
     /// them is part of that one.
-    pub(crate) fn found(&self) -> Result<Vec<(PathBuf, Arc<str>)>, SourceError> {
+    pub fn found(&self) -> Result<Vec<(PathBuf, Arc<str>)>, SourceError> {
         let compiled = self.compile()?;
         let found = compiled.patterns.walk().found;
         let is_part = |path: &PathBuf| found.iter().any(|other| is_rotated_name(path, other));

@@ -10,6 +10,7 @@ mod search;
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thinglog_schemas::request::{
@@ -60,6 +61,27 @@ pub struct Readable {
     pub sink: Sink,
 }
 
+/// The sources that operators may ask for; they may become others while requests are answered.
+#[derive(Clone, Default)]
+pub struct Catalogue(Arc<RwLock<Vec<Readable>>>);
+
+impl Catalogue {
+    /// From now on these.
+    pub fn set(&self, sources: Vec<Readable>) {
+        *self.0.write() = sources;
+    }
+
+    fn sources(&self) -> Vec<Readable> {
+        self.0.read().clone()
+    }
+}
+
+impl From<Vec<Readable>> for Catalogue {
+    fn from(sources: Vec<Readable>) -> Catalogue {
+        Catalogue(Arc::new(RwLock::new(sources)))
+    }
+}
+
 /// What a device says when it is asked for its `status`.
 pub type Status = Arc<dyn Fn() -> Value + Send + Sync>;
 
@@ -67,7 +89,7 @@ pub type Status = Arc<dyn Fn() -> Value + Send + Sync>;
 pub async fn run_requests(
     publisher: &Publisher,
     mut requests: Requests,
-    sources: Vec<Readable>,
+    sources: impl Into<Catalogue>,
     options: RequestOptions,
     status: Status,
     cancel: CancellationToken,
@@ -75,7 +97,7 @@ pub async fn run_requests(
     let office = Arc::new(Office {
         device: requests.device().to_owned(),
         publisher: publisher.clone(),
-        sources,
+        sources: sources.into(),
         options,
         status,
     });
@@ -140,7 +162,7 @@ async fn ended(running: &mut Option<Running>) -> State {
 struct Office {
     device: String,
     publisher: Publisher,
-    sources: Vec<Readable>,
+    sources: Catalogue,
     options: RequestOptions,
     status: Status,
 }
@@ -162,7 +184,7 @@ impl Office {
         self.answer(&request.id, &State::Executing(Progress::default()));
         match request.kind {
             Kind::Logs => {
-                self.logs(&request, self.sources.clone(), deadline, &cancel)
+                self.logs(&request, self.sources.sources(), deadline, &cancel)
                     .await
             }
             Kind::Ring => {
@@ -225,10 +247,8 @@ impl Office {
     }
 
     fn status(&self) -> Value {
-        let sources = self
-            .sources
-            .iter()
-            .flat_map(|source| source.history.sources());
+        let known = self.sources.sources();
+        let sources = known.iter().flat_map(|source| source.history.sources());
         let mut status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "sources": sources.collect::<Vec<_>>(),

@@ -70,7 +70,7 @@ pub(super) async fn receive(
     mut reader: Reader,
     cancel: &CancellationToken,
 ) {
-    let max = reader.options.max_message;
+    let max = reader.options.longest();
     // A byte more, so that a longer datagram is told from one that fits.
     let mut buffer = vec![0; max + 1];
     let mut drops = socket.drops();

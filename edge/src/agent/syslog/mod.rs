@@ -30,6 +30,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -45,11 +46,12 @@ use super::{
         syslog::{self, Origin, Syslog},
     },
     sink::Sink,
+    units::{Size, Time},
 };
 use crate::Record;
 
 /// Where to receive, and what becomes of it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyslogOptions {
     /// Address for UDP, as in `127.0.0.1:514`. Whoever can reach it can write.
@@ -68,13 +70,13 @@ pub struct SyslogOptions {
     pub parse: Parse,
     /// Of times that name no zone.
     pub timezone: Zone,
-    /// The longest message, bytes, at most 256 KiB; longer ones are cut and flagged.
-    pub max_message: usize,
+    /// The longest message, at most 256 KiB; longer ones are cut and flagged.
+    pub max_message: Size,
     /// TCP and stream connections at once, each; further ones are closed at once.
     pub max_connections: usize,
-    /// Seconds after which a silent connection is closed. A sender may lose the message by which it
+    /// After this time a silent connection is closed. A sender may lose the message by which it
     /// notices.
-    pub idle_seconds: u64,
+    pub idle: Time,
 }
 
 impl Default for SyslogOptions {
@@ -88,10 +90,18 @@ impl Default for SyslogOptions {
             source_from: SourceFrom::App,
             parse: Parse::Auto,
             timezone: Zone::Local,
-            max_message: 64 << 10,
+            max_message: Size(64 << 10),
             max_connections: 64,
-            idle_seconds: 24 * 3600,
+            idle: Time(Duration::from_secs(24 * 3600)),
         }
+    }
+}
+
+impl SyslogOptions {
+    /// The longest message, bytes.
+    fn longest(&self) -> usize {
+        let bytes = usize::try_from(self.max_message.0).unwrap_or(MAX_MESSAGE);
+        bytes.clamp(1, MAX_MESSAGE)
     }
 }
 
@@ -132,9 +142,8 @@ pub struct SyslogListeners {
 
 impl SyslogListeners {
     /// Binds every socket that is configured. To be called within a runtime.
-    pub fn bind(mut options: SyslogOptions) -> Result<SyslogListeners, SourceError> {
+    pub fn bind(options: SyslogOptions) -> Result<SyslogListeners, SourceError> {
         let failed = |what: String| move |source| SourceError::Io { what, source };
-        options.max_message = options.max_message.clamp(1, MAX_MESSAGE);
         let bound_udp = |address: SocketAddr| {
             datagram::bind(address).map_err(failed(format!("syslog over UDP on {address}")))
         };

@@ -107,7 +107,7 @@ pub(super) async fn accept(
             sink: sink.clone(),
             reader: Reader::new(options.clone()),
             peer,
-            idle: Duration::from_secs(options.idle_seconds),
+            idle: options.idle.0,
             cancel: cancel.clone(),
         };
         match stream {
@@ -130,7 +130,7 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let mut frames = Frames::up_to(self.reader.options.max_message);
+        let mut frames = Frames::up_to(self.reader.options.longest());
         let mut buffer = vec![0; BLOCK];
         let mut records = Vec::new();
         let cancel = self.cancel.clone();

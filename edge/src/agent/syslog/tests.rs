@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use proptest::prelude::*;
 use serde_json::json;
 use tokio::{
@@ -80,11 +78,12 @@ fn who_does_not_say_its_host_is_known_by_its_address() {
 
 #[test]
 fn options_are_read_and_unknown_ones_refused() {
-    let text = r#"{"udp": "127.0.0.1:514", "datagram": "/dev/log", "source_from": "host", "parse": "text", "timezone": "UTC"}"#;
+    let text = r#"{"udp": "127.0.0.1:514", "datagram": "/dev/log", "source_from": "host", "parse": "text", "timezone": "UTC", "idle": "1h", "max_message": "8KiB"}"#;
     let options: SyslogOptions = serde_json::from_str(text).unwrap();
     assert_eq!(options.udp.map(|address| address.port()), Some(514));
     assert_eq!(options.source_from, SourceFrom::Host);
-    assert_eq!(options.max_message, 64 << 10);
+    assert_eq!(options.longest(), 8 << 10);
+    assert_eq!(options.idle.0.as_secs(), 3600);
     let error = serde_json::from_str::<SyslogOptions>(r#"{"port": 514}"#).unwrap_err();
     assert!(error.to_string().contains("`tcp`"), "{error}");
 }
@@ -175,7 +174,7 @@ async fn what_is_on_the_way_when_the_source_ends_is_still_read() {
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let (sink, listeners, address) = listening(SyslogOptions {
-        idle_seconds: 0,
+        idle: Time(Duration::ZERO),
         ..SyslogOptions::default()
     });
     let cancel = CancellationToken::new();

@@ -1,8 +1,17 @@
-//! The device agent: one source after the other behind a command line, into one publisher.
+//! The device agent: every log of a device into one publisher, as configured, or one source of it
+//! straight from the command line.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod agent;
+mod check;
 mod cli;
+mod config;
+mod control;
+mod notify;
+mod report;
+mod setup;
+mod watchdog;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -15,19 +24,28 @@ use clap::{CommandFactory, Parser};
 use thinglog_edge::{
     Publisher,
     agent::{
-        CommandOptions, FilesOptions, JournalOptions, Sink, StartAt, StateDir, StreamOptions,
-        TextOptions, run_command, run_files_source, run_journal_source, run_stream_source,
+        CommandOptions, FilesOptions, JournalOptions, Sink, StartAt, StreamOptions, TextOptions,
+        run_command, run_files_source, run_journal_source, run_stream_source,
     },
 };
-use thinglog_schemas::{Severity, name};
-use tokio::signal::unix::{SignalKind, signal};
+use thinglog_schemas::Severity;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use cli::{Action, Cli, From, Options};
+use cli::{Action, Cli, From};
+use config::Loaded;
+use control::Request;
 
 /// Events were left undelivered.
 const UNDELIVERED: u8 = 3;
+/// Nothing moved any more, and starting anew did not work either.
+const STALLED: u8 = 4;
+/// Memory for a thread that reads files.
+const STACK: usize = 256 << 10;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -37,91 +55,109 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log_to_stderr();
-    let ended = start(cli);
+    let ended = act(cli);
     ended.unwrap_or_else(|error| {
         complain(&format!("{error:#}"));
         ExitCode::FAILURE
     })
 }
 
-fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+fn act(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { options, action } = cli;
+    let usual = matches!(
+        action,
+        Action::Start | Action::Check | Action::Status { .. } | Action::Upload
+    );
+    let file = config::file(options.config.as_deref(), usual);
+    let loaded = match config::load(file.as_deref(), options.given()) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            problems
+                .iter()
+                .for_each(|problem| complain(&problem.to_string()));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if !matches!(action, Action::Status { .. } | Action::Upload) {
+        loaded.warnings.iter().for_each(|warning| complain(warning));
+    }
+    match action {
+        Action::Check => Ok(checked(&loaded)),
+        Action::Status { json } => {
+            let json = json || !io::stdout().is_terminal();
+            Ok(agent::ask(&loaded, Request::Status, json))
+        }
+        Action::Upload => Ok(agent::ask(&loaded, Request::Upload, true)),
+        Action::Start => drive(|_| agent::run(options, file, loaded)),
+        shortcut => {
+            let publisher = setup::publisher(&loaded).start()?;
+            let source = options.source;
+            drive(|_| run(loaded, source, shortcut, publisher))
+        }
+    }
+}
+
+/// One thread does it all, but for what blocks.
+fn drive<F: Future<Output = anyhow::Result<ExitCode>>>(
+    work: impl FnOnce(&Runtime) -> F,
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_stack_size(STACK)
         .build()
         .context("no runtime")?;
-    let publisher = publisher(&cli.options)?;
-    let ended = runtime.block_on(run(cli, publisher));
+    let ended = runtime.block_on(work(&runtime));
     // A blocked read of stdin must not keep the process.
     runtime.shutdown_background();
     ended
 }
 
-fn publisher(options: &Options) -> anyhow::Result<Publisher> {
-    let device = options.device.clone().unwrap_or_else(host_name);
-    let memory = usize::try_from(options.memory_bytes).unwrap_or(usize::MAX);
-    let mut builder = Publisher::builder(&device)
-        .broker(&options.broker.host, options.broker.port)
-        .root(&options.root)
-        .level(options.level)
-        .memory_bytes(memory)
-        .flush_age(options.flush)
-        .backoff(options.reconnect, options.reconnect_max)
-        .attribute(
-            "agent",
-            concat!("thinglog-edge ", env!("CARGO_PKG_VERSION")),
-        );
-    if let Some((user, password)) = credentials(options, &device)? {
-        builder = builder.credentials(user, password);
+fn checked(loaded: &Loaded) -> ExitCode {
+    let findings = check::check(loaded);
+    for warning in &findings.warnings {
+        complain(&format!("{warning} (a warning)"));
     }
-    if let Some(spool) = &options.spool {
-        builder = builder.spool(spool, options.spool_bytes);
+    for problem in &findings.problems {
+        complain(&problem.to_string());
     }
-    Ok(builder.start()?)
-}
-
-/// User name and password for the broker, if there are any. A password on the command line would be
-/// seen by every user of the machine, so that there is no option for it.
-fn credentials(options: &Options, device: &str) -> anyhow::Result<Option<(String, String)>> {
-    let password = match &options.password_file {
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read the password file {}", file.display()))?;
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        None => std::env::var("THINGLOG_PASSWORD").ok(),
+    if !findings.problems.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    let file = loaded.file.as_ref().map(|file| file.display().to_string());
+    let sources = loaded
+        .sources
+        .keys()
+        .map(String::as_str)
+        .collect::<Vec<_>>();
+    let sources = match sources.is_empty() {
+        true => "what this machine has".to_owned(),
+        false => sources.join(", "),
     };
-    Ok(match (&options.username, password) {
-        (None, None) => None,
-        (user, password) => {
-            let user = user
-                .clone()
-                .unwrap_or_else(|| name::encode(device).into_owned());
-            Some((user, password.unwrap_or_default()))
-        }
-    })
+    let line = format!(
+        "{} is fine: {} carries {sources} to {}\n",
+        file.as_deref().unwrap_or("the configuration"),
+        setup::device(loaded),
+        loaded.settings.broker,
+    );
+    let _ = io::stdout().write_all(line.as_bytes());
+    ExitCode::SUCCESS
 }
 
-fn host_name() -> String {
-    let name = rustix::system::uname();
-    let name = name.nodename().to_string_lossy();
-    if name.is_empty() {
-        "device".to_owned()
-    } else {
-        name.into_owned()
-    }
-}
-
-async fn run(cli: Cli, publisher: Publisher) -> anyhow::Result<ExitCode> {
-    let Cli { options, action } = cli;
+/// A single source, given by the command line.
+async fn run(
+    loaded: Loaded,
+    named: Option<String>,
+    action: Action,
+    publisher: Publisher,
+) -> anyhow::Result<ExitCode> {
+    let sink = Sink::new(publisher.clone()).with_rules(&config::common_rules(&loaded))?;
     let worked = match action {
         // It passes signals on and ends when its command does.
-        Action::Run { command } => command_source(&publisher, &options, command)
-            .await
-            .map(Some),
-        other => sources(&publisher, &options, other).await.map(|()| None),
+        Action::Run { command } => command_source(&sink, named, command).await.map(Some),
+        other => sources(&loaded, &sink, named, other).await.map(|()| None),
     };
-    let durable = publisher.close(options.flush_timeout).await;
-    let lost = undelivered(&publisher, options.spool.is_some());
+    let durable = publisher.close(loaded.settings.flush_timeout.0).await;
+    let lost = undelivered(&publisher, loaded.spool().is_some());
     match worked? {
         Some(code) => Ok(ExitCode::from(code)),
         None if durable && !lost => Ok(ExitCode::SUCCESS),
@@ -148,27 +184,32 @@ fn undelivered(publisher: &Publisher, spooled: bool) -> bool {
 }
 
 async fn command_source(
-    publisher: &Publisher,
-    options: &Options,
+    sink: &Sink,
+    named: Option<String>,
     command: Vec<std::ffi::OsString>,
 ) -> anyhow::Result<u8> {
     let stem = command.first().map(Path::new).and_then(Path::file_stem);
     let name = stem.map(|stem| stem.to_string_lossy().into_owned());
     let options = CommandOptions {
-        source: options.source.clone().or(name).unwrap_or_default(),
+        source: named.or(name).unwrap_or_default(),
         text: TextOptions::default(),
         at_a_terminal: io::stdin().is_terminal(),
         command,
     };
-    Ok(run_command(&publisher.clone().into(), options).await?)
+    Ok(run_command(sink, options).await?)
 }
 
-/// Runs the sources to their end or to a signal.
-async fn sources(publisher: &Publisher, options: &Options, action: Action) -> anyhow::Result<()> {
+/// Runs a source to its end or to a signal.
+async fn sources(
+    loaded: &Loaded,
+    sink: &Sink,
+    named: Option<String>,
+    action: Action,
+) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let working = source(publisher, options, action, cancel.clone());
+    let working = source(loaded, sink, named, action, cancel.clone());
     tokio::pin!(working);
     loop {
         tokio::select! {
@@ -184,23 +225,24 @@ async fn sources(publisher: &Publisher, options: &Options, action: Action) -> an
 }
 
 async fn source(
-    publisher: &Publisher,
-    options: &Options,
+    loaded: &Loaded,
+    sink: &Sink,
+    named: Option<String>,
     action: Action,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
-    let state = state_dir(options)?;
-    let sink = Sink::new(publisher.clone());
+    let state = setup::state(loaded)?;
+    let drain = loaded.settings.flush_timeout.0;
     match action {
         Action::Pipe { echo } => {
             let stream = StreamOptions {
-                source: options.source.clone().unwrap_or_else(|| "stdin".to_owned()),
+                source: named.unwrap_or_else(|| "stdin".to_owned()),
                 severity: Severity::INFO,
                 text: TextOptions::default(),
                 wait: true,
             };
             let echo = echo.then(tokio::io::stdout);
-            run_stream_source(&sink, stream, tokio::io::stdin(), echo, cancel).await?;
+            run_stream_source(sink, stream, tokio::io::stdin(), echo, cancel).await?;
         }
         Action::File { paths, from } => {
             let start = match from {
@@ -211,37 +253,27 @@ async fn source(
             let mut files = FilesOptions {
                 start,
                 state,
-                drain: options.flush_timeout,
+                drain,
                 ..FilesOptions::new(paths)
             };
-            if let Some(source) = &options.source {
-                files.source.clone_from(source);
+            if let Some(source) = named {
+                files.source = source;
             }
-            run_files_source(&sink, files, cancel).await?;
+            run_files_source(sink, files, cancel).await?;
         }
         Action::Journal { lines } => {
             let journal = JournalOptions {
-                source: options.source.clone(),
+                source: named.clone(),
                 lines,
                 state,
-                drain: options.flush_timeout,
+                drain,
                 ..JournalOptions::default()
             };
-            run_journal_source(&sink, journal, cancel).await?;
+            run_journal_source(sink, journal, cancel).await?;
         }
-        Action::Run { .. } | Action::Completions { .. } => {}
+        _ => {}
     }
     Ok(())
-}
-
-fn state_dir(options: &Options) -> anyhow::Result<Option<StateDir>> {
-    let in_spool = options.spool.as_ref().map(|spool| spool.join("positions"));
-    let Some(path) = options.state.clone().or(in_spool) else {
-        return Ok(None);
-    };
-    let state = StateDir::open(&path);
-    let state = state.with_context(|| format!("--state {}", path.display()))?;
-    Ok(Some(state))
 }
 
 /// What goes wrong with the agent itself: text for people, JSON for collectors.

@@ -1,0 +1,185 @@
+//! What is asked of a container engine: HTTP/1.1 over its Unix socket, a connection for each request.
+//! Docker's Engine API, which Podman serves as well; paths without a version mean the newest that
+//! the engine has.
+
+use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{net::UnixStream, time::timeout};
+
+/// The longest an answer may take to begin.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest answer that is read as a whole.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// What an engine knows of a container; what is needed of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Container {
+    pub(super) id: String,
+    /// With a slash before it.
+    pub(super) name: String,
+    pub(super) config: ContainerConfig,
+    pub(super) state: ContainerState,
+}
+
+/// See [`Container`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ContainerConfig {
+    #[serde(default)]
+    pub(super) tty: bool,
+    #[serde(default)]
+    pub(super) image: String,
+    /// Null where there are none.
+    #[serde(default)]
+    pub(super) labels: Option<BTreeMap<String, String>>,
+}
+
+/// See [`Container`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ContainerState {
+    #[serde(default)]
+    pub(super) running: bool,
+}
+
+/// An entry of the list of containers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Listed {
+    pub(super) id: String,
+}
+
+/// Something happened to a container.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Happened {
+    pub(super) actor: Actor,
+}
+
+/// See [`Happened`].
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Actor {
+    #[serde(rename = "ID")]
+    pub(super) id: String,
+}
+
+/// Why an engine gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    #[error("{path}: {source}")]
+    Connect { path: String, source: io::Error },
+    #[error("the container engine does not answer")]
+    Silent,
+    #[error("the connection to the container engine broke: {0}")]
+    Broken(#[from] hyper::Error),
+    #[error("the container engine refuses: {status}: {reason}")]
+    Refused { status: StatusCode, reason: String },
+    #[error("the container engine says what is not understood: {0}")]
+    Garbled(#[from] serde_json::Error),
+    #[error("the container engine's answer is too long or ends too early: {0}")]
+    Unread(String),
+}
+
+impl EngineError {
+    /// There is no such container.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, EngineError::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
+    /// The engine is there, and asking again would not help.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, EngineError::Refused { .. } | EngineError::Garbled(_))
+    }
+}
+
+/// Where an engine listens.
+#[derive(Clone, Debug)]
+pub(super) struct Engine {
+    pub(super) socket: PathBuf,
+}
+
+impl Engine {
+    /// All containers, those that ended included.
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, EngineError> {
+        self.whole("/containers/json?all=1").await
+    }
+
+    pub(super) async fn inspect(&self, id: &str) -> Result<Container, EngineError> {
+        self.whole(&format!("/containers/{id}/json")).await
+    }
+
+    /// What happens from now on: a line of JSON for each start of a container.
+    pub(super) async fn starts(&self) -> Result<Incoming, EngineError> {
+        // {"type":["container"],"event":["start"]}
+        let filters = "%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%5D%7D";
+        self.get(&format!("/events?filters={filters}")).await
+    }
+
+    /// A container's log, followed to its end.
+    pub(super) async fn logs(
+        &self,
+        id: &str,
+        since: Option<&str>,
+    ) -> Result<Incoming, EngineError> {
+        let mut path =
+            format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&timestamps=1&tail=all");
+        if let Some(since) = since {
+            path.push_str("&since=");
+            path.push_str(since);
+        }
+        self.get(&path).await
+    }
+
+    async fn whole<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        let body = self.get(path).await?;
+        Ok(serde_json::from_slice(&read(body).await?)?)
+    }
+
+    async fn get(&self, path: &str) -> Result<Incoming, EngineError> {
+        let answer = timeout(PATIENCE, self.request(path)).await;
+        let answer = answer.map_err(|_| EngineError::Silent)??;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer.into_body());
+        }
+        let body = read(answer.into_body()).await.unwrap_or_default();
+        let reason = String::from_utf8_lossy(&body);
+        Err(EngineError::Refused {
+            status,
+            reason: reason.trim().chars().take(200).collect(),
+        })
+    }
+
+    async fn request(&self, path: &str) -> Result<Response<Incoming>, EngineError> {
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|source| EngineError::Connect {
+            path: self.socket.display().to_string(),
+            source,
+        })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the answer's body, or when nobody reads that any more.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the container engine broke");
+            }
+        });
+        let request = Request::get(path)
+            .header(HOST, "localhost")
+            .body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| EngineError::Unread(error.to_string()))?;
+        Ok(sender.send_request(request).await?)
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, EngineError> {
+    let unread = |error: String| EngineError::Unread(error);
+    let whole = timeout(PATIENCE, Limited::new(body, MAX_ANSWER).collect()).await;
+    let whole = whole.map_err(|_| EngineError::Silent)?;
+    Ok(whole.map_err(|error| unread(error.to_string()))?.to_bytes())
+}

@@ -1,0 +1,256 @@
+//! Follows one container's log, through restarts of the container, until it has ended and everything
+//! it wrote was passed on.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use thinglog_schemas::hash::fnv1a;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    DockerOptions,
+    engine::{Container, Engine, EngineError},
+    frames::{BadFrame, Entries},
+    line::{Joiner, name_of},
+    place::Place,
+};
+use crate::{Record, agent::sink::Sink, backoff::Backoff, clock};
+
+/// How far each container was read.
+#[derive(Default)]
+pub(super) struct Places {
+    places: Mutex<BTreeMap<String, Place>>,
+    /// For containers that were there before this source ever ran, when it is not to carry what they
+    /// said until then.
+    beginning: Option<Place>,
+}
+
+impl Places {
+    pub(super) fn new(places: BTreeMap<String, Place>, beginning: Option<Place>) -> Places {
+        Places {
+            places: Mutex::new(places),
+            beginning,
+        }
+    }
+
+    pub(super) fn all(&self) -> BTreeMap<String, Place> {
+        self.places.lock().clone()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.lock().len()
+    }
+
+    /// Forgets containers that are no more.
+    pub(super) fn retain(&self, there: impl Fn(&str) -> bool) {
+        self.places.lock().retain(|id, _| there(id));
+    }
+
+    fn forget(&self, id: &str) {
+        self.places.lock().remove(id);
+    }
+
+    fn set(&self, id: &str, place: Place) {
+        let mut places = self.places.lock();
+        match places.get_mut(id) {
+            Some(known) => *known = place,
+            None => {
+                places.insert(id.to_owned(), place);
+            }
+        }
+    }
+
+    /// Where to go on: what is in the spool knows best.
+    fn get(&self, sink: &Sink, id: &str, old: bool) -> Place {
+        let spooled = sink.publisher().kept_place(key(id));
+        let spooled = spooled.and_then(|place| serde_json::from_slice(&place).ok());
+        let known = spooled.or_else(|| self.places.lock().get(id).copied());
+        let place = known.or(self.beginning.filter(|_| old));
+        place.unwrap_or_default()
+    }
+}
+
+/// A log that could be followed for so long is read again at once when it breaks off.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Of the places of a container in the spool.
+fn key(id: &str) -> u64 {
+    fnv1a(format!("container {id}").as_bytes())
+}
+
+/// What follows one container.
+pub(super) struct Follower {
+    pub(super) engine: Engine,
+    pub(super) options: Arc<DockerOptions>,
+    pub(super) places: Arc<Places>,
+    pub(super) sink: Sink,
+    pub(super) id: String,
+    /// It was there when the source began.
+    pub(super) old: bool,
+    pub(super) cancel: CancellationToken,
+}
+
+/// Why a log was not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Frame(#[from] BadFrame),
+    #[error("told to stop")]
+    Told,
+}
+
+impl Follower {
+    /// Reads until the container ended, is gone or the engine is; gives back its id.
+    pub(super) async fn run(self) -> String {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut container = match self.inspect().await {
+            Some(container) if self.is_wanted(&container) => container,
+            _ => return self.id,
+        };
+        loop {
+            let begun = clock::mono();
+            let place = self.places.get(&self.sink, &self.id, self.old);
+            let mut joiner = Joiner::new(&self.options, &container, place);
+            let read = self.read(&container, &mut joiner, place).await;
+            let name = name_of(&container).to_owned();
+            match &read {
+                Ok(()) => {}
+                Err(Stopped::Told) => break,
+                Err(Stopped::Engine(error)) if error.is_final() && !error.is_gone() => {
+                    tracing::warn!(%name, %error, "the log of a container cannot be read");
+                    break;
+                }
+                Err(error) => tracing::debug!(%name, %error, "the log of a container broke off"),
+            }
+            if begun.elapsed() > STEADY {
+                backoff.reset();
+            }
+            match self.inspect().await {
+                Some(found) if found.state.running || read.is_err() => container = found,
+                Some(_) => {
+                    for (record, place) in joiner.finish() {
+                        self.emit(record, place).await;
+                    }
+                    break;
+                }
+                None => break,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next(crate::random())) => {}
+                () = self.cancel.cancelled() => break,
+            }
+        }
+        self.id
+    }
+
+    async fn inspect(&self) -> Option<Container> {
+        match self.engine.inspect(&self.id).await {
+            Ok(container) => Some(container),
+            Err(error) if error.is_gone() => {
+                self.places.forget(&self.id);
+                None
+            }
+            Err(error) => {
+                tracing::debug!(id = %self.id, %error, "a container cannot be inspected");
+                None
+            }
+        }
+    }
+
+    fn is_wanted(&self, container: &Container) -> bool {
+        let none = BTreeMap::new();
+        let labels = container.config.labels.as_ref().unwrap_or(&none);
+        let name = name_of(container);
+        let DockerOptions {
+            include, exclude, ..
+        } = &*self.options;
+        let included = include.is_empty() || include.iter().any(|p| p.matches(name, labels));
+        let excluded = exclude.iter().any(|pattern| pattern.matches(name, labels));
+        let own = self.options.exclude_own && is_own(&container.id);
+        included && !excluded && !own
+    }
+
+    async fn read(
+        &self,
+        container: &Container,
+        joiner: &mut Joiner,
+        place: Place,
+    ) -> Result<(), Stopped> {
+        let since = place.since();
+        let mut body = self.engine.logs(&self.id, since.as_deref()).await?;
+        let mut entries = Entries::new(container.config.tty);
+        let mut records = Vec::new();
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = self.cancel.cancelled() => return Err(Stopped::Told),
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            let frame = frame.map_err(EngineError::Broken)?;
+            let Ok(bytes) = frame.into_data() else {
+                continue;
+            };
+            entries.feed(&bytes, |entry| records.extend(joiner.take(entry)))?;
+            for (record, place) in records.drain(..) {
+                if !self.emit(record, place).await {
+                    return Err(Stopped::Told);
+                }
+            }
+        }
+    }
+
+    async fn emit(&self, record: Record, place: Place) -> bool {
+        let record = match serde_json::to_vec(&place) {
+            Ok(place) => record.marked(key(&self.id), place),
+            Err(_) => record,
+        };
+        let sent = tokio::select! {
+            sent = self.sink.emit_waiting(record) => sent,
+            () = self.cancel.cancelled() => false,
+        };
+        if sent {
+            self.places.set(&self.id, place);
+        }
+        sent
+    }
+}
+
+/// Whether this program runs in that container: an engine mounts files of its own into each, from a
+/// folder that has its id.
+fn is_own(id: &str) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    names(&mounts, id)
+}
+
+fn names(mounts: &str, id: &str) -> bool {
+    let in_folder = |line: &str| line.split(['/', ' ']).any(|part| part == id);
+    let containers = mounts.lines().filter(|line| line.contains("containers/"));
+    containers.into_iter().any(in_folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_container_is_known_by_its_mounts() {
+        let id = "ab".repeat(32);
+        let other = "cd".repeat(32);
+        let docker = format!(
+            "625 601 254:1 /var/lib/docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/vda rw"
+        );
+        let podman = format!(
+            "625 601 0:1 /containers/overlay-containers/{id}/userdata/hosts /etc/hosts rw - tmpfs tmpfs rw"
+        );
+        for mounts in [docker, podman] {
+            assert!(names(&mounts, &id));
+            assert!(!names(&mounts, &other));
+        }
+        // An engine's own machine mounts its containers' files as well, but elsewhere.
+        let host = format!("31 22 0:26 /{id} /var/lib/docker/vfs rw - ext4 /dev/vda rw");
+        assert!(!names(&host, &id));
+    }
+}

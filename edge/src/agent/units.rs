@@ -1,0 +1,219 @@
+//! Quantities as people write them: sizes (`64MiB`), times (`200ms`), rates (`100/s`). On the command
+//! line, in the environment and in files alike.
+
+use std::{fmt, marker::PhantomData, str::FromStr, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
+
+/// Bytes: `67108864`, `64MiB`, `64MB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// A span of time: `200ms`, `5s`, `2m`, `1h`, `7d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
+/// Events in a span of time: `100/s`, `6000/m`, `50/h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many, at least one.
+    pub events: u32,
+    /// In what time.
+    pub per: Duration,
+}
+
+const SIZES: [(&str, u64); 7] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("", 1),
+];
+
+/// Milliseconds; `ms` before `s`, which it ends with.
+const TIMES: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+/// A number and one of `units`, as a multiple of what the units are counted in.
+fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    units.iter().find_map(|(unit, factor)| {
+        let number: u64 = text.trim().strip_suffix(unit)?.trim().parse().ok()?;
+        number.checked_mul(*factor)
+    })
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        quantity(text, &SIZES)
+            .map(Size)
+            .ok_or_else(|| "expected a size, as in \"64MiB\" or 67108864".to_owned())
+    }
+}
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Time, String> {
+        quantity(text, &TIMES)
+            .map(|millis| Time(Duration::from_millis(millis)))
+            .ok_or_else(|| "expected a time, as in \"200ms\", \"5s\" or \"2m\"".to_owned())
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        let parsed = text.split_once('/').and_then(|(events, per)| {
+            let events = events.trim().parse().ok().filter(|events| *events > 0)?;
+            let per = match per.trim() {
+                "s" => 1,
+                "m" => 60,
+                "h" => 3600,
+                _ => return None,
+            };
+            Some(Rate {
+                events,
+                per: Duration::from_secs(per),
+            })
+        });
+        parsed.ok_or_else(|| {
+            "expected a rate of at least one event, as in \"100/s\", \"6000/m\" or \"50/h\""
+                .to_owned()
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = SIZES[..3].iter().rev();
+        let mut whole =
+            unit.filter(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
+        match whole.next() {
+            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Text by `FromStr`; whole numbers only where they need no unit.
+struct Quantity<T> {
+    takes_numbers: bool,
+    made: PhantomData<T>,
+}
+
+impl<T: FromStr<Err = String>> Visitor<'_> for Quantity<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a quantity with its unit, in quotes")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
+        let text = number.to_string();
+        let parsed: Result<T, String> = text.parse();
+        match parsed {
+            Err(reason) => Err(E::custom(reason)),
+            Ok(value) if self.takes_numbers => Ok(value),
+            Ok(_) => Err(E::custom("a unit is missing")),
+        }
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+macro_rules! deserialize {
+    ($type:ty, $takes_numbers:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                deserializer.deserialize_any(Quantity {
+                    takes_numbers: $takes_numbers,
+                    made: PhantomData,
+                })
+            }
+        }
+    };
+}
+
+deserialize!(Size, true);
+deserialize!(Time, false);
+deserialize!(Rate, false);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sizes_are_numbers_or_numbers_with_a_unit() {
+        for (text, bytes) in [("64MiB", 64 << 20), ("1000", 1000), ("2 kB", 2000)] {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        assert_eq!(read("1024"), Ok(Size(1024)));
+        assert_eq!(read(r#""4KiB""#), Ok(Size(4096)));
+        assert!("lots".parse::<Size>().unwrap_err().contains("64MiB"));
+        assert!("99999999999GiB".parse::<Size>().is_err());
+        assert!(read::<Size>("-1").unwrap_err().contains("64MiB"));
+    }
+
+    #[test]
+    fn a_size_is_shown_in_its_largest_whole_unit() {
+        for text in ["64MiB", "1KiB", "1500", "3GiB", "0"] {
+            assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn times_need_a_unit() {
+        for (text, millis) in [
+            ("200ms", 200),
+            ("5s", 5000),
+            ("2m", 120_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(
+                text.parse(),
+                Ok(Time(Duration::from_millis(millis))),
+                "{text}"
+            );
+        }
+        assert!("soon".parse::<Time>().unwrap_err().contains("5s"));
+        assert!(read::<Time>("5").unwrap_err().contains("expected a time"));
+    }
+
+    #[test]
+    fn rates_name_a_number_and_a_span() {
+        let minute = Rate {
+            events: 6000,
+            per: Duration::from_secs(60),
+        };
+        assert_eq!("6000/m".parse(), Ok(minute));
+        for wrong in ["0/s", "100", "100/day", "-1/s", "/s"] {
+            assert!(
+                wrong.parse::<Rate>().unwrap_err().contains("100/s"),
+                "{wrong}"
+            );
+        }
+    }
+}
