@@ -321,7 +321,7 @@ fn logrotate_loses_no_line_by_rename_nor_by_copy_and_truncate() {
         fs::write(&config, text).unwrap();
         fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let broker = Broker::start();
-        let mut agent = Agent::following(&broker, &[path.clone()]);
+        let mut agent = Agent::following(&broker, std::slice::from_ref(&path));
         let mut count = 0;
         for _ in 0..20 {
             // The writer opens its file anew, as those do that logrotate signals.

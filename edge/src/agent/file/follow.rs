@@ -15,10 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
-
 use super::{
     open::{OpenFile, Progress},
+    options::StartAt,
     position::{FileId, Position},
     rotation::{self, Last},
     siblings::siblings,
@@ -35,20 +34,6 @@ const MAX_LINGERING: usize = 3;
 const MAX_OPEN: usize = 64;
 /// Closed files that are known not to be new when they turn up again.
 const MAX_FINISHED: usize = 64;
-
-/// Where a file that was never read before is begun.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StartAt {
-    /// With its first line.
-    #[default]
-    Beginning,
-    /// With the next line to be written.
-    End,
-    /// With the first line that starts within its last so many bytes.
-    #[serde(skip)]
-    Last(u64),
-}
 
 /// What one call of [`Follower::read`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,9 @@ use std::{
 use thinglog_schemas::hash::fnv1a;
 
 use super::{
-    follow::{Follower, Found, StartAt},
+    follow::{Follower, Found},
     naming::Naming,
+    options::StartAt,
     patterns::Patterns,
     places::Places,
     position::{FileId, Position},
