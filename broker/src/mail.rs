@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use thinglog_journal::{
     AppendError, Chunk, Journal, OnFull, OpenError, Options, Outcome, ReadError, Records, Recovery,
-    fs::RealFs,
+    fs::Fs,
 };
 use tokio::sync::watch;
 use tracing::warn;
@@ -110,6 +110,7 @@ impl Mail {
     /// Opens or creates the journal in `dir` (blocking). It holds no more than `bytes`, and messages
     /// of packets of up to `packet` bytes.
     pub(crate) fn open(
+        fs: Arc<dyn Fs>,
         dir: &Path,
         bytes: u64,
         packet: usize,
@@ -123,7 +124,7 @@ impl Mail {
             max_record: packet + MAX_ADDRESSES + 4096,
             ..Options::default()
         };
-        let (journal, recovery) = Journal::open(Arc::new(RealFs), dir, options)?;
+        let (journal, recovery) = Journal::open(fs, dir, options)?;
         let (sender, settled) = watch::channel(journal.settled());
         journal.on_settled(move |offset| {
             sender.send_replace(offset);
@@ -304,6 +305,8 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
+    use thinglog_journal::fs::RealFs;
+
     use super::*;
     use crate::record::NO_ADDRESS;
 
@@ -352,7 +355,7 @@ mod tests {
     #[test]
     fn one_letter_that_nobody_fetches_does_not_hold_on_to_the_rest() {
         let dir = tempfile::tempdir().unwrap();
-        let (mail, _) = Mail::open(dir.path(), 256 << 20, 1 << 20).unwrap();
+        let (mail, _) = Mail::open(Arc::new(RealFs), dir.path(), 256 << 20, 1 << 20).unwrap();
         let kept = post(&mail, "kept", b"x", &[recipient(1)]);
         let payload = vec![7; 1 << 20];
         for _ in 0..48 {
@@ -364,7 +367,7 @@ mod tests {
         mail.upkeep(u64::MAX).unwrap();
         assert!(mail.bytes() < 20 << 20, "{} bytes", mail.bytes());
         drop(mail);
-        let (mail, _) = Mail::open(dir.path(), 256 << 20, 1 << 20).unwrap();
+        let (mail, _) = Mail::open(Arc::new(RealFs), dir.path(), 256 << 20, 1 << 20).unwrap();
         let mut found = Vec::new();
         mail.read_all(|offset, bytes| {
             if let Some(letter) = letter::decode(offset, bytes) {
@@ -378,7 +381,7 @@ mod tests {
     #[test]
     fn nothing_goes_above_the_mark() {
         let dir = tempfile::tempdir().unwrap();
-        let (mail, _) = Mail::open(dir.path(), 256 << 20, 1 << 20).unwrap();
+        let (mail, _) = Mail::open(Arc::new(RealFs), dir.path(), 256 << 20, 1 << 20).unwrap();
         let payload = vec![7; 1 << 20];
         for _ in 0..20 {
             let id = post(&mail, "t", &payload, &[recipient(1)]);
@@ -393,7 +396,7 @@ mod tests {
     #[test]
     fn letters_are_copied_behind_few_syncs() {
         let dir = tempfile::tempdir().unwrap();
-        let (mail, _) = Mail::open(dir.path(), 256 << 20, 1 << 20).unwrap();
+        let (mail, _) = Mail::open(Arc::new(RealFs), dir.path(), 256 << 20, 1 << 20).unwrap();
         let letter = record("kept", b"x");
         for _ in 0..1_000 {
             mail.post(&[vec![recipient(1)]], &letter).unwrap();
@@ -409,7 +412,7 @@ mod tests {
     #[test]
     fn a_letter_that_is_not_on_disk_holds_on_to_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (mail, _) = Mail::open(dir.path(), 256 << 20, 1 << 20).unwrap();
+        let (mail, _) = Mail::open(Arc::new(RealFs), dir.path(), 256 << 20, 1 << 20).unwrap();
         let packet = Packet {
             session: 1,
             pkid: 1,

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use prometheus::Registry;
-use thinglog_journal::{Journal, fs::RealFs};
+use thinglog_journal::{
+    Journal,
+    fs::{Fs, RealFs},
+};
 use thinglog_schemas::Topics;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -89,6 +92,15 @@ impl Broker {
     /// Reads the files that are named, binds the addresses and opens the data directory (blocking), so
     /// that whatever is wrong shows at the start. Metrics go to `registry`.
     pub async fn bind(config: Config, registry: &Registry) -> Result<Broker, StartError> {
+        Broker::bind_on(Arc::new(RealFs), config, registry).await
+    }
+
+    /// The same with the journals in `fs`.
+    async fn bind_on(
+        fs: Arc<dyn Fs>,
+        config: Config,
+        registry: &Registry,
+    ) -> Result<Broker, StartError> {
         config.validate()?;
         let topics = Topics::new(&config.root).map_err(|error| ConfigError {
             key: "root",
@@ -112,7 +124,7 @@ impl Broker {
             })?);
         }
         let (journal, recovery) = Journal::open(
-            Arc::new(RealFs),
+            fs.clone(),
             &config.data.join("log"),
             config.journal_options(),
         )?;
@@ -122,6 +134,7 @@ impl Broker {
             "durable log open"
         );
         let (mail, _) = Mail::open(
+            fs,
             &config.data.join("mail"),
             config.mail_bytes(),
             config.limits.packet_bytes,
@@ -233,3 +246,6 @@ impl Broker {
         info!("broker stopped");
     }
 }
+
+#[cfg(test)]
+mod tests;

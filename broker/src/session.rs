@@ -460,6 +460,8 @@ impl Stored {
 
 #[cfg(test)]
 mod tests {
+    use thinglog_journal::fs::RealFs;
+
     use super::*;
 
     #[test]
@@ -505,7 +507,7 @@ mod tests {
     #[test]
     fn what_a_client_may_have_seen_of_qos_2_is_not_for_others_of_its_group() {
         let dir = tempfile::tempdir().unwrap();
-        let (mail, _) = Mail::open(dir.path(), 16 << 20, 1 << 20).unwrap();
+        let (mail, _) = Mail::open(Arc::new(RealFs), dir.path(), 16 << 20, 1 << 20).unwrap();
         let mut inner = Inner::default();
         let shared = |qos, bytes| Queued {
             share: Some("$share/g/t".into()),

@@ -232,6 +232,51 @@ async fn thirty_who_read_nothing_take_nothing_from_one_who_comes_back_later() {
 }
 
 #[tokio::test]
+async fn who_came_first_gives_up_what_is_beyond_its_share() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        queue_bytes: 4 << 20,
+        queued_bytes: 8 << 20,
+        ..Limits::default()
+    };
+    let broker = start(&dir, limits).await;
+    for id in ["hog-1", "hog-2", "away"] {
+        let (mut raw, _) = Raw::connect(broker.address, 4, id, false).await;
+        raw.subscribe(id).await;
+        raw.send(0xE0, &[]).await;
+        assert!(raw.is_closed().await);
+    }
+    let (mut writer, _) = Raw::connect(broker.address, 5, "writer", true).await;
+    let payload = "x".repeat(20_000);
+    for id in ["hog-1", "hog-2"] {
+        for n in 0..180 {
+            assert_eq!(publish(&mut writer, id, &format!("{n} {payload}")).await, 0);
+        }
+    }
+    let reason = "over its share of the queues of all sessions";
+    assert_eq!(
+        broker.counted("thinglog_broker_dropped_messages_total", reason),
+        0
+    );
+    // 2 MB, where 1 MB is left.
+    let sent: Vec<String> = (0..100).map(|n| format!("{n} {payload}")).collect();
+    for payload in &sent {
+        assert_eq!(publish(&mut writer, "away", payload).await, 0);
+    }
+    assert!(broker.counted("thinglog_broker_dropped_messages_total", reason) > 0);
+    let got = fetch(broker.address, "away", sent.last().unwrap()).await;
+    assert_eq!(got, sent);
+    // What was cut from the others is their newest.
+    let (mut hog, _) = Raw::connect(broker.address, 4, "hog-1", false).await;
+    for n in 0..50 {
+        let delivery = hog.delivery().await;
+        assert!(delivery.payload.starts_with(&format!("{n} ")));
+        hog.acknowledge(delivery.pkid).await;
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn a_publish_that_finds_no_room_is_refused_not_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits {

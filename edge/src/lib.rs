@@ -18,6 +18,8 @@ mod backoff;
 mod clock;
 mod config;
 mod connection;
+#[cfg(test)]
+mod day_tests;
 mod drops;
 mod layer;
 mod levels;
@@ -37,6 +39,8 @@ mod shared;
 mod spool;
 mod status;
 mod upload;
+#[cfg(test)]
+mod wear_tests;
 mod window;
 mod worker;
 

@@ -123,6 +123,19 @@ impl Window {
         from
     }
 
+    /// Takes out what is not on disk and not on its way, in order.
+    pub(crate) fn take_around(&mut self) -> VecDeque<Sealed> {
+        let goes = |slot: &Slot| slot.place.is_none() && slot.state == State::Waiting;
+        let (around, rest): (VecDeque<Slot>, VecDeque<Slot>) = self.slots.drain(..).partition(goes);
+        self.slots = rest;
+        let around: VecDeque<Sealed> = around.into_iter().map(|slot| slot.sealed).collect();
+        self.bytes -= around
+            .iter()
+            .map(|sealed| sealed.payload.len())
+            .sum::<usize>();
+        around
+    }
+
     /// Whether a batch of the lane is here that is not on disk.
     pub(crate) fn is_around(&self, epoch: u64) -> bool {
         let mut slots = self.slots.iter();
@@ -459,6 +472,8 @@ mod tests {
         assert_eq!(window.take_back(), Some(8));
         assert_eq!(window.take_back(), None, "what is in memory only stays");
         assert!(window.is_around(1) && !window.is_around(2));
+        assert_eq!(window.take_around(), [sealed(7)]);
+        assert!(!window.is_around(1) && window.take_around().is_empty());
     }
 
     #[derive(Clone, Debug)]

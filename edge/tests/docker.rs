@@ -18,7 +18,7 @@ use std::{
 };
 
 use support::{
-    agent::{self, Running},
+    agent::{self, Program, Running},
     broker::{Broker, have},
 };
 use thinglog_edge::agent::{DockerOptions, NameFrom, StateDir, run_docker_source};
@@ -325,6 +325,32 @@ fn restarts_of_agent_container_and_engine_neither_repeat_nor_miss_a_line() {
         .map(|(_, event)| event.attributes["container.id"].to_string())
         .collect();
     assert_eq!(ids.len(), 2);
+}
+
+#[test]
+fn an_agent_that_is_killed_goes_on_where_its_spool_ends() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let source = format!(
+        "kind = \"docker\"\nsocket = \"{}\"\nsource_from = \"name\"",
+        engine.socket().display()
+    );
+    let env = ["-e", "FROM=0", "-e", "TO=3000", "-e", "PATH=/bin"];
+    engine.container("count", &env, NUMBERS);
+    for part in 1..6 {
+        let agent = Program::start(dir.path(), broker.address, &source);
+        events(&broker, 500 * part);
+        drop(agent);
+    }
+    let agent = Program::start(dir.path(), broker.address, &source);
+    let all = events(&broker, 4000);
+    drop(agent);
+    assert_eq!(messages(&all, "count", "stdout"), numbered("out", 0..3000));
+    let third = (0..3000).step_by(3);
+    assert_eq!(messages(&all, "count", "stderr"), numbered("err", third));
 }
 
 #[test]

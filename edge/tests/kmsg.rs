@@ -15,7 +15,7 @@ use std::{
 };
 
 use support::{
-    agent::{self, Running},
+    agent::{self, Program, Running},
     broker::Broker,
 };
 use thinglog_edge::agent::{KmsgOptions, StateDir, run_kmsg_source};
@@ -28,15 +28,29 @@ fn start(broker: &Broker, options: KmsgOptions) -> Running {
     )
 }
 
+/// Whether the kernel's log can be read and written here; else a test is skipped and says so.
+fn have_kmsg() -> bool {
+    let device = File::options().read(true).write(true).open("/dev/kmsg");
+    let error = device.err();
+    if let Some(error) = &error {
+        eprintln!("SKIPPED: /dev/kmsg cannot be used here: {error}");
+    }
+    error.is_none()
+}
+
+/// Writes a record into the kernel's log. It takes ten of each that opens it in five seconds.
+fn say(text: &str) {
+    let mut device = File::options().write(true).open("/dev/kmsg").unwrap();
+    device
+        .write_all(format!("<28>{text}\n").as_bytes())
+        .unwrap();
+}
+
 #[test]
 fn what_the_kernel_says_arrives_and_a_restart_neither_repeats_nor_misses_it() {
-    let mut device = match File::options().read(true).write(true).open("/dev/kmsg") {
-        Ok(device) => device,
-        Err(error) => {
-            eprintln!("SKIPPED: /dev/kmsg cannot be used here: {error}");
-            return;
-        }
-    };
+    if !have_kmsg() {
+        return;
+    }
     let broker = Broker::start();
     let dir = tempfile::tempdir().unwrap();
     let options = || KmsgOptions {
@@ -44,11 +58,7 @@ fn what_the_kernel_says_arrives_and_a_restart_neither_repeats_nor_misses_it() {
         ..KmsgOptions::default()
     };
     let mark = format!("thinglog test {}", std::process::id());
-    // One record is one write.
-    let mut say = |text: &str| {
-        let record = format!("<28>{mark} {text}\n");
-        device.write_all(record.as_bytes()).unwrap();
-    };
+    let say = |text: &str| say(&format!("{mark} {text}"));
     let said = |count: usize| {
         broker.wait(|state| {
             let events = state.events().into_iter();
@@ -79,6 +89,40 @@ fn what_the_kernel_says_arrives_and_a_restart_neither_repeats_nor_misses_it() {
         assert_eq!(event.attributes["facility"], "daemon");
         assert!(event.time.abs_diff(now) < 60_000_000_000, "{}", event.time);
     }
+}
+
+#[test]
+fn an_agent_that_is_killed_goes_on_where_its_spool_ends() {
+    if !have_kmsg() {
+        return;
+    }
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let mark = format!("thinglog kill {}", std::process::id());
+    let said = |count: usize| {
+        broker.wait(|state| {
+            let mut messages = state.messages();
+            messages.retain(|message| message.starts_with(&mark));
+            (messages.len() >= count).then_some(messages)
+        })
+    };
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        let agent = Program::start(dir.path(), broker.address, "kind = \"kmsg\"");
+        for number in 0..40 {
+            let message = format!("{mark} {round} {number}");
+            say(&message);
+            expected.push(message);
+            if number == 20 {
+                said(expected.len() - 10);
+            }
+        }
+        drop(agent);
+    }
+    let agent = Program::start(dir.path(), broker.address, "kind = \"kmsg\"");
+    let messages = said(expected.len());
+    drop(agent);
+    assert_eq!(messages, expected);
 }
 
 /// A pipe that stands in for the device, and its writer.

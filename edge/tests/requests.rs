@@ -180,6 +180,35 @@ fn what_a_source_logged_is_sent_to_who_asks_in_order_whatever_the_level() {
 }
 
 #[test]
+fn rotated_files_are_read_even_when_gzip_compressed_them() {
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, lines) in [
+        ("app.log.3", 0..3),
+        ("app.log.2", 3..6),
+        ("app.log.1", 6..9),
+    ] {
+        write_log(&dir.path().join(name), lines);
+    }
+    for name in ["app.log.3", "app.log.2"] {
+        let mut gzip = std::process::Command::new("gzip");
+        assert!(gzip.arg(dir.path().join(name)).status().unwrap().success());
+    }
+    write_log(&dir.path().join("app.log"), 9..12);
+    let _agent = Agent::start(&broker, vec![file(&dir.path().join("app.log"))]);
+    let expected: Vec<String> = (0..12).map(|i| format!("line {i}")).collect();
+    assert_eq!(messages(&ask(&broker, "r1", "")), expected);
+    // A file that only claims to be compressed is named, and costs nothing else.
+    fs::write(dir.path().join("app.log.4.gz"), "no gzip").unwrap();
+    let answers = ask(&broker, "r2", "");
+    assert_eq!(messages(&answers), expected);
+    assert!(
+        done(&answers).notes[0].contains("app.log.4.gz"),
+        "{answers:?}"
+    );
+}
+
+#[test]
 fn time_level_text_and_lines_select() {
     let broker = Broker::start();
     let dir = tempfile::tempdir().unwrap();

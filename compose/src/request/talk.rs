@@ -41,6 +41,7 @@ impl Talk {
             State::Init { ahead } => Heard::Told(format!(
                 "the device took the request; {ahead} come before it"
             )),
+            State::Executing(Progress { lines: 0, .. }) => Heard::Nothing,
             State::Executing(progress) => Heard::Told(format!("searching: {}", figures(progress))),
             // Sent again after a lost connection.
             State::Chunk { chunk, .. } if chunk < self.chunk => Heard::Nothing,
@@ -79,7 +80,10 @@ fn figures(progress: Progress) -> String {
 }
 
 fn summary(done: &Done) -> String {
-    let mut text = format!("done: {}", figures(done.progress));
+    let mut text = match done.status {
+        Some(_) => "done".to_owned(),
+        None => format!("done: {}", figures(done.progress)),
+    };
     match done.limited.as_deref() {
         Some("lines") => text.push_str("; the newest of them, ask for more with --lines"),
         Some("bytes") => text.push_str("; the oldest of them, go on with a later --from"),

@@ -17,7 +17,7 @@
  * Every function may be called from any thread, but thinglog_free, which must be the last, and the
  * functions of one thinglog_options, which is for one thread at a time. None may be called from a
  * signal handler. A publisher has a thread of its own, which a fork() does not copy: start it in the
- * process that logs. The library must not be unloaded (dlclose) while a publisher runs.
+ * process that logs. The library is not made to be unloaded (dlclose) again.
  *
  * Whatever pointer is documented as a string is UTF-8 and ends with NUL. Where bytes are not UTF-8,
  * U+FFFD takes their place and the event gets the attribute "thinglog.invalid_utf8". NULL is
@@ -78,9 +78,15 @@ thinglog_options *thinglog_options_new(const char *device);
  * Sets one option. When it cannot, the reason goes to `error` (cut to `error_size` bytes, always
  * ended by NUL; may be NULL) and nothing has changed.
  *
- *   broker            HOST or HOST:PORT                       127.0.0.1:1883
+ *   broker            HOST, HOST:PORT, mqtts://HOST:PORT      127.0.0.1:1883
  *   user              for the broker                          none
- *   password          of the user                             none
+ *   password          of the user; or                         none
+ *   password_file     a file with it; or                      none
+ *   token_file        a file with a JSON Web Token            none
+ *   ca                PEM: whom to trust; encrypts            the system's
+ *   certificate       PEM: the device's, to show; encrypts    none
+ *   key               PEM: of the certificate                 none
+ *   server_name       what the broker's certificate is for    the host
  *   root              the first levels of every topic         thinglog
  *   instance          the client id is DEVICE/INSTANCE        random
  *   level             DEBUG, INFO, WARN, ERROR or DISABLED,   INFO

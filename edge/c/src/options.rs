@@ -2,23 +2,22 @@
 
 use std::{fmt::Display, str::FromStr, sync::Once, time::Duration};
 
-use thinglog_edge::{Builder, Publisher};
+use thinglog_edge::{BrokerUrl, Builder, Publisher, Tls};
 use thinglog_schemas::Level;
 use tracing_subscriber::filter::LevelFilter;
 
-const MQTT_PORT: u16 = 1883;
 const SPOOL_BYTES: u64 = 64 << 20;
 
 /// The names, as the header explains them.
-const KEYS: &str = "broker, user, password, root, instance, level, memory_bytes, spool, spool_bytes, \
-     flush_age_ms, batch_events, batch_bytes, reconnect_ms, reconnect_max_ms, linger_ms, \
-     attribute.NAME, diagnostics";
+const KEYS: &str = "broker, user, password, password_file, token_file, ca, certificate, key, \
+     server_name, root, instance, level, memory_bytes, spool, spool_bytes, flush_age_ms, \
+     batch_events, batch_bytes, reconnect_ms, reconnect_max_ms, linger_ms, attribute.NAME, diagnostics";
 
 /// `thinglog_options` of the header.
 pub struct Options {
     builder: Builder,
-    user: Option<String>,
-    password: Option<String>,
+    login: Login,
+    tls: TlsFiles,
     spool: Option<String>,
     spool_bytes: u64,
     batch: (usize, usize),
@@ -26,12 +25,28 @@ pub struct Options {
     diagnostics: bool,
 }
 
+#[derive(Default)]
+struct Login {
+    user: Option<String>,
+    password: Option<String>,
+    password_file: Option<String>,
+    token_file: Option<String>,
+}
+
+#[derive(Default)]
+struct TlsFiles {
+    ca: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
+    server_name: Option<String>,
+}
+
 impl Options {
     pub(crate) fn new(device: &str) -> Options {
         Options {
             builder: Publisher::builder(device),
-            user: None,
-            password: None,
+            login: Login::default(),
+            tls: TlsFiles::default(),
             spool: None,
             spool_bytes: SPOOL_BYTES,
             batch: (1000, 256 << 10),
@@ -47,11 +62,17 @@ impl Options {
         }
         match key {
             "broker" => {
-                let (host, port) = host_and_port(value)?;
-                self.build(|builder| builder.broker(host, port))
+                let url: BrokerUrl = read(value)?;
+                self.build(|builder| builder.broker_url(&url))
             }
-            "user" => keep(&mut self.user, value),
-            "password" => keep(&mut self.password, value),
+            "user" => keep(&mut self.login.user, value),
+            "password" => keep(&mut self.login.password, value),
+            "password_file" => keep_path(&mut self.login.password_file, value),
+            "token_file" => keep_path(&mut self.login.token_file, value),
+            "ca" => keep_path(&mut self.tls.ca, value),
+            "certificate" => keep_path(&mut self.tls.certificate, value),
+            "key" => keep_path(&mut self.tls.key, value),
+            "server_name" => keep(&mut self.tls.server_name, value),
             "root" => self.build(|builder| builder.root(value)),
             "instance" => self.build(|builder| builder.instance(value)),
             "level" => {
@@ -62,8 +83,7 @@ impl Options {
                 let bytes = number(value)?;
                 self.build(|builder| builder.memory_bytes(bytes))
             }
-            "spool" if value.is_empty() => Err("the name of a directory is empty".into()),
-            "spool" => keep(&mut self.spool, value),
+            "spool" => keep_path(&mut self.spool, value),
             "spool_bytes" => number(value).map(|bytes| self.spool_bytes = bytes),
             "flush_age_ms" => {
                 let age = duration(value)?;
@@ -98,13 +118,8 @@ impl Options {
     pub(crate) fn start(&self) -> Result<Publisher, String> {
         let mut builder = self.builder.clone().batch(self.batch.0, self.batch.1);
         builder = builder.backoff(self.reconnect.0, self.reconnect.1);
-        builder = match (&self.user, &self.password) {
-            (Some(user), password) => {
-                builder.credentials(user, password.as_deref().unwrap_or_default())
-            }
-            (None, Some(_)) => return Err("password: there is no user it belongs to".into()),
-            (None, None) => builder,
-        };
+        builder = self.tls.apply(self.login.apply(builder)?)?;
+        builder.check_files()?;
         if let Some(path) = &self.spool {
             builder = builder.spool(path, self.spool_bytes);
         }
@@ -115,9 +130,56 @@ impl Options {
     }
 }
 
+impl Login {
+    fn apply(&self, builder: Builder) -> Result<Builder, String> {
+        let secrets = (&self.password, &self.password_file, &self.token_file);
+        let Some(user) = &self.user else {
+            return match secrets {
+                (None, None, None) => Ok(builder),
+                _ => Err("user: it is missing, and there is a password or token".into()),
+            };
+        };
+        match secrets {
+            (None, None, None) => Ok(builder.credentials(user, "")),
+            (Some(password), None, None) => Ok(builder.credentials(user, password)),
+            (None, Some(path), None) => Ok(builder.password_file(user, path)),
+            (None, None, Some(path)) => Ok(builder.token_file(user, path)),
+            _ => Err("password, password_file and token_file: only one of them can be".into()),
+        }
+    }
+}
+
+impl TlsFiles {
+    fn apply(&self, builder: Builder) -> Result<Builder, String> {
+        let mut tls = Tls::new();
+        if let Some(path) = &self.ca {
+            tls = tls.ca(path);
+        }
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => tls = tls.identity(certificate, key),
+            (None, None) => {}
+            _ => return Err("certificate and key: one is there without the other".into()),
+        }
+        if let Some(name) = &self.server_name {
+            tls = tls.server_name(name);
+        }
+        Ok(match tls == Tls::new() {
+            true => builder,
+            false => builder.tls(tls),
+        })
+    }
+}
+
 fn keep(place: &mut Option<String>, value: &str) -> Result<(), String> {
     *place = Some(value.to_owned());
     Ok(())
+}
+
+fn keep_path(place: &mut Option<String>, value: &str) -> Result<(), String> {
+    match value {
+        "" => Err("the name of a file or directory is empty".into()),
+        _ => keep(place, value),
+    }
 }
 
 fn read<T: FromStr<Err: Display>>(value: &str) -> Result<T, String> {
@@ -132,28 +194,6 @@ fn number<T: FromStr>(value: &str) -> Result<T, String> {
 
 fn duration(value: &str) -> Result<Duration, String> {
     number(value).map(Duration::from_millis)
-}
-
-/// `HOST`, `HOST:PORT`, `[ADDRESS]` or `[ADDRESS]:PORT`; an IPv6 address with neither brackets nor port.
-fn host_and_port(value: &str) -> Result<(&str, u16), String> {
-    let (host, port) = match value
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-    {
-        Some((host, "")) => (host, None),
-        Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or(""))),
-        None => match value.split_once(':') {
-            Some((host, port)) if !port.contains(':') => (host, Some(port)),
-            _ => (value, None),
-        },
-    };
-    let port = port.map_or(Ok(MQTT_PORT), str::parse);
-    match port {
-        Ok(port) if !host.is_empty() && port > 0 => Ok((host, port)),
-        _ => Err(format!(
-            "{value:?} is no host and port, such as 192.0.2.1:1883"
-        )),
-    }
 }
 
 /// Warnings of the library to stderr, for the whole process and once. Whoever has a subscriber of
@@ -185,9 +225,15 @@ mod tests {
             );
         }
         let values = [
-            ("broker", "192.0.2.1:1883"),
+            ("broker", "mqtts://192.0.2.1:8884"),
             ("user", "lamp"),
             ("password", "secret"),
+            ("password_file", "/run/secret"),
+            ("token_file", "/run/token"),
+            ("ca", "/etc/ca.pem"),
+            ("certificate", "/etc/lamp.pem"),
+            ("key", "/etc/lamp.key"),
+            ("server_name", "broker.example"),
             ("root", "logs/of/mine"),
             ("instance", "one"),
             ("level", "debug"),
@@ -215,8 +261,8 @@ mod tests {
         let mut options = Options::new("lamp-7");
         for (key, value, reason) in [
             ("brocker", "x", "there is no such option; there are broker"),
-            ("broker", "x:y", "no host and port"),
-            ("broker", ":1883", "no host and port"),
+            ("broker", "x:y", "no port"),
+            ("broker", "ws://x", "mqtt://"),
             ("level", "LOUD", "ERROR, WARN, INFO or DEBUG"),
             ("memory_bytes", "8 MiB", "not a whole number"),
             ("spool_bytes", "-1", "not a whole number"),
@@ -231,27 +277,24 @@ mod tests {
 
     #[test]
     fn options_that_cannot_stand_together_start_nothing() {
-        let mut options = Options::new("lamp-7");
-        options.set("password", "secret").unwrap();
-        assert!(options.start().is_err_and(|error| error.contains("user")));
-        let mut options = Options::new("lamp-7");
-        options.set("root", "a/#").unwrap();
-        assert!(options.start().is_err_and(|error| error.contains("root")));
-    }
-
-    #[test]
-    fn hosts_come_with_and_without_a_port() {
-        for (value, expected) in [
-            ("broker.example", ("broker.example", 1883)),
-            ("broker.example:8883", ("broker.example", 8883)),
-            ("[fe80::1]:8883", ("fe80::1", 8883)),
-            ("[fe80::1]", ("fe80::1", 1883)),
-            ("fe80::1", ("fe80::1", 1883)),
-        ] {
-            assert_eq!(host_and_port(value), Ok(expected));
-        }
-        for value in ["", "x:", "x:0", "x:70000", "[::1]8883", "[]:1"] {
-            assert!(host_and_port(value).is_err(), "{value}");
+        let cases: [(&[(&str, &str)], &str); 6] = [
+            (&[("password", "secret")], "user"),
+            (
+                &[("user", "u"), ("password", "p"), ("token_file", "/t")],
+                "only one of them",
+            ),
+            (&[("certificate", "/c")], "without the other"),
+            (&[("ca", "/nowhere/ca.pem")], "/nowhere/ca.pem"),
+            (&[("root", "a/#")], "root"),
+            (&[("spool", "/dev/null/spool")], "/dev/null/spool"),
+        ];
+        for (settings, reason) in cases {
+            let mut options = Options::new("lamp-7");
+            for (key, value) in settings {
+                options.set(key, value).unwrap();
+            }
+            let error = options.start().map(drop).unwrap_err();
+            assert!(error.contains(reason), "{settings:?}: {error}");
         }
     }
 }

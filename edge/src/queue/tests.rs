@@ -345,7 +345,7 @@ fn epochs_differ_between_lanes_and_between_processes() {
     let mut seen = std::collections::HashSet::new();
     for seed in [1, 2, 3, u64::MAX] {
         for generation in 1..1000 {
-            assert!(seen.insert(epoch(seed, generation)));
+            assert!(seen.insert(super::names::epoch(seed, generation)));
         }
     }
 }

@@ -252,6 +252,26 @@ impl Spool {
         configured.is_some_and(|cap| self.unreleased >= cap)
     }
 
+    /// Waits until what is being written is decided.
+    #[cfg(test)]
+    pub(crate) fn wait_until_decided(&self) {
+        if let (Some(journal), Some((_, offsets))) = (&self.journal, &self.writing) {
+            journal.wait(offsets.end - 1);
+        }
+    }
+
+    /// The batches that are durable and not acknowledged.
+    #[cfg(test)]
+    pub(crate) fn contents(&self) -> Vec<Sealed> {
+        let Some(journal) = &self.journal else {
+            return Vec::new();
+        };
+        let mut reader = journal.reader(self.released);
+        let chunks = std::iter::from_fn(|| reader.read(READ_BYTES).unwrap());
+        let records = chunks.flat_map(|chunk| chunk.records());
+        records.map(|r| record::read(r.payload).unwrap()).collect()
+    }
+
     /// Nothing is being written.
     pub(crate) fn is_idle(&self) -> bool {
         self.writing.is_none()

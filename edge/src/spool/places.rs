@@ -17,7 +17,7 @@ use crate::{
 /// Places that no record holds wait so long for others before the file is written.
 const NOTE_LOOSE: Duration = Duration::from_secs(300);
 /// The same for those of events that were acknowledged without ever being on disk.
-const NOTE_SENT: Duration = Duration::from_secs(5);
+const NOTE_SENT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Places {

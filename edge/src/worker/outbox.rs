@@ -238,9 +238,9 @@ impl Outbox {
         full || self.staged_since.is_some_and(aged) || hurried && !cutting
     }
 
-    /// Hands a group to the spool. Those who can wait come last when there is little room, and do
-    /// wait as long as something before them in their lane is not on disk: the place that is stored
-    /// with them would skip it.
+    /// Hands a group to the spool. Those who can wait come last when there is little room. What went
+    /// around the spool and is not on its way comes back; as long as something before it in its lane
+    /// is on its way and not on disk, a batch waits: after a crash the lane would have a hole.
     fn write(&mut self, now: Now) {
         let Some(spool) = &mut self.spool else { return };
         if spool.is_full(self.configured_bytes) {
@@ -253,8 +253,11 @@ impl Outbox {
         if spool.is_over(self.configured_bytes) {
             return;
         }
+        let mut around = self.window.take_around();
+        around.append(&mut self.staged);
+        self.staged = around;
         let window = &self.window;
-        let waits = |sealed: &Sealed| sealed.patient && window.is_around(sealed.epoch);
+        let waits = |sealed: &Sealed| window.is_around(sealed.epoch);
         let (waiting, mut group): (VecDeque<Sealed>, VecDeque<Sealed>) =
             self.staged.drain(..).partition(waits);
         if !group.is_empty() {

@@ -2,7 +2,14 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use thinglog_edge::{
     Builder, Publisher,
@@ -53,5 +60,53 @@ impl Running {
         let (ended, durable) = self.thread.join().unwrap();
         ended.unwrap();
         assert!(durable, "not everything was delivered");
+    }
+}
+
+/// The real program with a spool in `dir` and one source, whose table is given.
+pub(crate) struct Program {
+    child: Child,
+}
+
+impl Program {
+    pub(crate) fn start(dir: &Path, broker: SocketAddr, source: &str) -> Program {
+        let at = dir.display();
+        let text = format!(
+            "device = \"lamp-7\"\nbroker = \"{broker}\"\n\
+             [control]\nsocket = \"{at}/control.sock\"\n\
+             [reconnect]\nfirst = \"10ms\"\nlongest = \"50ms\"\n\
+             [upload]\nflush = \"20ms\"\n\
+             [spool]\npath = \"{at}/spool\"\n\
+             [source.it]\n{source}\n"
+        );
+        let file = dir.join("edge.toml");
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thinglog-edge"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("THINGLOG_") {
+                command.env_remove(name);
+            }
+        }
+        let mut log = File::options();
+        let log = log.create(true).append(true);
+        let log = log.open(dir.join("log")).unwrap();
+        let child = command
+            .arg("--config")
+            .arg(&file)
+            .arg("start")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Program { child }
+    }
+}
+
+impl Drop for Program {
+    /// By SIGKILL.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A payload that opens with `{` or `[` and parses to its end is JSON; one that does not parse is
 //! plain text, every line of it, because half-parsed lines would hide what was sent. How an object
-//! becomes an event stands in [`object`].
+//! becomes an event stands in `object`.
 
 mod object;
 

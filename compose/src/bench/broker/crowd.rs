@@ -1,5 +1,6 @@
 //! Many clients: how long ten thousand take to connect and subscribe, what memory they cost the broker,
-//! and how long the first publish to each of their topics takes.
+//! how long the first publish to each of their topics takes, and how long they take to come back, with
+//! logins and without.
 
 use std::{
     io::{Read, Write},
@@ -68,24 +69,67 @@ pub(super) fn measure(
     ]))
 }
 
+/// One run of clients that all come back at once, as after a restart of the network; each with its
+/// token, if there are any.
+pub(super) fn measure_return(
+    settings: &Settings,
+    running: &Running,
+    tokens: &[String],
+) -> anyhow::Result<Figures> {
+    let come = || {
+        for_all(settings.clients, |number| {
+            let id = client_id(number);
+            let token = tokens.get(number).map(String::as_str);
+            let login = (&*id, token);
+            wire::open_as(running.address, settings.mqtt, login, settings.inflight)
+        })
+    };
+    drop(come()?);
+    let before = running.process.usage()?;
+    let start = Instant::now();
+    let clients = come()?;
+    let reconnected = start.elapsed();
+    let after = running.process.usage()?;
+    drop(clients);
+    Ok(Figures::new(&[
+        ("reconnect s", reconnected.as_secs_f64()),
+        ("CPU s", after.cpu_seconds - before.cpu_seconds),
+        ("peak MB", after.peak as f64 / 1e6),
+    ]))
+}
+
+/// Client ids, which are names of devices too.
+pub(super) fn client_id(number: usize) -> String {
+    format!("bench-client-{number}")
+}
+
 fn connect_all(
     settings: &Settings,
     subject: Subject,
     running: &Running,
 ) -> anyhow::Result<Vec<TcpStream>> {
+    for_all(settings.clients, |number| {
+        let id = client_id(number);
+        let mut stream = wire::open(running.address, settings.mqtt, &id, settings.inflight)?;
+        wire::subscribe(&mut stream, settings.mqtt, &subject.topic(number), 0)?;
+        Ok(stream)
+    })
+}
+
+/// Connects every client, some at the same time.
+fn for_all(
+    count: usize,
+    connect: impl Fn(usize) -> anyhow::Result<TcpStream> + Sync,
+) -> anyhow::Result<Vec<TcpStream>> {
     let next = AtomicUsize::new(0);
-    let clients = Mutex::new(Vec::with_capacity(settings.clients));
+    let clients = Mutex::new(Vec::with_capacity(count));
     let work = || -> anyhow::Result<()> {
         loop {
             let number = next.fetch_add(1, Relaxed);
-            if number >= settings.clients {
+            if number >= count {
                 return Ok(());
             }
-            let id = format!("bench-client-{number}");
-            let connected = wire::open(running.address, settings.mqtt, &id, settings.inflight)
-                .with_context(|| format!("client {number}"));
-            let mut stream = connected?;
-            wire::subscribe(&mut stream, settings.mqtt, &subject.topic(number), 0)?;
+            let stream = connect(number).with_context(|| format!("client {number}"))?;
             if let Ok(mut clients) = clients.lock() {
                 clients.push(stream);
             }

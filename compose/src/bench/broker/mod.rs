@@ -63,6 +63,8 @@ enum Part {
     Latency,
     /// Many clients: time, memory, first publish to each topic.
     Crowd,
+    /// Many clients that come back, with device tokens and without logins.
+    Return,
 }
 
 /// What the parts need to know.
@@ -129,7 +131,33 @@ pub(super) fn run(args: &BrokerArgs) -> anyhow::Result<()> {
             }
         }
     }
+    if runs(Part::Return) {
+        measure_return(args, &settings, &mut report)?;
+    }
     report.print(args.json, &notes);
+    Ok(())
+}
+
+fn measure_return(
+    args: &BrokerArgs,
+    settings: &Settings,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let clients = settings.clients;
+    let devices: Vec<String> = (0..clients).map(crowd::client_id).collect();
+    for run in 1..=args.runs {
+        for subject in [Subject::Memory, Subject::Tokens] {
+            report.progress(&format!("return {run}/{}, {}", args.runs, subject.name()));
+            let dir = scratch(&args.dir)?;
+            let tokens = match subject {
+                Subject::Tokens => subject::write_tokens(dir.path(), &devices)?,
+                _ => Vec::new(),
+            };
+            let running = subject.start(dir.path())?;
+            let figures = crowd::measure_return(settings, &running, &tokens)?;
+            report.add(&Scenario::Return { clients }, subject, figures);
+        }
+    }
     Ok(())
 }
 

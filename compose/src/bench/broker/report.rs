@@ -38,6 +38,7 @@ pub(super) enum Scenario {
     Throughput { order: usize, name: String, qos: u8 },
     Latency,
     Crowd { clients: usize },
+    Return { clients: usize },
 }
 
 impl Scenario {
@@ -46,6 +47,15 @@ impl Scenario {
             Scenario::Throughput { name, .. } => name.clone(),
             Scenario::Latency => format!("5,000 messages/s of {} publishers", latency::CONNECTIONS),
             Scenario::Crowd { clients } => format!("{clients} clients, a subscription each"),
+            Scenario::Return { clients } => format!("{clients} clients come back"),
+        }
+    }
+
+    /// Whom the others are compared with.
+    fn peer(&self) -> Subject {
+        match self {
+            Scenario::Return { .. } => Subject::Memory,
+            _ => Subject::Mosquitto,
         }
     }
 }
@@ -68,7 +78,12 @@ pub(super) struct Report {
 }
 
 /// The order in which brokers are listed.
-const SUBJECTS: [Subject; 3] = [Subject::Durable, Subject::Memory, Subject::Mosquitto];
+const SUBJECTS: [Subject; 4] = [
+    Subject::Durable,
+    Subject::Memory,
+    Subject::Mosquitto,
+    Subject::Tokens,
+];
 
 impl Report {
     /// Tells a person what runs now.
@@ -111,10 +126,14 @@ impl Report {
     fn bars(&self) -> Vec<Bar> {
         let mut bars = Vec::new();
         for scenario in self.scenarios() {
-            let peer = self.median(scenario, 2);
-            for (place, subject) in SUBJECTS.iter().enumerate().take(2) {
-                if let Some(ours) = self.median(scenario, place) {
-                    bars.extend(bars_of(scenario, *subject, &ours, peer.as_ref()));
+            let of = |subject| {
+                let place = SUBJECTS.iter().position(|other| *other == subject);
+                self.median(scenario, place?)
+            };
+            let peer = of(scenario.peer());
+            for subject in SUBJECTS.into_iter().filter(|one| *one != scenario.peer()) {
+                if let Some(ours) = of(subject) {
+                    bars.extend(bars_of(scenario, subject, &ours, peer.as_ref()));
                 }
             }
         }
@@ -222,6 +241,10 @@ fn bars_of(
         Scenario::Latency => {
             let what = "times mosquitto's p99 from publish to subscriber";
             add(what.into(), ratio("delivered p99 ms"), 2.0, false);
+        }
+        Scenario::Return { .. } => {
+            let what = "times the time without logins for all to come back";
+            add(what.into(), ratio("reconnect s"), 1.2, false);
         }
         Scenario::Crowd { .. } => {
             let connect = "times mosquitto's time to connect and subscribe";

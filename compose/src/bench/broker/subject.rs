@@ -3,11 +3,12 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::Context;
+use thinglog_broker::access::token;
 
 use super::super::{
     peer::mosquitto_program,
@@ -23,6 +24,8 @@ pub(super) enum Subject {
     Memory,
     /// Debian's, persistence off.
     Mosquitto,
+    /// Ours; every client is a device that logs in with its token.
+    Tokens,
 }
 
 impl Subject {
@@ -31,6 +34,7 @@ impl Subject {
             Subject::Durable => "thinglog, durable",
             Subject::Memory => "thinglog, not durable",
             Subject::Mosquitto => "mosquitto",
+            Subject::Tokens => "thinglog, tokens",
         }
     }
 
@@ -47,7 +51,7 @@ impl Subject {
     fn prefix(self) -> &'static str {
         match self {
             Subject::Durable => "thinglog/logs",
-            Subject::Memory | Subject::Mosquitto => "thinglog/test",
+            Subject::Memory | Subject::Mosquitto | Subject::Tokens => "thinglog/test",
         }
     }
 
@@ -55,7 +59,15 @@ impl Subject {
     pub(super) fn start(self, dir: &Path) -> anyhow::Result<Running> {
         let address = free_address()?;
         let mut command = match self {
-            Subject::Durable | Subject::Memory => ours(dir, address)?,
+            Subject::Durable | Subject::Memory => ours(dir, address, "")?,
+            Subject::Tokens => {
+                let tokens = tokens_file(dir);
+                ours(
+                    dir,
+                    address,
+                    &format!("\n[broker.auth]\ntokens = {tokens:?}\n"),
+                )?
+            }
             Subject::Mosquitto => mosquitto(dir, address)?,
         };
         let mut process = Process::start(self.name(), &mut command, &dir.join("broker.log"))?;
@@ -70,10 +82,26 @@ pub(super) struct Running {
     pub(super) address: SocketAddr,
 }
 
-fn ours(dir: &Path, address: SocketAddr) -> anyhow::Result<Command> {
+/// Writes the file of tokens that [`Subject::Tokens`] reads in `dir`; gives the tokens.
+pub(super) fn write_tokens(dir: &Path, devices: &[String]) -> anyhow::Result<Vec<String>> {
+    let (mut text, mut tokens) = (String::new(), Vec::with_capacity(devices.len()));
+    for device in devices {
+        let (line, token) = token::add("", device, false)?;
+        text.push_str(&line);
+        tokens.push(token);
+    }
+    std::fs::write(tokens_file(dir), text)?;
+    Ok(tokens)
+}
+
+fn tokens_file(dir: &Path) -> PathBuf {
+    dir.join("tokens")
+}
+
+fn ours(dir: &Path, address: SocketAddr, more: &str) -> anyhow::Result<Command> {
     let config = dir.join("thinglog.toml");
     let data = dir.join("data").display().to_string();
-    let text = format!("data = {data:?}\n\n[broker]\nlisten = \"{address}\"\n");
+    let text = format!("data = {data:?}\n\n[broker]\nlisten = \"{address}\"\n{more}");
     std::fs::write(&config, text)?;
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(program);

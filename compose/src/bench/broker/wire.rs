@@ -43,19 +43,35 @@ pub(super) fn open(
     client_id: &str,
     inflight: u16,
 ) -> anyhow::Result<TcpStream> {
+    open_as(address, version, (client_id, None), inflight)
+}
+
+/// The same for a client that logs in with its client id and a password, if it has one.
+pub(super) fn open_as(
+    address: SocketAddr,
+    version: Version,
+    (client_id, password): (&str, Option<&str>),
+    inflight: u16,
+) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(address).context("cannot connect")?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut body = b"\x00\x04MQTT".to_vec();
-    // Clean session; no keep alive, so that nobody has to send PINGREQ while it is idle.
+    // Clean session, user name and password.
+    let flags = if password.is_some() { 0xC2 } else { 2 };
+    // No keep alive, so that nobody has to send PINGREQ while it is idle.
     match version {
-        Version::V3 => body.extend_from_slice(&[4, 2, 0, 0]),
+        Version::V3 => body.extend_from_slice(&[4, flags, 0, 0]),
         Version::V5 => {
-            body.extend_from_slice(&[5, 2, 0, 0, 3, 0x21]);
+            body.extend_from_slice(&[5, flags, 0, 0, 3, 0x21]);
             body.extend_from_slice(&inflight.to_be_bytes());
         }
     }
     put_text(client_id, &mut body);
+    if let Some(password) = password {
+        put_text(client_id, &mut body);
+        put_text(password, &mut body);
+    }
     stream.write_all(&packet(CONNECT, &body))?;
     match read_packet(&mut stream)? {
         (CONNACK, answer) if answer.get(1) == Some(&0) => Ok(stream),

@@ -557,7 +557,7 @@ impl Follower {
             if let Some((file, path)) = found.or_else(copy) {
                 self.put_to_old(file, path, now);
             } else if n + 1 == remembered.len() {
-                self.lost(position, beside.compressed);
+                self.lost(position, beside.compressed.len());
             }
         }
         if let Some(last) = remembered.last().filter(|_| self.current.is_none()) {

@@ -38,7 +38,7 @@ use crate::{Record, clock};
 pub use options::{FilesOptions, StartAt};
 use places::Places;
 use set::FileSet;
-pub(crate) use siblings::siblings;
+pub(crate) use siblings::{Sibling, siblings};
 use taken::Taken;
 
 /// Events that are read before they are handed on, about.

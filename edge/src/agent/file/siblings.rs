@@ -102,8 +102,8 @@ impl Sibling {
 pub(crate) struct Siblings {
     /// Oldest first.
     pub(crate) readable: Vec<Sibling>,
-    /// Those that were compressed.
-    pub(crate) compressed: usize,
+    /// Those that were compressed, oldest first.
+    pub(crate) compressed: Vec<Sibling>,
 }
 
 /// Looks through the directory of `path`.
@@ -119,15 +119,15 @@ pub(crate) fn siblings(path: &Path) -> Siblings {
         else {
             continue;
         };
-        if is_compressed(&other) {
-            found.compressed += 1;
-            continue;
-        }
         // It may be renamed while the directory is read.
         let Some(metadata) = entry.metadata().ok().filter(|m| m.is_file()) else {
             continue;
         };
-        found.readable.push(Sibling {
+        let among = match is_compressed(&other) {
+            true => &mut found.compressed,
+            false => &mut found.readable,
+        };
+        among.push(Sibling {
             path: other,
             id: FileId::of(&metadata),
             rank,
@@ -135,6 +135,7 @@ pub(crate) fn siblings(path: &Path) -> Siblings {
         });
     }
     found.readable.sort_by(Sibling::age);
+    found.compressed.sort_by(Sibling::age);
     found
 }
 

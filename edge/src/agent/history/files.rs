@@ -1,15 +1,16 @@
 //! History of log files: each file's rotated forms from the oldest on, then the file itself. What a
 //! line says of its time counts; a line that says nothing happened with the last one that did, else
-//! when its file was last written.
+//! when its file was last written. Rotated files that gzip has compressed are read as well.
 
 use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use flate2::read::MultiGzDecoder;
 use thinglog_schemas::{Severity, name};
 use tokio::sync::mpsc;
 
@@ -18,7 +19,7 @@ use crate::{
     agent::{
         SourceError,
         entries::{Entries, TextOptions},
-        file::{FilesOptions, siblings},
+        file::{FilesOptions, Sibling, siblings},
         lines::Line,
         recognise::Recogniser,
     },
@@ -81,8 +82,7 @@ fn read_all(
         if !span.wants(&source) {
             continue;
         }
-        let rotated = siblings(&path).readable.into_iter();
-        for file in rotated.map(|sibling| sibling.path).chain([path]) {
+        for file in rotated(&path).into_iter().chain([path]) {
             match read_file(&file, &source, &text, span, out) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
@@ -101,9 +101,28 @@ fn read_all(
     }
 }
 
+/// The rotated forms of a file that can be read, oldest first.
+fn rotated(path: &Path) -> Vec<PathBuf> {
+    let found = siblings(path);
+    let mut all = found.readable;
+    for compressed in found.compressed {
+        let plain = compressed.path.with_extension("");
+        // While it is being compressed, both are there.
+        if is_gzip(&compressed.path) && !all.iter().any(|other| other.path == plain) {
+            all.push(compressed);
+        }
+    }
+    all.sort_by(Sibling::age);
+    all.into_iter().map(|sibling| sibling.path).collect()
+}
+
+fn is_gzip(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz")
+}
+
 /// False when nobody listens any more.
 fn read_file(
-    path: &PathBuf,
+    path: &Path,
     source: &str,
     text: &TextOptions,
     span: &Span,
@@ -111,7 +130,7 @@ fn read_file(
 ) -> io::Result<bool> {
     // Without waiting: opening a named pipe would, for its writer.
     let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut file = File::options()
+    let file = File::options()
         .read(true)
         .custom_flags(no_wait)
         .open(path)?;
@@ -126,27 +145,36 @@ fn read_file(
     if written < span.from {
         return Ok(true);
     }
-    let mut reader = FileReader::new(source, text, written);
+    // What is appended from here on belongs to a later request.
+    let file = file.take(metadata.len());
+    let reader = FileReader::new(source, text, written);
+    match is_gzip(path) {
+        true => read_lines(MultiGzDecoder::new(file), reader, text, out),
+        false => read_lines(file, reader, text, out),
+    }
+}
+
+fn read_lines(
+    mut file: impl Read,
+    mut reader: FileReader,
+    text: &TextOptions,
+    out: &mpsc::Sender<Block>,
+) -> io::Result<bool> {
     let mut entries = Entries::new(text);
     let mut buffer = vec![0; CHUNK];
-    // What is appended from here on belongs to a later request.
-    let mut left = metadata.len();
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        let read = file.read(&mut buffer[..most])?;
-        if read == 0 {
-            break;
-        }
-        left -= read as u64;
-        entries.feed(&buffer[..read], clock::mono(), |line, _| reader.line(line));
-        if left == 0 {
-            entries.finish(clock::mono(), |line, _| reader.line(line));
+    loop {
+        let read = file.read(&mut buffer)?;
+        match read {
+            0 => entries.finish(clock::mono(), |line, _| reader.line(line)),
+            _ => entries.feed(&buffer[..read], clock::mono(), |line, _| reader.line(line)),
         }
         if out.blocking_send(reader.take()).is_err() {
             return Ok(false);
         }
+        if read == 0 {
+            return Ok(true);
+        }
     }
-    Ok(true)
 }
 
 /// Lines of one file to records that have a time.

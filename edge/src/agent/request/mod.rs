@@ -251,7 +251,7 @@ impl Office {
         let sources = known.iter().flat_map(|source| source.history.sources());
         let mut status = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "sources": sources.collect::<Vec<_>>(),
+            "readable": sources.collect::<Vec<_>>(),
         });
         if let (Value::Object(status), Value::Object(more)) = (&mut status, (self.status)()) {
             status.extend(more);

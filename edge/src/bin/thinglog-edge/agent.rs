@@ -150,7 +150,14 @@ pub(crate) async fn run(
         state: setup::state(&loaded)?,
         drain: loaded.settings.flush_timeout.0,
     };
-    let (builder, requests) = setup::publisher(&loaded).requests();
+    let builder = setup::publisher(&loaded);
+    let (builder, requests) = match loaded.settings.requests.enabled {
+        true => {
+            let (builder, requests) = builder.requests();
+            (builder, Some(requests))
+        }
+        false => (builder, None),
+    };
     let publisher = builder.start()?;
     let mut supervisor = Supervisor::new(publisher.clone(), around);
     supervisor.apply(sources).await?;
@@ -167,13 +174,9 @@ pub(crate) async fn run(
         started: Instant::now(),
     });
     let control = listen(&loaded, &teller)?;
-    let desk = answer_requests(
-        &loaded,
-        &publisher,
-        requests,
-        supervisor.catalogue(),
-        &teller,
-    );
+    let catalogue = supervisor.catalogue();
+    let desk =
+        requests.map(|requests| answer_requests(&loaded, &publisher, requests, catalogue, &teller));
     let heart = Arc::new(Heart::default());
     watchdog::start(heart.clone(), publisher.clone(), notifier.clone())?;
     let mut agent = Agent {
@@ -191,7 +194,9 @@ pub(crate) async fn run(
         control.abort();
         let _ = control.await;
     }
-    desk.abort();
+    if let Some(desk) = desk {
+        desk.abort();
+    }
     tokio::select! {
         code = agent.stop() => Ok(code),
         _ = signals.terminate.recv() => anyhow::bail!("interrupted before everything was delivered"),

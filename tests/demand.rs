@@ -1,0 +1,161 @@
+//! Logs on demand, end to end: an operator's command asks a device over the real broker, the real agent
+//! answers from its files.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use thinglog_tests::process::{Process, binary};
+use thinglog_tests::site::Site;
+use thinglog_tests::wait;
+
+/// A device with two log files, one of which it must not show all of.
+fn device(site: &Site) -> Process {
+    let folder = site.path();
+    let log: Vec<String> = (0..50)
+        .map(|i| {
+            let level = if i % 10 == 0 { "error" } else { "debug" };
+            format!(r#"{{"level":"{level}","msg":"line {i}"}}"#)
+        })
+        .collect();
+    fs::write(folder.join("app.log"), log.join("\n") + "\n").unwrap();
+    fs::write(folder.join("web.log"), "login of alice, password=hunter2\n").unwrap();
+    fs::write(folder.join("secret.log"), "not configured\n").unwrap();
+    let config = format!(
+        "device = \"lamp-7\"\nbroker = \"{}\"\n\
+         [reconnect]\nfirst = \"50ms\"\nlongest = \"200ms\"\n\
+         [control]\nsocket = {:?}\n\
+         [source.app]\nkind = \"file\"\npaths = [{:?}]\n\
+         [source.web]\nkind = \"file\"\npaths = [{:?}]\nredact = [{{ pattern = \"password=\\\\S+\" }}]\n",
+        site.mqtt,
+        folder.join("control.sock"),
+        folder.join("app.log"),
+        folder.join("web.log"),
+    );
+    let file = folder.join("thinglog-edge.toml");
+    fs::write(&file, config).unwrap();
+    let mut command = Command::new(binary("thinglog-edge"));
+    command.current_dir(folder).arg("start");
+    Process::start("edge", folder, &mut command)
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("thinglog"));
+    command
+        .current_dir(folder)
+        .args(["logs", "request"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn request(site: &Site, arguments: &[&str]) -> Output {
+    command(site.path(), arguments).output().unwrap()
+}
+
+/// The first request may come before the device is there.
+fn ready(site: &Site) {
+    wait::until("the device to answer", || {
+        let output = request(site, &["lamp-7", "--type", "status"]);
+        output.status.success().then_some(())
+    });
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn messages(output: &Output) -> Vec<String> {
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    let event = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    let message = |line: &str| event(line)["message"].as_str().unwrap().to_owned();
+    text.lines().map(message).collect()
+}
+
+#[test]
+fn an_operator_gets_what_a_device_has_in_its_files() {
+    let site = Site::new();
+    let _broker = site.broker();
+    let _edge = device(&site);
+    ready(&site);
+
+    let output = request(&site, &["lamp-7", "--source", "app", "--lines", "3"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(messages(&output), ["line 47", "line 48", "line 49"]);
+    let told = stderr(&output);
+    assert!(
+        told.contains("took the request") && told.contains("3 sent"),
+        "{told}"
+    );
+    assert!(told.contains("--lines"), "{told}");
+
+    let output = request(
+        &site,
+        &["lamp-7", "-s", "app", "--level", "error", "--text", "line"],
+    );
+    let expected = ["line 0", "line 10", "line 20", "line 30", "line 40"];
+    assert_eq!(messages(&output), expected);
+
+    let output = request(
+        &site,
+        &["lamp-7", "-s", "app", "-n", "1", "--format", "text"],
+    );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("DEBUG lamp-7 app: line 49"), "{text}");
+}
+
+#[test]
+fn a_device_shows_neither_what_is_redacted_nor_what_is_not_configured() {
+    let site = Site::new();
+    let _broker = site.broker();
+    let _edge = device(&site);
+    ready(&site);
+    let output = request(&site, &["lamp-7", "--source", "web"]);
+    assert_eq!(messages(&output), ["login of alice, [redacted]"]);
+    // Searching for it tells nothing either.
+    let output = request(&site, &["lamp-7", "--source", "web", "--text", "hunter2"]);
+    assert!(messages(&output).is_empty() && output.status.success());
+
+    let output = request(&site, &["lamp-7", "--source", "secret"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("app, web"), "{}", stderr(&output));
+    let output = request(&site, &["lamp-7", "--from", "yesterday"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("-15m"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_device_that_is_away_is_asked_when_it_comes() {
+    let site = Site::new();
+    let _broker = site.broker();
+    let output = request(&site, &["lamp-7"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("lamp-7"), "{}", stderr(&output));
+
+    let waiting = command(
+        site.path(),
+        &["lamp-7", "-s", "app", "-n", "1", "--wait", "5m"],
+    );
+    let waiting = { waiting }.spawn().unwrap();
+    let _edge = device(&site);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(messages(&output), ["line 49"]);
+}
+
+#[test]
+fn status_says_how_the_device_is_and_what_can_be_asked_for() {
+    let site = Site::new();
+    let _broker = site.broker();
+    let _edge = device(&site);
+    ready(&site);
+    let output = request(&site, &["lamp-7", "--type", "status"]);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["readable"], serde_json::json!(["app", "web"]));
+    assert_eq!(status["device"], "lamp-7");
+}
