@@ -292,3 +292,7 @@ fn frames(stored: &[Stored]) -> u64 {
     };
     stored.iter().map(bytes).sum::<usize>() as u64
 }
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;
