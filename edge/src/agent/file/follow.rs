@@ -15,10 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
-
 use super::{
     open::{OpenFile, Progress},
+    options::StartAt,
     position::{FileId, Position},
     rotation::{self, Last},
     siblings::siblings,
@@ -35,20 +34,6 @@ const MAX_LINGERING: usize = 3;
 const MAX_OPEN: usize = 64;
 /// Closed files that are known not to be new when they turn up again.
 const MAX_FINISHED: usize = 64;
-
-/// Where a file that was never read before is begun.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StartAt {
-    /// With its first line.
-    #[default]
-    Beginning,
-    /// With the next line to be written.
-    End,
-    /// With the first line that starts within its last so many bytes.
-    #[serde(skip)]
-    Last(u64),
-}
 
 /// What one call of [`Follower::read`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +66,13 @@ pub(crate) struct Follower {
     old: VecDeque<Rotated>,
     current: Option<OpenFile>,
     finished: VecDeque<Position>,
+    /// The file at the path is copied and truncated: the last copy that is known.
+    copied: Option<Last>,
+    /// How the file was when copies of what nobody read were looked for last.
+    looked: Option<(u64, u64)>,
+    /// There was no file at the path, and which of its rotated forms there were then.
+    absent: Option<Last>,
+    before: HashSet<FileId>,
     missing_since: Option<Instant>,
     /// The file that was read from last.
     reading: Option<Position>,
@@ -106,6 +98,10 @@ impl Follower {
             old: VecDeque::new(),
             current: None,
             finished: VecDeque::new(),
+            copied: None,
+            looked: None,
+            absent: None,
+            before: HashSet::new(),
             missing_since: None,
             reading: None,
             notes: Vec::new(),
@@ -139,9 +135,11 @@ impl Follower {
         self.finished.iter()
     }
 
-    /// The file at the path, as far as it is known.
-    pub(crate) fn current(&self) -> Option<Position> {
-        self.current.as_ref().map(OpenFile::position)
+    /// Whether the file at `path` is a copy of the one that is followed.
+    pub(crate) fn is_copied_at(&self, path: &Path) -> bool {
+        let copy = OpenFile::open(path, 0, &self.text);
+        let current = self.current.as_ref();
+        current.is_some_and(|current| copy.is_ok_and(|copy| current.is_copied_in(&copy)))
     }
 
     /// The file that the last call of [`read`](Follower::read) gave out lines of, as it stood before.
@@ -199,6 +197,9 @@ impl Follower {
         }
         if !self.is_open() {
             return self.reopen_current(now, owned);
+        }
+        if self.was_copied_unread(owned, now) {
+            return Ok(Found::More);
         }
         let Some(current) = &mut self.current else {
             return Ok(Found::More);
@@ -296,8 +297,9 @@ impl Follower {
     }
 
     fn open_current(&mut self, now: Instant, owned: &HashSet<FileId>) -> io::Result<Found> {
-        let last = self.old.back().map(|rotated| rotated.file.position());
-        if let Some(last) = last.or_else(|| self.finished.back().copied()) {
+        let old = self.old.back().map(|rotated| rotated.file.position());
+        let last = old.or_else(|| self.finished.back().copied());
+        if let Some(last) = last.map(Last::from).or(self.absent) {
             return self.take_up(last, now, owned);
         }
         let opened = match self.start {
@@ -320,11 +322,16 @@ impl Follower {
                 if let Ok(real) = fs::canonicalize(&self.path) {
                     self.real = real;
                 }
+                self.expect_copies();
                 Ok(Found::More)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A file that appears later is new as well.
+                // A file that appears later is new as well, and what is made of it meanwhile.
                 self.start = StartAt::Beginning;
+                if self.absent.is_none() {
+                    self.absent = Some(Last::nothing());
+                    self.know_what_is_beside();
+                }
                 Ok(Found::Missing)
             }
             Err(error) => Err(error),
@@ -371,7 +378,7 @@ impl Follower {
         current.flush(each);
         let last = current.position();
         self.put_to_old(current, self.path.clone(), now);
-        self.take_up(last, now, owned)
+        self.take_up(last.into(), now, owned)
     }
 
     /// Between rename and creation, or for good; the file may still grow.
@@ -395,18 +402,64 @@ impl Follower {
         };
         let position = current.position();
         let copy = rotation::find_copy(&self.real, &position, &self.known(owned), &self.text);
-        let Some((copy, path)) = copy else {
-            current.finish(now, each);
-            current.rewind();
-            self.current = Some(current);
-            return;
-        };
-        // What is held of the last line is in the copy as well.
-        let last = copy.position();
-        self.put_to_old(copy, path, now);
+        let mut last = Last::from(position);
+        match copy {
+            // What is held of the last line is in the copy as well.
+            Some((copy, path)) => {
+                last = Last::from(copy.position());
+                match copy.has_more() {
+                    true => self.put_to_old(copy, path, now),
+                    false => self.retire(copy.position()),
+                }
+            }
+            None => current.finish(now, each),
+        }
         current.rewind();
-        self.read_what_came_between(&Last::from(last), owned, now);
+        let since = self.copied.unwrap_or(last);
+        self.copied = Some(last);
+        self.read_what_came_between(&since, Some(&current), owned, now);
         self.current = Some(current);
+    }
+
+    /// Nothing of the file was read, and something was done to it: all that was written may have been
+    /// copied away and truncated. True when that is so.
+    fn was_copied_unread(&mut self, owned: &HashSet<FileId>, now: Instant) -> bool {
+        let Some(last) = self.copied else {
+            return false;
+        };
+        let Some(current) = self.current.take_if(|current| current.is_unread()) else {
+            return false;
+        };
+        let before = self.old.len();
+        let stamp = current.stamp();
+        if self.looked != stamp {
+            self.looked = stamp;
+            self.read_what_came_between(&last, Some(&current), owned, now);
+        }
+        // What was a copy of the file may be all that is left of it by now.
+        let changed = current.stamp() != stamp;
+        self.current = Some(current);
+        changed || self.old.len() > before
+    }
+
+    /// A file that is empty may be written, copied and truncated before anything of it is read.
+    fn expect_copies(&mut self) {
+        let stamp = self.current.as_ref().and_then(OpenFile::stamp);
+        self.copied = None;
+        if stamp.is_some_and(|(length, _)| length == 0) {
+            let old = self.old.back().map(|rotated| rotated.file.position());
+            let last = old.or_else(|| self.finished.back().copied());
+            self.copied = Some(last.map_or(Last::nothing(), Last::from));
+            if last.is_none() {
+                self.know_what_is_beside();
+            }
+        }
+    }
+
+    /// What is beside the file now is not new.
+    fn know_what_is_beside(&mut self) {
+        let beside = siblings(&self.real).readable;
+        self.before = beside.into_iter().map(|sibling| sibling.id).collect();
     }
 
     fn put_to_old(&mut self, mut file: OpenFile, path: PathBuf, now: Instant) {
@@ -421,17 +474,11 @@ impl Follower {
     }
 
     /// Opens what is at the path now, and before it what was there between `last` and that.
-    fn take_up(
-        &mut self,
-        last: Position,
-        now: Instant,
-        owned: &HashSet<FileId>,
-    ) -> io::Result<Found> {
+    fn take_up(&mut self, last: Last, now: Instant, owned: &HashSet<FileId>) -> io::Result<Found> {
         const TRIES: usize = 8;
-        let last = Last::from(last);
         let mut opened = OpenFile::open(&self.path, 0, &self.text);
         for _ in 0..TRIES {
-            self.read_what_came_between(&last, owned, now);
+            self.read_what_came_between(&last, opened.as_ref().ok(), owned, now);
             // It may have been rotated away meanwhile, and stand among the others by now.
             let still = match (&opened, fs::metadata(&self.path)) {
                 (Ok(file), Ok(metadata)) => file.is(&metadata),
@@ -450,10 +497,17 @@ impl Follower {
         self.have(opened)
     }
 
-    /// Files that were rotated after `last`, in their order.
-    fn read_what_came_between(&mut self, last: &Last, owned: &HashSet<FileId>, now: Instant) {
-        let known = self.known(owned);
-        let between = rotation::between(&self.real, last, &known, &self.text);
+    /// Files that were rotated after `last`, in their order; copies of `current` are none.
+    fn read_what_came_between(
+        &mut self,
+        last: &Last,
+        current: Option<&OpenFile>,
+        owned: &HashSet<FileId>,
+        now: Instant,
+    ) {
+        let mut known = self.known(owned);
+        known.extend(current.map(OpenFile::id));
+        let between = rotation::between(&self.real, last, &known, current, &self.text);
         if between.overtaken {
             let path = self.path.display();
             self.notes.push(format!(
@@ -462,6 +516,9 @@ impl Follower {
         }
         self.notes.extend(between.unreadable);
         for (file, path) in between.files {
+            if let Some(copied) = &mut self.copied {
+                *copied = Last::from(file.position());
+            }
             self.put_to_old(file, path, now);
         }
     }
@@ -469,7 +526,10 @@ impl Follower {
     /// What is no news: read by whomever, or read to its end.
     fn known(&self, owned: &HashSet<FileId>) -> HashSet<FileId> {
         let finished = self.finished.iter().map(|position| position.id);
-        let own = self.ids().chain(finished);
+        let own = self
+            .ids()
+            .chain(finished)
+            .chain(self.before.iter().copied());
         owned.iter().copied().chain(own).collect()
     }
 
@@ -477,6 +537,10 @@ impl Follower {
         let beside = siblings(&self.real);
         for (n, position) in remembered.iter().enumerate() {
             if let Ok(Some(file)) = OpenFile::resume(&self.path, position, &self.text) {
+                if file.is_unread() {
+                    // Any file is one that nothing is known of; it may be a later one.
+                    self.copied = Some(Last::before(position));
+                }
                 self.current = Some(file);
                 continue;
             }
@@ -502,7 +566,7 @@ impl Follower {
                 .old
                 .back()
                 .map_or(*last, |rotated| rotated.file.position());
-            if let Err(error) = self.take_up(last, now, owned) {
+            if let Err(error) = self.take_up(last.into(), now, owned) {
                 tracing::debug!(path = %self.path.display(), %error, "cannot be opened yet");
             }
         }

@@ -35,8 +35,7 @@ use super::{
     state::{StateDir, key},
 };
 use crate::{Record, clock};
-pub use follow::StartAt;
-pub use options::FilesOptions;
+pub use options::{FilesOptions, StartAt};
 use places::Places;
 use set::FileSet;
 pub(crate) use siblings::{Sibling, siblings};

@@ -124,6 +124,52 @@ impl OpenFile {
         self.is(metadata) && self.seen == (metadata.len(), modified(metadata))
     }
 
+    /// Whether there is something behind what was read.
+    pub(crate) fn has_more(&self) -> bool {
+        self.length().is_some_and(|length| length > self.read)
+    }
+
+    /// Whether nothing of it was read.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.read == 0
+    }
+
+    /// Length and modification time; they change with whatever is done to it.
+    pub(crate) fn stamp(&self) -> Option<(u64, u64)> {
+        let metadata = self.file.as_ref()?.metadata().ok()?;
+        Some((metadata.len(), modified(&metadata)))
+    }
+
+    /// Whether `other` is a copy of this file as it is, or was until it was truncated just now. Files
+    /// that only begin alike are none.
+    pub(crate) fn is_copied_in(&self, other: &OpenFile) -> bool {
+        let (Some(length), Some(copied)) = (self.length(), other.length()) else {
+            return false;
+        };
+        if length < self.read {
+            let (known, hash) = self.fingerprint;
+            return copied >= self.read && matches!(other.hash_of(known), Ok(Some(h)) if h == hash);
+        }
+        let part = copied.min(FINGERPRINT as u64);
+        copied <= length
+            && self.is_alike(other, 0, part)
+            && self.is_alike(other, copied - part, part)
+    }
+
+    fn is_alike(&self, other: &OpenFile, at: u64, length: u64) -> bool {
+        let read = |from: &OpenFile| {
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            from.file().ok()?.read_exact_at(&mut bytes, at).ok()?;
+            Some(bytes)
+        };
+        let (own, others) = (read(self), read(other));
+        own.is_some() && own == others
+    }
+
+    fn length(&self) -> Option<u64> {
+        Some(self.stamp()?.0)
+    }
+
     /// Whether a name is left that leads to the file, as far as that is known.
     pub(crate) fn has_name(&self) -> bool {
         let metadata = self.file.as_ref().map(File::metadata);
@@ -172,6 +218,11 @@ impl OpenFile {
             }
             self.entries.poll(now, each);
             return Ok(Progress::End);
+        }
+        if self.read == 0 {
+            // By what was read, not by what is there now.
+            let length = bytes.min(FINGERPRINT);
+            self.fingerprint = (length, fnv1a(&buffer[..length]));
         }
         self.read += bytes as u64;
         self.entries.feed(&buffer[..bytes], now, &mut each);
@@ -246,12 +297,17 @@ impl OpenFile {
         Ok(self.hash_of(self.fingerprint.0)? == Some(self.fingerprint.1))
     }
 
-    /// Of what was read only: later bytes may still be on their way.
+    /// Of what was read only: later bytes may still be on their way. It only ever grows: a file that
+    /// begins otherwise by now is another one.
     fn take_fingerprint(&mut self) -> io::Result<()> {
         let length = usize::try_from(self.read).unwrap_or(usize::MAX);
         let length = length.min(FINGERPRINT);
-        if let Some(hash) = self.hash_of(length)? {
-            self.fingerprint = (length, hash);
+        let (known, hash) = self.fingerprint;
+        if length > known
+            && let Some(longer) = self.hash_of(length)?
+            && self.hash_of(known)? == Some(hash)
+        {
+            self.fingerprint = (length, longer);
         }
         Ok(())
     }
@@ -298,13 +354,6 @@ fn open(path: &Path) -> io::Result<File> {
 
 fn refused(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, reason)
-}
-
-/// Whether the file at `path` begins as the one did that `position` is in, and is as long as it was
-/// read.
-pub(crate) fn is_copy(path: &Path, position: &Position) -> bool {
-    let copy = OpenFile::resume_copy(path, position, &TextOptions::default());
-    matches!(copy, Ok(Some(_)))
 }
 
 /// Nanoseconds since the epoch.

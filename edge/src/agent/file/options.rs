@@ -9,7 +9,6 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    follow::StartAt,
     naming::{self, Naming},
     patterns::Patterns,
     set::SetOptions,
@@ -23,6 +22,20 @@ use crate::agent::{
     recognise::{Parse, Zone},
     state::StateDir,
 };
+
+/// Where a file that was never read before is begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartAt {
+    /// With its first line.
+    #[default]
+    Beginning,
+    /// With the next line to be written.
+    End,
+    /// With the first line that starts within its last so many bytes.
+    #[serde(skip)]
+    Last(u64),
+}
 
 /// What to follow and how.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -5,7 +5,9 @@ use std::{fs::Metadata, os::unix::fs::MetadataExt};
 use serde::{Deserialize, Serialize};
 
 /// What the file system calls a file by, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
     pub(crate) inode: u64,
@@ -21,7 +23,7 @@ impl FileId {
 }
 
 /// Which file, and how far: everything below `offset` was published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub(crate) id: FileId,
     pub(crate) offset: u64,

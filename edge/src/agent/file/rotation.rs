@@ -21,6 +21,26 @@ pub(super) struct Last {
     modified: u64,
 }
 
+impl Last {
+    /// There was none; all that is not known is new.
+    pub(super) fn nothing() -> Last {
+        Last {
+            id: FileId::default(),
+            modified: 0,
+        }
+    }
+}
+
+impl Last {
+    /// What was written last before the file was emptied, which may have been in the same moment.
+    pub(super) fn before(position: &Position) -> Last {
+        Last {
+            id: position.id,
+            modified: position.modified.saturating_add(1),
+        }
+    }
+}
+
 impl From<Position> for Last {
     fn from(position: Position) -> Last {
         Last {
@@ -41,11 +61,13 @@ pub(super) struct Between {
     pub(super) unreadable: Vec<String>,
 }
 
-/// Opens the rotated forms of `path` that are younger than `last` and not `known`.
+/// Opens the rotated forms of `path` that are younger than `last` and neither `known` nor copies of
+/// `current`, which is at the path.
 pub(super) fn between(
     path: &Path,
     last: &Last,
     known: &HashSet<FileId>,
+    current: Option<&OpenFile>,
     text: &TextOptions,
 ) -> Between {
     const TRIES: usize = 8;
@@ -56,11 +78,15 @@ pub(super) fn between(
         let all = &listed.readable;
         let rank = all.iter().find(|s| s.id == last.id).map(|s| s.rank.clone());
         let young = all.iter().filter(|s| is_younger(s, last, rank.as_ref()));
+        // By now it may be rotated itself, and others behind it.
+        let here = current.and_then(|current| all.iter().find(|s| s.id == current.id()));
+        let young = young.filter(|s| here.is_none_or(|here| s.age(here).is_lt()));
         for sibling in young.filter(|sibling| !known.contains(&sibling.id)) {
             match OpenFile::open(&sibling.path, 0, text) {
                 // By what was opened, not by what had the name before.
                 Ok(file) if known.contains(&file.id()) => {}
                 Ok(file) if found.iter().any(|(other, _)| other.id() == file.id()) => {}
+                Ok(file) if current.is_some_and(|current| current.is_copied_in(&file)) => {}
                 Ok(file) => found.push((file, sibling.clone())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
@@ -81,7 +107,7 @@ pub(super) fn between(
     }
     let left = listed.readable.iter();
     let known_left = |s: &Sibling| s.id == last.id || known.contains(&s.id);
-    between.overtaken = !found.is_empty() && !left.clone().any(known_left);
+    between.overtaken = last.modified > 0 && !found.is_empty() && !left.clone().any(known_left);
     // By the latest names.
     for (file, sibling) in &mut found {
         if let Some(now) = left.clone().find(|s| s.id == file.id()) {
@@ -103,8 +129,7 @@ fn is_younger(sibling: &Sibling, last: &Last, rank: Option<&Rank>) -> bool {
     }
 }
 
-/// The youngest copy of the file that `position` was in, where the position says. One that has
-/// nothing more is as good as none.
+/// The youngest copy of the file that `position` was in, where the position says.
 pub(super) fn find_copy(
     path: &Path,
     position: &Position,
@@ -114,10 +139,8 @@ pub(super) fn find_copy(
     let beside = siblings(path).readable.into_iter().rev();
     let mut new = beside.filter(|sibling| !known.contains(&sibling.id));
     new.find_map(|sibling| {
-        let longer = fs::metadata(&sibling.path).ok()?.len() > position.offset;
         let copy = OpenFile::resume_copy(&sibling.path, position, text);
-        let copy = copy.ok()?.filter(|_| longer)?;
-        Some((copy, sibling.path))
+        Some((copy.ok()??, sibling.path))
     })
 }
 

@@ -14,9 +14,9 @@ use std::{
 use thinglog_schemas::hash::fnv1a;
 
 use super::{
-    follow::{Follower, Found, StartAt},
+    follow::{Follower, Found},
     naming::Naming,
-    open::is_copy,
+    options::StartAt,
     patterns::Patterns,
     places::Places,
     position::{FileId, Position},
@@ -171,13 +171,10 @@ impl FileSet {
     /// about `enough` events. Returns when to come again, which may be now.
     pub(crate) fn round(&mut self, now: Instant, enough: usize, taker: &mut impl Taker) -> Instant {
         self.hear(now);
-        if self.scan_at <= now {
-            self.scan(now);
-        }
         let mut count = 0;
         for path in self.due(now) {
             if count >= enough {
-                break;
+                return now;
             }
             let Some(file) = self.files.get_mut(&path) else {
                 continue;
@@ -200,6 +197,10 @@ impl FileSet {
             }
             self.after(&path, found, now);
             self.turn = Some(path);
+        }
+        // Behind those that are known: a copy may be of one of them.
+        if self.scan_at <= now {
+            self.scan(now);
         }
         self.save_descriptors();
         let looks = self.files.values().map(|file| file.look_at);
@@ -453,21 +454,18 @@ impl FileSet {
             return true;
         }
         // A copy that rotation made of a file that is read.
-        let of = self
-            .files
-            .values()
-            .filter(|file| is_rotated_form(path, file.follower.path()));
-        let mut positions = of.filter_map(|file| file.follower.current());
-        let copied = positions.find(|position| is_copy(path, position));
-        if let Some(position) = copied {
+        let mut others = self.files.values().map(|file| &file.follower);
+        let copied =
+            others.any(|other| is_rotated_form(path, other.path()) && other.is_copied_at(path));
+        if copied {
             let position = Position {
                 id,
                 offset: length,
-                ..position
+                ..Position::default()
             };
             self.done.insert(id, position);
         }
-        copied.is_some()
+        copied
     }
 
     fn add(

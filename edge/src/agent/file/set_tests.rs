@@ -299,6 +299,73 @@ fn the_rest_of_a_file_that_was_copied_and_truncated_is_read_from_the_copy() {
 }
 
 #[test]
+fn copies_that_were_made_between_two_looks_are_read_in_their_order() {
+    let mut bench = Bench::new(&["a.log"], &[("a.log", "one\n")]);
+    assert_eq!(bench.messages(), ["one"]);
+    let rotate = |bench: &Bench| {
+        for n in (1..9).rev() {
+            let name = |n: u32| bench.path(&format!("a.log.{n}"));
+            let _ = fs::rename(name(n), name(n + 1));
+        }
+        fs::copy(bench.path("a.log"), bench.path("a.log.1")).unwrap();
+        let log = fs::File::options().write(true).open(bench.path("a.log"));
+        log.unwrap().set_len(0).unwrap();
+    };
+    // All of it was read; then nothing of it.
+    rotate(&bench);
+    for text in ["two\n", "three\n"] {
+        bench.append("a.log", text);
+        rotate(&bench);
+    }
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.messages(), ["two", "three"]);
+    bench.append("a.log", "four\n");
+    rotate(&bench);
+    bench.append("a.log", "five\n");
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.messages(), ["four", "five"]);
+    assert!(bench.set.take_notes().is_empty());
+}
+
+#[test]
+fn a_file_that_appears_and_is_rotated_at_once_is_read_from_its_beginning() {
+    let mut bench = Bench::new(&["a.log"], &[("a.log.7", "old\n")]);
+    assert!(bench.read().is_empty());
+    for (text, to) in [("one\n", "a.log.2"), ("two\n", "a.log.1")] {
+        bench.append("a.log", text);
+        bench.rename("a.log", to);
+    }
+    bench.append("a.log", "three\n");
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.messages(), ["one", "two", "three"]);
+    assert!(bench.set.take_notes().is_empty());
+}
+
+#[test]
+fn what_was_written_and_copied_away_from_an_empty_file_is_read() {
+    for while_away in [false, true] {
+        let mut bench = Bench::new(&["a.log"], &[("a.log", ""), ("a.log.7", "old\n")]);
+        assert!(bench.read().is_empty());
+        let old = fs::File::options().append(true).open(bench.path("a.log.7"));
+        old.unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        bench.append("a.log", "one\n");
+        fs::copy(bench.path("a.log"), bench.path("a.log.1")).unwrap();
+        let copy = fs::File::options().append(true).open(bench.path("a.log.1"));
+        let later = std::time::SystemTime::now() + Duration::from_secs(1);
+        copy.unwrap().set_modified(later).unwrap();
+        let log = fs::File::options().write(true).open(bench.path("a.log"));
+        log.unwrap().set_len(0).unwrap();
+        if while_away {
+            bench.restart();
+        }
+        bench.now += Duration::from_secs(1);
+        assert_eq!(bench.messages(), ["one"], "{while_away}");
+        bench.restart();
+        assert!(bench.read().is_empty());
+    }
+}
+
+#[test]
 fn a_gap_that_cannot_be_filled_is_told() {
     let rotate = |bench: &Bench| {
         let _ = fs::remove_file(bench.path("a.log.2"));

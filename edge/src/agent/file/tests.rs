@@ -8,8 +8,10 @@ use std::{
 };
 
 use super::{
-    follow::{Follower, Found, StartAt},
-    open, position,
+    follow::{Follower, Found},
+    open,
+    options::StartAt,
+    position,
 };
 use crate::{
     agent::{entries::TextOptions, lines::Line},

@@ -44,8 +44,8 @@ use control::Request;
 const UNDELIVERED: u8 = 3;
 /// Nothing moved any more, and starting anew did not work either.
 const STALLED: u8 = 4;
-/// Memory for a thread that reads files.
-const STACK: usize = 256 << 10;
+/// Address space for the stack of a thread that reads files; only what is used of it takes memory.
+const STACK: usize = 2 << 20;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
