@@ -218,16 +218,21 @@ impl Follower {
 }
 
 /// Whether this program runs in that container: an engine mounts files of its own into each, from a
-/// folder that has its id.
+/// folder that has its id. On the engine's own machine the id is found in other mounts as well.
 fn is_own(id: &str) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     names(&mounts, id)
 }
 
+/// Lines of proc_pid_mountinfo(5): the fourth field is what is mounted, the fifth where.
 fn names(mounts: &str, id: &str) -> bool {
-    let in_folder = |line: &str| line.split(['/', ' ']).any(|part| part == id);
-    let containers = mounts.lines().filter(|line| line.contains("containers/"));
-    containers.into_iter().any(in_folder)
+    const MOUNTED: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+    mounts.lines().any(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, at) = (fields.next(), fields.next());
+        at.is_some_and(|at| MOUNTED.contains(&at))
+            && root.is_some_and(|root| root.split('/').any(|part| part == id))
+    })
 }
 
 #[cfg(test)]
@@ -248,8 +253,7 @@ mod tests {
             assert!(names(&mounts, &id));
             assert!(!names(&mounts, &other));
         }
-        // An engine's own machine mounts its containers' files as well, but elsewhere.
-        let host = format!("31 22 0:26 /{id} /var/lib/docker/vfs rw - ext4 /dev/vda rw");
+        let host = format!("31 22 0:26 / /run/vfs-containers/{id}/userdata/shm rw - tmpfs shm rw");
         assert!(!names(&host, &id));
     }
 }
