@@ -8,7 +8,10 @@ use bytes::Bytes;
 use thinglog_schemas::batch::{Decoder, DropReason};
 
 use super::*;
-use crate::{clock, sealed::Classes};
+use crate::{
+    clock,
+    sealed::{Classes, Sealer},
+};
 
 /// A spool and the news from its journal's thread.
 fn open(path: &Path, bytes: u64) -> (Spool, Receiver<()>) {
