@@ -106,6 +106,7 @@ impl Follower {
             Some(container) if self.is_wanted(&container) => container,
             _ => return self.id,
         };
+        let mut over = false;
         loop {
             let begun = clock::mono();
             let place = self.places.get(&self.sink, &self.id, self.old);
@@ -125,7 +126,12 @@ impl Follower {
                 backoff.reset();
             }
             match self.inspect().await {
-                Some(found) if found.state.running || read.is_err() => container = found,
+                Some(found) if found.state.running || read.is_err() => {
+                    over = false;
+                    container = found;
+                }
+                // The engine may end a log that is followed before its last line is in it.
+                Some(_) if !std::mem::replace(&mut over, true) => continue,
                 Some(_) => {
                     for (record, place) in joiner.finish() {
                         self.emit(record, place).await;
