@@ -7,11 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use thinglog_schemas::config::ConfigError;
-use thinglog_schemas::resolve::{Affected, Fleet};
+use thinglog_schemas::resolve::{Change, Fleet};
 use thinglog_schemas::topic::ConfigTopic;
-
-/// Refused documents whose reasons are kept.
-const PROBLEMS: usize = 10_000;
 
 /// All documents.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +16,6 @@ pub(crate) struct Configuration {
     fleet: Fleet,
     /// The last good document of each topic, without the root: `config/device/lamp-7`.
     documents: BTreeMap<Arc<str>, Bytes>,
-    /// Topics whose retained document is refused, and why.
-    problems: BTreeMap<Arc<str>, String>,
 }
 
 impl Configuration {
@@ -34,34 +29,19 @@ impl Configuration {
         &mut self.fleet
     }
 
-    /// Takes up one retained document; an empty payload removes it. A bad one changes nothing, and
-    /// why is kept until it is replaced.
+    /// Takes up one retained document; an empty payload removes it. A bad one changes nothing.
     pub(crate) fn apply(
         &mut self,
         topic: ConfigTopic<'_>,
         payload: &[u8],
-    ) -> Result<Affected, ConfigError> {
+    ) -> Result<Change, ConfigError> {
+        let change = self.fleet.apply(topic, payload)?;
         let key: Arc<str> = Arc::from(topic.to_string());
-        match self.fleet.apply(topic, payload) {
-            Ok(affected) => {
-                self.problems.remove(&key);
-                match payload {
-                    [] => self.documents.remove(&key),
-                    _ => self.documents.insert(key, Bytes::copy_from_slice(payload)),
-                };
-                Ok(affected)
-            }
-            Err(error) => {
-                self.refused(key, error.reason.clone());
-                Err(error)
-            }
-        }
-    }
-
-    fn refused(&mut self, topic: Arc<str>, reason: String) {
-        if self.problems.len() < PROBLEMS || self.problems.contains_key(&topic) {
-            self.problems.insert(topic, reason);
-        }
+        match payload {
+            [] => self.documents.remove(&key),
+            _ => self.documents.insert(key, Bytes::copy_from_slice(payload)),
+        };
+        Ok(change)
     }
 
     /// The last good document of a topic, as it was written.
@@ -89,11 +69,5 @@ impl Configuration {
             false => Bound::Included(topic),
         };
         self.documents.range::<str, _>((from, Bound::Unbounded))
-    }
-
-    /// Every topic whose retained document counts as absent, and why.
-    pub(crate) fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
-        let problems = self.problems.iter();
-        problems.map(|(topic, reason)| (&**topic, reason.as_str()))
     }
 }

@@ -162,12 +162,11 @@ impl LevelsTask {
                 let topic = format!("desired/{device}");
                 self.arrivals.arrived(&topic, &delivery.payload, &Ok(()));
             }
-            Ok(Topic::Config(_)) if !delivery.retain => self.refuse(&ConfigError {
-                topic: delivery.topic.text.to_string(),
-                reason: "it was published without RETAIN and would be forgotten at the next \
-                         restart; publish it retained (mosquitto_pub -r)"
-                    .into(),
-            }),
+            Ok(Topic::Config(_)) if !delivery.retain => self.refuse(&ConfigError::invalid(
+                delivery.topic.text.to_string(),
+                "it was published without RETAIN and would be forgotten at the next restart; \
+                 publish it retained (mosquitto_pub -r)",
+            )),
             Ok(Topic::Config(topic)) => {
                 let payload = &delivery.payload[..];
                 let result = match &mut setup.incoming {
@@ -184,16 +183,22 @@ impl LevelsTask {
                     self.arrivals.arrived(&topic.to_string(), payload, &outcome);
                 }
                 match result {
-                    Ok(affected) if setup.incoming.is_none() => self.affected(&affected),
-                    Ok(_) => {}
+                    Ok(change) => {
+                        for problem in &change.displaced {
+                            self.refuse(&problem.into());
+                        }
+                        if setup.incoming.is_none() {
+                            self.affected(&change.affected);
+                        }
+                    }
                     Err(error) => self.refuse(&error),
                 }
             }
             Ok(_) => {}
-            Err(error) => self.refuse(&ConfigError {
-                topic: delivery.topic.text.to_string(),
-                reason: error.to_string(),
-            }),
+            Err(error) => self.refuse(&ConfigError::invalid(
+                delivery.topic.text.to_string(),
+                error.to_string(),
+            )),
         }
     }
 

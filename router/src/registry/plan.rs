@@ -335,11 +335,13 @@ impl Planner<'_> {
     }
 }
 
-/// Whether the documents can stand beside all others.
+/// Whether the documents can stand beside all others. Removals always can.
 fn check(view: &View<'_>, writes: &[Write]) -> Result<(), Refusal> {
-    let written = |write: &&Write| write.document.is_some();
-    for write in writes.iter().filter(written) {
-        view.check(&write.topic, &write.payload())?;
+    let written = writes.iter().filter(|write| write.document.is_some());
+    for write in written {
+        let topic = ConfigTopic::parse(&write.topic);
+        let topic = topic.map_err(|error| Refusal::invalid(error.to_string()))?;
+        view.check(topic, &write.payload())?;
     }
     Ok(())
 }
@@ -443,3 +445,7 @@ fn merge(document: &mut Document, field: &str, patch: &Value) {
         value => drop(document.insert(field.into(), value.clone())),
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

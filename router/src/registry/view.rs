@@ -4,17 +4,14 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
+use thinglog_schemas::config::Fault;
 use thinglog_schemas::resolve::Fleet;
 use thinglog_schemas::topic::ConfigTopic;
-use thinglog_schemas::{Topic, Topics};
 
 use super::change::Target;
 use super::devices::Devices;
-use super::refusal::Refusal;
+use super::refusal::{Code, Refusal};
 use crate::levels::configuration::Configuration;
-
-/// A topic without its root is read below this one.
-const ANY_ROOT: &str = "any";
 
 /// Everything that is known of the fleet.
 #[derive(Clone, Copy, Debug)]
@@ -61,25 +58,21 @@ impl<'a> View<'a> {
         documents.filter_map(|(topic, document)| Some((target_of(topic)?, document)))
     }
 
-    /// Topics whose retained document is refused and counts as absent, and why.
-    pub fn problems(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.configuration.problems()
-    }
-
-    /// Whether a document could stand on a topic (without root) beside all others.
-    pub(super) fn check(&self, topic: &str, payload: &[u8]) -> Result<(), Refusal> {
-        let whole = format!("{ANY_ROOT}/{topic}");
-        let topics = Topics::new(ANY_ROOT).map_err(|error| Refusal::invalid(error.to_string()))?;
-        let parsed = topics.parse(&whole);
-        let Topic::Config(parsed) = parsed.map_err(|error| Refusal::invalid(error.to_string()))?
-        else {
-            return Err(Refusal::invalid(format!("{topic} is no document's topic")));
+    /// Whether a document could stand beside all others.
+    pub(super) fn check(&self, topic: ConfigTopic<'_>, payload: &[u8]) -> Result<(), Refusal> {
+        let meets_others = matches!(topic, ConfigTopic::Group(_) | ConfigTopic::Member { .. });
+        let checked = match meets_others {
+            true => self.fleet().check(&[(topic, payload)]),
+            false => Fleet::new().check(&[(topic, payload)]),
         };
-        let mut fleet = self.fleet().clone();
-        let applied = fleet.apply(parsed, payload);
-        applied
-            .map(drop)
-            .map_err(|error| Refusal::invalid(error.reason))
+        checked.map(drop).map_err(|error| {
+            let code = match error.fault {
+                Fault::Invalid => Code::InvalidRequest,
+                Fault::Limit => Code::LimitExceeded,
+                Fault::Conflict => Code::Conflict,
+            };
+            Refusal::new(code, error.to_string())
+        })
     }
 
     /// The group and its ancestors, nearest first.
