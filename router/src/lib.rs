@@ -37,6 +37,7 @@ pub mod http;
 mod levels;
 mod live;
 mod mqtt;
+pub mod registry;
 mod router;
 mod state;
 mod telemetry;
