@@ -4,7 +4,10 @@
 
 mod support;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use support::{Broker, LIMIT};
 use thinglog_edge::{Builder, Publisher, Record};
@@ -57,6 +60,14 @@ fn settle(publisher: &Publisher) {
     assert!(runtime.block_on(settled).unwrap());
 }
 
+fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain");
+        std::thread::yield_now();
+    }
+}
+
 fn connected(broker: &Broker) {
     broker.wait(|state| state.reported().filter(|report| report.online));
 }
@@ -81,6 +92,8 @@ fn what_waits_on_disk_is_sent_when_asked_for_and_not_at_the_end_of_the_process()
     publisher.upload_now();
     broker.wait(|state| (state.messages().len() == 40).then_some(()));
     assert_eq!(broker.state(|state| state.messages()), numbers(0..40));
+    // The upload ends with the acknowledgement of what had gathered; until then what comes goes along.
+    until(|| publisher.counters().acknowledged == 40);
 
     say(&publisher, 40..60);
     settle(&publisher);
