@@ -3,6 +3,8 @@
 //! decisions are in the pure modules; here is what touches clock, disk and network.
 
 mod demand;
+#[cfg(test)]
+mod full_tests;
 pub(crate) mod link;
 pub(crate) mod outbox;
 mod remote;

@@ -164,7 +164,7 @@ impl Worker {
         };
         let received = now.wall.unwrap_or_default();
         if let Err(error) = spool.dir().keep_desired(desired, received) {
-            tracing::warn!(%error, "the configuration is in force but could not be kept");
+            tracing::warn!(%error, "the configuration is in force but cannot be kept: after a restart the one that was kept before holds until the broker sends it again");
         }
     }
 
