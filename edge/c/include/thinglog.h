@@ -12,7 +12,8 @@
  *     thinglog_close(log, 5000);
  *     thinglog_free(log);
  *
- * Link with -lthinglog, or with libthinglog.a -lpthread -ldl -lm.
+ * edge/c/install puts it where compilers look; then `cc lamp.c $(pkg-config --cflags --libs thinglog)`.
+ * Without that, link with -lthinglog, or with libthinglog.a -lpthread -ldl -lm.
  *
  * Every function may be called from any thread, but thinglog_free, which must be the last, and the
  * functions of one thinglog_options, which is for one thread at a time. None may be called from a
@@ -35,6 +36,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* The version of this header; thinglog_version() is that of the library. */
+#define THINGLOG_VERSION "0.1.0"
 
 /* Severities are OpenTelemetry's numbers, 1 to 24; any other counts as THINGLOG_INFO. */
 #define THINGLOG_TRACE 1
