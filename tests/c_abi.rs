@@ -241,8 +241,14 @@ fn the_installed_library_says_its_version_and_what_programs_are_to_ask_for() {
     let config = config.to_str().unwrap();
     if let Some(about) = printed("pkg-config", "pkgconf", &["--cflags", "--libs", config]) {
         let include = folder.path().join("usr/include");
-        assert!(about.contains(&format!("-I{}", include.display())), "{about}");
-        assert!(about.contains(&format!("-L{}", library.display())), "{about}");
+        assert!(
+            about.contains(&format!("-I{}", include.display())),
+            "{about}"
+        );
+        assert!(
+            about.contains(&format!("-L{}", library.display())),
+            "{about}"
+        );
         assert!(about.contains("-lthinglog"), "{about}");
         let known = printed("pkg-config", "pkgconf", &["--modversion", config]);
         assert_eq!(known.unwrap().trim(), version);

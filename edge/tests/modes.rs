@@ -4,12 +4,9 @@
 
 mod support;
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
-use support::{Broker, LIMIT};
+use support::{Broker, LIMIT, runtime, until};
 use thinglog_edge::{Builder, Publisher, Record};
 use thinglog_schemas::{
     Severity,
@@ -52,20 +49,9 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
 
 /// Waits until everything is durable, without asking for it to be sent.
 fn settle(publisher: &Publisher) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let settled = async { tokio::time::timeout(LIMIT, publisher.settled()).await };
     assert!(runtime.block_on(settled).unwrap());
-}
-
-fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain");
-        std::thread::yield_now();
-    }
 }
 
 fn connected(broker: &Broker) {

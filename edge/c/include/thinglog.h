@@ -90,7 +90,8 @@ thinglog_options *thinglog_options_new(const char *device);
  *   ca                PEM: whom to trust; encrypts            the system's
  *   certificate       PEM: the device's, to show; encrypts    none
  *   key               PEM: of the certificate                 none
- *   server_name       what the broker's certificate is for    the host
+ *   server_name       what the broker's certificate is for,   the host
+ *                     and what is asked for (SNI)
  *   root              the first levels of every topic         thinglog
  *   instance          the client id is DEVICE/INSTANCE        random
  *   level             DEBUG, INFO, WARN, ERROR or DISABLED,   INFO

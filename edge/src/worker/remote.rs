@@ -303,7 +303,16 @@ impl Worker {
             return;
         }
         let payload = serde_json::to_vec(&report).unwrap_or_default();
-        if self.publish_report(payload) {
+        let most = self.limits.map_or(0, |limits| limits.max_payload);
+        if payload.len() > most {
+            let bytes = payload.len();
+            tracing::warn!(
+                bytes,
+                most,
+                "this device's report is larger than the broker takes"
+            );
+            self.remote.last_report = Some(report);
+        } else if self.publish_report(payload) {
             self.remote.last_report = Some(report);
         }
     }
