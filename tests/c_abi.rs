@@ -44,16 +44,48 @@ fn compile(source: &Path, folder: &Path, library: &[&str]) -> PathBuf {
     program
 }
 
-/// Options that link with the shared library and have the program find it.
-fn shared_library() -> [String; 4] {
-    let folder = binary("libthinglog.so").parent().unwrap().to_owned();
-    let folder = folder.to_str().unwrap();
+/// Installs the library below `folder`; returns where it is then.
+fn install(folder: &Path) -> PathBuf {
+    let prefix = folder.join("usr");
+    let output = Command::new(c().join("install"))
+        .arg("--prefix")
+        .arg(&prefix)
+        .arg("--from")
+        .arg(binary("libthinglog.so").parent().unwrap())
+        .output()
+        .expect("a shell");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    prefix.join("lib")
+}
+
+/// Options that link with the installed library and have the program find it.
+fn shared_library(folder: &Path) -> [String; 4] {
+    let library = install(folder);
+    let library = library.to_str().unwrap();
     [
-        format!("-L{folder}"),
-        format!("-Wl,-rpath,{folder}"),
+        format!("-L{library}"),
+        format!("-Wl,-rpath,{library}"),
         "-lthinglog".into(),
         "-lpthread".into(),
     ]
+}
+
+/// What a program prints; `None` when it is not there, which fails with CI=true.
+fn printed(program: &str, debian: &str, arguments: &[&str]) -> Option<String> {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{program}: {errors}");
+            Some(String::from_utf8(output.stdout).unwrap())
+        }
+        Err(_) => {
+            let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+            assert!(!ci, "no {program} (Debian: {debian})");
+            eprintln!("SKIPPED: no {program} (Debian: {debian})");
+            None
+        }
+    }
 }
 
 /// Runs a program to its end, which has to be a good one.
@@ -69,7 +101,7 @@ fn run(name: &str, site: &Site, command: &mut Command) -> String {
 fn firmware_in_c_logs_through_the_shared_library() {
     let site = Site::new();
     let _up = site.up();
-    let library = shared_library();
+    let library = shared_library(site.path());
     let library = library.each_ref().map(String::as_str);
     let sensor = compile(&c().join("examples/sensor.c"), site.path(), &library);
     let mut command = Command::new(sensor);
@@ -123,7 +155,7 @@ fn firmware_in_c_logs_through_the_static_library_and_leaves_on_sigterm() {
 fn careless_callers_get_answers_instead_of_crashes() {
     let site = Site::new();
     let _up = site.up();
-    let library = shared_library();
+    let library = shared_library(site.path());
     let library = library.each_ref().map(String::as_str);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c/abuse.c");
     let abuse = compile(&source, site.path(), &library);
@@ -186,6 +218,41 @@ fn the_library_exports_what_the_header_declares_and_nothing_else() {
     let exported: BTreeSet<String> = text.lines().map(|line| line.trim().to_owned()).collect();
     assert!(declared.len() > 10, "{declared:?}");
     assert_eq!(exported, declared);
+}
+
+#[test]
+fn the_installed_library_says_its_version_and_what_programs_are_to_ask_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = install(folder.path());
+    let version = env!("CARGO_PKG_VERSION");
+    let file = library.join("libthinglog.so");
+    let real = file.canonicalize().unwrap();
+    assert!(real.ends_with(format!("libthinglog.so.{version}")));
+    let header = std::fs::read_to_string(c().join("include/thinglog.h")).unwrap();
+    let define = format!("#define THINGLOG_VERSION \"{version}\"\n");
+    assert!(header.contains(&define), "the header is of another version");
+
+    let dynamic = printed("readelf", "binutils", &["-d", file.to_str().unwrap()]);
+    if let Some(dynamic) = dynamic {
+        let name = dynamic.lines().find(|line| line.contains("SONAME"));
+        assert!(name.unwrap().contains("[libthinglog.so.0]"), "{name:?}");
+    }
+    let config = library.join("pkgconfig/thinglog.pc");
+    let config = config.to_str().unwrap();
+    if let Some(about) = printed("pkg-config", "pkgconf", &["--cflags", "--libs", config]) {
+        let include = folder.path().join("usr/include");
+        assert!(
+            about.contains(&format!("-I{}", include.display())),
+            "{about}"
+        );
+        assert!(
+            about.contains(&format!("-L{}", library.display())),
+            "{about}"
+        );
+        assert!(about.contains("-lthinglog"), "{about}");
+        let known = printed("pkg-config", "pkgconf", &["--modversion", config]);
+        assert_eq!(known.unwrap().trim(), version);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::{
     clock::{self, Clock},
     connection::{BrokerUrl, Credentials, Login, Secret, Tls},
+    entrance::inbox_bytes,
     levels::Levels,
     publisher::Publisher,
     queue::{Queue, QueueOptions},
@@ -367,8 +368,9 @@ impl Builder {
     fn prepare(self) -> Result<(Publisher, Worker), BuildError> {
         let topics = Topics::new(&self.root)?;
         self.upload.check().map_err(BuildError::Upload)?;
+        let inbox = inbox_bytes(self.memory_bytes);
         let batching = QueueOptions {
-            memory_bytes: self.memory_bytes,
+            memory_bytes: self.memory_bytes - inbox,
             batch_events: self.batch_events,
             batch_bytes: self.batch_bytes.min(self.memory_bytes / 4),
             flush_age: self.flush_age.unwrap_or(FLUSH_AGE),
@@ -376,7 +378,7 @@ impl Builder {
         let levels = Levels::new(self.level);
         let queue = Queue::new(batching.clone(), levels, crate::random());
         let clock = Clock::new(self.clock_file);
-        let shared = Arc::new(Shared::new(queue, clock));
+        let shared = Arc::new(Shared::new(queue, inbox, clock));
         let random = format!("{:08x}", crate::random() as u32);
         let instance = self.instance.unwrap_or(random);
         let spool = match &self.spool {

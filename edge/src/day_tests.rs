@@ -100,7 +100,7 @@ fn boot(fs: &SimFs, life: u64, lines: u64) -> Process {
         flush_age: Duration::from_millis(200),
     };
     let queue = Queue::new(options, Levels::new(Level::Debug), 1000 + life);
-    let shared = Shared::new(queue, Clock::new(None));
+    let shared = Shared::new(queue, 0, Clock::new(None));
     let options = SpoolOptions {
         path: Path::new("/spool").to_owned(),
         bytes: CAP,

@@ -7,7 +7,7 @@
 //! what was not is sent again, in order, with the same ids. Memory and disk are capped; at a cap the
 //! least grave events go first, counted and declared to the receiver.
 //!
-//! The way inside: `emit -> queue (lanes, levels, cap) -> sealed batch -> spool -> window ->
+//! The way inside: `emit -> entrance -> queue (lanes, levels, cap) -> sealed batch -> spool -> window ->
 //! connection`. Queue, levels, window, backoff and the spool's record format are pure; the worker is
 //! the one place with clock, disk and network. Nothing here knows routers or destinations.
 
@@ -21,6 +21,7 @@ mod connection;
 #[cfg(test)]
 mod day_tests;
 mod drops;
+mod entrance;
 mod layer;
 mod levels;
 mod logger;

@@ -111,12 +111,12 @@ impl Publisher {
             shared.turn_away();
             return;
         }
-        // What is too large is cut before the lock is taken.
+        // What is too large is cut, and what it costs reckoned, before the lock is taken.
+        record.mark = None;
         record.cut_source();
-        record.cut_to_limits();
+        let cost = record.cut_to_limits();
         shared.clock.stamp(&mut record);
-        let pushed = shared.queue.lock().push(record);
-        self.after(&pushed);
+        shared.queue.push(record, cost);
     }
 
     /// [`emit`](Publisher::emit) of what `make` returns, which is called only when an event of this
@@ -162,10 +162,15 @@ impl Publisher {
                 return false;
             }
             let pushed = shared.queue.lock().push_patient(record);
-            self.after(&pushed);
             match pushed {
                 Pushed::Full(back) => record = back,
-                _ => return true,
+                Pushed::Queued { wake } | Pushed::Dropped { wake } => {
+                    if wake {
+                        shared.wake.notify_one();
+                    }
+                    return true;
+                }
+                Pushed::Filtered => return true,
             }
             shared.wake.notify_one();
             room.await;
@@ -214,19 +219,6 @@ impl Publisher {
     /// [`emit_waiting`](Publisher::emit_waiting) for threads without a runtime.
     pub fn emit_blocking(&self, record: Record) -> bool {
         park::block_on(self.emit_waiting(record))
-    }
-
-    fn after(&self, pushed: &Pushed) {
-        let shared = self.shared();
-        match pushed {
-            Pushed::Queued { wake: true } | Pushed::Dropped { wake: true } => {
-                shared.wake.notify_one();
-            }
-            Pushed::Filtered => {
-                shared.figures.filtered.fetch_add(1, Relaxed);
-            }
-            _ => {}
-        }
     }
 
     /// Sends what has gathered now, whatever the mode of upload ([`Builder::upload`]): an upload on
@@ -318,7 +310,10 @@ impl Publisher {
         };
         Counters {
             accepted: counted.accepted - counted.purged + late,
-            filtered: figures.filtered.load(Relaxed) + counted.purged + counted.forgotten,
+            filtered: figures.filtered.load(Relaxed)
+                + counted.filtered
+                + counted.purged
+                + counted.forgotten,
             dropped: counted.dropped + late,
             acknowledged: figures.acknowledged.load(Relaxed),
             batches: figures.batches.load(Relaxed),

@@ -22,6 +22,7 @@ use crate::{
     marks::Mark,
     queue::{Cut, LaneKey, class},
 };
+pub(crate) use thin::Thinned;
 
 /// The severity classes among the events of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What the handles and the worker share: the queue behind a short lock, what passes at all, who
+//! What the handles and the worker share: the queue behind its entrance, what passes at all, who
 //! waits for a flush or for room, and the figures.
 
 use std::{
@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     clock::{self, Clock},
+    entrance::Entrance,
     queue::{FlushTarget, Queue},
     replies::Replies,
 };
@@ -26,13 +27,13 @@ const ENDED: u8 = SHUT - 1;
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) pulse: Pulse,
-    pub(crate) queue: Mutex<Queue>,
+    pub(crate) queue: Entrance,
     /// Least severity number that passes for any source: most of what is filtered never takes the lock.
     gate: AtomicU8,
     /// Called with the gate when it changes: who filters before us should know.
     followers: Mutex<Vec<fn(u8)>>,
     /// The worker has something to do.
-    pub(crate) wake: Notify,
+    pub(crate) wake: Arc<Notify>,
     /// Those who wait for room may try again.
     pub(crate) room: Notify,
     /// Answers to requests.
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
 /// What the worker counts.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
+    /// Below every level there is.
     pub(crate) filtered: AtomicU64,
     /// Came after the end.
     pub(crate) late: AtomicU64,
@@ -111,14 +113,16 @@ struct Waiter {
 }
 
 impl Shared {
-    pub(crate) fn new(queue: Queue, clock: Clock) -> Shared {
+    /// Before `queue` lies an inbox of `inbox_bytes`.
+    pub(crate) fn new(queue: Queue, inbox_bytes: usize, clock: Clock) -> Shared {
+        let wake = Arc::new(Notify::new());
         let shared = Shared {
             clock,
             pulse: Pulse::new(),
             gate: AtomicU8::new(0),
             followers: Mutex::new(Vec::new()),
-            queue: Mutex::new(queue),
-            wake: Notify::new(),
+            queue: Entrance::new(queue, inbox_bytes, wake.clone()),
+            wake,
             room: Notify::new(),
             replies: Mutex::default(),
             reply_room: Notify::new(),

@@ -155,7 +155,7 @@ fn run(rate: u64, sources: u64, time: Duration, block: Block, online: bool) -> (
     };
     let mut queue = Queue::new(queue, Levels::new(Level::Info), 5);
     queue.set_together(Some(block.age));
-    let shared = Shared::new(queue, Clock::new(None));
+    let shared = Shared::new(queue, 0, Clock::new(None));
     let mut outbox = Outbox::new(Some(spool), 64, 8 << 20, 1);
     // Opening a spool is not the wear of using it.
     *count.lock() = Count::default();

@@ -4,10 +4,10 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
-use support::{Answer, Broker, LIMIT};
+use support::{Answer, Broker, LIMIT, runtime, until};
 use thinglog_edge::{Builder, Publisher, PublisherLayer, Record};
 use thinglog_schemas::{Severity, batch::DropReason};
 use tracing_subscriber::prelude::*;
@@ -241,14 +241,6 @@ fn a_temporary_level_ends_by_itself_while_the_broker_is_away() {
     assert!(publisher.enabled(Severity::WARN));
 }
 
-fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn an_orderly_end_says_that_the_device_is_offline_and_the_will_says_so_otherwise() {
     let broker = Broker::start();
@@ -328,10 +320,7 @@ fn memory_stays_below_its_cap_and_what_did_not_fit_is_declared_exactly() {
 #[test]
 fn it_runs_on_the_callers_runtime_too() {
     let broker = Broker::start();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     runtime.block_on(async {
         let (publisher, work) = builder(broker.address).attach().unwrap();
         let work = tokio::spawn(work);

@@ -7,7 +7,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Answer, Broker, LIMIT};
+use rumqttc::v5::mqttbytes::v5::PubAckReason;
+use support::{Answer, Broker, LIMIT, runtime};
 use thinglog_edge::{Builder, Publisher, Record};
 use thinglog_schemas::Severity;
 
@@ -120,16 +121,43 @@ fn a_publisher_that_is_not_to_report_leaves_the_devices_report_alone() {
 }
 
 #[test]
+fn a_report_that_is_refused_for_good_is_no_reason_to_report_no_more() {
+    let broker = Broker::start();
+    broker.refuse_reports(PubAckReason::PayloadFormatInvalid);
+    let _publisher = builder(broker.address).start().unwrap();
+    broker.wait(|state| state.reported().map(drop));
+    // Another configuration is another report.
+    broker.desire(r#"{"schema":1,"revision":"two","level":"WARN"}"#);
+    broker.wait(|state| (state.reported()?.revision.as_deref() == Some("two")).then_some(()));
+}
+
+#[test]
+fn an_empty_request_that_nobody_takes_any_more_removes_no_configuration() {
+    let broker = Broker::start();
+    let (builder, requests) = builder(broker.address).requests();
+    let publisher = builder.start().unwrap();
+    broker.desire(r#"{"schema":1,"revision":"one","level":"DEBUG"}"#);
+    until("the configuration", || publisher.enabled(Severity::DEBUG));
+    drop(requests);
+    // The first shows that nobody takes requests, the others come afterwards.
+    for _ in 0..3 {
+        broker.request("");
+    }
+    assert!(publisher.flush_blocking(LIMIT));
+    say(&publisher, "a round trip");
+    assert!(publisher.flush_blocking(LIMIT));
+    assert!(publisher.enabled(Severity::DEBUG));
+    assert_eq!(publisher.status().revision.as_deref(), Some("one"));
+}
+
+#[test]
 fn the_pulse_of_a_worker_that_runs_is_short_and_of_one_that_hangs_grows() {
     let broker = Broker::start();
     let (publisher, worker) = builder(broker.address).attach().unwrap();
     until("the pulse to grow", || {
         publisher.pulse() > Duration::from_millis(300)
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let thread = std::thread::spawn(move || runtime.block_on(worker));
     until("the worker to show itself", || {
         publisher.pulse() < Duration::from_millis(300)

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::{Broker, LIMIT};
+use support::{Broker, LIMIT, runtime};
 use thinglog_edge::{Builder, Publisher, Record};
 use thinglog_schemas::Severity;
 
@@ -89,10 +89,7 @@ fn threads_without_a_runtime_share_a_publisher() {
 #[test]
 fn a_thread_that_runs_the_worker_waits_for_itself_no_longer_than_it_said() {
     let broker = Broker::start();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     runtime.block_on(async {
         let (publisher, work) = builder(&broker).attach().unwrap();
         let work = tokio::spawn(work);

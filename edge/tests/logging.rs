@@ -11,10 +11,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use support::{Answer, Broker, LIMIT};
+use support::{Answer, Broker, LIMIT, until};
 use thinglog_edge::{Builder, Logger, Publisher, PublisherLayer};
 use thinglog_schemas::{Severity, batch::Entry};
 use tracing::{Level, Subscriber};
@@ -25,14 +25,6 @@ fn builder(broker: &Broker) -> Builder {
         .broker(broker.address.ip().to_string(), broker.address.port())
         .flush_age(Duration::from_millis(20))
         .backoff(Duration::from_millis(10), Duration::from_millis(50))
-}
-
-fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain");
-        std::thread::yield_now();
-    }
 }
 
 fn events(broker: &Broker, publisher: &Publisher) -> Vec<(String, Entry)> {

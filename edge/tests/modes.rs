@@ -6,7 +6,7 @@ mod support;
 
 use std::{path::Path, time::Duration};
 
-use support::{Broker, LIMIT};
+use support::{Broker, LIMIT, runtime, until};
 use thinglog_edge::{Builder, Publisher, Record};
 use thinglog_schemas::{
     Severity,
@@ -49,10 +49,7 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
 
 /// Waits until everything is durable, without asking for it to be sent.
 fn settle(publisher: &Publisher) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let settled = async { tokio::time::timeout(LIMIT, publisher.settled()).await };
     assert!(runtime.block_on(settled).unwrap());
 }
@@ -81,6 +78,8 @@ fn what_waits_on_disk_is_sent_when_asked_for_and_not_at_the_end_of_the_process()
     publisher.upload_now();
     broker.wait(|state| (state.messages().len() == 40).then_some(()));
     assert_eq!(broker.state(|state| state.messages()), numbers(0..40));
+    // The upload ends with the acknowledgement of what had gathered; until then what comes goes along.
+    until(|| publisher.counters().acknowledged == 40);
 
     say(&publisher, 40..60);
     settle(&publisher);

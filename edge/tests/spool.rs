@@ -4,13 +4,9 @@
 
 mod support;
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
-use support::{Answer, Broker, LIMIT};
+use support::{Answer, Broker, LIMIT, until};
 use thinglog_edge::{BuildError, Builder, Publisher, Record, SpoolError};
 use thinglog_schemas::{Severity, batch::DropReason};
 
@@ -142,14 +138,6 @@ fn a_full_spool_keeps_its_cap_and_what_is_grave_and_declares_the_rest() {
     });
     assert_eq!(grave, 11);
     assert!(publisher.counters().dropped > 0);
-}
-
-fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain");
-        std::thread::yield_now();
-    }
 }
 
 fn letter(seed: &mut u64) -> char {

@@ -5,6 +5,11 @@
 //! can (memory is full then and events are dropped) and one every tenth of a millisecond or so. The
 //! message is made outside what is timed; what reading the clock costs is measured first and
 //! subtracted. At the end events per second through a publisher that waits for room.
+//!
+//! Threads that outnumber the cores are stopped by the system wherever they are, and for milliseconds.
+//! What of a time is that and not ours stands in the last columns, from the same threads in the same
+//! loop right before each line: once the event is only freed (`nothing`), once it goes to the end of
+//! a list of a thousand behind a lock of the standard library (`a lock`).
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -14,8 +19,10 @@ mod peers;
 mod support;
 
 use std::{
+    collections::VecDeque,
+    hint::black_box,
     net::SocketAddr,
-    sync::{Arc, Barrier},
+    sync::{Arc, Barrier, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -50,8 +57,8 @@ fn main() {
         clock.as_nanos(),
     );
     println!(
-        "{:40} {:>7} {:>7} {:>8} {:>10} {:>9} {:>9}",
-        "ns an emit", "median", "p99", "p99.9", "worst", "events", "dropped"
+        "{:40} {:>7} {:>7} {:>8} {:>10} {:>9} {:>9} | {:>8} {:>8}",
+        "ns an emit", "median", "p99", "p99.9", "worst", "events", "dropped", "nothing", "a lock"
     );
     let bench = Bench { events, clock };
     let broker = Broker::start();
@@ -122,32 +129,62 @@ impl Bench {
         publisher.emit(Record::new("nginx", Severity::INFO, LINE));
         publisher.flush_blocking(Duration::from_millis(500));
         let events = self.events / threads / if pace.is_some() { 20 } else { 1 };
-        let barrier = Barrier::new(threads as usize);
-        let emit = || {
-            barrier.wait();
-            emit(&publisher, events, pace, self.clock)
-        };
-        let mut times = Histogram::new();
-        thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|_| scope.spawn(emit)).collect();
-            for thread in running {
-                times.add(&thread.join().unwrap());
-            }
-        });
+        let time = |emit: &(dyn Fn(Record) + Sync)| self.time(threads, events, pace, emit);
+        let nothing = time(&|record| drop(black_box(record)));
+        let list = Mutex::new(VecDeque::new());
+        let a_lock = time(&|record| drop(pass_through(&list, record)));
+        let times = time(&|record| publisher.emit(record));
         println!(
-            "{what:40} {:>7} {:>7} {:>8} {:>10} {:>9} {:>9}",
+            "{what:40} {:>7} {:>7} {:>8} {:>10} {:>9} {:>9} | {:>8} {:>8}",
             times.at(0.5),
             times.at(0.99),
             times.at(0.999),
             times.worst(),
             events * threads,
             publisher.counters().dropped,
+            nothing.at(0.999),
+            a_lock.at(0.999),
         );
         publisher.close_blocking(Duration::ZERO);
     }
+
+    fn time(
+        &self,
+        threads: u32,
+        events: u32,
+        pace: Option<Duration>,
+        emit: &(dyn Fn(Record) + Sync),
+    ) -> Histogram {
+        let barrier = Barrier::new(threads as usize);
+        let of_one = || {
+            barrier.wait();
+            time(events, pace, self.clock, emit)
+        };
+        let mut times = Histogram::new();
+        thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(of_one)).collect();
+            for thread in running {
+                times.add(&thread.join().unwrap());
+            }
+        });
+        times
+    }
 }
 
-fn emit(publisher: &Publisher, events: u32, pace: Option<Duration>, clock: Duration) -> Histogram {
+/// The record goes to the end of the list, and what is a thousand events old comes back.
+fn pass_through(list: &Mutex<VecDeque<Record>>, record: Record) -> Option<Record> {
+    let mut list = list.lock().unwrap();
+    list.push_back(record);
+    let full = list.len() > 1000;
+    full.then(|| list.pop_front())?
+}
+
+fn time(
+    events: u32,
+    pace: Option<Duration>,
+    clock: Duration,
+    emit: &(dyn Fn(Record) + Sync),
+) -> Histogram {
     let source: Arc<str> = "nginx".into();
     let mut times = Histogram::new();
     for i in 0..events {
@@ -156,7 +193,7 @@ fn emit(publisher: &Publisher, events: u32, pace: Option<Duration>, clock: Durat
             thread::sleep(pace);
         }
         let start = Instant::now();
-        publisher.emit(record);
+        emit(record);
         times.record(start.elapsed().saturating_sub(clock));
     }
     times

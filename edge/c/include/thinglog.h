@@ -12,7 +12,8 @@
  *     thinglog_close(log, 5000);
  *     thinglog_free(log);
  *
- * Link with -lthinglog, or with libthinglog.a -lpthread -ldl -lm.
+ * edge/c/install puts it where compilers look; then `cc lamp.c $(pkg-config --cflags --libs thinglog)`.
+ * Without that, link with -lthinglog, or with libthinglog.a -lpthread -ldl -lm.
  *
  * Every function may be called from any thread, but thinglog_free, which must be the last, and the
  * functions of one thinglog_options, which is for one thread at a time. None may be called from a
@@ -35,6 +36,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* The version of this header; thinglog_version() is that of the library. */
+#define THINGLOG_VERSION "0.1.0"
 
 /* Severities are OpenTelemetry's numbers, 1 to 24; any other counts as THINGLOG_INFO. */
 #define THINGLOG_TRACE 1
@@ -86,7 +90,8 @@ thinglog_options *thinglog_options_new(const char *device);
  *   ca                PEM: whom to trust; encrypts            the system's
  *   certificate       PEM: the device's, to show; encrypts    none
  *   key               PEM: of the certificate                 none
- *   server_name       what the broker's certificate is for    the host
+ *   server_name       what the broker's certificate is for,   the host
+ *                     and what is asked for (SNI)
  *   root              the first levels of every topic         thinglog
  *   instance          the client id is DEVICE/INSTANCE        random
  *   level             DEBUG, INFO, WARN, ERROR or DISABLED,   INFO

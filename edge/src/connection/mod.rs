@@ -80,7 +80,8 @@ impl Tls {
     }
 
     /// The name (or IP address) that the broker's certificate must be valid for, when it is not the
-    /// host that is connected to. The host stays what is asked for in the handshake (SNI).
+    /// host that is connected to. It is also what the handshake asks for (SNI; an IP address is asked
+    /// for by nobody, RFC 6066 section 3).
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Tls {
         self.server_name = Some(name.into());

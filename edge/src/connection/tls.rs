@@ -3,14 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    self, ClientConfig, RootCertStore,
     crypto::ring::default_provider,
     pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        CertificateDer, PrivateKeyDer, ServerName,
         pem::{self, PemObject},
     },
     version::{TLS12, TLS13},
@@ -24,29 +20,20 @@ use super::{
 /// What a connection needs, from files that were read before.
 pub(super) fn client_config(tls: &Tls, files: &Files) -> Result<ClientConfig, CredentialError> {
     let provider = Arc::new(default_provider());
-    let roots = Arc::new(match &tls.ca {
+    let roots = match &tls.ca {
         Some(path) => authorities(path, files.bytes(path))?,
         None => system_authorities()?,
-    });
+    };
     let fail = |error: &dyn std::fmt::Display| CredentialError::Tls(error.to_string());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| fail(&error))?;
-    let builder = match &tls.server_name {
-        None => builder.with_root_certificates(roots),
-        Some(text) => {
-            let name = ServerName::try_from(text.clone()).map_err(|_| {
-                CredentialError::Tls(format!("{text:?} is neither a host name nor an IP address"))
-            })?;
-            let inner = WebPkiServerVerifier::builder_with_provider(roots, provider)
-                .build()
-                .map_err(|error| fail(&error))?;
-            // Nothing is skipped: another name is checked.
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(OtherName { inner, name }))
-        }
-    };
+    let builder = builder.with_root_certificates(roots);
+    if let Some(name) = &tls.server_name {
+        ServerName::try_from(name.as_str()).map_err(|_| {
+            CredentialError::Tls(format!("{name:?} is neither a host name nor an IP address"))
+        })?;
+    }
     let Some((certificate, key)) = &tls.identity else {
         return Ok(builder.with_no_client_auth());
     };
@@ -110,50 +97,5 @@ fn unfit(error: &rustls::Error, certificate: &Path) -> String {
     match error {
         rustls::Error::InconsistentKeys(_) => format!("it is not the key of {certificate}"),
         error => format!("it does not go with {certificate}: {error}"),
-    }
-}
-
-/// The usual verification, for a name that is not the host's.
-#[derive(Debug)]
-struct OtherName {
-    inner: Arc<WebPkiServerVerifier>,
-    name: ServerName<'static>,
-}
-
-impl ServerCertVerifier for OtherName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.inner
-            .verify_server_cert(end_entity, intermediates, &self.name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }

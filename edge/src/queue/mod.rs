@@ -133,7 +133,9 @@ pub(crate) struct QueueCounters {
     pub(crate) dropped: u64,
     /// The same by level and reason, once declared; without those that could not be sent at all.
     pub(crate) declared: Drops,
-    /// Below their level, kept in the ring for a while.
+    /// Below the level of their source.
+    pub(crate) filtered: u64,
+    /// The same, after they had been kept in the ring for a while.
     pub(crate) forgotten: u64,
 }
 
@@ -204,32 +206,39 @@ impl Queue {
     }
 
     /// Takes an event that its source will not repeat: when there is no room, the least grave goes.
-    pub(crate) fn push(&mut self, record: Record) -> Pushed {
-        self.enter(record, false)
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, mut record: Record) -> Pushed {
+        record.mark = None;
+        let cost = record.cut_to_limits();
+        self.push_weighed(record, cost)
+    }
+
+    /// Takes an event that its source will not repeat, that has no mark and costs `cost` bytes (see
+    /// [`Record::cut_to_limits`]): when there is no room, the least grave goes.
+    pub(crate) fn push_weighed(&mut self, record: Record, cost: usize) -> Pushed {
+        self.enter(record, cost, false)
     }
 
     /// Takes an event of a source that can wait. Such a source gets three quarters of the memory and
     /// nothing of it is ever given up.
-    pub(crate) fn push_patient(&mut self, record: Record) -> Pushed {
-        self.enter(record, true)
+    pub(crate) fn push_patient(&mut self, mut record: Record) -> Pushed {
+        let cost = record.cut_to_limits();
+        self.enter(record, cost, true)
     }
 
-    fn enter(&mut self, mut record: Record, patient: bool) -> Pushed {
-        let mut index = self.lane_of(&mut record);
-        let Some(lane) = self.lanes[index].as_mut() else {
-            return Pushed::Filtered;
-        };
-        let level = lane.level;
+    fn enter(&mut self, mut record: Record, mut cost: usize, patient: bool) -> Pushed {
+        let (mut index, changed) = self.lane_of(&mut record);
+        if changed {
+            cost = record.cut_to_limits();
+        }
+        let level = self.lanes[index].as_ref().map(|lane| lane.level);
+        let level = level.unwrap_or(Level::Disabled);
         if !level.passes(record.severity) && !self.is_around_an_error(level) {
-            if let Some(mark) = record.mark.take().filter(|_| patient) {
+            if let Some(mark) = record.mark.take() {
                 self.pass_by(index, mark);
             }
             return self.keep_in_ring(record, level);
         }
-        if !patient {
-            record.mark = None;
-        }
-        let cost = record.cut_to_limits();
         if patient {
             let limit = self.options.memory_bytes / 4 * 3;
             self.squeeze_ring(cost, limit);
@@ -249,7 +258,7 @@ impl Queue {
         let hasten = self.trigger_ring(record.severity);
         if hasten {
             // What left the ring may have taken the place of a lane that owed nothing.
-            index = self.lane_of(&mut record);
+            index = self.lane_of(&mut record).0;
         }
         self.counters.accepted += 1;
         self.bytes += cost;

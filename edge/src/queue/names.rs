@@ -8,8 +8,9 @@ use super::{MAX_LANES, OVERFLOW, Queue, lane::Lane};
 use crate::record::Record;
 
 impl Queue {
-    /// The lane of a record's source, made when it is new.
-    pub(super) fn lane_of(&mut self, record: &mut Record) -> usize {
+    /// The lane of a record's source, made when it is new; true when the record has changed for it, and
+    /// with that what it costs.
+    pub(super) fn lane_of(&mut self, record: &mut Record) -> (usize, bool) {
         let (index, overflow) = self.find_lane(&record.source);
         if overflow {
             let original = std::mem::replace(&mut record.source, OVERFLOW.into());
@@ -17,7 +18,7 @@ impl Queue {
                 .attributes
                 .insert("source".into(), original.as_ref().into());
         }
-        index
+        (index, overflow)
     }
 
     /// The lane of a source, made when it is new, and whether it is that of many.

@@ -113,6 +113,7 @@ impl Queue {
     /// An event that is below the level of its source.
     pub(super) fn keep_in_ring(&mut self, mut record: Record, level: Level) -> Pushed {
         let Some(ring) = self.ring.as_mut().filter(|_| level != Level::Disabled) else {
+            self.counters.filtered += 1;
             return Pushed::Filtered;
         };
         let cost = record.cut_to_limits();
@@ -158,7 +159,7 @@ impl Queue {
         let kept = std::mem::take(&mut ring.kept);
         ring.bytes = 0;
         for (mut record, cost) in kept {
-            let index = self.lane_of(&mut record);
+            let (index, _) = self.lane_of(&mut record);
             self.counters.accepted += 1;
             self.bytes += cost;
             self.events += 1;

@@ -8,14 +8,23 @@ use thinglog_schemas::batch::{Batch, DecodeError, Drop, DropReason, MAX_PAYLOAD}
 use super::{Classes, Origin, Sealed, Sealer, declare};
 use crate::queue::class;
 
+/// A batch that has become smaller.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Thinned {
+    pub(crate) sealed: Sealed,
+    /// What it declares beside what it declared before; counted with
+    /// [`note_dropped`](Sealer::note_dropped) once it stands in the place of the other.
+    pub(crate) drops: Vec<Drop>,
+}
+
 impl Sealer {
     /// The same batch without the events below class `least`, which it declares dropped for want of
-    /// room, and how many those were. `None` when it has none.
+    /// room. `None` when it has none.
     pub(crate) fn thin(
         &mut self,
         sealed: &Sealed,
         least: usize,
-    ) -> Result<Option<(Sealed, u64)>, DecodeError> {
+    ) -> Result<Option<Thinned>, DecodeError> {
         if sealed.patient || sealed.classes.least().is_none_or(|class| class >= least) {
             return Ok(None);
         }
@@ -29,10 +38,12 @@ impl Sealer {
         batch.drops.extend(drops.iter().cloned());
         join_drops(&mut batch);
         let thinned = self.one(batch, sealed);
-        if thinned.is_some() {
-            self.dropped.note(&drops);
-        }
-        Ok(thinned.map(|thinned| (thinned, lost.len() as u64)))
+        Ok(thinned.map(|sealed| Thinned { sealed, drops }))
+    }
+
+    /// These were given up.
+    pub(crate) fn note_dropped(&mut self, drops: &[Drop]) {
+        self.dropped.note(drops);
     }
 
     /// Two batches of a lane that follow on each other as one, when one of them only declares.
@@ -167,7 +178,11 @@ mod tests {
         let mut sealer = Sealer::new();
         let whole = sealed(10, &[I, E, D, I, I, E]);
         assert_eq!(whole.classes, Classes(0b1011));
-        let (thin, lost) = sealer.thin(&whole, 2).unwrap().unwrap();
+        let Thinned {
+            sealed: thin,
+            drops,
+        } = sealer.thin(&whole, 2).unwrap().unwrap();
+        let lost: u64 = drops.iter().map(|drop| drop.count).sum();
         assert_eq!((lost, thin.events, thin.classes), (4, 2, Classes(0b1000)));
         assert_eq!((thin.first_seq, thin.last_seq), (10, 15));
         let batch = decode(&thin);
@@ -193,7 +208,7 @@ mod tests {
         let mut sealer = Sealer::new();
         let thin = |sealer: &mut Sealer, first, severities: &[Severity]| {
             let whole = sealed(first, severities);
-            sealer.thin(&whole, 3).unwrap().unwrap().0
+            sealer.thin(&whole, 3).unwrap().unwrap().sealed
         };
         let first = thin(&mut sealer, 0, &[I, D, I]);
         let second = thin(&mut sealer, 3, &[I, I, I]);

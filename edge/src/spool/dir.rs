@@ -8,6 +8,9 @@
 //!               acknowledged events are sent once more under the same ids.
 //! marks         where sources that can be read again stood, see `marks.rs`; synced before a
 //!               segment goes that has a later place than this file
+//! damaged       as `released`: of the records below that offset some were damaged, and are left out
+//!               where they were rewritten; gone once all of them are acknowledged
+//! reserve       room for one segment, see `reserve.rs`
 //! journal/      the segments
 //! ```
 //!
@@ -25,6 +28,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thinglog_journal::fs::{Fs, Lock, RealFs, read_block, write_all};
 use thinglog_schemas::config::Desired;
 
+use super::reserve::reserve_bytes;
 use crate::marks::Marks;
 
 /// What goes wrong with a spool directory.
@@ -98,10 +102,21 @@ struct KeptDesired {
 const VERSION: u32 = 2;
 /// The most each file takes, bytes; twice while it is replaced.
 const MAX_IDENTITY: usize = 4 << 10;
-const MAX_DESIRED: usize = 24 << 10;
 const MAX_RELEASED: usize = 64;
-/// What all of them but the marks take together, at most, and slack for the journal's sidecars.
-const FILES: u64 = 128 << 10;
+/// What the others take together, at most, and slack for the journal's sidecars.
+const FILES: u64 = 80 << 10;
+
+/// The most that `desired.json` takes in a spool of `cap` bytes.
+const fn max_desired(cap: u64) -> u64 {
+    let share = cap / 256;
+    if share < 24 << 10 {
+        24 << 10
+    } else if share > 256 << 10 {
+        256 << 10
+    } else {
+        share
+    }
+}
 
 /// The most that `marks` takes in a spool of `cap` bytes.
 pub(crate) const fn max_marks(cap: u64) -> u64 {
@@ -117,7 +132,7 @@ pub(crate) const fn max_marks(cap: u64) -> u64 {
 
 /// What of a cap is kept for the files beside the journal.
 pub(crate) const fn side_files(cap: u64) -> u64 {
-    FILES + 2 * max_marks(cap)
+    FILES + 2 * max_desired(cap) + 2 * max_marks(cap) + reserve_bytes(cap)
 }
 
 /// A locked spool directory.
@@ -125,6 +140,7 @@ pub(crate) struct SpoolDir {
     fs: Arc<dyn Fs>,
     path: PathBuf,
     instance: String,
+    max_desired: usize,
     max_marks: u64,
     _lock: Lock,
 }
@@ -163,6 +179,7 @@ impl SpoolDir {
             fs,
             path: path.to_owned(),
             instance: instance.to_owned(),
+            max_desired: usize::try_from(max_desired(cap)).unwrap_or(usize::MAX),
             max_marks: max_marks(cap),
             _lock: lock,
         };
@@ -227,7 +244,7 @@ impl SpoolDir {
     /// that cannot be read counts as none: the broker has the document.
     pub(crate) fn desired(&self) -> Option<(Desired, u64)> {
         let path = self.path.join("desired.json");
-        match self.read_json::<KeptDesired>(&path, MAX_DESIRED) {
+        match self.read_json::<KeptDesired>(&path, self.max_desired) {
             Ok(kept) => kept.map(|kept| (kept.desired, kept.received)),
             Err(error) => {
                 tracing::warn!(%error, "the kept configuration is ignored");
@@ -255,23 +272,53 @@ impl SpoolDir {
             desired: desired.clone(),
         };
         let bytes = serde_json::to_vec(&kept)?;
-        self.replace(&path, &bytes, MAX_DESIRED, true)
+        self.replace(&path, &bytes, self.max_desired, true)
     }
 
     /// The offset below which everything of journal `id` is acknowledged, as far as was noted.
     pub(crate) fn released(&self, id: u64) -> Option<u64> {
-        let text = self.read(&self.path.join("released"), MAX_RELEASED);
+        self.read_offset(RELEASED, id)
+    }
+
+    /// Notes that everything below `offset` of journal `id` is acknowledged.
+    pub(crate) fn note_released(&self, id: u64, offset: u64) -> io::Result<()> {
+        self.note_offset(RELEASED, id, offset, false)
+    }
+
+    /// The offset below which records of journal `id` were damaged, and may be gone by now.
+    pub(crate) fn damaged(&self, id: u64) -> Option<u64> {
+        self.read_offset(DAMAGED, id)
+    }
+
+    /// Notes that below `offset` of journal `id` some records were damaged; synced.
+    pub(crate) fn note_damaged(&self, id: u64, offset: u64) -> io::Result<()> {
+        self.note_offset(DAMAGED, id, offset, true)
+    }
+
+    /// The damaged records have no traces left.
+    pub(crate) fn forget_damaged(&self) -> io::Result<()> {
+        match self.fs.remove(&self.path.join(DAMAGED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file that keeps room.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.path.join("reserve")
+    }
+
+    fn read_offset(&self, name: &str, id: u64) -> Option<u64> {
+        let text = self.read(&self.path.join(name), MAX_RELEASED);
         let text = String::from_utf8(text.ok()?).ok()?;
         let (journal, offset) = text.strip_suffix('\n')?.split_once(' ')?;
         let number = |hex: &str| (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok())?;
         (number(journal)? == id).then(|| number(offset))?
     }
 
-    /// Notes that everything below `offset` of journal `id` is acknowledged.
-    pub(crate) fn note_released(&self, id: u64, offset: u64) -> io::Result<()> {
+    fn note_offset(&self, name: &str, id: u64, offset: u64, sync: bool) -> io::Result<()> {
         let text = format!("{id:016x} {offset:016x}\n");
-        let path = self.path.join("released");
-        self.replace(&path, text.as_bytes(), MAX_RELEASED, false)
+        self.replace(&self.path.join(name), text.as_bytes(), MAX_RELEASED, sync)
     }
 
     /// The places of sources that were noted for journal `id`, and below which offset of it.
@@ -338,6 +385,8 @@ impl SpoolDir {
     }
 }
 
+const RELEASED: &str = "released";
+const DAMAGED: &str = "damaged";
 /// What a file is called while it replaces another one.
 const NEW: &str = ".new";
 
@@ -428,5 +477,30 @@ mod tests {
         assert!(spool.desired().is_none());
         spool.keep_desired(None, 5).unwrap();
         assert!(!dir.path().join("desired.json").exists());
+    }
+
+    #[test]
+    fn a_long_configuration_is_kept_where_there_is_room_and_else_refused_by_its_size() {
+        let document = |revision: &str| {
+            let source = |n| format!(r#""unit-{n}.service":"DEBUG""#);
+            let sources: Vec<String> = (0..5000).map(source).collect();
+            let sources = sources.join(",");
+            let json = format!(
+                r#"{{"schema":1,"revision":"{revision}","level":"ERROR","sources":{{{sources}}}}}"#
+            );
+            assert!(json.len() > 100 << 10);
+            serde_json::from_str::<Desired>(&json).unwrap()
+        };
+        let large = tempfile::tempdir().unwrap();
+        let spool = SpoolDir::open(Arc::new(RealFs), large.path(), 64 << 20, "lamp-7", "a");
+        let spool = spool.unwrap();
+        spool.keep_desired(Some(&document("a")), 5).unwrap();
+        assert_eq!(spool.desired(), Some((document("a"), 5)));
+
+        let small = tempfile::tempdir().unwrap();
+        let spool = open(small.path(), "lamp-7", "a").unwrap();
+        let error = spool.keep_desired(Some(&document("a")), 5).unwrap_err();
+        assert!(error.to_string().contains("more than the 24576"), "{error}");
+        assert!(spool.desired().is_none());
     }
 }

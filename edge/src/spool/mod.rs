@@ -12,6 +12,7 @@ pub(crate) mod dir;
 mod places;
 mod reading;
 pub(crate) mod record;
+mod reserve;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use crate::{
 };
 use dir::{SpoolDir, SpoolError};
 use places::Places;
+use reserve::{Reserve, reserve_bytes};
 
 /// The smallest cap of a spool, bytes: a few segments that each hold the largest record.
 pub(crate) const MIN_BYTES: u64 = 4 << 20;
@@ -116,13 +118,21 @@ pub(crate) struct Spool {
     records: Records,
     /// No append before this.
     retry_at: Option<Instant>,
-    /// The last append found no room.
+    /// The last append found no room under the cap.
     full: bool,
+    /// The disk had no room for what was to be written last.
+    disk_full: bool,
+    /// Nobody has tried to make room since.
+    room_wanted: bool,
+    reserve: Reserve,
     /// What could be given up in closed segments, by their first offset, as far as was looked.
     contents: HashMap<u64, Classes>,
     /// The next seq of each lane as read so far.
     expected: HashMap<u64, u64>,
     damaged: bool,
+    /// Below this offset damaged records were left out of segments that were rewritten, perhaps by an
+    /// earlier process.
+    damaged_below: Option<u64>,
     unreadable: u64,
     released: u64,
     /// Payload bytes that are stored and not released; of what an earlier process left, at most.
@@ -161,6 +171,7 @@ impl Spool {
         let dir = SpoolDir::open(fs.clone(), &options.path, options.bytes, device, instance)?;
         let notify: Notify = Arc::new(notify);
         let block = options.block;
+        let reserve = reserve_bytes(options.bytes);
         let options = journal_options(options.bytes - dir::side_files(options.bytes));
         let (journal, recovery) = open_journal(&fs, &dir, &options, &notify)?;
         let damaged = recovery.quarantined_records;
@@ -179,7 +190,9 @@ impl Spool {
             .filter(|released| *released <= journal.next())
             .unwrap_or(0)
             .max(journal.first());
+        let damaged_below = dir.damaged(journal.id());
         Ok(Spool {
+            reserve: Reserve::open(fs.clone(), dir.reserve(), reserve),
             reader: journal.reader(released),
             usable: options.max_bytes - options.reserve_bytes - DECLARATIONS,
             segment_bytes: options.segment_bytes,
@@ -193,9 +206,12 @@ impl Spool {
             records: Records::new(),
             retry_at: None,
             full: false,
+            disk_full: false,
+            room_wanted: false,
             contents: HashMap::new(),
             expected: HashMap::new(),
-            damaged: damaged > 0,
+            damaged: damaged > 0 || damaged_below.is_some_and(|end| released < end),
+            damaged_below,
             unreadable: damaged,
             released,
             unreleased: match released < journal.next() {
@@ -245,7 +261,12 @@ impl Spool {
 
     /// There is no room, or no more than was configured since.
     pub(crate) fn is_full(&self, configured: Option<u64>) -> bool {
-        self.full || self.is_over(configured)
+        self.full || self.disk_full || self.is_over(configured)
+    }
+
+    /// Whether the disk was found full since the last time, or there is more to look at.
+    pub(crate) fn take_room_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.room_wanted)
     }
 
     /// As much is stored as a smaller cap allows.
@@ -398,12 +419,14 @@ impl Spool {
         let (group, offsets) = self.writing.take()?;
         let Some(failure) = failure else {
             self.complained = false;
+            self.disk_full = false;
             self.places.stored(&group, offsets.end);
             let bytes = group.iter().map(|sealed| sealed.payload.len() as u64);
             self.unreleased += bytes.sum::<u64>();
             return Some(Group::Durable(group));
         };
-        self.full = failure == Failure::NoSpace;
+        self.disk_full = failure == Failure::NoSpace;
+        self.room_wanted = self.disk_full;
         self.retry_at = Some(now + RETRY);
         if !std::mem::replace(&mut self.complained, true) {
             tracing::warn!(?failure, "writing the spool failed; events wait in memory");
@@ -435,13 +458,29 @@ impl Spool {
             false => 0,
         };
         let first = journal.first();
+        self.forget_damage();
         self.delete_released();
         let journal = self.journal.as_ref();
         if journal.is_some_and(|journal| journal.first() > first) {
             // There is room again.
-            self.retry_at = None;
-            self.full = false;
+            self.has_room_again();
         }
+    }
+
+    /// What was damaged is behind us: a later gap is none of that.
+    fn forget_damage(&mut self) {
+        if self.damaged_below.is_some_and(|end| end <= self.released) {
+            self.damaged_below = None;
+            if let Err(error) = self.dir.forget_damaged() {
+                tracing::debug!(%error, "the note of damaged records stays");
+            }
+        }
+    }
+
+    fn has_room_again(&mut self) {
+        self.retry_at = None;
+        self.full = false;
+        self.disk_full = false;
     }
 
     /// Deletes the segments below the released offset; the places that only they hold are noted
@@ -481,6 +520,9 @@ impl Spool {
     /// Notes the released offset and places without a record now and then, so that a restart repeats
     /// little; `last` on the way out.
     pub(crate) fn note(&mut self, now: Instant, last: bool) {
+        if !self.disk_full && !last {
+            self.reserve.make(now);
+        }
         let Some(journal) = &self.journal else { return };
         let due = self.places.due().is_some_and(|due| due <= now);
         if (due || last && self.places.is_behind())

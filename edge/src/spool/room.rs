@@ -5,18 +5,19 @@
 //! they are in the order, without the events that go, under the same offsets and seqs, with their
 //! declaration. So nothing has to be moved, numbered or merged in order, and a crash leaves the old
 //! segment or the new one. Small segments are joined with the one before them, so that their number
-//! stays small. The journal keeps room for one segment free for this (its reserve).
+//! stays small. The journal keeps room for one segment below its cap free for this (its reserve); should others
+//! have filled the disk, the reserve file makes room there.
 //!
 //! A class goes completely from all closed segments before the next graver one is touched. Nothing
 //! of sources that wait is given up, nothing that is on its way to the broker, and nothing for an
 //! event that is not graver.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, io::ErrorKind, ops::Range, time::Instant};
 
 use thinglog_journal::{Closed, Journal, ReadError, ReplaceError};
 
 use super::{READ_BYTES, Spool, record};
-use crate::sealed::{Classes, Sealed, Sealer};
+use crate::sealed::{Classes, Sealed, Sealer, Thinned};
 
 /// Segments read at most to find out what is in them, in one go.
 const SURVEYS: usize = 8;
@@ -61,7 +62,7 @@ impl Spool {
     /// Gives up events of the least grave class below `below` that there is, out of one segment.
     /// Whatever stands in the window must have been told by [`rewind`](Spool::rewind) or is left
     /// alone.
-    pub(crate) fn give_up(&mut self, below: usize, sealer: &mut Sealer) -> GivenUp {
+    pub(crate) fn give_up(&mut self, below: usize, sealer: &mut Sealer, now: Instant) -> GivenUp {
         let mut given = GivenUp::default();
         if self.writing.is_some() {
             return given;
@@ -70,6 +71,7 @@ impl Spool {
             return given;
         };
         if given.more {
+            self.room_wanted = true;
             return given;
         }
         for class in 0..below {
@@ -78,7 +80,14 @@ impl Spool {
                 if bits & ((2 << class) - 1) == 0 {
                     continue;
                 }
-                match self.rewrite(&closed, at, class + 1, sealer) {
+                let rewritten = self.rewrite(&closed, at, class + 1, sealer);
+                let rewritten = rewritten.or_else(|error| {
+                    match error.is_full_disk() && self.reserve.give_up(now) {
+                        true => self.rewrite(&closed, at, class + 1, sealer),
+                        false => Err(error),
+                    }
+                });
+                match rewritten {
                     Ok(0) => {}
                     Ok(events) => {
                         given.events = events;
@@ -145,14 +154,15 @@ impl Spool {
         let (mut stored, mut damaged) =
             read(journal, segment.first.max(self.released)..segment.end)?;
         let mut before = payload(&stored);
-        let mut events = 0;
+        let (mut events, mut dropped) = (0, Vec::new());
         for stored in stored.iter_mut().filter(|stored| stored.offset >= sent) {
             // A batch that cannot be read is left to those who send it.
-            if let Ok(Some((thin, lost))) = sealer.thin(&stored.sealed, least)
-                && thin.payload.len() < stored.sealed.payload.len()
+            if let Ok(Some(Thinned { sealed, drops })) = sealer.thin(&stored.sealed, least)
+                && sealed.payload.len() < stored.sealed.payload.len()
             {
-                stored.sealed = thin;
-                events += lost;
+                stored.sealed = sealed;
+                events += drops.iter().map(|drop| drop.count).sum::<u64>();
+                dropped.extend(drops);
             }
         }
         // What remains of the class is on its way, or would take more room in its declaration.
@@ -200,13 +210,20 @@ impl Spool {
                 record::write(&stored.sealed, out);
             });
         }
+        if damaged > 0 {
+            // Nothing of them is left to be met by a later process.
+            let below = self.damaged_below.unwrap_or(0).max(run.end);
+            let noted = self.dir.note_damaged(journal.id(), below);
+            noted.map_err(ReplaceError::Io)?;
+            self.damaged_below = Some(below);
+        }
         journal.replace(run.start, run.end, &with)?;
+        sealer.note_dropped(&dropped);
         self.contents.retain(|first, _| !run.contains(first));
         self.contents.insert(run.start, remaining(&stored));
         self.unreleased = self.unreleased.saturating_sub(before - payload(&stored));
         self.note_damage(damaged);
-        self.retry_at = None;
-        self.full = false;
+        self.has_room_again();
         Ok(events)
     }
 }
@@ -227,6 +244,19 @@ enum RewriteError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Replace(#[from] ReplaceError),
+}
+
+impl RewriteError {
+    /// Others have filled the disk.
+    fn is_full_disk(&self) -> bool {
+        let RewriteError::Replace(ReplaceError::Io(error)) = self else {
+            return false;
+        };
+        matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::WriteZero
+        )
+    }
 }
 
 /// The batches of closed segments, and how many places of them were damaged.

@@ -2,7 +2,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use thinglog_schemas::{
     Level, Severity,
-    batch::{ClockInfo, Decoder, MAX_PAYLOAD},
+    batch::{ClockInfo, Decoder, DropReason, MAX_PAYLOAD},
 };
 
 use super::{
@@ -104,7 +104,7 @@ fn a_class_goes_everywhere_before_the_next_and_nothing_of_those_who_wait() {
     let mut steps = 0;
     loop {
         let (_, held, _) = census(&spool);
-        let given = spool.give_up(2, &mut sealer);
+        let given = spool.give_up(2, &mut sealer, Instant::now());
         if given.more {
             continue;
         }
@@ -144,7 +144,7 @@ fn what_was_sent_or_acknowledged_is_left_alone() {
     let sent: Vec<_> = (0..20).map(|_| spool.next(&mut sealer).unwrap()).collect();
     spool.release(sent[9].1.offset + 1, 0);
     spool.rewind(None);
-    while spool.give_up(3, &mut sealer).freed {}
+    while spool.give_up(3, &mut sealer, Instant::now()).freed {}
     let stored = spool.contents();
     for (n, (sealed, _)) in sent.iter().enumerate() {
         let there = stored.iter().any(|s| s.payload == sealed.payload);
@@ -166,8 +166,59 @@ fn nothing_goes_for_what_is_not_graver() {
     fill(&mut spool, 60);
     let before = census(&spool);
     let mut sealer = Sealer::new();
-    while spool.give_up(0, &mut sealer).more {}
+    while spool.give_up(0, &mut sealer, Instant::now()).more {}
     assert_eq!(census(&spool), before);
     assert_eq!(spool.floor(), Some(0));
     assert!(!spool.may_give_up(0) && spool.may_give_up(1));
+}
+
+/// Flips a bit in the middle of the `nth` segment.
+fn damage(dir: &std::path::Path, nth: usize) {
+    let files = std::fs::read_dir(dir.join("journal")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let mut segments: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .collect();
+    segments.sort();
+    let mut bytes = std::fs::read(&segments[nth]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segments[nth], bytes).unwrap();
+}
+
+/// Events of declarations that they cannot be read, among everything that is to be sent.
+fn unreadable(spool: &mut Spool, sealer: &mut Sealer) -> u64 {
+    let read = std::iter::from_fn(|| spool.next(sealer));
+    let batches = read.map(|(sealed, _)| Decoder::new().decode(&sealed.payload).unwrap());
+    let drops = batches.flat_map(|batch| batch.drops);
+    drops
+        .filter(|drop| drop.reason == DropReason::Unreadable)
+        .map(|drop| drop.count)
+        .sum()
+}
+
+#[test]
+fn what_was_damaged_is_declared_after_its_segment_was_rewritten_and_the_process_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = open(dir.path());
+    fill(&mut spool, 60);
+    drop(spool);
+    damage(dir.path(), 2);
+    let mut sealer = Sealer::new();
+    let mut spool = open(dir.path());
+    loop {
+        let given = spool.give_up(2, &mut sealer, Instant::now());
+        if !given.freed && !given.more {
+            break;
+        }
+    }
+    assert_eq!(spool.unreadable(), 1);
+    drop(spool);
+
+    let mut spool = open(dir.path());
+    assert_eq!(unreadable(&mut spool, &mut sealer), 40, "a batch");
+    assert_eq!(spool.unreadable(), 0, "nothing is left of it");
+    assert!(dir.path().join("damaged").exists());
+    spool.release(spool.end(), 0);
+    assert!(!dir.path().join("damaged").exists());
 }

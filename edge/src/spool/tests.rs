@@ -218,7 +218,7 @@ fn a_group_larger_than_the_cap_is_stored_in_parts() {
     let (mut spool, news) = open(dir.path(), MIN_BYTES);
     let mut group: VecDeque<Sealed> = (0..50).map(|seq| sealed(7, seq, 100_000)).collect();
     let mut stored = 0;
-    while stored < 30 {
+    while stored < 20 {
         spool.append(&mut group, clock::wall(), clock::mono());
         stored += match wait(&mut spool, &news) {
             Group::Durable(part) => part.len(),

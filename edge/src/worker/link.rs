@@ -1,44 +1,30 @@
-//! One MQTT 5 connection from its first packet to its end, over rumqttc. The event loop runs in a
-//! task of its own: polling it must not be interrupted half-way, and whatever it does to a broken
-//! peer's packets must not take the publisher with it. A connection that ended is never reused: what
-//! was unacknowledged is sent again from the window, not from rumqttc's own state.
-
-use std::time::Duration;
+//! One MQTT 5 connection as the worker sees it. A task of its own reads and writes: it must not be
+//! interrupted half-way, and whatever it does to a broken peer's packets must not take the publisher
+//! with it. A connection that ended is never reused: what was unacknowledged is sent again from the
+//! window.
 
 use bytes::Bytes;
-use rumqttc::{
-    NetworkOptions, Outgoing, TlsConfiguration, TlsError, Transport,
-    v5::{
-        AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions,
-        mqttbytes::{
-            QoS,
-            v5::{
-                ConnAck, ConnectProperties, ConnectReturnCode, LastWill, PubAck, PubAckReason,
-                Publish, SubscribeReasonCode,
-            },
-        },
-    },
+use rumqttc::v5::mqttbytes::v5::{
+    Packet, PubAck, PubAckReason, Publish, SubAck, SubscribeReasonCode,
 };
-use thinglog_schemas::batch::MAX_PAYLOAD;
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use super::wire::{self, Order};
 use crate::connection::credentials::Proof;
 
 /// Batches in flight, at most.
 pub(crate) const INFLIGHT: usize = 16;
-/// Packet ids in use at once, at most: the batches, a report, a subscription, and as many again so
-/// that ids are not reused soon.
-const PACKET_IDS: u16 = 64;
-/// Largest packet taken from the broker, bytes.
-const MAX_PACKET: u32 = MAX_PAYLOAD as u32 + (64 << 10);
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Packets under way at once, at most: the batches, a report, a subscription, answers, and as many
+/// again.
+pub(super) const PACKET_IDS: u16 = 64;
 
 /// Where to connect and as whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// What the TLS handshake asks for (SNI) and the certificate must be valid for.
+    pub(crate) server_name: String,
     pub(crate) client_id: String,
     pub(crate) proof: Proof,
     /// Topic and payload published (retained) for this client when it is lost.
@@ -86,7 +72,7 @@ pub(crate) enum Refusal {
 
 /// A running connection; dropping it ends it without a DISCONNECT.
 pub(crate) struct Link {
-    client: AsyncClient,
+    orders: mpsc::Sender<Order>,
     events: mpsc::Receiver<LinkEvent>,
     task: JoinHandle<()>,
 }
@@ -99,37 +85,12 @@ impl Drop for Link {
 
 impl Link {
     /// Starts to connect. Needs a tokio runtime around it.
-    pub(crate) fn connect(endpoint: &Endpoint) -> Link {
-        let mut options = MqttOptions::new(&endpoint.client_id, &endpoint.host, endpoint.port);
-        let mut properties = ConnectProperties::new();
-        properties.max_packet_size = Some(MAX_PACKET);
-        options
-            .set_connect_properties(properties)
-            .set_clean_start(true)
-            .set_keep_alive(KEEP_ALIVE)
-            .set_connection_timeout(CONNECT_TIMEOUT.as_secs())
-            .set_request_channel_capacity(usize::from(PACKET_IDS))
-            .set_outgoing_inflight_upper_limit(PACKET_IDS);
-        if let Some((topic, payload)) = endpoint.will.clone() {
-            let will = LastWill::new(topic, payload, QoS::AtLeastOnce, true, None);
-            options.set_last_will(will);
-        }
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
-        options.set_network_options(network);
-        if let Some((user, password)) = &endpoint.proof.user {
-            options.set_credentials(user, &password.0);
-        }
-        if let Some(tls) = &endpoint.proof.tls {
-            let tls = TlsConfiguration::Rustls(tls.clone());
-            options.set_transport(Transport::tls_with_config(tls));
-        }
-        let (client, event_loop) = AsyncClient::new(options, usize::from(PACKET_IDS));
+    pub(crate) fn connect(endpoint: Endpoint) -> Link {
+        let (orders, to_write) = mpsc::channel(usize::from(PACKET_IDS));
         let (sender, events) = mpsc::channel(usize::from(PACKET_IDS));
-        let task = tokio::spawn(drive(event_loop, sender));
+        let task = tokio::spawn(wire::drive(endpoint, to_write, sender));
         Link {
-            client,
+            orders,
             events,
             task,
         }
@@ -148,67 +109,42 @@ impl Link {
 
     /// Queues a QoS 1 publish; false when the connection takes nothing now.
     pub(crate) fn publish(&self, topic: &str, retain: bool, payload: Bytes) -> bool {
-        let qos = QoS::AtLeastOnce;
-        let sent = self.client.try_publish(topic, qos, retain, payload);
-        sent.is_ok()
+        let topic = topic.to_owned();
+        let order = Order::Publish {
+            topic,
+            retain,
+            payload,
+        };
+        self.orders.try_send(order).is_ok()
     }
 
     /// Queues a subscription (QoS 1).
     pub(crate) fn subscribe(&self, filter: &str) -> bool {
-        let sent = self.client.try_subscribe(filter, QoS::AtLeastOnce);
-        sent.is_ok()
+        let order = Order::Subscribe(filter.to_owned());
+        self.orders.try_send(order).is_ok()
     }
 
     /// Queues a DISCONNECT behind everything else.
     pub(crate) fn disconnect(&self) -> bool {
-        self.client.try_disconnect().is_ok()
+        self.orders.try_send(Order::Disconnect).is_ok()
     }
 }
 
-async fn drive(mut event_loop: EventLoop, events: mpsc::Sender<LinkEvent>) {
-    loop {
-        let (event, last) = match event_loop.poll().await {
-            Ok(event) => (translate(event), false),
-            Err(error) => {
-                let (cause, reason) = explain(&error);
-                (Some(LinkEvent::Down(cause, reason)), true)
+impl LinkEvent {
+    /// What a packet of the broker's tells.
+    pub(super) fn of(packet: Packet) -> Option<LinkEvent> {
+        match packet {
+            Packet::SubAck(SubAck { return_codes, .. }) => {
+                let success = |code| matches!(code, &SubscribeReasonCode::Success(_));
+                let granted = return_codes.iter().all(success);
+                Some(LinkEvent::Subscribed { granted })
             }
-        };
-        if let Some(event) = event
-            && events.send(event).await.is_err()
-        {
-            return;
+            Packet::Publish(Publish { topic, payload, .. }) => {
+                Some(LinkEvent::Message { topic, payload })
+            }
+            Packet::PubAck(PubAck { pkid, reason, .. }) => Some(judge(pkid, reason)),
+            _ => None,
         }
-        if last {
-            return;
-        }
-    }
-}
-
-fn translate(event: Event) -> Option<LinkEvent> {
-    match event {
-        Event::Incoming(Incoming::ConnAck(ConnAck { properties, .. })) => {
-            let limits = properties.map(|p| (p.receive_max, p.max_packet_size));
-            let (receive_max, max_packet) = limits.unwrap_or_default();
-            Some(LinkEvent::Connected {
-                receive_max: receive_max.unwrap_or(u16::MAX).min(PACKET_IDS),
-                max_packet: max_packet.unwrap_or(u32::MAX),
-            })
-        }
-        Event::Incoming(Incoming::SubAck(ack)) => {
-            let success = |code| matches!(code, &SubscribeReasonCode::Success(_));
-            let granted = ack.return_codes.iter().all(success);
-            Some(LinkEvent::Subscribed { granted })
-        }
-        Event::Incoming(Incoming::Publish(Publish { topic, payload, .. })) => {
-            Some(LinkEvent::Message { topic, payload })
-        }
-        Event::Outgoing(Outgoing::Publish(pkid)) => Some(LinkEvent::Assigned(pkid)),
-        Event::Incoming(Incoming::PubAck(PubAck { pkid, reason, .. })) => Some(judge(pkid, reason)),
-        Event::Outgoing(Outgoing::Disconnect) => {
-            Some(LinkEvent::Down(Cause::Other, "disconnected".into()))
-        }
-        _ => None,
     }
 }
 
@@ -222,34 +158,5 @@ fn judge(pkid: u16, reason: PubAckReason) -> LinkEvent {
             LinkEvent::Refused(pkid, Refusal::Permanent(reason))
         }
         _ => LinkEvent::Refused(pkid, Refusal::Retry(reason)),
-    }
-}
-
-/// The innermost cause reads best: "Connection refused", not its wrapping.
-fn explain(error: &ConnectionError) -> (Cause, String) {
-    match error {
-        ConnectionError::Io(error) => (Cause::Other, error.to_string()),
-        ConnectionError::Timeout(_) => {
-            let reason = "the broker did not answer in time";
-            (Cause::Other, reason.into())
-        }
-        ConnectionError::Tls(TlsError::Io(error)) => (Cause::Tls, error.to_string()),
-        ConnectionError::Tls(error) => (Cause::Tls, error.to_string()),
-        ConnectionError::ConnectionRefused(code) => (
-            judge_refusal(*code),
-            format!("the broker refused: {code:?}"),
-        ),
-        other => (Cause::Other, other.to_string()),
-    }
-}
-
-fn judge_refusal(code: ConnectReturnCode) -> Cause {
-    match code {
-        ConnectReturnCode::BadUserNamePassword
-        | ConnectReturnCode::NotAuthorized
-        | ConnectReturnCode::ClientIdentifierNotValid
-        | ConnectReturnCode::Banned
-        | ConnectReturnCode::BadAuthenticationMethod => Cause::Login,
-        _ => Cause::Other,
     }
 }

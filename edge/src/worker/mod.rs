@@ -3,11 +3,14 @@
 //! decisions are in the pure modules; here is what touches clock, disk and network.
 
 mod demand;
+#[cfg(test)]
+mod full_tests;
 pub(crate) mod link;
 pub(crate) mod outbox;
 mod remote;
 mod renewal;
 mod uploads;
+mod wire;
 
 use std::{
     collections::VecDeque,
@@ -247,7 +250,7 @@ impl Worker {
         };
         self.renewal.loaded(&proof);
         let endpoint = self.endpoint(proof);
-        self.link = Some(Link::connect(&endpoint));
+        self.link = Some(Link::connect(endpoint));
         self.last_progress = now.mono;
         self.limits = None;
         self.handed.clear();
@@ -259,8 +262,12 @@ impl Worker {
 
     fn endpoint(&self, proof: Proof) -> Endpoint {
         let device = &self.settings.device;
+        let host = &self.settings.host;
+        let tls = self.settings.tls.as_ref();
+        let server_name = tls.and_then(|tls| tls.server_name.as_ref());
         Endpoint {
-            host: self.settings.host.clone(),
+            server_name: server_name.unwrap_or(host).clone(),
+            host: host.clone(),
             port: self.settings.port,
             client_id: format!("{device}/{}", self.settings.instance),
             proof,
@@ -292,7 +299,7 @@ impl Worker {
                 }
             }
             LinkEvent::Message { topic, payload } => {
-                if !self.take_request(&topic, &payload) {
+                if !self.take_request(&topic, &payload) && topic == self.desired_topic() {
                     self.configure(&payload, now);
                 }
             }
@@ -338,13 +345,16 @@ impl Worker {
         self.shared.figures.connects.fetch_add(1, Relaxed);
         self.shared.figures.connected.store(true, Relaxed);
         tracing::debug!(window, max_payload, "connected to the broker");
-        let desired = self.topics.format(Topic::Desired {
-            device: &self.settings.device,
-        });
         if let Some(link) = &self.link {
-            link.subscribe(&desired);
+            link.subscribe(&self.desired_topic());
         }
         self.remote.connected(now);
+    }
+
+    fn desired_topic(&self) -> String {
+        self.topics.format(Topic::Desired {
+            device: &self.settings.device,
+        })
     }
 
     /// The connection is gone: plan the next one.
@@ -400,12 +410,14 @@ impl Worker {
         if self.reply_settled(pkid, Some(&reason)) {
             return;
         }
+        if self.report_pkid == Some(pkid) {
+            tracing::warn!(reason, "the broker refused this device's report");
+            self.report_pkid = None;
+            return;
+        }
         match refusal {
             Refusal::Retry(reason) => {
                 let Some(sealed) = self.outbox.window.refused(pkid) else {
-                    if self.report_pkid == Some(pkid) {
-                        self.report_pkid = None;
-                    }
                     return;
                 };
                 if self.refused.failures() == 0 {

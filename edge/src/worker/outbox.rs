@@ -173,12 +173,14 @@ impl Outbox {
     fn through_the_spool(&mut self, shared: &Shared, now: Now, cutting: bool) -> bool {
         self.settle_written(shared, now.mono);
         let mut more = false;
-        if self.is_block_due(shared, now.mono, cutting) {
+        let due = self.is_block_due(shared, now.mono, cutting);
+        if due {
             self.write(now);
-            if self.is_starved(now.mono) {
-                more = self.make_room(shared);
-                self.thin_stage(shared, now.mono);
-            }
+        }
+        let wanted = self.spool.as_mut().is_some_and(Spool::take_room_wanted);
+        if (due || wanted) && self.is_starved(now.mono) {
+            more = self.make_room(shared, now.mono);
+            self.thin_stage(shared, now.mono);
         }
         if self.staged.is_empty() {
             self.staged_since = None;
@@ -269,7 +271,7 @@ impl Outbox {
 
     /// Gives up less grave events on disk for graver ones that wait. True when there is more to do
     /// at once.
-    fn make_room(&mut self, shared: &Shared) -> bool {
+    fn make_room(&mut self, shared: &Shared, now: Instant) -> bool {
         let Some(spool) = &mut self.spool else {
             return false;
         };
@@ -283,7 +285,7 @@ impl Outbox {
             return false;
         }
         spool.rewind(self.window.take_back());
-        let given = spool.give_up(gravest, &mut self.sealer);
+        let given = spool.give_up(gravest, &mut self.sealer, now);
         if given.events > 0 {
             shared.queue.lock().count_given_up(given.events);
         }
@@ -299,10 +301,11 @@ impl Outbox {
         let mut lost = 0;
         let mut thinned: VecDeque<Sealed> = VecDeque::with_capacity(self.staged.len());
         for mut sealed in self.staged.drain(..) {
-            if let Ok(Some((mut thin, events))) = self.sealer.thin(&sealed, least) {
-                thin.settles = sealed.settles;
-                sealed = thin;
-                lost += events;
+            if let Ok(Some(mut thin)) = self.sealer.thin(&sealed, least) {
+                self.sealer.note_dropped(&thin.drops);
+                lost += thin.drops.iter().map(|drop| drop.count).sum::<u64>();
+                thin.sealed.settles = sealed.settles;
+                sealed = thin.sealed;
             }
             // Declarations of a lane become one; at its end, before which nothing of it waits.
             let before = thinned.back_mut().filter(|before| before.events == 0);

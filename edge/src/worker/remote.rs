@@ -164,7 +164,7 @@ impl Worker {
         };
         let received = now.wall.unwrap_or_default();
         if let Err(error) = spool.dir().keep_desired(desired, received) {
-            tracing::warn!(%error, "the configuration is in force but could not be kept");
+            tracing::warn!(%error, "the configuration is in force but cannot be kept: after a restart the one that was kept before holds until the broker sends it again");
         }
     }
 
@@ -303,7 +303,16 @@ impl Worker {
             return;
         }
         let payload = serde_json::to_vec(&report).unwrap_or_default();
-        if self.publish_report(payload) {
+        let most = self.limits.map_or(0, |limits| limits.max_payload);
+        if payload.len() > most {
+            let bytes = payload.len();
+            tracing::warn!(
+                bytes,
+                most,
+                "this device's report is larger than the broker takes"
+            );
+            self.remote.last_report = Some(report);
+        } else if self.publish_report(payload) {
             self.remote.last_report = Some(report);
         }
     }

@@ -32,6 +32,21 @@ use thinglog_schemas::{
 /// Nothing in these tests takes so long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
+/// Waits for what nobody tells of.
+pub(crate) fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + LIMIT;
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain");
+        thread::yield_now();
+    }
+}
+
+/// A runtime on this thread.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
 /// What becomes of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -58,6 +73,8 @@ pub(crate) struct State {
     pub(crate) most_outstanding: usize,
     answers: Vec<Answer>,
     otherwise: Option<Answer>,
+    /// What becomes of the reports.
+    refuse_reports: Option<PubAckReason>,
     desired: Option<Vec<u8>>,
     streams: Vec<Option<(TcpStream, Vec<String>)>>,
     limits: Option<ConnAckProperties>,
@@ -106,6 +123,11 @@ impl Broker {
         let mut state = self.shared.0.lock();
         state.answers = answers.iter().rev().copied().collect();
         state.otherwise = Some(otherwise);
+    }
+
+    /// From now on reports are refused.
+    pub(crate) fn refuse_reports(&self, reason: PubAckReason) {
+        self.shared.0.lock().refuse_reports = Some(reason);
     }
 
     /// Limits for connections to come.
@@ -312,7 +334,10 @@ fn handle(
                     .pop()
                     .or(state.otherwise)
                     .unwrap_or(Answer::Acknowledge),
-                false => Answer::Acknowledge,
+                false => state
+                    .refuse_reports
+                    .filter(|_| publish.topic.windows(10).any(|part| part == b"/reported/"))
+                    .map_or(Answer::Acknowledge, Answer::Refuse),
             };
             state.received.push(Received {
                 connection,

@@ -62,4 +62,16 @@ mod tests {
             "{error}"
         );
     }
+
+    /// Reading a zone takes much of a stack in a build for debugging, and whoever reads lines may be
+    /// the first to do so.
+    #[test]
+    fn a_zone_is_read_within_half_of_the_stack_that_a_thread_has() {
+        let read = || {
+            assert!(TimeZone::get("Europe/Berlin").is_ok());
+            drop(Zone::Local.get());
+        };
+        let thread = std::thread::Builder::new().stack_size(1 << 20);
+        thread.spawn(read).unwrap().join().unwrap();
+    }
 }
