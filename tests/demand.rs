@@ -186,12 +186,20 @@ fn where_clients_log_in_only_an_operator_gets_logs_and_only_the_device_answers()
     site.configure("[broker.auth]\npasswords = \"passwords\"\ntokens = \"tokens\"");
     let at = |name: &str| site.path().join(name);
     fs::write(at("tokens"), "").unwrap();
-    thinglog(&site, &["passwd", "alice", "--role", "operator"], "wonder\n");
+    thinglog(
+        &site,
+        &["passwd", "alice", "--role", "operator"],
+        "wonder\n",
+    );
     fs::write(at("alice.password"), "wonder\n").unwrap();
     for device in ["lamp-7", "lamp-8"] {
         let added = thinglog(&site, &["device", "add", device, "--json"], "");
         let added: Value = serde_json::from_str(&added).unwrap();
-        fs::write(at(&format!("{device}.token")), added["token"].as_str().unwrap()).unwrap();
+        fs::write(
+            at(&format!("{device}.token")),
+            added["token"].as_str().unwrap(),
+        )
+        .unwrap();
     }
     let _broker = site.broker();
     let login = format!("[login]\npassword_file = {:?}\n", at("lamp-7.token"));
@@ -203,17 +211,30 @@ fn where_clients_log_in_only_an_operator_gets_logs_and_only_the_device_answers()
         output.status.success().then_some(())
     });
     let output = ask(&alice, &["--source", "app", "--lines", "2"]);
-    assert_eq!(messages(&output), ["line 48", "line 49"], "{}", stderr(&output));
+    assert_eq!(
+        messages(&output),
+        ["line 48", "line 49"],
+        "{}",
+        stderr(&output)
+    );
 
     // Without a login, with a wrong one, and as another device.
     fs::write(at("wrong"), "guessed\n").unwrap();
     let other = ["--username", "lamp-8", "--password-file", "lamp-8.token"];
     let wrong = ["--username", "alice", "--password-file", "wrong"];
-    for (login, reason) in [(&[][..], "login"), (&wrong, "password"), (&other, "lamp-8")] {
+    for (login, reason) in [
+        (&[][..], "who you are"),
+        (&wrong, "password"),
+        (&other, "lamp-8"),
+    ] {
         let output = ask(login, &["--source", "app"]);
         assert_eq!(output.status.code(), Some(1), "{login:?}");
         assert!(output.stdout.is_empty());
-        assert!(stderr(&output).contains(reason), "{login:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(reason),
+            "{login:?}: {}",
+            stderr(&output)
+        );
     }
 }
 
@@ -225,15 +246,29 @@ fn sources_that_keep_nothing_say_so() {
                 [source.syslog]\nudp = \"127.0.0.1:0\"\n";
     let _edge = device_with(&site, more);
     ready(&site);
-    for (source, kind) in [("beat", "command"), ("syslog", "syslog"), ("sshd", "syslog")] {
+    for (source, kind) in [
+        ("beat", "command"),
+        ("syslog", "syslog"),
+        ("sshd", "syslog"),
+    ] {
         let output = request(&site, &["lamp-7", "--source", source]);
         assert_eq!(output.status.code(), Some(1), "{source}");
         let told = stderr(&output);
-        assert!(told.contains(kind) && told.contains("keeps nothing"), "{told}");
+        assert!(
+            told.contains(kind) && told.contains("keeps nothing"),
+            "{told}"
+        );
     }
     // Asked for all, the others are sent all the same.
     let output = request(&site, &["lamp-7", "--lines", "1"]);
     let told = stderr(&output);
-    assert_eq!(messages(&output), ["line 49", "login of alice, [redacted]"], "{told}");
-    assert!(told.contains("beat") && told.contains("keeps nothing"), "{told}");
+    assert_eq!(
+        messages(&output),
+        ["line 49", "login of alice, [redacted]"],
+        "{told}"
+    );
+    assert!(
+        told.contains("beat") && told.contains("keeps nothing"),
+        "{told}"
+    );
 }
