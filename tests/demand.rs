@@ -14,6 +14,11 @@ use thinglog_tests::wait;
 
 /// A device with two log files, one of which it must not show all of.
 fn device(site: &Site) -> Process {
+    device_with(site, "")
+}
+
+/// The same with more configuration.
+fn device_with(site: &Site, more: &str) -> Process {
     let folder = site.path();
     let log: Vec<String> = (0..50)
         .map(|i| {
@@ -29,7 +34,7 @@ fn device(site: &Site) -> Process {
          [reconnect]\nfirst = \"50ms\"\nlongest = \"200ms\"\n\
          [control]\nsocket = {:?}\n\
          [source.app]\nkind = \"file\"\npaths = [{:?}]\n\
-         [source.web]\nkind = \"file\"\npaths = [{:?}]\nredact = [{{ pattern = \"password=\\\\S+\" }}]\n",
+         [source.web]\nkind = \"file\"\npaths = [{:?}]\nredact = [{{ pattern = \"password=\\\\S+\" }}]\n{more}",
         site.mqtt,
         folder.join("control.sock"),
         folder.join("app.log"),
@@ -158,4 +163,112 @@ fn status_says_how_the_device_is_and_what_can_be_asked_for() {
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(status["readable"], serde_json::json!(["app", "web"]));
     assert_eq!(status["device"], "lamp-7");
+}
+
+/// What `thinglog <arguments>` says when it succeeds.
+fn thinglog(site: &Site, arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new(binary("thinglog"))
+        .current_dir(site.path())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn where_clients_log_in_only_an_operator_gets_logs_and_only_the_device_answers() {
+    let site = Site::new();
+    site.configure("[broker.auth]\npasswords = \"passwords\"\ntokens = \"tokens\"");
+    let at = |name: &str| site.path().join(name);
+    fs::write(at("tokens"), "").unwrap();
+    thinglog(
+        &site,
+        &["passwd", "alice", "--role", "operator"],
+        "wonder\n",
+    );
+    fs::write(at("alice.password"), "wonder\n").unwrap();
+    for device in ["lamp-7", "lamp-8"] {
+        let added = thinglog(&site, &["device", "add", device, "--json"], "");
+        let added: Value = serde_json::from_str(&added).unwrap();
+        fs::write(
+            at(&format!("{device}.token")),
+            added["token"].as_str().unwrap(),
+        )
+        .unwrap();
+    }
+    let _broker = site.broker();
+    let login = format!("[login]\npassword_file = {:?}\n", at("lamp-7.token"));
+    let _edge = device_with(&site, &login);
+    let alice = ["--username", "alice", "--password-file", "alice.password"];
+    let ask = |login: &[&str], rest: &[&str]| request(&site, &[login, &["lamp-7"], rest].concat());
+    wait::until("the device to answer", || {
+        let output = ask(&alice, &["--type", "status"]);
+        output.status.success().then_some(())
+    });
+    let output = ask(&alice, &["--source", "app", "--lines", "2"]);
+    assert_eq!(
+        messages(&output),
+        ["line 48", "line 49"],
+        "{}",
+        stderr(&output)
+    );
+
+    // Without a login, with a wrong one, and as another device.
+    fs::write(at("wrong"), "guessed\n").unwrap();
+    let other = ["--username", "lamp-8", "--password-file", "lamp-8.token"];
+    let wrong = ["--username", "alice", "--password-file", "wrong"];
+    for (login, reason) in [
+        (&[][..], "who you are"),
+        (&wrong, "password"),
+        (&other, "lamp-8"),
+    ] {
+        let output = ask(login, &["--source", "app"]);
+        assert_eq!(output.status.code(), Some(1), "{login:?}");
+        assert!(output.stdout.is_empty());
+        assert!(
+            stderr(&output).contains(reason),
+            "{login:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn sources_that_keep_nothing_say_so() {
+    let site = Site::new();
+    let _broker = site.broker();
+    let more = "[source.beat]\nkind = \"command\"\ncommand = [\"sleep\", \"600\"]\n\
+                [source.syslog]\nudp = \"127.0.0.1:0\"\n";
+    let _edge = device_with(&site, more);
+    ready(&site);
+    for (source, kind) in [
+        ("beat", "command"),
+        ("syslog", "syslog"),
+        ("sshd", "syslog"),
+    ] {
+        let output = request(&site, &["lamp-7", "--source", source]);
+        assert_eq!(output.status.code(), Some(1), "{source}");
+        let told = stderr(&output);
+        assert!(
+            told.contains(kind) && told.contains("keeps nothing"),
+            "{told}"
+        );
+    }
+    // Asked for all, the others are sent all the same.
+    let output = request(&site, &["lamp-7", "--lines", "1"]);
+    let told = stderr(&output);
+    assert_eq!(
+        messages(&output),
+        ["line 49", "login of alice, [redacted]"],
+        "{told}"
+    );
+    assert!(
+        told.contains("beat") && told.contains("keeps nothing"),
+        "{told}"
+    );
 }

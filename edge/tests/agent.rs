@@ -8,8 +8,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
-    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
-    path::Path,
+    os::unix::process::ExitStatusExt,
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -305,94 +304,6 @@ fn file_lines_wait_in_the_file_while_the_broker_is_away() {
     assert_eq!(broker.state(|state| state.messages()), lines);
     send_signal(&child, rustix::process::Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(0));
-}
-
-/// A `journalctl` that prints entries and what it was asked, then stays.
-fn fake_journalctl(dir: &Path) {
-    let script = r#"#!/bin/sh
-echo "$*" >> "$ASKED"
-case "$*" in
-  *after-cursor*) echo '{"__CURSOR":"c3","MESSAGE":"three","PRIORITY":"3","_SYSTEMD_UNIT":"nginx.service"}' ;;
-  *) echo '{"__CURSOR":"c1","MESSAGE":"one","PRIORITY":"6","_SYSTEMD_UNIT":"nginx.service"}'
-     echo '{"__CURSOR":"c2","MESSAGE":"two","PRIORITY":"4","SYSLOG_IDENTIFIER":"cron"}' ;;
-esac
-exec sleep 600
-"#;
-    let path = dir.join("journalctl");
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-#[test]
-fn the_journal_is_followed_from_the_remembered_cursor() {
-    let broker = Broker::start();
-    let dir = tempfile::tempdir().unwrap();
-    fake_journalctl(dir.path());
-    let path = format!(
-        "{}:{}",
-        dir.path().display(),
-        std::env::var("PATH").unwrap()
-    );
-    let asked = dir.path().join("asked");
-    for count in [2, 3] {
-        let mut child = agent(broker.address)
-            .env("PATH", &path)
-            .env("ASKED", &asked)
-            .arg("--state")
-            .arg(dir.path().join("state"))
-            .args(["journal", "--lines", "5"])
-            .spawn()
-            .unwrap();
-        broker.wait(|state| (state.messages().len() == count).then_some(()));
-        send_signal(&child, rustix::process::Signal::TERM);
-        assert_eq!(child.wait().unwrap().code(), Some(0));
-    }
-    let events = broker.state(|state| state.events());
-    let seen: Vec<_> = events
-        .iter()
-        .map(|(source, e)| (&**source, e.severity, &*e.message))
-        .collect();
-    let expected = [
-        ("nginx", Severity::INFO, "one"),
-        ("cron", Severity::WARN, "two"),
-        ("nginx", Severity::ERROR, "three"),
-    ];
-    assert_eq!(seen, expected);
-    let asked = fs::read_to_string(asked).unwrap();
-    let asked: Vec<&str> = asked.lines().collect();
-    assert!(asked[0].ends_with("--lines 5"), "{asked:?}");
-    assert!(asked[1].ends_with("--after-cursor c2"), "{asked:?}");
-}
-
-#[test]
-fn a_long_message_of_the_journal_arrives_whole() {
-    let broker = Broker::start();
-    let dir = tempfile::tempdir().unwrap();
-    // As journalctl does: only `--all` makes it write out what is longer than 4 KiB.
-    let script = r#"#!/bin/sh
-case "$*" in
-  *--all*) printf '{"__CURSOR":"c1","MESSAGE":"'; yes '\u0061' | head -n 60000 | tr -d '\n'; echo '"}' ;;
-  *) echo '{"__CURSOR":"c1","MESSAGE":null}' ;;
-esac
-exec sleep 600
-"#;
-    let program = dir.path().join("journalctl");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let mut child = agent(broker.address)
-        .env("PATH", format!("{}:{path}", dir.path().display()))
-        .arg("journal")
-        .spawn()
-        .unwrap();
-    let messages = broker.wait(|state| Some(state.messages()).filter(|m| !m.is_empty()));
-    send_signal(&child, rustix::process::Signal::TERM);
-    assert!(child.wait().unwrap().success());
-    assert!(
-        messages == ["a".repeat(60_000)],
-        "{} bytes",
-        messages[0].len()
-    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The container source against a real engine: a dockerd of its own, in a temporary folder, with an
-//! image made of busybox alone.
+//! The container source against real engines: a dockerd and a Podman of its own, in temporary folders,
+//! with an image made of busybox alone.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,7 +27,14 @@ use thinglog_schemas::{Severity, batch::Entry};
 /// An engine may take its time to start where others work as well.
 const STARTS: Duration = Duration::from_secs(60);
 
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Docker,
+    Podman,
+}
+
 struct Engine {
+    kind: Kind,
     dir: tempfile::TempDir,
     child: Child,
 }
@@ -35,22 +42,37 @@ struct Engine {
 impl Engine {
     /// A running engine with the image `busybox`; `None` where there can be none, which is said.
     fn start() -> Option<Engine> {
-        if !have("dockerd", "docker.io") || !have("docker", "docker.io") || !have_static_busybox() {
+        Engine::of(Kind::Docker)
+    }
+
+    fn of(kind: Kind) -> Option<Engine> {
+        let there = match kind {
+            Kind::Docker => have("dockerd", "docker.io") && have("docker", "docker.io"),
+            Kind::Podman => have("podman", "podman") && have("runc", "runc"),
+        };
+        if !there || !have_static_busybox() {
             return None;
         }
         if !rustix::process::getuid().is_root() {
-            eprintln!("SKIPPED: only root can run dockerd");
+            eprintln!("SKIPPED: only root can run an engine");
             return None;
         }
         let dir = tempfile::Builder::new().prefix("tl").tempdir().unwrap();
-        let child = daemon(dir.path());
-        let engine = Engine { dir, child };
+        let child = daemon(kind, dir.path());
+        let engine = Engine { kind, dir, child };
         if let Err(log) = engine.wait_until_up() {
-            eprintln!("SKIPPED: dockerd does not run here: {log}");
+            eprintln!("SKIPPED: the engine does not run here: {log}");
             return None;
         }
         engine.import_busybox();
         Some(engine)
+    }
+
+    fn image(&self) -> &'static str {
+        match self.kind {
+            Kind::Docker => "busybox",
+            Kind::Podman => "localhost/busybox:latest",
+        }
     }
 
     fn socket(&self) -> PathBuf {
@@ -91,11 +113,15 @@ impl Engine {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new("docker")
-            .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
-            .args(arguments)
-            .output()
-            .unwrap()
+        let mut command = match self.kind {
+            Kind::Docker => {
+                let mut command = Command::new("docker");
+                command.env("DOCKER_HOST", format!("unix://{}", self.socket().display()));
+                command
+            }
+            Kind::Podman => podman(self.dir.path()),
+        };
+        command.args(arguments).output().unwrap()
     }
 
     #[track_caller]
@@ -109,7 +135,7 @@ impl Engine {
     /// Starts a container that runs a script.
     fn container(&self, name: &str, options: &[&str], script: &str) {
         let start = ["run", "-d", "--net", "none", "--name", name];
-        let command = ["busybox", "/bin/sh", "-c", script];
+        let command = [self.image(), "/bin/sh", "-c", script];
         self.docker(&[&start[..], options, &command].concat());
     }
 
@@ -121,7 +147,7 @@ impl Engine {
 
     fn restart(&mut self) {
         self.stop();
-        self.child = daemon(self.dir.path());
+        self.child = daemon(self.kind, self.dir.path());
         self.wait_until_up().unwrap();
     }
 }
@@ -138,13 +164,39 @@ impl Drop for Engine {
     }
 }
 
-fn daemon(dir: &Path) -> Child {
+/// Podman with everything in `dir`. What this machine may not be able to do is not asked for.
+fn podman(dir: &Path) -> Command {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let settings = "[containers]\nlog_driver = \"k8s-file\"\n\
+                    default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
+                    [engine]\nruntime = \"runc\"\nevents_logger = \"file\"\n\
+                    cgroup_manager = \"cgroupfs\"\n";
+    fs::write(dir.join("containers.conf"), settings).unwrap();
+    let mut command = Command::new("podman");
+    command
+        .env("CONTAINERS_CONF", at("containers.conf"))
+        .args(["--root", &at("data"), "--runroot", &at("exec")])
+        .args(["--tmpdir", &at("tmp"), "--storage-driver", "vfs"]);
+    command
+}
+
+fn daemon(kind: Kind, dir: &Path) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(dir.join("log"))
         .unwrap();
     let at = |name: &str| dir.join(name).display().to_string();
+    if kind == Kind::Podman {
+        return podman(dir)
+            .args(["system", "service", "--time=0"])
+            .arg(format!("unix://{}", at("docker.sock")))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+    }
     Command::new("dockerd")
         .args(["--data-root", &at("data"), "--exec-root", &at("exec")])
         .args(["-H", &format!("unix://{}", at("docker.sock"))])
@@ -209,7 +261,16 @@ fn numbered(word: &str, numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
 
 #[test]
 fn containers_are_followed_with_what_they_are_and_only_those_that_are_wanted() {
-    let Some(engine) = Engine::start() else {
+    containers_are_followed(Kind::Docker);
+}
+
+#[test]
+fn containers_of_podman_are_followed_with_what_they_are() {
+    containers_are_followed(Kind::Podman);
+}
+
+fn containers_are_followed(kind: Kind) {
+    let Some(engine) = Engine::of(kind) else {
         return;
     };
     let broker = Broker::start();
@@ -252,7 +313,7 @@ fn containers_are_followed_with_what_they_are_and_only_those_that_are_wanted() {
             _ => Severity::INFO,
         };
         assert_eq!(event.severity, expected, "{}", event.message);
-        assert_eq!(event.attributes["container.image"], "busybox");
+        assert_eq!(event.attributes["container.image"], engine.image());
         if source == "web" {
             assert_eq!(event.attributes["container.name"], "before");
             assert_eq!(event.attributes["container.label.site"], "north");
@@ -329,7 +390,16 @@ fn restarts_of_agent_container_and_engine_neither_repeat_nor_miss_a_line() {
 
 #[test]
 fn an_agent_that_is_killed_goes_on_where_its_spool_ends() {
-    let Some(engine) = Engine::start() else {
+    killed_agents_go_on(Kind::Docker);
+}
+
+#[test]
+fn an_agent_of_podman_that_is_killed_goes_on_where_its_spool_ends() {
+    killed_agents_go_on(Kind::Podman);
+}
+
+fn killed_agents_go_on(kind: Kind) {
+    let Some(engine) = Engine::of(kind) else {
         return;
     };
     let broker = Broker::start();
@@ -351,6 +421,147 @@ fn an_agent_that_is_killed_goes_on_where_its_spool_ends() {
     assert_eq!(messages(&all, "count", "stdout"), numbered("out", 0..3000));
     let third = (0..3000).step_by(3);
     assert_eq!(messages(&all, "count", "stderr"), numbered("err", third));
+}
+
+#[test]
+fn lines_of_a_container_that_belong_together_are_one_event_through_kills() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().unwrap();
+    let source = format!(
+        "kind = \"docker\"\nsocket = \"{}\"\nsource_from = \"name\"\nmultiline = \"java\"",
+        engine.socket().display()
+    );
+    let env = ["-e", "PATH=/bin"];
+    let traces = r#"i=0; while [ $i -lt 120 ]; do echo "ERROR $i"; echo "java.lang.Error: $i"; echo "	at a.B.c(B.java:$i)"
+        busybox sleep 0.02; i=$((i + 1)); done"#;
+    let plain = r#"echo "one"; echo " two"; busybox sleep 600"#;
+    engine.container("traces", &env, traces);
+    let label = ["-l", "thinglog.multiline=none", "-e", "PATH=/bin"];
+    engine.container("plain", &label, plain);
+    for part in 1..4 {
+        let agent = Program::start(dir.path(), broker.address, &source);
+        events(&broker, 25 * part);
+        drop(agent);
+    }
+    let agent = Program::start(dir.path(), broker.address, &source);
+    let all = events(&broker, 122);
+    drop(agent);
+    let expected: Vec<String> = (0..120)
+        .map(|n| format!("ERROR {n}\njava.lang.Error: {n}\n\tat a.B.c(B.java:{n})"))
+        .collect();
+    assert_eq!(messages(&all, "traces", "stdout"), expected);
+    assert_eq!(messages(&all, "plain", "stdout"), ["one", " two"]);
+    let trace = all.iter().find(|(source, _)| source == "traces").unwrap();
+    assert_eq!(trace.1.severity, Severity::ERROR);
+}
+
+#[test]
+fn containers_that_come_and_go_lose_no_line() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let broker = Broker::start();
+    let options = DockerOptions {
+        socket: engine.socket(),
+        source_from: NameFrom::Name,
+        ..DockerOptions::default()
+    };
+    let running = start(&broker, options);
+    let mut expected = Vec::new();
+    for round in 0..6 {
+        for n in 0..3 {
+            let name = format!("c{n}");
+            // Read before it goes: what is removed takes with it what nobody has read.
+            engine.container(&name, &[], &format!("echo {round} {n}; printf last"));
+            expected.extend([format!("{round} {n}"), "last".to_owned()]);
+        }
+        events(&broker, expected.len());
+        engine.docker(&["rm", "-f", "c0", "c1", "c2"]);
+    }
+    // The same one, again and again.
+    engine.container("again", &[], "echo once more");
+    for _ in 0..5 {
+        engine.docker(&["wait", "again"]);
+        engine.docker(&["start", "again"]);
+        expected.push("once more".to_owned());
+    }
+    expected.push("once more".to_owned());
+    let all = events(&broker, expected.len());
+    running.stop();
+    let mut said: Vec<String> = all.into_iter().map(|(_, event)| event.message).collect();
+    said.sort();
+    expected.sort();
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn an_agent_in_a_container_does_not_carry_itself() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let broker = Broker::start();
+    let socket = engine.socket();
+    let socket = socket.display();
+    let config = engine.dir.path().join("edge.toml");
+    let text = format!(
+        "device = \"lamp-7\"\nbroker = \"{}\"\n[upload]\nflush = \"20ms\"\n\
+         [source.docker]\nsocket = \"/engine.sock\"\nsource_from = \"name\"\n",
+        broker.address
+    );
+    fs::write(&config, text).unwrap();
+    let mount = |from: &str, to: &str| format!("{from}:{to}:ro");
+    let binary = mount(env!("CARGO_BIN_EXE_thinglog-edge"), "/edge");
+    let config = mount(&config.display().to_string(), "/edge.toml");
+    let socket = format!("{socket}:/engine.sock");
+    let mut options = vec![
+        "run",
+        "-d",
+        "--net",
+        "host",
+        "--name",
+        "agent",
+        "-e",
+        "THINGLOG_LOG=info",
+    ];
+    for volume in [
+        &*binary,
+        &config,
+        &socket,
+        "/lib:/lib:ro",
+        "/lib64:/lib64:ro",
+        "/usr:/usr:ro",
+    ] {
+        options.extend(["-v", volume]);
+    }
+    options.extend(["busybox", "/edge", "--config", "/edge.toml", "start"]);
+    engine.docker(&options);
+    engine.container("other", &[], "echo of another");
+    events(&broker, 1);
+    // It says something itself, which would come.
+    engine.docker(&["kill", "-s", "HUP", "agent"]);
+    let said = || {
+        let output = engine.run(&["logs", "agent"]);
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said)
+            .contains("read again")
+            .then_some(())
+    };
+    let deadline = Instant::now() + STARTS;
+    while said().is_none() {
+        assert!(
+            Instant::now() < deadline,
+            "{}",
+            engine.docker(&["logs", "agent"])
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    engine.container("last", &[], "echo last");
+    let all = events(&broker, 2);
+    let sources: Vec<&str> = all.iter().map(|(source, _)| &**source).collect();
+    assert_eq!(sources, ["other", "last"]);
 }
 
 #[test]

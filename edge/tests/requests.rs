@@ -300,8 +300,7 @@ fn a_long_request_can_be_cancelled_and_the_next_one_is_done() {
     let dir = tempfile::tempdir().unwrap();
     // A journalctl that never ends.
     let program = dir.path().join("journalctl");
-    let script =
-        "#!/bin/sh\nwhile :; do echo '{\"MESSAGE\":\"m\",\"SYSLOG_IDENTIFIER\":\"app\"}'; done\n";
+    let script = "#!/bin/sh\nwhile :; do printf 'MESSAGE=m\\nSYSLOG_IDENTIFIER=app\\n\\n'; done\n";
     fs::write(&program, script).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&program, mode).unwrap();

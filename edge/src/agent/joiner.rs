@@ -168,26 +168,37 @@ mod tests {
         joins(r#""indent""#, "one\n  a\n\tb\n--\ntwo\n--\nthree");
     }
 
+    /// As the programs printed it, events parted by lines `--`.
     #[test]
-    fn stack_traces_of_java_stay_with_their_message() {
+    fn traces_stay_with_the_message_that_announces_them_and_with_no_other() {
+        for (preset, recorded) in [
+            ("java", include_str!("multiline/recorded/java.txt")),
+            ("python", include_str!("multiline/recorded/python.txt")),
+            ("go", include_str!("multiline/recorded/go.txt")),
+            ("node", include_str!("multiline/recorded/node.txt")),
+            ("rust", include_str!("multiline/recorded/rust.txt")),
+            ("dotnet", include_str!("multiline/recorded/dotnet.txt")),
+        ] {
+            joins(&format!("{preset:?}"), recorded.trim_end());
+        }
+    }
+
+    #[test]
+    fn loggers_of_java_and_python_announce_their_traces() {
         joins(
             r#""java""#,
             "12:00 ERROR request failed\n\
              java.lang.IllegalStateException: no connection\n\
+             to the database\n\
              \tat com.example.Db.query(Db.java:17)\n\
-             \tat com.example.Main.main(Main.java:4)\n\
              Caused by: java.net.ConnectException: refused\n\
              \t... 12 more\n\
              --\n\
              12:01 INFO next: all is well\n\
              --\n\
-             Exception in thread \"main\" java.lang.Error\n\
+             java.io.IOException: of another thread\n\
              \tat com.example.Main.main(Main.java:5)",
         );
-    }
-
-    #[test]
-    fn tracebacks_of_python_stay_with_their_message_and_their_causes() {
         joins(
             r#""python""#,
             "ERROR:root:it failed\n\
@@ -199,46 +210,13 @@ mod tests {
              Traceback (most recent call last):\n  File \"a.py\", line 3, in <module>\n    g()\n\
              ValueError: bad\n\
              --\n\
-             INFO:root:next\n\
+             INFO:root:no error\n\
              --\n\
-             INFO:root:after",
-        );
-    }
-
-    #[test]
-    fn panics_of_go_stay_with_all_their_goroutines() {
-        joins(
-            r#""go""#,
-            "listening\n\
+             Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\n\
+             KeyError: 'y'\n\
              --\n\
-             panic: runtime error: index out of range [5] with length 3\n\
-             [signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x47d0a1]\n\
-             \n\
-             goroutine 1 [running]:\n\
-             main.(*Server).serve(0xc000012345, {0x4b2, 0x1})\n\
-             \t/src/main.go:12 +0x1d\n\
-             \n\
-             goroutine 7 [chan receive]:\n\
-             main.worker(...)\n\
-             \t/src/main.go:40 +0x44\n\
-             created by main.main in goroutine 1\n\
-             \t/src/main.go:9 +0x30\n\
-             exit status 2\n\
-             --\n\
-             listening",
-        );
-    }
-
-    #[test]
-    fn a_stack_after_a_message_of_go_ends_with_the_next_message() {
-        joins(
-            r#""go""#,
-            "http: panic serving 127.0.0.1:5000: boom\n\
-             goroutine 6 [running]:\n\
-             net/http.(*conn).serve.func1(0xc0000b40a0)\n\
-             \t/usr/lib/go/src/net/http/server.go:1825 +0xbf\n\
-             --\n\
-             2026/01/01 served (well)",
+             Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\n\
+             KeyError: 'z'",
         );
     }
 
@@ -264,7 +242,7 @@ mod tests {
             input in proptest::collection::vec("( |\t|)(a|panic: |goroutine 1 \\[x\\]:|Traceback \\(most recent call last\\):|Caused by: |)b{0,3}", 0..60),
             rule in prop_oneof![
                 Just(r#"{"preset": "indent", "max_lines": 4}"#), Just(r#"{"preset": "java", "max_lines": 4}"#),
-                Just(r#""python""#), Just(r#""go""#), Just(r#"{"start": "a", "max_lines": 7}"#), Just(r#"{"continue": "b$"}"#),
+                Just(r#""python""#), Just(r#""go""#), Just(r#""node""#), Just(r#""rust""#), Just(r#""dotnet""#), Just(r#"{"start": "a", "max_lines": 7}"#), Just(r#"{"continue": "b$"}"#),
             ],
             max_bytes in 5usize..60,
         ) {

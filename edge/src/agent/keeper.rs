@@ -43,6 +43,11 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
         self.every = every;
     }
 
+    /// The next place is written down at once.
+    pub(crate) fn hurry(&mut self) {
+        self.last = None;
+    }
+
     /// The place of an earlier run.
     pub(crate) fn load(&mut self) -> Option<T> {
         self.stored = self.state.as_ref()?.load(&self.name);
@@ -100,7 +105,8 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Keeper<T> {
         }
     }
 
-    fn store(&mut self, place: T) {
+    /// Remembers a place before which there is nothing to wait for.
+    pub(crate) fn store(&mut self, place: T) {
         let Some(state) = &self.state else { return };
         if self.stored.as_ref() == Some(&place) {
             return;

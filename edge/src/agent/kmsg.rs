@@ -15,12 +15,17 @@ use rustix::{
     time::ClockId,
 };
 use serde::{Deserialize, Serialize};
-use thinglog_schemas::{Severity, hash::fnv1a};
-use tokio::net::unix::pipe;
+use thinglog_schemas::{Severity, hash::fnv1a, name};
+use tokio::{net::unix::pipe, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    SourceError, keeper::Keeper, recognise::syslog::facility, sink::Sink, state::StateDir,
+    SourceError,
+    history::{Block, Covers, History, Past, Reading, Span},
+    keeper::Keeper,
+    recognise::syslog::facility,
+    sink::Sink,
+    state::StateDir,
 };
 use crate::{Record, clock};
 
@@ -122,6 +127,59 @@ pub async fn run_kmsg_source(
     };
     standing.finish(sink, options.drain).await;
     ended
+}
+
+/// History of the kernel's log: what its ring still holds.
+#[derive(Clone, Debug)]
+pub(crate) struct KmsgHistory {
+    options: KmsgOptions,
+}
+
+impl KmsgHistory {
+    /// Of what these options carry.
+    pub(crate) fn new(options: KmsgOptions) -> KmsgHistory {
+        KmsgHistory { options }
+    }
+}
+
+impl History for KmsgHistory {
+    fn sources(&self) -> Vec<String> {
+        vec![name::encode(&self.options.source).into_owned()]
+    }
+
+    fn covers(&self, source: &str) -> Covers {
+        match name::encode(&self.options.source) == source {
+            true => Covers::Yes,
+            false => Covers::No,
+        }
+    }
+
+    fn read(&self, _span: Span, out: mpsc::Sender<Block>) -> Reading<'_> {
+        Box::pin(async move {
+            let options = &self.options;
+            let failed = |source| SourceError::Io {
+                what: options.path.display().to_string(),
+                source,
+            };
+            let device = open(options, true).map_err(failed)?;
+            let mut log = Log::new(&options.source, None);
+            let mut buffer = vec![0; BUFFER];
+            loop {
+                let mut records = Vec::new();
+                let state = read_some(&device, &mut buffer, &mut log, &mut records);
+                let past = records.into_iter().map(|(record, _)| Past {
+                    estimated: record.time.is_none(),
+                    record,
+                });
+                let records: Vec<Past> = past.collect();
+                let lines = records.len() as u64;
+                let heard = out.send(Block { records, lines }).await.is_ok();
+                if !heard || !matches!(state.map_err(failed)?, State::More) {
+                    return Ok(());
+                }
+            }
+        })
+    }
 }
 
 /// Where the source stands: kept with its events in the spool, and in the state directory.

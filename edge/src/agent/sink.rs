@@ -22,6 +22,14 @@ pub struct Sink {
     figures: Arc<Figures>,
 }
 
+/// What became of a record that its source can wait with.
+pub(crate) enum Paced {
+    /// It went on, or no further; false: the publisher has ended.
+    Sent(bool),
+    /// It may come after so long.
+    Later(Record, Duration),
+}
+
 /// What came over a [`Sink`].
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
@@ -72,7 +80,8 @@ impl Sink {
     /// See [`Publisher::emit`]: never waits; without room the least grave events are dropped. What is
     /// above the source's rate is dropped as well, counted and declared.
     pub fn emit(&self, mut record: Record) {
-        if self.admit(&mut record, false) == Verdict::Pass {
+        let source = record.source.clone();
+        if self.admit(&mut record, &source, false) == Verdict::Pass {
             self.publisher.emit(record);
         }
     }
@@ -81,19 +90,44 @@ impl Sink {
     /// when the publisher has ended.
     pub async fn emit_waiting(&self, mut record: Record) -> bool {
         loop {
-            match self.admit(&mut record, true) {
-                Verdict::Pass => return self.publisher.emit_waiting(record).await,
-                Verdict::Wait(wait) => tokio::time::sleep(wait).await,
-                _ => return !self.publisher.has_ended(),
+            let source = record.source.clone();
+            match self.emit_paced(record, &source).await {
+                Paced::Sent(sent) => return sent,
+                Paced::Later(back, wait) => {
+                    record = back;
+                    tokio::time::sleep(wait).await;
+                }
             }
         }
     }
 
+    /// Waits for room, but not for what the rate allows: a record above it comes back. `bucket` is
+    /// what the rate holds for, instead of the record's source.
+    pub(crate) async fn emit_paced(&self, mut record: Record, bucket: &Arc<str>) -> Paced {
+        match self.admit(&mut record, bucket, true) {
+            Verdict::Pass => Paced::Sent(self.publisher.emit_waiting(record).await),
+            Verdict::Wait(wait) => Paced::Later(record, wait),
+            _ => Paced::Sent(!self.publisher.has_ended()),
+        }
+    }
+
+    /// For what a source itself has to say: no rate holds for it.
+    pub(crate) fn emit_own(&self, mut record: Record) {
+        self.dress(&mut record);
+        self.publisher.emit(record);
+    }
+
+    /// How long who waits for the rate may wait on, so that several may come at once; `None`: nobody
+    /// waits for it.
+    pub(crate) fn slack(&self) -> Option<Duration> {
+        self.rules.as_ref()?.slack()
+    }
+
     /// Counts the record and, where it goes on, makes it ready. What the publisher may keep although
     /// it does not send it goes on as well.
-    fn admit(&self, record: &mut Record, patient: bool) -> Verdict {
+    fn admit(&self, record: &mut Record, bucket: &Arc<str>, patient: bool) -> Verdict {
         let verdict = match &self.rules {
-            Some(rules) => self.judge(rules, record, patient),
+            Some(rules) => self.judge(rules, record, bucket, patient),
             None => Verdict::Pass,
         };
         let figures = &self.figures;
@@ -134,10 +168,10 @@ impl Sink {
         }
     }
 
-    fn judge(&self, rules: &Rules, record: &Record, patient: bool) -> Verdict {
+    fn judge(&self, rules: &Rules, record: &Record, bucket: &Arc<str>, patient: bool) -> Verdict {
         let (source, severity) = (&record.source, record.severity);
         let standing = self.publisher.standing(source, severity);
-        rules.judge(source, severity, standing, patient, clock::mono())
+        rules.judge(bucket, severity, standing, patient, clock::mono())
     }
 
     /// See [`Publisher::flush`].

@@ -1,6 +1,6 @@
 //! One source of the agent as it is configured: what kind, with which options, under which rules.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 use thinglog_schemas::Severity;
@@ -11,7 +11,9 @@ use super::{
     Parse, RuleOptions, Sink, SourceError, StateDir, StreamOptions, SyslogOptions, TextOptions,
     Zone,
     command::{OutputOptions, run_output_source},
-    history::{FileHistory, History, JournalHistory},
+    docker::DockerHistory,
+    history::{FileHistory, History, JournalHistory, NoHistory},
+    kmsg::KmsgHistory,
     run_docker_source, run_files_source, run_journal_source, run_kmsg_source, run_stream_source,
     run_syslog_source,
 };
@@ -31,7 +33,7 @@ pub enum Kind {
     /// Log files.
     File(FilesOptions),
     /// systemd's journal.
-    Journal(Journal),
+    Journal(JournalOptions),
     /// A command's output.
     Command(Command),
     /// Lines from stdin.
@@ -42,31 +44,6 @@ pub enum Kind {
     Kmsg(KmsgOptions),
     /// The output of containers.
     Docker(DockerOptions),
-}
-
-/// `kind = "journal"`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Journal {
-    /// The source of all events; by default the unit of each, else its identifier.
-    pub source: Option<String>,
-    /// Past entries to begin with when no place is remembered; by default 100.
-    pub lines: Option<u32>,
-    /// The program to ask; by default `journalctl`.
-    pub program: Option<PathBuf>,
-}
-
-impl Journal {
-    fn options(&self, around: &Surroundings) -> JournalOptions {
-        let usual = JournalOptions::default();
-        JournalOptions {
-            program: self.program.clone().unwrap_or(usual.program),
-            source: self.source.clone(),
-            lines: self.lines.unwrap_or(usual.lines),
-            state: around.state.clone(),
-            drain: around.drain,
-        }
-    }
 }
 
 /// `kind = "command"`.
@@ -125,13 +102,15 @@ pub struct Surroundings {
 
 impl Kind {
     /// The words for the kinds there are.
-    pub const NAMES: [&str; 6] = ["file", "journal", "command", "stdin", "syslog", "kmsg"];
+    pub const NAMES: [&str; 7] = [
+        "file", "journal", "command", "stdin", "syslog", "kmsg", "docker",
+    ];
 
     /// Reads the options of a kind; `None`: there is no such kind.
     pub fn read<'de, D: Deserializer<'de>>(kind: &str, from: D) -> Option<Result<Kind, D::Error>> {
         Some(match kind {
             "file" => FilesOptions::deserialize(from).map(Kind::File),
-            "journal" => Journal::deserialize(from).map(Kind::Journal),
+            "journal" => JournalOptions::deserialize(from).map(Kind::Journal),
             "command" => Command::deserialize(from).map(Kind::Command),
             "stdin" => Stdin::deserialize(from).map(Kind::Stdin),
             "syslog" => SyslogOptions::deserialize(from).map(Kind::Syslog),
@@ -174,6 +153,10 @@ impl Kind {
                     "is missing, as are tcp, datagram and stream: one says where to listen";
                 wrong("udp", reason)
             }
+            Kind::Journal(journal) => {
+                let checked = journal.wrong();
+                checked.map_err(|(key, reason)| (key.to_owned(), reason))
+            }
             Kind::Command(command) if command.command.is_empty() => {
                 wrong("command", "names no program")
             }
@@ -190,15 +173,23 @@ impl Kind {
         }
     }
 
-    /// Its past, where it has one that can be read again.
-    pub(crate) fn history(&self) -> Option<Arc<dyn History>> {
+    /// Its past, as far as it can be read again; `name` is the source's.
+    pub(crate) fn history(&self, name: &str) -> Arc<dyn History> {
+        let none = |source: &Option<String>| {
+            let source = source.clone().unwrap_or_else(|| name.to_owned());
+            NoHistory::new(name, self.name(), Some(source))
+        };
         match self {
-            Kind::File(files) => Some(Arc::new(FileHistory::new(files.clone()))),
-            Kind::Journal(journal) => {
-                let options = journal.options(&Surroundings::default());
-                Some(Arc::new(JournalHistory::new(options)))
+            Kind::File(files) => Arc::new(FileHistory::new(files.clone())),
+            Kind::Journal(journal) => Arc::new(JournalHistory::new(journal.clone())),
+            Kind::Docker(docker) => Arc::new(DockerHistory::new(docker.clone())),
+            Kind::Kmsg(kmsg) => Arc::new(KmsgHistory::new(kmsg.clone())),
+            Kind::Command(command) => Arc::new(none(&command.source)),
+            Kind::Stdin(stdin) => Arc::new(none(&stdin.source)),
+            Kind::Syslog(syslog) => {
+                let source = syslog.source.clone();
+                Arc::new(NoHistory::new(name, self.name(), source))
             }
-            _ => None,
         }
     }
 
@@ -226,7 +217,13 @@ impl Kind {
                 run_files_source(&sink, options, cancel).await
             }
             Kind::Journal(journal) => {
-                run_journal_source(&sink, journal.options(&around), cancel).await
+                let options = JournalOptions {
+                    name: name.to_owned(),
+                    state: around.state,
+                    drain: around.drain,
+                    ..journal
+                };
+                run_journal_source(&sink, options, cancel).await
             }
             Kind::Command(command) => {
                 let options = OutputOptions {

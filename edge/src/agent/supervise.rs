@@ -198,14 +198,12 @@ impl Supervisor {
             (name.clone(), (kind, running.watch.clone()))
         };
         *self.board.0.lock() = self.running.iter().map(posted).collect();
-        let readable = |running: &Running| {
-            Some(Readable {
-                history: running.options.kind.history()?,
-                sink: running.sink.clone(),
-            })
+        let readable = |(name, running): (&String, &Running)| Readable {
+            history: running.options.kind.history(name),
+            sink: running.sink.clone(),
         };
         self.catalogue
-            .set(self.running.values().filter_map(readable).collect());
+            .set(self.running.iter().map(readable).collect());
     }
 
     fn start(&mut self, name: String, options: SourceOptions, sink: Sink, watch: Arc<Watch>) {

@@ -61,6 +61,12 @@ impl Running {
         ended.unwrap();
         assert!(durable, "not everything was delivered");
     }
+
+    /// Waits until it fails by itself.
+    pub(crate) fn failure(self) -> SourceError {
+        let (ended, _) = self.thread.join().unwrap();
+        ended.unwrap_err()
+    }
 }
 
 /// The real program with a spool in `dir` and one source, whose table is given.
@@ -70,6 +76,16 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(dir: &Path, broker: SocketAddr, source: &str) -> Program {
+        Program::with(dir, broker, source, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn with(
+        dir: &Path,
+        broker: SocketAddr,
+        source: &str,
+        variables: &[(&str, &str)],
+    ) -> Program {
         let at = dir.display();
         let text = format!(
             "device = \"lamp-7\"\nbroker = \"{broker}\"\n\
@@ -94,6 +110,7 @@ impl Program {
             .arg("--config")
             .arg(&file)
             .arg("start")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -138,6 +138,16 @@ impl Engine {
         body(self.request(&path).await?).await
     }
 
+    /// What a container's log has of a span (nanoseconds since the epoch), and no more.
+    pub(super) async fn past(&self, id: &str, from: u64, to: u64) -> Result<Incoming, EngineError> {
+        let time = |ns: u64| format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+        let (since, until) = (time(from), time(to));
+        let path = format!(
+            "/containers/{id}/logs?follow=0&stdout=1&stderr=1&timestamps=1&tail=all&since={since}&until={until}"
+        );
+        self.get(&path).await
+    }
+
     async fn whole<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
         let body = self.get(path).await?;
         Ok(serde_json::from_slice(&read(body).await?)?)

@@ -1,7 +1,11 @@
 //! Follows one container's log, through restarts of the container, until it has ended and everything
 //! it wrote was passed on.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -103,7 +107,7 @@ impl Follower {
     pub(super) async fn run(self) -> String {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut container = match self.inspect().await {
-            Some(container) if self.is_wanted(&container) => container,
+            Some(container) if wants(&self.options, &container) => container,
             _ => return self.id,
         };
         let mut over = false;
@@ -133,7 +137,9 @@ impl Follower {
                 // The engine may end a log that is followed before its last line is in it.
                 Some(_) if !std::mem::replace(&mut over, true) => continue,
                 Some(_) => {
-                    for (record, place) in joiner.finish() {
+                    let mut last = Vec::new();
+                    joiner.finish(clock::mono(), &mut last);
+                    for (record, place) in last {
                         self.emit(record, place).await;
                     }
                     break;
@@ -162,19 +168,6 @@ impl Follower {
         }
     }
 
-    fn is_wanted(&self, container: &Container) -> bool {
-        let none = BTreeMap::new();
-        let labels = container.config.labels.as_ref().unwrap_or(&none);
-        let name = name_of(container);
-        let DockerOptions {
-            include, exclude, ..
-        } = &*self.options;
-        let included = include.is_empty() || include.iter().any(|p| p.matches(name, labels));
-        let excluded = exclude.iter().any(|pattern| pattern.matches(name, labels));
-        let own = self.options.exclude_own && is_own(&container.id);
-        included && !excluded && !own
-    }
-
     async fn read(
         &self,
         container: &Container,
@@ -190,15 +183,21 @@ impl Follower {
         let mut records = Vec::new();
         loop {
             let frame = tokio::select! {
-                frame = body.frame() => frame,
+                frame = body.frame() => Some(frame),
+                () = until(joiner.due()) => None,
                 () = self.cancel.cancelled() => return Err(Stopped::Told),
             };
-            let Some(frame) = frame else { return Ok(()) };
-            let frame = frame.map_err(EngineError::Broken)?;
-            let Ok(bytes) = frame.into_data() else {
-                continue;
-            };
-            entries.feed(&bytes, |entry| records.extend(joiner.take(entry)))?;
+            match frame {
+                Some(Some(frame)) => {
+                    let Ok(bytes) = frame.map_err(EngineError::Broken)?.into_data() else {
+                        continue;
+                    };
+                    let now = clock::mono();
+                    entries.feed(&bytes, |entry| joiner.take(entry, now, &mut records))?;
+                }
+                Some(None) => return Ok(()),
+                None => joiner.poll(clock::mono(), &mut records),
+            }
             for (record, place) in records.drain(..) {
                 if !self.emit(record, place).await {
                     return Err(Stopped::Told);
@@ -221,6 +220,28 @@ impl Follower {
         }
         sent
     }
+}
+
+/// Until what is held is complete.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a container is to be carried.
+pub(super) fn wants(options: &DockerOptions, container: &Container) -> bool {
+    let none = BTreeMap::new();
+    let labels = container.config.labels.as_ref().unwrap_or(&none);
+    let name = name_of(container);
+    let DockerOptions {
+        include, exclude, ..
+    } = options;
+    let included = include.is_empty() || include.iter().any(|p| p.matches(name, labels));
+    let excluded = exclude.iter().any(|pattern| pattern.matches(name, labels));
+    let own = options.exclude_own && is_own(&container.id);
+    included && !excluded && !own
 }
 
 /// Whether this program runs in that container: an engine mounts files of its own into each, from a

@@ -12,11 +12,13 @@
 //! | output | attribute `stream`: `stdout` or `stderr` |
 //! | container | attributes `container.name` (unless it is the source), `container.id`, `container.image` |
 //! | labels that are asked for | attributes `container.label.<label>` |
+//! | label `thinglog.multiline` | which lines are one event, instead of the option: a preset or `none` |
 //! | time of the engine | the time, unless the line says one within five minutes of it |
 
 mod engine;
 mod follow;
 mod frames;
+mod history;
 mod line;
 mod place;
 mod select;
@@ -45,11 +47,13 @@ use super::{
     SourceError,
     keeper::Keeper,
     lines::Lines,
+    multiline::MultilineOptions,
     recognise::{LineOptions, Parse, Zone},
     sink::Sink,
     state::{StateDir, key},
 };
 use crate::{backoff::Backoff, clock};
+pub(crate) use history::DockerHistory;
 pub use select::ContainerPattern;
 
 /// Which engine and containers, and what becomes of their lines.
@@ -77,6 +81,8 @@ pub struct DockerOptions {
     pub parse: Parse,
     /// Of times in lines that name no zone.
     pub timezone: Zone,
+    /// Which lines are one event; a container's label `thinglog.multiline` stands above it.
+    pub multiline: Option<MultilineOptions>,
     /// When nothing is remembered at all: begin with what the engine still has (true), or with what
     /// is said next.
     pub backlog: bool,
@@ -102,6 +108,7 @@ impl Default for DockerOptions {
             stderr: Severity::INFO,
             parse: Parse::Auto,
             timezone: Zone::Local,
+            multiline: None,
             backlog: true,
             state: None,
             drain: drain(),

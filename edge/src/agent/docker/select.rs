@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::agent::pattern::like;
+
 /// A pattern of containers: a name with `*` for anything (`web-*`), or `label:KEY`, `label:KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
@@ -37,26 +39,6 @@ impl ContainerPattern {
             }
         }
     }
-}
-
-/// Whether `text` is `pattern` with something, perhaps nothing, for each `*`.
-fn like(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else {
-        return pattern == text;
-    };
-    let Some(mut text) = text.strip_prefix(first) else {
-        return false;
-    };
-    let Some((middle, last)) = rest.rsplit_once('*') else {
-        return text.ends_with(rest);
-    };
-    for part in middle.split('*') {
-        match text.split_once(part) {
-            Some((_, after)) => text = after,
-            None => return false,
-        }
-    }
-    text.ends_with(last)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod follow;
 mod naming;
 mod open;
 mod options;
+mod outgoing;
 mod patterns;
 mod places;
 mod position;
@@ -24,7 +25,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thinglog_schemas::Severity;
 use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
@@ -34,10 +34,11 @@ use super::{
     sink::Sink,
     state::{StateDir, key},
 };
-use crate::{Record, clock};
+use crate::clock;
 pub use options::{FilesOptions, StartAt};
+use outgoing::Outgoing;
 use places::Places;
-use set::FileSet;
+use set::{FileSet, Pace};
 pub(crate) use siblings::{Sibling, siblings};
 use taken::Taken;
 
@@ -77,42 +78,37 @@ pub async fn run_files_source(
     let lines = compiled.text.of_lines();
     let set = FileSet::new(compiled, remembered, clock::mono());
     let mut wake = Wake::new(set.descriptor());
+    let mut outgoing = Outgoing::new(sink, spooled);
     let mut reading = Some(Reading {
         set,
-        taken: Taken::new(lines, spooled),
+        taken: Taken::new(lines, outgoing.needs_places()),
         next: clock::mono(),
     });
     while !cancel.is_cancelled() {
         let Some(taken) = reading.take() else { break };
-        let mut taken = tokio::task::spawn_blocking(|| taken.round())
+        let pace = outgoing.pace();
+        let mut taken = tokio::task::spawn_blocking(|| taken.round(pace))
             .await
             .map_err(|error| SourceError::Ended(error.to_string()))?;
         for note in taken.set.take_notes() {
-            tracing::warn!("{note}");
-            taken.taken.add(Record::new(OWN, Severity::WARN, note));
+            outgoing::tell(sink, note);
         }
-        for record in taken.taken.records() {
-            let sent = tokio::select! {
-                sent = sink.emit_waiting(record) => sent,
-                () = cancel.cancelled() => false,
-            };
-            if !sent {
-                // What was read and not queued must be read again: the last place stands.
-                keeper.finish(None, sink.publisher(), options.drain).await;
-                return Ok(());
-            }
+        outgoing.add(taken.taken.batches());
+        let gone = outgoing.give(sink, &cancel).await;
+        if gone && keeper.wants() {
+            keeper.offer(taken.places(&outgoing), sink.publisher());
         }
-        for (source, key, place) in taken.taken.passed() {
-            sink.publisher().pass_place(&source, key, place);
-        }
-        if keeper.wants() {
-            keeper.offer(taken.set.places(), sink.publisher());
-        }
-        let next = keeper.due().map_or(taken.next, |due| due.min(taken.next));
+        let dues = keeper.due().into_iter().chain(outgoing.due());
+        let next = dues.fold(taken.next, Instant::min);
         reading = Some(taken);
+        if !gone {
+            break;
+        }
         wake.until(next, &cancel).await;
     }
-    let places = reading.map(|reading| reading.set.places());
+    // Without knowing the places, what was read and not queued must be read again.
+    let places = reading.map(|reading| reading.places(&outgoing));
+    let places = places.filter(|_| outgoing.is_empty() || outgoing.needs_places());
     keeper.finish(places, sink.publisher(), options.drain).await;
     Ok(())
 }
@@ -184,8 +180,15 @@ struct Reading {
 
 impl Reading {
     /// Reads what there is, off the runtime's threads.
-    fn round(mut self) -> Reading {
-        self.next = self.set.round(clock::mono(), ENOUGH, &mut self.taken);
+    fn round(mut self, pace: Pace) -> Reading {
+        self.next = self
+            .set
+            .round(clock::mono(), ENOUGH, &pace, &mut self.taken);
         self
+    }
+
+    /// Where everything stands that has left.
+    fn places(&self, outgoing: &Outgoing) -> Places {
+        self.set.places(|key| outgoing.stands(key))
     }
 }

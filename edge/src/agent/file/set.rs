@@ -39,7 +39,7 @@ const CHECK: Duration = Duration::from_secs(10);
 const SCAN: Duration = Duration::from_secs(60);
 const SCAN_UNWATCHED: Duration = Duration::from_secs(5);
 /// Bytes read at a time.
-const BLOCK: usize = 64 << 10;
+pub(crate) const BLOCK: usize = 64 << 10;
 /// Files of one source, at most.
 const MAX_FILES: usize = 4096;
 
@@ -58,6 +58,7 @@ pub(crate) struct SetOptions {
 struct File {
     follower: Follower,
     source: Arc<str>,
+    path: Arc<str>,
     key: u64,
     /// The file that was found, until it is opened.
     found: Option<FileId>,
@@ -68,6 +69,24 @@ struct File {
     /// The kernel tells of the next change.
     watched: bool,
     complaint: Option<String>,
+}
+
+/// How much may be read.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// Bytes of a file at a time.
+    pub(crate) block: usize,
+    /// What is not read now, by key: something read before waits for its rate.
+    pub(crate) held: HashSet<u64>,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            block: BLOCK,
+            held: HashSet::new(),
+        }
+    }
 }
 
 /// Takes what is read.
@@ -82,6 +101,8 @@ pub(crate) trait Taker {
 /// Whose the lines of a block are, and what to remember with them.
 pub(crate) struct Block {
     pub(crate) source: Arc<str>,
+    /// The path that is followed.
+    pub(crate) path: Arc<str>,
     /// Names what is followed, file and source, the same in every run.
     pub(crate) key: u64,
     /// Where everything stands that is followed under this key, behind the last line.
@@ -141,10 +162,11 @@ impl FileSet {
         self.watcher.descriptor()
     }
 
-    /// Where everything stands.
-    pub(crate) fn places(&self) -> Places {
+    /// Where everything stands. `held`: where something stands, by key, of which not all that was read
+    /// has left yet.
+    pub(crate) fn places(&self, held: impl Fn(u64) -> Option<Vec<Position>>) -> Places {
         let files = self.files.iter().filter_map(|(path, file)| {
-            let positions = file.follower.positions();
+            let positions = held(file.key).unwrap_or_else(|| file.follower.positions());
             (!positions.is_empty()).then(|| (path.clone(), positions))
         });
         Places {
@@ -167,12 +189,19 @@ impl FileSet {
         std::mem::take(&mut self.notes)
     }
 
-    /// Looks at whatever is due, and reads one block of each file that has something, until there are
-    /// about `enough` events. Returns when to come again, which may be now.
-    pub(crate) fn round(&mut self, now: Instant, enough: usize, taker: &mut impl Taker) -> Instant {
+    /// Looks at whatever is due, but for what is held, and reads one block of each file that has
+    /// something, until there are about `enough` events. Returns when to come again, which may be now.
+    pub(crate) fn round(
+        &mut self,
+        now: Instant,
+        enough: usize,
+        pace: &Pace,
+        taker: &mut impl Taker,
+    ) -> Instant {
         self.hear(now);
         let mut count = 0;
-        for path in self.due(now) {
+        let block = pace.block.clamp(1, BLOCK);
+        for path in self.due(now, pace) {
             if count >= enough {
                 return now;
             }
@@ -181,15 +210,16 @@ impl FileSet {
             };
             let before = count;
             let source = &file.source;
-            let found = file
-                .follower
-                .read(now, &mut self.buffer, &self.owned, |line, end| {
-                    count += 1;
-                    taker.take(source, line, end);
-                });
+            let found =
+                file.follower
+                    .read(now, &mut self.buffer[..block], &self.owned, |line, end| {
+                        count += 1;
+                        taker.take(source, line, end);
+                    });
             if let Some(reading) = file.follower.reading().filter(|_| count > before) {
                 taker.end_block(Block {
                     source: file.source.clone(),
+                    path: file.path.clone(),
                     key: file.key,
                     after: file.follower.positions(),
                     reading,
@@ -203,13 +233,18 @@ impl FileSet {
             self.scan(now);
         }
         self.save_descriptors();
-        let looks = self.files.values().map(|file| file.look_at);
+        let free = self
+            .files
+            .values()
+            .filter(|file| !pace.held.contains(&file.key));
+        let looks = free.map(|file| file.look_at);
         looks.chain([self.scan_at]).min().unwrap_or(now)
     }
 
     /// The files that are due, the one served last at the end.
-    fn due(&self, now: Instant) -> Vec<PathBuf> {
-        let due = self.files.iter().filter(|(_, file)| file.look_at <= now);
+    fn due(&self, now: Instant, pace: &Pace) -> Vec<PathBuf> {
+        let is_due = |file: &File| file.look_at <= now && !pace.held.contains(&file.key);
+        let due = self.files.iter().filter(|(_, file)| is_due(file));
         let mut due: Vec<PathBuf> = due.map(|(path, _)| path.clone()).collect();
         if let Some(turn) = &self.turn {
             let at = due.partition_point(|path| path <= turn);
@@ -495,6 +530,7 @@ impl FileSet {
             follower,
             key: key(path, &source),
             source,
+            path: path.to_string_lossy().into(),
             found,
             look_at: now,
             last: now,

@@ -10,7 +10,7 @@ use std::{
 use super::{
     FilesOptions,
     places::Places,
-    set::{Block, FileSet, Taker},
+    set::{Block, FileSet, Pace, Taker},
 };
 use crate::{agent::lines::Line, clock};
 
@@ -80,7 +80,7 @@ impl Bench {
     /// Rounds until there is nothing to be done at this time.
     fn read(&mut self) -> Vec<(String, String)> {
         let mut lines = Seen::default();
-        while self.set.round(self.now, 100, &mut lines) <= self.now {}
+        while self.set.round(self.now, 100, &Pace::default(), &mut lines) <= self.now {}
         lines.0
     }
 
@@ -101,7 +101,7 @@ impl Bench {
 
     /// A new process that remembers what this one knew.
     fn restart(&mut self) {
-        let json = serde_json::to_vec(&self.set.places()).unwrap();
+        let json = serde_json::to_vec(&self.set.places(|_| None)).unwrap();
         let places = serde_json::from_slice(&json).unwrap();
         self.set = FileSet::new(self.options.compile().unwrap(), places, self.now);
     }
@@ -133,7 +133,9 @@ fn idle_files_are_told_of_by_the_kernel_and_cost_no_looks() {
     let mut bench = Bench::new(&["*.log"], &[("a.log", "one\n"), ("b.log", "two\n")]);
     assert_eq!(bench.messages(), ["one", "two"]);
     bench.settle();
-    let next = bench.set.round(bench.now, 100, &mut Seen::default());
+    let next = bench
+        .set
+        .round(bench.now, 100, &Pace::default(), &mut Seen::default());
     assert!(
         next - bench.now > Duration::from_secs(1),
         "{:?}",
@@ -257,7 +259,7 @@ fn a_file_that_was_removed_is_let_go_and_one_in_its_place_is_new() {
     assert_eq!(bench.messages(), ["unfinished"]);
     bench.now += Duration::from_secs(100);
     assert!(bench.read().is_empty());
-    assert_eq!(bench.set.places().files, BTreeMap::new());
+    assert_eq!(bench.set.places(|_| None).files, BTreeMap::new());
     // It may well get the same inode.
     bench.append("a.log", "new\n");
     assert_eq!(bench.messages(), ["new"]);

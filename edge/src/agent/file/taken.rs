@@ -1,7 +1,7 @@
 //! What was read, as records: each with where its file stands behind it, so that a spool remembers
 //! the place in one piece with the event.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use thinglog_schemas::Severity;
 
@@ -23,9 +23,25 @@ pub(super) struct Taken {
     /// The places are of use.
     marking: bool,
     records: Vec<Record>,
-    /// Where each record of the block ends that is not complete yet.
+    /// Where each record ends.
     ends: Vec<u64>,
-    passed: Vec<(Arc<str>, u64, Vec<u8>)>,
+    batches: Vec<Batch>,
+}
+
+/// What was read of one file at a time, in order.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) source: Arc<str>,
+    /// Names what is followed.
+    pub(super) key: u64,
+    /// The path that is followed.
+    pub(super) path: Arc<str>,
+    /// Each with the place behind it.
+    pub(super) records: VecDeque<(Record, Vec<u8>)>,
+    /// Where everything stands that has left; as positions are encoded.
+    pub(super) stands: Vec<u8>,
+    /// The same when nothing is left.
+    pub(super) after: Vec<u8>,
 }
 
 impl Taken {
@@ -35,23 +51,13 @@ impl Taken {
             marking,
             records: Vec::new(),
             ends: Vec::new(),
-            passed: Vec::new(),
+            batches: Vec::new(),
         }
     }
 
-    /// One that stands in no file.
-    pub(super) fn add(&mut self, record: Record) {
-        self.records.push(record);
-    }
-
-    /// Gives the records away.
-    pub(super) fn records(&mut self) -> impl Iterator<Item = Record> {
-        self.records.drain(..)
-    }
-
-    /// The sources that were read from, with key and place: of use where no event of them was taken.
-    pub(super) fn passed(&mut self) -> impl Iterator<Item = (Arc<str>, u64, Vec<u8>)> {
-        self.passed.drain(..)
+    /// Gives away what was read.
+    pub(super) fn batches(&mut self) -> impl Iterator<Item = Batch> {
+        self.batches.drain(..)
     }
 }
 
@@ -60,30 +66,33 @@ impl Taker for Taken {
         let mut record = self.recogniser.record(line);
         record.source = source.clone();
         self.records.push(record);
-        if self.marking {
-            self.ends.push(end);
-        }
+        self.ends.push(end);
     }
 
     fn end_block(&mut self, block: Block) {
-        if !self.marking {
-            return;
+        let records = self.records.drain(..).zip(self.ends.drain(..));
+        let (mut stands, mut after, mut at) = (Vec::new(), Vec::new(), 0);
+        if self.marking {
+            after = position::encode(&block.after);
+            (stands, at) = with(&block.after, block.reading);
         }
-        let after = position::encode(&block.after);
-        let (mut before, at) = with(&block.after, block.reading);
-        let first = self.records.len() - self.ends.len();
-        let last = self.ends.len().saturating_sub(1);
-        for (n, end) in self.ends.drain(..).enumerate() {
-            let place = if n == last {
-                after.as_slice()
-            } else {
-                position::set_offset(&mut before, at, end);
-                before.as_slice()
-            };
-            let record = &mut self.records[first + n];
-            record.mark(block.key, place);
+        let mut before = stands.clone();
+        let placed = records.map(|(record, end)| {
+            position::set_offset(&mut before, at, end);
+            (record, before.clone())
+        });
+        let mut records: VecDeque<(Record, Vec<u8>)> = placed.collect();
+        if let Some((_, place)) = records.back_mut() {
+            place.clone_from(&after);
         }
-        self.passed.push((block.source, block.key, after));
+        self.batches.push(Batch {
+            source: block.source,
+            key: block.key,
+            path: block.path,
+            records,
+            stands,
+            after,
+        });
     }
 }
 

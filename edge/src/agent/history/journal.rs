@@ -1,25 +1,13 @@
 //! History of the systemd journal: `journalctl` asked for a span of time.
 
-use std::process::Stdio;
-
 use thinglog_schemas::name;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    process::Command,
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use super::{Block, Covers, History, Past, Reading, Span};
 use crate::agent::{
     SourceError,
-    journald::{FIELDS, JournalOptions, MAX_ENTRY, entry, not_started},
-    lines::Lines,
+    journald::{CHUNK, Export, JournalOptions, Own, Program, is_wanted, record},
 };
-
-/// Bytes read at a time.
-const CHUNK: usize = 64 << 10;
-/// What is kept of what journalctl complains about, bytes.
-const MAX_COMPLAINT: u64 = 1024;
 
 /// The journal of one configured source.
 #[derive(Clone, Debug)]
@@ -60,88 +48,41 @@ async fn read(
     span: Span,
     out: mpsc::Sender<Block>,
 ) -> Result<(), SourceError> {
-    let failed = |source| SourceError::Io {
-        what: options.program.display().to_string(),
-        source,
-    };
-    let mut child = Command::new(&options.program)
-        .args(["-o", "json", "--no-pager", "--all", "--quiet"])
-        .arg(format!("--output-fields={}", FIELDS.join(",")))
-        // Whole seconds around the span; what lies beyond is left to who asked.
-        .arg(format!("--since=@{}", span.from / 1_000_000_000))
-        .arg(format!("--until=@{}", span.to / 1_000_000_000 + 1))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| not_started(&options.program, source))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (listening, complaint) = tokio::join!(
-        async {
-            match stdout {
-                Some(stdout) => entries(stdout, options, &span, &out).await,
-                None => Ok(true),
-            }
-        },
-        async {
-            match stderr {
-                Some(stderr) => complaint(stderr).await,
-                None => String::new(),
-            }
-        }
-    );
-    if !listening.map_err(failed)? {
-        return Ok(());
-    }
-    let status = child.wait().await.map_err(failed)?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(SourceError::Options(format!(
-            "journalctl {status}: {complaint}"
-        ))),
-    }
-}
-
-/// False when nobody listens any more; the reader is then dropped, and journalctl ends by that.
-async fn entries(
-    mut stdout: impl AsyncRead + Unpin,
-    options: &JournalOptions,
-    span: &Span,
-    out: &mpsc::Sender<Block>,
-) -> std::io::Result<bool> {
-    let mut lines = Lines::up_to(MAX_ENTRY);
+    // Whole seconds around the span; what lies beyond is left to who asked.
+    let within = [
+        format!("--since=@{}", span.from / 1_000_000_000),
+        format!("--until=@{}", span.to / 1_000_000_000 + 1),
+    ];
+    let mut program = Program::start(options, &options.arguments(&within))?;
+    let own = Own::of_this_process();
+    let mut export = Export::default();
     let mut buffer = vec![0; CHUNK];
     loop {
-        let read = stdout.read(&mut buffer).await?;
+        let read = program.read(&mut buffer).await?;
         if read == 0 {
-            return Ok(true);
+            break;
         }
         let mut block = Block::default();
-        lines.feed(&buffer[..read], |line| {
+        export.feed(&buffer[..read], |entry| {
             block.lines += 1;
-            let Some((mut record, _)) = entry(line, options.source.as_deref()) else {
+            if !is_wanted(&entry, options, &own) {
                 return;
-            };
+            }
+            let mut record = record(&entry, options);
             if span.wants(&record.source) {
                 let estimated = record.time.is_none();
                 record.time.get_or_insert(span.to);
                 block.records.push(Past { record, estimated });
             }
         });
+        // Nobody listens any more: journalctl ends with its reader.
         if out.send(block).await.is_err() {
-            return Ok(false);
+            return Ok(());
         }
     }
-}
-
-/// The beginning of what is said; the rest is read and forgotten, so that nothing waits for it.
-async fn complaint(mut stderr: impl AsyncRead + Unpin) -> String {
-    let mut text = Vec::new();
-    let _ = (&mut stderr)
-        .take(MAX_COMPLAINT)
-        .read_to_end(&mut text)
-        .await;
-    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&text).trim().to_owned()
+    let ended = program.end(false).await?;
+    match ended.status.success() {
+        true => Ok(()),
+        false => Err(ended.error()),
+    }
 }

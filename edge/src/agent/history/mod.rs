@@ -1,9 +1,10 @@
 //! Reading back what a source logged earlier, from wherever it still is: log files and their rotated
-//! forms, the systemd journal. Readers give records in the order they were logged and know nothing of
+//! forms, the systemd journal, containers' logs, the kernel's. Readers give records in the order they were logged and know nothing of
 //! who asks; what is wanted of them is decided by the asker.
 
 mod files;
 mod journal;
+mod none;
 mod ring;
 
 use std::{future::Future, pin::Pin};
@@ -15,6 +16,7 @@ use super::SourceError;
 use crate::Record;
 pub use files::FileHistory;
 pub use journal::JournalHistory;
+pub(crate) use none::NoHistory;
 pub(crate) use ring::RingHistory;
 
 /// What is asked of a history.

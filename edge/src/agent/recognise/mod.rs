@@ -8,7 +8,7 @@
 //! that cannot be (more than a day ahead of the clock) are ignored, and those of syslog and JSON kept
 //! as an attribute.
 
-mod head;
+pub(crate) mod head;
 mod logfmt;
 pub(crate) mod syslog;
 mod time;

@@ -120,7 +120,13 @@ impl Rules {
         })
     }
 
-    /// Level and rate. `patient`: the source can wait.
+    /// How long who waits for the rate may wait on, so that several may come at once.
+    pub(crate) fn slack(&self) -> Option<Duration> {
+        let limiter = self.limiter.as_ref()?;
+        (self.over_rate == OverRate::Wait).then(|| limiter.lock().slack())
+    }
+
+    /// Level and rate, which `source` has its own of. `patient`: the source can wait.
     pub(crate) fn judge(
         &self,
         source: &Arc<str>,

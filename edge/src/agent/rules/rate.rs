@@ -35,6 +35,11 @@ impl Limiter {
         }
     }
 
+    /// How long events may gather beyond the steady pace without anything being lost by it.
+    pub(super) fn slack(&self) -> Duration {
+        self.tolerance
+    }
+
     /// Takes an event of `source` at `now`; else says how long until the next one may come.
     pub(super) fn take(&mut self, source: &Arc<str>, now: Instant) -> Result<(), Duration> {
         let bucket = self.bucket(source, now);

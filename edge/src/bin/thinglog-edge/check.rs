@@ -8,7 +8,6 @@ use std::{
     net::TcpListener,
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
-    process::Command,
 };
 
 use rustix::fs::Access;
@@ -41,11 +40,8 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
         match &source.kind {
             Kind::File(files) => followed(files, &mut found),
             Kind::Journal(journal) => {
-                let program = journal
-                    .program
-                    .as_deref()
-                    .unwrap_or(Path::new("journalctl"));
-                found.extend(runs(program).map(|reason| Found::wrong("program", reason)));
+                let wrong = |reason| Found::wrong("program", reason);
+                found.extend(journal.try_out().err().map(wrong));
             }
             Kind::Command(command) => {
                 let program = command.command.first().map(Path::new);
@@ -251,19 +247,6 @@ fn followed(files: &FilesOptions, found: &mut Vec<Found>) {
 fn unreadable(key: &str, path: &Path) -> Option<Found> {
     let error = File::open(path).err()?;
     Some(Found::wrong(key, format!("{}: {error}", path.display())))
-}
-
-/// Why a program does not run.
-fn runs(program: &Path) -> Option<String> {
-    match Command::new(program).arg("--version").output() {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(format!(
-            "{} --version: {}",
-            program.display(),
-            output.status
-        )),
-        Err(error) => Some(format!("{}: {error}", program.display())),
-    }
 }
 
 /// Why there is no such program.

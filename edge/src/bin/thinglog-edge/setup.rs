@@ -10,8 +10,8 @@ use anyhow::Context;
 use thinglog_edge::{
     Builder, Publisher, Tls,
     agent::{
-        FilesOptions, StartAt, StateDir,
-        source::{self, Kind, SourceOptions},
+        FilesOptions, JournalOptions, StartAt, StateDir,
+        source::{Kind, SourceOptions},
     },
 };
 use thinglog_schemas::name;
@@ -131,7 +131,7 @@ pub(crate) fn sources(loaded: &Loaded) -> anyhow::Result<BTreeMap<String, Source
     }
     let exists = |path: &str| Path::new(path).exists();
     let (name, kind) = if JOURNALS.iter().any(|path| exists(path)) && has_journalctl() {
-        ("journal", Kind::Journal(source::Journal::default()))
+        ("journal", Kind::Journal(JournalOptions::default()))
     } else if let Some(log) = SYSTEM_LOGS.iter().find(|path| exists(path)) {
         let files = FilesOptions {
             start: StartAt::End,

@@ -1,5 +1,7 @@
 //! Which lines belong together: the rules by which several lines become one event. Pure.
 
+mod traces;
+
 use std::fmt;
 
 use regex::Regex;
@@ -8,11 +10,13 @@ use serde::{
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use self::traces::{Trace, is_indented};
+
 /// Lines of one event, at most, unless configured.
 const MAX_LINES: usize = 500;
 
-/// How lines are joined: a preset by name (`"indent"`, `"java"`, `"python"`, `"go"`), or a table with
-/// one of `preset`, `start` (a pattern of an event's first line) and `continue` (a pattern of the lines
+/// How lines are joined: a preset by name (`"indent"`, or a language whose traces stay together:
+/// `"java"`, `"python"`, `"go"`, `"node"`, `"rust"`, `"dotnet"`), or a table with one of `preset`, `start` (a pattern of an event's first line) and `continue` (a pattern of the lines
 /// that belong to the one before). An event ends with the first line of the next one, after a second
 /// without lines, or at `max_lines` (500) or 256 KiB; what is over a limit begins another event.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +34,25 @@ pub(crate) enum Rule {
     Continue(Regex),
     /// If it begins with blank.
     Indent,
-    /// Stack traces of Java and its relatives.
+    /// What a language's runtime prints when something goes wrong.
+    Trace(Language),
+}
+
+/// Whose traces are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    /// Java and its relatives, with java.util.logging's records of two lines.
     Java,
     /// Python's tracebacks, with the exceptions before and after.
     Python,
     /// Go's panics with the goroutines.
     Go,
+    /// Node.js.
+    Node,
+    /// Rust's panics, and errors with their causes.
+    Rust,
+    /// C# and its relatives.
+    DotNet,
 }
 
 impl PartialEq for Rule {
@@ -44,6 +61,7 @@ impl PartialEq for Rule {
             (Rule::Start(a), Rule::Start(b)) | (Rule::Continue(a), Rule::Continue(b)) => {
                 a.as_str() == b.as_str()
             }
+            (Rule::Trace(a), Rule::Trace(b)) => a == b,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -53,15 +71,18 @@ impl Rule {
     fn preset(name: &str) -> Option<Rule> {
         Some(match name {
             "indent" => Rule::Indent,
-            "java" => Rule::Java,
-            "python" => Rule::Python,
-            "go" => Rule::Go,
+            "java" => Rule::Trace(Language::Java),
+            "python" => Rule::Trace(Language::Python),
+            "go" => Rule::Trace(Language::Go),
+            "node" => Rule::Trace(Language::Node),
+            "rust" => Rule::Trace(Language::Rust),
+            "dotnet" => Rule::Trace(Language::DotNet),
             _ => return None,
         })
     }
 }
 
-const PRESETS: &str = "\"indent\", \"java\", \"python\" or \"go\"";
+const PRESETS: &str = "\"indent\", \"java\", \"python\", \"go\", \"node\", \"rust\" or \"dotnet\"";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,130 +156,33 @@ impl<'de> Deserialize<'de> for MultilineOptions {
     }
 }
 
-/// Where within a trace the last line stood.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Within {
-    #[default]
-    Nothing,
-    /// Python: the frames. Go: the head of a panic.
-    Head,
-    /// Python: behind the exception. Go: a goroutine's frames.
-    Body,
-}
-
 /// A rule at work, line after line.
 #[derive(Clone, Debug)]
-pub(crate) struct Judge {
-    rule: Rule,
-    within: Within,
+pub(crate) enum Judge {
+    /// Each line by itself.
+    Line(Rule),
+    /// Lines of a language's traces.
+    Trace(Trace),
 }
 
 impl Judge {
     pub(crate) fn new(rule: Rule) -> Judge {
-        Judge {
-            rule,
-            within: Within::Nothing,
+        match rule {
+            Rule::Trace(language) => Judge::Trace(Trace::new(language)),
+            rule => Judge::Line(rule),
         }
     }
 
     /// Whether a line, which is not empty, belongs to the one before; `gap`: there were empty ones
     /// between them.
     pub(crate) fn belongs(&mut self, line: &str, gap: bool) -> bool {
-        match &self.rule {
-            Rule::Start(pattern) => !pattern.is_match(line),
-            Rule::Continue(pattern) => pattern.is_match(line),
-            Rule::Indent => is_indented(line),
-            Rule::Java => is_of_java(line),
-            Rule::Python => self.is_of_python(line),
-            Rule::Go => self.is_of_go(line, gap),
+        match self {
+            Judge::Line(Rule::Start(pattern)) => !pattern.is_match(line),
+            Judge::Line(Rule::Continue(pattern)) => pattern.is_match(line),
+            Judge::Line(Rule::Indent | Rule::Trace(_)) => is_indented(line),
+            Judge::Trace(trace) => trace.belongs(line, gap),
         }
     }
-
-    fn is_of_python(&mut self, line: &str) -> bool {
-        let bare = line.trim_start_matches([' ', '|', '+', '-']);
-        let (within, belongs) = if bare.starts_with("Traceback (most recent call last):")
-            || bare.starts_with("Exception Group Traceback")
-        {
-            (Within::Head, true)
-        } else if is_indented(line) {
-            (self.within, true)
-        } else {
-            match self.within {
-                // The exception itself.
-                Within::Head => (Within::Body, true),
-                Within::Body if is_between_tracebacks(line) => (Within::Body, true),
-                _ => (Within::Nothing, false),
-            }
-        };
-        self.within = within;
-        belongs
-    }
-
-    fn is_of_go(&mut self, line: &str, gap: bool) -> bool {
-        let is_goroutine = line.starts_with("goroutine ") && line.ends_with("]:");
-        let begins = ["panic: ", "fatal error: "]
-            .iter()
-            .any(|head| line.starts_with(head));
-        let (within, belongs) = if is_goroutine {
-            (Within::Body, true)
-        } else if begins {
-            // A panic while panicking goes on with the first one.
-            (Within::Head, self.within == Within::Head)
-        } else {
-            let head =
-                is_indented(line) || line.starts_with("[signal ") || line.starts_with("runtime: ");
-            let frame = is_indented(line) || is_frame(line);
-            let end = line.starts_with("exit status ");
-            match self.within {
-                Within::Head if head => (Within::Head, true),
-                Within::Body if frame && !gap => (Within::Body, true),
-                Within::Body if end => (Within::Nothing, true),
-                _ => (Within::Nothing, is_indented(line)),
-            }
-        };
-        self.within = within;
-        belongs
-    }
-}
-
-fn is_indented(line: &str) -> bool {
-    line.starts_with([' ', '\t'])
-}
-
-fn is_of_java(line: &str) -> bool {
-    is_indented(line)
-        || line.starts_with("Caused by: ")
-        || line.starts_with("Suppressed: ")
-        || is_exception_of_java(line)
-}
-
-/// `java.lang.IllegalStateException: reason`, as it stands below the message that was logged with it.
-fn is_exception_of_java(line: &str) -> bool {
-    let name = line.split_once(':').map_or(line, |(name, _)| name);
-    let is_name = |part: &str| {
-        let mut characters = part.chars();
-        characters
-            .next()
-            .is_some_and(|c| c.is_alphabetic() || c == '_')
-            && characters.all(|c| c.is_alphanumeric() || c == '_' || c == '$')
-    };
-    let named = ["Exception", "Error", "Throwable", "Failure"];
-    name.contains('.')
-        && name.split('.').all(is_name)
-        && named.iter().any(|end| name.ends_with(end))
-}
-
-fn is_between_tracebacks(line: &str) -> bool {
-    line.starts_with("During handling of the above exception")
-        || line.starts_with("The above exception was the direct cause")
-}
-
-/// `main.serve(0xc000012345, {0x4b2, 0x1})`, `created by main.main in goroutine 1`.
-fn is_frame(line: &str) -> bool {
-    let name = line.split(' ').next().unwrap_or_default();
-    line.starts_with("created by ")
-        || line.starts_with("...additional frames elided...")
-        || (line.ends_with(')') && name.contains('('))
 }
 
 #[cfg(test)]
@@ -271,11 +195,14 @@ mod tests {
 
     #[test]
     fn rules_are_presets_or_patterns() {
-        assert_eq!(read(r#""java""#).unwrap().rule, Rule::Java);
+        assert_eq!(read(r#""java""#).unwrap().rule, Rule::Trace(Language::Java));
         let table = read(r#"{"start": "^\\d", "max_lines": 3}"#).unwrap();
         assert!(matches!(table.rule, Rule::Start(_)));
         assert_eq!(table.max_lines, 3);
-        assert_eq!(read(r#"{"preset": "go"}"#).unwrap().rule, Rule::Go);
+        assert_eq!(
+            read(r#"{"preset": "go"}"#).unwrap().rule,
+            Rule::Trace(Language::Go)
+        );
     }
 
     #[test]

@@ -1,0 +1,150 @@
+//! What was read, on its way to the sink: each file at its own rate. One that is above it is held, and
+//! not read any further meanwhile; the others go on. What is held is one small block of each file.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use thinglog_schemas::Severity;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    OWN,
+    position::{self, Position},
+    set::{BLOCK, Pace},
+    taken::Batch,
+};
+use crate::{
+    Record,
+    agent::sink::{Paced, Sink},
+    clock,
+};
+
+/// Bytes of a file that are read at a time where there is a rate to wait for; and when that much of
+/// them is held already.
+const PACED: usize = 4 << 10;
+const MANY: usize = 256;
+const PACED_OF_MANY: usize = 512;
+/// Who waits for the rate comes again after so long, where the burst allows: for several at once.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// What waits.
+pub(super) struct Outgoing {
+    queue: VecDeque<Batch>,
+    held: HashMap<u64, (Batch, Instant)>,
+    slack: Option<Duration>,
+    /// The places go with the records.
+    marking: bool,
+}
+
+/// How far a batch came.
+enum Given {
+    All,
+    Held(Duration),
+    Stopped,
+}
+
+impl Outgoing {
+    pub(super) fn new(sink: &Sink, marking: bool) -> Outgoing {
+        Outgoing {
+            queue: VecDeque::new(),
+            held: HashMap::new(),
+            slack: sink.slack(),
+            marking,
+        }
+    }
+
+    /// Whether records need to know their places, be it to travel with them or to wait.
+    pub(super) fn needs_places(&self) -> bool {
+        self.marking || self.slack.is_some()
+    }
+
+    pub(super) fn add(&mut self, batches: impl Iterator<Item = Batch>) {
+        self.queue.extend(batches);
+    }
+
+    /// Everything has left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.held.is_empty()
+    }
+
+    /// What may be read now.
+    pub(super) fn pace(&self) -> Pace {
+        let block = match self.slack {
+            None => BLOCK,
+            Some(_) if self.held.len() < MANY => PACED,
+            Some(_) => PACED_OF_MANY,
+        };
+        Pace {
+            block,
+            held: self.held.keys().copied().collect::<HashSet<u64>>(),
+        }
+    }
+
+    /// When something that is held may come.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.held.values().map(|(_, until)| *until).min()
+    }
+
+    /// Where something stands, by its key, of which not everything has left.
+    pub(super) fn stands(&self, key: u64) -> Option<Vec<Position>> {
+        let queued = self.queue.iter().find(|batch| batch.key == key);
+        let batch = queued.or_else(|| Some(&self.held.get(&key)?.0))?;
+        position::decode(&batch.stands)
+    }
+
+    /// Hands on what may go; false when it was stopped.
+    pub(super) async fn give(&mut self, sink: &Sink, cancel: &CancellationToken) -> bool {
+        let now = clock::mono();
+        let due = self.held.extract_if(|_, (_, until)| *until <= now);
+        self.queue.extend(due.map(|(_, (batch, _))| batch));
+        while let Some(mut batch) = self.queue.pop_front() {
+            match self.give_one(&mut batch, sink, cancel).await {
+                Given::All => {
+                    if self.marking {
+                        let publisher = sink.publisher();
+                        publisher.pass_place(&batch.source, batch.key, batch.after);
+                    }
+                }
+                Given::Held(wait) => {
+                    let together = self.slack.unwrap_or_default().min(TOGETHER);
+                    let until = clock::after(clock::mono(), wait.max(together));
+                    self.held.insert(batch.key, (batch, until));
+                }
+                Given::Stopped => {
+                    self.queue.push_front(batch);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    async fn give_one(&self, batch: &mut Batch, sink: &Sink, cancel: &CancellationToken) -> Given {
+        while let Some((mut record, place)) = batch.records.pop_front() {
+            if self.marking {
+                record.mark(batch.key, &place);
+            }
+            let given = tokio::select! {
+                given = sink.emit_paced(record, &batch.path) => given,
+                () = cancel.cancelled() => return Given::Stopped,
+            };
+            match given {
+                Paced::Sent(true) => batch.stands = place,
+                Paced::Sent(false) => return Given::Stopped,
+                Paced::Later(record, wait) => {
+                    batch.records.push_front((record, place));
+                    return Given::Held(wait);
+                }
+            }
+        }
+        Given::All
+    }
+}
+
+/// Says what went wrong, in the log and as an event, which no rate holds for.
+pub(super) fn tell(sink: &Sink, note: String) {
+    tracing::warn!("{note}");
+    sink.emit_own(Record::new(OWN, Severity::WARN, note));
+}
