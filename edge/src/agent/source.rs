@@ -125,7 +125,9 @@ pub struct Surroundings {
 
 impl Kind {
     /// The words for the kinds there are.
-    pub const NAMES: [&str; 6] = ["file", "journal", "command", "stdin", "syslog", "kmsg"];
+    pub const NAMES: [&str; 7] = [
+        "file", "journal", "command", "stdin", "syslog", "kmsg", "docker",
+    ];
 
     /// Reads the options of a kind; `None`: there is no such kind.
     pub fn read<'de, D: Deserializer<'de>>(kind: &str, from: D) -> Option<Result<Kind, D::Error>> {

@@ -34,7 +34,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use cli::{Action, Cli, From};
 use config::Loaded;
@@ -276,19 +278,30 @@ async fn source(
     Ok(())
 }
 
-/// What goes wrong with the agent itself: text for people, JSON for collectors.
+/// What goes wrong with the agent itself: text for people, JSON for collectors. `THINGLOG_LOG` is a level
+/// (default warn), or `TARGET=LEVEL,...`.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("THINGLOG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let quiet = || Targets::new().with_default(tracing::Level::WARN);
+    let filter = match std::env::var("THINGLOG_LOG") {
+        Ok(words) => words.parse().unwrap_or_else(|error| {
+            complain(&format!(
+                "THINGLOG_LOG={words:?} is not understood: {error}"
+            ));
+            quiet()
+        }),
+        Err(_) => quiet(),
+    };
+    let layer = fmt::layer()
         // It would complain to stderr of a stderr that is gone, and panic.
         .log_internal_errors(false)
         .with_writer(io::stderr);
-    if io::stderr().is_terminal() {
-        subscriber.init();
-    } else {
-        subscriber.json().init();
-    }
+    let layer = match io::stderr().is_terminal() {
+        true => layer.boxed(),
+        false => layer.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .init();
 }
 
 /// To whoever is still there to read it.
