@@ -24,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod audit;
+mod aws;
 mod backoff;
 mod clock;
 pub mod config;
@@ -36,6 +37,7 @@ pub mod http;
 mod levels;
 mod live;
 mod mqtt;
+pub mod registry;
 mod router;
 mod state;
 mod telemetry;
