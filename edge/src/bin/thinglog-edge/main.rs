@@ -44,6 +44,8 @@ use control::Request;
 
 /// Events were left undelivered.
 const UNDELIVERED: u8 = 3;
+/// Signals to end that come together are one: timeout(1) sends its own twice.
+const TOGETHER: Duration = Duration::from_millis(300);
 /// Nothing moved any more, and starting anew did not work either.
 const STALLED: u8 = 4;
 /// Address space for the stack of a thread that reads files; only what is used of it takes memory.
@@ -213,14 +215,17 @@ async fn sources(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let working = source(loaded, sink, named, action, cancel.clone());
     tokio::pin!(working);
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             ended = &mut working => return ended,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        if cancel.is_cancelled() {
-            anyhow::bail!("interrupted before everything was delivered");
+        match told {
+            Some(first) if first.elapsed() < TOGETHER => {}
+            Some(_) => anyhow::bail!("interrupted before everything was delivered"),
+            None => told = Some(Instant::now()),
         }
         cancel.cancel();
     }
