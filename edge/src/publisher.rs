@@ -153,6 +153,14 @@ impl Publisher {
         }
         record.cut_source();
         shared.clock.stamp(&mut record);
+        // There nearly always is room.
+        if *shared.ended.borrow() {
+            return false;
+        }
+        match self.push_patient(record) {
+            Ok(()) => return true,
+            Err(back) => record = back,
+        }
         loop {
             let room = shared.room.notified();
             tokio::pin!(room);
@@ -161,20 +169,31 @@ impl Publisher {
             if *shared.ended.borrow() {
                 return false;
             }
-            let pushed = shared.queue.lock().push_patient(record);
-            match pushed {
-                Pushed::Full(back) => record = back,
-                Pushed::Queued { wake } | Pushed::Dropped { wake } => {
-                    if wake {
-                        shared.wake.notify_one();
-                    }
-                    return true;
-                }
-                Pushed::Filtered => return true,
+            match self.push_patient(record) {
+                Ok(()) => return true,
+                Err(back) => record = back,
             }
             shared.wake.notify_one();
             room.await;
         }
+    }
+
+    /// Gives it back when there is no room.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a record on the stack, as it came; a box for each would cost more"
+    )]
+    fn push_patient(&self, record: Record) -> Result<(), Record> {
+        let shared = self.shared();
+        let pushed = shared.queue.lock().push_patient(record);
+        match pushed {
+            Pushed::Full(back) => return Err(back),
+            Pushed::Queued { wake: true } | Pushed::Dropped { wake: true } => {
+                shared.wake.notify_one();
+            }
+            Pushed::Queued { .. } | Pushed::Dropped { .. } | Pushed::Filtered => {}
+        }
+        Ok(())
     }
 
     /// Where the source stands that `key` names, if events of it were marked

@@ -127,6 +127,11 @@ impl Record {
         let mut bytes = 0;
         let mut kept = 0;
         let before = self.attributes.len();
+        if before <= MAX_ATTRIBUTES
+            && let Some(bytes) = flat_cost(&self.attributes)
+        {
+            return bytes;
+        }
         self.attributes.retain(|key, value| {
             if !is_within(value, MAX_TEXT_DEPTH) {
                 return false;
@@ -145,6 +150,19 @@ impl Record {
         self.truncated |= self.attributes.len() < before;
         bytes
     }
+}
+
+/// What attributes cost that nothing has to be done to, as those of nearly all events; `None`: they
+/// must be looked through one by one.
+fn flat_cost(attributes: &Attributes) -> Option<usize> {
+    let mut bytes = 0;
+    for (key, value) in attributes {
+        if matches!(value, Value::Array(_) | Value::Object(_)) {
+            return None;
+        }
+        bytes += key.len() + value_cost(value);
+    }
+    (bytes <= MAX_ATTRIBUTE_BYTES).then_some(bytes)
 }
 
 /// Whether a value is nested at most `levels` deep.

@@ -136,7 +136,7 @@ impl Sink {
                 figures.events.fetch_add(1, Relaxed);
                 let bytes = record.message.len() as u64;
                 figures.bytes.fetch_add(bytes, Relaxed);
-                figures.last.store(clock::wall(), Relaxed);
+                figures.last.store(clock::coarse_wall(), Relaxed);
             }
             Verdict::Below | Verdict::Filtered => {
                 figures.filtered.fetch_add(1, Relaxed);
@@ -171,7 +171,7 @@ impl Sink {
     fn judge(&self, rules: &Rules, record: &Record, bucket: &Arc<str>, patient: bool) -> Verdict {
         let (source, severity) = (&record.source, record.severity);
         let standing = self.publisher.standing(source, severity);
-        rules.judge(bucket, severity, standing, patient, clock::mono())
+        rules.judge(bucket, severity, standing, patient, clock::mono)
     }
 
     /// See [`Publisher::flush`].

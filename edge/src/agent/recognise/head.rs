@@ -14,6 +14,7 @@
 //! | a number, 0 to 7, in angle brackets | sd-daemon(3), at the beginning | `<4>m` |
 //! | a word after `level=`, `lvl=` or `severity=` | the first 512 bytes | `caller=main.go:7 level=warn m` |
 
+use memchr::{memchr, memchr_iter};
 use thinglog_schemas::Severity;
 
 use super::time::{self, Written};
@@ -79,6 +80,7 @@ pub(crate) fn read(line: &str) -> Head {
 pub(crate) fn level(word: &[u8]) -> Option<Severity> {
     WORDS
         .iter()
+        .filter(|known| known.len() == word.len())
         .find(|known| known.as_bytes().eq_ignore_ascii_case(word))
         .and_then(|known| Severity::from_word(known))
 }
@@ -86,7 +88,7 @@ pub(crate) fn level(word: &[u8]) -> Option<Severity> {
 /// A level word in capitals.
 pub(crate) fn loud_level(word: &[u8]) -> Option<Severity> {
     let loud = word.iter().all(u8::is_ascii_uppercase);
-    level(word).filter(|_| loud)
+    loud.then(|| level(word)).flatten()
 }
 
 fn scan(head: &[u8]) -> Head {
@@ -260,7 +262,7 @@ fn skip_separators(text: &[u8], mut at: usize) -> usize {
 
 /// The time of the Common Log Format, in brackets after address and user.
 fn access_time(head: &[u8]) -> Option<Written> {
-    let open = head.iter().position(|byte| *byte == b'[')?;
+    let open = memchr(b'[', head)?;
     let inside = &head[open + 1..];
     if inside.get(2) != Some(&b'/') {
         return None;
@@ -270,8 +272,7 @@ fn access_time(head: &[u8]) -> Option<Written> {
 
 /// `level=warn` among other things.
 fn pair(text: &[u8]) -> Option<Severity> {
-    let equals = text.iter().enumerate().filter(|(_, byte)| **byte == b'=');
-    for (at, _) in equals {
+    for at in memchr_iter(b'=', text) {
         let named = ["level", "lvl", "severity"].iter().any(|key| {
             let before = text[..at].strip_suffix(key.as_bytes());
             before.is_some_and(|before| {

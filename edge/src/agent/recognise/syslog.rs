@@ -60,6 +60,8 @@ const FACILITIES: [&str; 24] = [
     "ftp", "ntp", "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4",
     "local5", "local6", "local7",
 ];
+/// The longest name of a facility.
+const MAX_FACILITY: usize = 8;
 /// Tags that are longer are none (RFC 3164 says 32; RFC 5424's APP-NAME may have 48).
 const MAX_TAG: usize = 64;
 
@@ -280,8 +282,13 @@ fn is_host(text: &str) -> bool {
 
 /// busybox's `daemon.info `.
 fn selector(text: &str) -> Option<(&'static str, Severity, &str)> {
-    let (word, rest) = text.split_once(' ')?;
-    let (facility, level) = word.split_once('.')?;
+    // Nearly always there is none.
+    let dot = text
+        .bytes()
+        .take(MAX_FACILITY + 1)
+        .position(|byte| !byte.is_ascii_alphanumeric())?;
+    let (facility, rest) = text.split_at(dot);
+    let (level, rest) = rest.strip_prefix('.')?.split_once(' ')?;
     let facility = FACILITIES.iter().find(|name| **name == facility)?;
     const LEVELS: [&str; 8] = [
         "emerg", "alert", "crit", "err", "warn", "notice", "info", "debug",

@@ -48,8 +48,11 @@ impl Written {
             return self.in_year(year, zone, now).filter(plausible);
         }
         let moment = Timestamp::from_second(i64::try_from(now / SECOND).ok()?).ok()?;
-        let this = Offset::UTC.to_datetime(moment).year();
-        let years = [this + 1, this, this - 1].into_iter();
+        let today = Offset::UTC.to_datetime(moment);
+        let this = today.year();
+        // With a day to spare and any zone, the next year is not before this.
+        let next = (today.month() == 12 && today.day() >= 29).then_some(this + 1);
+        let years = next.into_iter().chain([this, this - 1]);
         years
             .filter_map(|year| self.in_year(year, zone, now))
             .find(plausible)

@@ -133,7 +133,7 @@ impl Rules {
         severity: Severity,
         standing: Standing,
         patient: bool,
-        now: Instant,
+        now: impl FnOnce() -> Instant,
     ) -> Verdict {
         let below = self.level.is_some_and(|level| !level.passes(severity));
         if below && !standing.named {
@@ -146,7 +146,7 @@ impl Rules {
         let Some(limiter) = &self.limiter else {
             return Verdict::Pass;
         };
-        match limiter.lock().take(source, now) {
+        match limiter.lock().take(source, now()) {
             Ok(()) => Verdict::Pass,
             Err(wait) if patient && self.over_rate == OverRate::Wait => Verdict::Wait(wait),
             Err(_) => Verdict::Limited,
@@ -184,7 +184,7 @@ mod tests {
             ..RuleOptions::default()
         });
         let judge = |severity, standing| {
-            rules.judge(&"app".into(), severity, standing, false, Instant::now())
+            rules.judge(&"app".into(), severity, standing, false, Instant::now)
         };
         assert_eq!(judge(Severity::WARN, SENT), Verdict::Pass);
         assert_eq!(judge(Severity::INFO, SENT), Verdict::Filtered);
@@ -209,7 +209,7 @@ mod tests {
                 ..RuleOptions::default()
             });
             let now = Instant::now();
-            let judge = || rules.judge(&"app".into(), Severity::INFO, SENT, patient, now);
+            let judge = || rules.judge(&"app".into(), Severity::INFO, SENT, patient, || now);
             assert_eq!(judge(), Verdict::Pass);
             let expected = match waits {
                 true => Verdict::Wait(Duration::from_secs(1)),
@@ -228,7 +228,7 @@ mod tests {
         });
         let judge = |severity, passes| {
             let standing = Standing { passes, ..SENT };
-            rules.judge(&"app".into(), severity, standing, false, Instant::now())
+            rules.judge(&"app".into(), severity, standing, false, Instant::now)
         };
         for _ in 0..10 {
             assert_eq!(judge(Severity::DEBUG, false), Verdict::Below);

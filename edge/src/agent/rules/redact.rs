@@ -53,6 +53,9 @@ impl Redactor {
     }
 
     pub(super) fn apply(&self, record: &mut Record) {
+        if self.patterns.is_empty() && self.attributes.is_empty() {
+            return;
+        }
         self.text(&mut record.message);
         for (key, value) in &mut record.attributes {
             self.entry(key, value);

@@ -29,7 +29,7 @@ use crate::{
     control::{self, Answers, Control, Request},
     notify::Notifier,
     report::{Progress, Report},
-    setup, undelivered, watchdog,
+    TOGETHER, setup, undelivered, watchdog,
     watchdog::Heart,
 };
 
@@ -135,6 +135,20 @@ impl Signals {
             user1: signal(SignalKind::user_defined1())?,
         })
     }
+
+    /// One more that says to end, after those that came with the first.
+    async fn insist(&mut self) {
+        let first = Instant::now();
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if first.elapsed() >= TOGETHER {
+                return;
+            }
+        }
+    }
 }
 
 /// Carries until a signal says to end; then what is left gets `flush_timeout` to leave.
@@ -199,8 +213,7 @@ pub(crate) async fn run(
     }
     tokio::select! {
         code = agent.stop() => Ok(code),
-        _ = signals.terminate.recv() => anyhow::bail!("interrupted before everything was delivered"),
-        _ = signals.interrupt.recv() => anyhow::bail!("interrupted before everything was delivered"),
+        () = signals.insist() => anyhow::bail!("interrupted before everything was delivered"),
     }
 }
 

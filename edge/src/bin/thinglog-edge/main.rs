@@ -34,7 +34,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use cli::{Action, Cli, From};
 use config::Loaded;
@@ -42,6 +44,8 @@ use control::Request;
 
 /// Events were left undelivered.
 const UNDELIVERED: u8 = 3;
+/// Signals to end that come together are one: timeout(1) sends its own twice.
+const TOGETHER: Duration = Duration::from_millis(300);
 /// Nothing moved any more, and starting anew did not work either.
 const STALLED: u8 = 4;
 /// Address space for the stack of a thread that reads files; only what is used of it takes memory.
@@ -211,14 +215,17 @@ async fn sources(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let working = source(loaded, sink, named, action, cancel.clone());
     tokio::pin!(working);
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             ended = &mut working => return ended,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        if cancel.is_cancelled() {
-            anyhow::bail!("interrupted before everything was delivered");
+        match told {
+            Some(first) if first.elapsed() < TOGETHER => {}
+            Some(_) => anyhow::bail!("interrupted before everything was delivered"),
+            None => told = Some(Instant::now()),
         }
         cancel.cancel();
     }
@@ -276,19 +283,30 @@ async fn source(
     Ok(())
 }
 
-/// What goes wrong with the agent itself: text for people, JSON for collectors.
+/// What goes wrong with the agent itself: text for people, JSON for collectors. `THINGLOG_LOG` is a level
+/// (default warn), or `TARGET=LEVEL,...`.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("THINGLOG_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let quiet = || Targets::new().with_default(tracing::Level::WARN);
+    let filter = match std::env::var("THINGLOG_LOG") {
+        Ok(words) => words.parse().unwrap_or_else(|error| {
+            complain(&format!(
+                "THINGLOG_LOG={words:?} is not understood: {error}"
+            ));
+            quiet()
+        }),
+        Err(_) => quiet(),
+    };
+    let layer = fmt::layer()
         // It would complain to stderr of a stderr that is gone, and panic.
         .log_internal_errors(false)
         .with_writer(io::stderr);
-    if io::stderr().is_terminal() {
-        subscriber.init();
-    } else {
-        subscriber.json().init();
-    }
+    let layer = match io::stderr().is_terminal() {
+        true => layer.boxed(),
+        false => layer.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .init();
 }
 
 /// To whoever is still there to read it.
