@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use thinglog_schemas::Level;
 
-use crate::{access::cli as access, bench::BenchArgs, request::cli as request};
+use crate::{access::cli as access, bench::BenchArgs, fleet::cli as fleet, request::cli as request};
 
 /// Device logs as event streams over MQTT: devices publish, the broker makes every acknowledged
 /// event durable, the router applies levels and delivers.
@@ -77,10 +77,22 @@ Examples:
     /// Ask a device for what it logged earlier
     #[command(subcommand, after_help = request::HELP)]
     Logs(request::Logs),
+    /// Set, list, delete and explain log levels, temporary ones too
+    #[command(subcommand, after_help = fleet::LEVEL_HELP)]
+    Level(fleet::Level),
+    /// Thing groups: make, list, change, and who is in them
+    #[command(subcommand, after_help = fleet::GROUP_HELP)]
+    Group(fleet::Group),
+    /// Show who changed levels, groups and devices, and when
+    #[command(after_help = fleet::HISTORY_HELP)]
+    History(fleet::History),
+    /// Show configuration documents that cannot stand, and why
+    #[command(after_help = fleet::PROBLEMS_HELP)]
+    Problems(fleet::Problems),
     /// Set or delete a user who logs in with a password
     #[command(after_help = access::PASSWD_HELP)]
     Passwd(access::Passwd),
-    /// Make, list or remove tokens that devices log in with
+    /// Devices: what is known of them, and tokens they log in with
     #[command(subcommand, after_help = access::DEVICE_HELP)]
     Device(access::Device),
     /// Explain who may do what

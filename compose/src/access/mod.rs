@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use acl::test;
 use anyhow::bail;
-pub(crate) use device::device;
+pub(crate) use device::{add as add_token, list as list_tokens, remove as remove_token};
 pub(crate) use passwd::passwd;
 
 use crate::{config::Loaded, load};

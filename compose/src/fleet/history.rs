@@ -1,0 +1,69 @@
+//! `thinglog history` and `thinglog problems`: who changed what, and which documents cannot stand.
+
+use std::{path::Path, process::ExitCode};
+
+use serde_json::Value;
+
+use super::{
+    Session,
+    cli::{History, Problems},
+    group::time,
+    table::{Cell, Style, Table},
+    text,
+};
+
+pub(crate) fn history(config: Option<&Path>, args: &History) -> anyhow::Result<ExitCode> {
+    let session = Session::new(config, &args.api)?;
+    let limit = args.limit.to_string();
+    let subject = args.subject.as_ref().map(ToString::to_string);
+    let mut query = vec![("limit", limit.as_str())];
+    query.extend(subject.as_deref().map(|subject| ("subject", subject)));
+    let mut answer = session.api.get(&["history"], &query)?;
+    let items = answer["items"].take();
+    let items = items.as_array().map_or(&[][..], Vec::as_slice);
+    if session.json {
+        items.iter().for_each(super::say_json);
+    } else if items.is_empty() {
+        eprintln!("no changes");
+    } else {
+        crate::say(&changes(&session, items).render(session.colour));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn changes(session: &Session, items: &[Value]) -> Table {
+    let mut table = Table::new(&["AT", "BY", "SUBJECT", "CHANGE"]);
+    for item in items {
+        table.row(vec![
+            time(session, item, "at").into(),
+            text(item, "by").into(),
+            text(item, "subject").into(),
+            text(item, "change").into(),
+        ]);
+    }
+    table
+}
+
+/// Exits with 1 when there are some, as checks do.
+pub(crate) fn problems(config: Option<&Path>, args: &Problems) -> anyhow::Result<ExitCode> {
+    let session = Session::new(config, &args.api)?;
+    let problems = session.api.list(&["problems"], &[])?;
+    if session.json {
+        problems.iter().for_each(super::say_json);
+    } else if problems.is_empty() {
+        eprintln!("no problems: every document stands");
+    } else {
+        let mut table = Table::new(&["DOCUMENT", "WHY IT CANNOT STAND"]);
+        for problem in &problems {
+            table.row(vec![
+                Cell::styled(text(problem, "topic"), Style::Bad),
+                text(problem, "reason").into(),
+            ]);
+        }
+        crate::say(&table.render(session.colour));
+    }
+    Ok(match problems.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
