@@ -149,12 +149,11 @@ impl LevelsTask {
         let topics: &Topics = &self.link.topics;
         match topics.parse(&delivery.topic.text) {
             Ok(Topic::Desired { device }) => self.documents.retained(device, &delivery.payload),
-            Ok(Topic::Config(_)) if !delivery.retain => self.refuse(&ConfigError {
-                topic: delivery.topic.text.to_string(),
-                reason: "it was published without RETAIN and would be forgotten at the next \
-                         restart; publish it retained (mosquitto_pub -r)"
-                    .into(),
-            }),
+            Ok(Topic::Config(_)) if !delivery.retain => self.refuse(&ConfigError::invalid(
+                delivery.topic.text.to_string(),
+                "it was published without RETAIN and would be forgotten at the next restart; \
+                 publish it retained (mosquitto_pub -r)",
+            )),
             Ok(Topic::Config(topic)) => {
                 let payload = &delivery.payload[..];
                 let result = match &mut setup.incoming {
@@ -162,16 +161,22 @@ impl LevelsTask {
                     None => self.levels.change(|fleet| fleet.apply(topic, payload)),
                 };
                 match result {
-                    Ok(affected) if setup.incoming.is_none() => self.affected(&affected),
-                    Ok(_) => {}
+                    Ok(change) => {
+                        for problem in &change.displaced {
+                            self.refuse(&problem.into());
+                        }
+                        if setup.incoming.is_none() {
+                            self.affected(&change.affected);
+                        }
+                    }
                     Err(error) => self.refuse(&error),
                 }
             }
             Ok(_) => {}
-            Err(error) => self.refuse(&ConfigError {
-                topic: delivery.topic.text.to_string(),
-                reason: error.to_string(),
-            }),
+            Err(error) => self.refuse(&ConfigError::invalid(
+                delivery.topic.text.to_string(),
+                error.to_string(),
+            )),
         }
     }
 
