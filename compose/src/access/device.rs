@@ -13,11 +13,7 @@ use thinglog_broker::access::{
     token::{self, TokenError},
 };
 
-use super::{
-    TAKE_UP,
-    cli::Common,
-    configured, named_or,
-};
+use super::{TAKE_UP, cli::Common, configured, named_or};
 use crate::{config::reachable, say};
 
 fn path(config: Option<&Path>, file: Option<&PathBuf>) -> anyhow::Result<PathBuf> {

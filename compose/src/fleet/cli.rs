@@ -25,7 +25,7 @@ Exit codes: 0 done, 1 failed or refused, 2 wrong usage.";
 const SET_HELP: &str = "\
 Examples:
   thinglog level set default WARN
-  thinglog level set group:eu DEBUG --for 15m        a temporary level; the lasting one stays as it is
+  thinglog level set group:eu DEBUG --for 15m        a temporary level; the lasting one stays
   thinglog level set default DEBUG --until 2026-01-02T18:00:00Z
   thinglog level set device:lamp-7 ERROR --source nginx=INFO --source sshd=WARN
   thinglog level set source:nginx WARN               nginx on every device

@@ -31,7 +31,15 @@ pub(crate) fn list(config: Option<&Path>, args: &DeviceList) -> anyhow::Result<E
 }
 
 fn table(session: &Session, devices: &[Value]) -> Table {
-    let head = ["DEVICE", "STATE", "LEVEL", "GROUPS", "LAST CONTACT", "VERSION", "DROPPED"];
+    let head = [
+        "DEVICE",
+        "STATE",
+        "LEVEL",
+        "GROUPS",
+        "LAST CONTACT",
+        "VERSION",
+        "DROPPED",
+    ];
     let mut table = Table::new(&head);
     for device in devices {
         table.row(vec![
@@ -64,8 +72,12 @@ fn dropped(device: &Value) -> Cell {
 
 pub(crate) fn show(config: Option<&Path>, args: &DeviceShow) -> anyhow::Result<ExitCode> {
     let session = Session::new(config, &args.api)?;
-    let device = session.api.get(&["devices", &name::encode(&args.name)], &[])?;
-    session.tell(&device, |session| fields(session, &device).render(session.colour));
+    let device = session
+        .api
+        .get(&["devices", &name::encode(&args.name)], &[])?;
+    session.tell(&device, |session| {
+        fields(session, &device).render(session.colour)
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,16 +126,24 @@ pub(crate) fn tag(config: Option<&Path>, args: &DeviceTag) -> anyhow::Result<Exi
     }
     let name = name::encode(&args.name);
     let path = ["devices", &*name];
-    let answer = session.api.change(Method::PATCH, &path, Some(&Value::Object(patch)))?;
-    session.tell(&answer, |_| format!("{name}: {}\n", pairs(&answer["attributes"])));
+    let answer = session
+        .api
+        .change(Method::PATCH, &path, Some(&Value::Object(patch)))?;
+    session.tell(&answer, |_| {
+        format!("{name}: {}\n", pairs(&answer["attributes"]))
+    });
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn delete(config: Option<&Path>, args: &DeviceDelete) -> anyhow::Result<ExitCode> {
     let session = Session::new(config, &args.api)?;
     let name = name::encode(&args.name);
-    session.api.change(Method::DELETE, &["devices", &name], None)?;
+    session
+        .api
+        .change(Method::DELETE, &["devices", &name], None)?;
     let told = json!({"device": name, "done": "deleted"});
-    session.tell(&told, |_| format!("{name} deleted; it is listed again once it publishes\n"));
+    session.tell(&told, |_| {
+        format!("{name} deleted; it is listed again once it publishes\n")
+    });
     Ok(ExitCode::SUCCESS)
 }

@@ -24,7 +24,9 @@ pub(super) fn explain(session: &Session, args: &Explain) -> anyhow::Result<()> {
     let answer = session.api.get(&["explain"], &query)?;
     let explained: Explanation = serde_json::from_value(answer.clone())
         .context("the router explains in words that this version does not know")?;
-    session.tell(&answer, |session| render(&explained, session.colour, session.now));
+    session.tell(&answer, |session| {
+        render(&explained, session.colour, session.now)
+    });
     Ok(())
 }
 

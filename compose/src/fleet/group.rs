@@ -37,7 +37,11 @@ pub(crate) fn group(config: Option<&Path>, command: &Group) -> anyhow::Result<Ex
             api,
         } => {
             let mut body = json!({"name": name});
-            let texts = [("parent", parent), ("query", query), ("description", description)];
+            let texts = [
+                ("parent", parent),
+                ("query", query),
+                ("description", description),
+            ];
             for (field, value) in texts {
                 if let Some(value) = value {
                     body[field] = json!(value);
@@ -60,16 +64,22 @@ pub(crate) fn group(config: Option<&Path>, command: &Group) -> anyhow::Result<Ex
         } => {
             let patch = changes(query.as_deref(), description.as_deref(), attribute);
             if patch.is_empty() {
-                return Ok(super::misused("change what? Give --query, --description or --attribute"));
+                return Ok(super::misused(
+                    "change what? Give --query, --description or --attribute",
+                ));
             }
             let session = session(api)?;
             let patch = Value::Object(patch);
-            let answer = session.api.change(Method::PATCH, &["groups", name], Some(&patch))?;
+            let answer = session
+                .api
+                .change(Method::PATCH, &["groups", name], Some(&patch))?;
             session.tell(&answer, |_| format!("group {name} changed\n"));
         }
         Group::Delete { name, api } => {
             let session = session(api)?;
-            session.api.change(Method::DELETE, &["groups", name], None)?;
+            session
+                .api
+                .change(Method::DELETE, &["groups", name], None)?;
             let told = json!({"group": name, "done": "deleted"});
             session.tell(&told, |_| format!("group {name} deleted\n"));
         }
@@ -168,7 +178,9 @@ fn describe(session: &Session, name: &str) -> anyhow::Result<()> {
 }
 
 fn count(group: &Value) -> String {
-    group["members"].as_u64().map_or_else(String::new, |n| n.to_string())
+    group["members"]
+        .as_u64()
+        .map_or_else(String::new, |n| n.to_string())
 }
 
 /// A level is a word, or a document of its own.
@@ -195,14 +207,27 @@ pub(super) fn time(session: &Session, value: &Value, field: &str) -> String {
 
 /// Groups below their parents.
 fn tree(groups: &[Value]) -> Table {
-    let by_name: BTreeMap<&str, &Value> = groups.iter().map(|group| (text(group, "name"), group)).collect();
+    let by_name: BTreeMap<&str, &Value> = groups
+        .iter()
+        .map(|group| (text(group, "name"), group))
+        .collect();
     let mut below: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (name, group) in &by_name {
         // A parent that is not shown, or is not there, is nobody's place in the tree.
         let parent = Some(text(group, "parent")).filter(|parent| by_name.contains_key(parent));
-        below.entry(parent.unwrap_or_default()).or_default().insert(name);
+        below
+            .entry(parent.unwrap_or_default())
+            .or_default()
+            .insert(name);
     }
-    let mut table = Table::new(&["GROUP", "MEMBERS", "LEVEL", "SETTINGS", "QUERY", "DESCRIPTION"]);
+    let mut table = Table::new(&[
+        "GROUP",
+        "MEMBERS",
+        "LEVEL",
+        "SETTINGS",
+        "QUERY",
+        "DESCRIPTION",
+    ]);
     let mut waiting: Vec<(&str, usize)> = vec![("", 0)];
     while let Some((name, depth)) = waiting.pop() {
         if let Some(group) = by_name.get(name) {

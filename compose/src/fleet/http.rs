@@ -213,9 +213,9 @@ impl Api {
                 "no router answers at {base}: is it running (thinglog up, or thinglog router)? \
                  Its address is router.http.address; --url names another"
             ),
-            ureq::Error::Timeout(_) => format!(
-                "no answer from {base} in time; whether a change was made is not known"
-            ),
+            ureq::Error::Timeout(_) => {
+                format!("no answer from {base} in time; whether a change was made is not known")
+            }
             ureq::Error::Protocol(_) => {
                 format!("{base} does not speak HTTP; is it the broker's address? {error}")
             }
@@ -360,10 +360,15 @@ mod tests {
     fn refusals_say_what_to_do() {
         let refused = |api: Api, status, code: &str| {
             let body = serde_json::json!({"error": {"code": code, "message": "why"}});
-            api.judge(status, &body.to_string()).unwrap_err().to_string()
+            api.judge(status, &body.to_string())
+                .unwrap_err()
+                .to_string()
         };
         let told = refused(api(None), 401, "Unauthorized");
-        assert!(told.contains("asks who you are") && told.contains("--password-file"), "{told}");
+        assert!(
+            told.contains("asks who you are") && told.contains("--password-file"),
+            "{told}"
+        );
         let told = refused(api(password()), 401, "Unauthorized");
         assert!(told.contains("does not let \"alice\" in: why"), "{told}");
         let told = refused(api(password()), 403, "Unauthorized");
@@ -371,7 +376,10 @@ mod tests {
         let told = refused(api(None), 410, "LimitExceeded");
         assert_eq!(told, "why (LimitExceeded)");
         let told = api(None).judge(404, "<html>").unwrap_err().to_string();
-        assert!(told.contains("a thinglog router of this version?"), "{told}");
+        assert!(
+            told.contains("a thinglog router of this version?"),
+            "{told}"
+        );
         let told = api(None).judge(200, "<html>").unwrap_err().to_string();
         assert!(told.contains("is no thinglog router"), "{told}");
         assert_eq!(api(None).judge(204, "").unwrap(), Value::Null);
@@ -391,7 +399,10 @@ mod tests {
         };
         let api = Api::new(&args, "http://never").unwrap();
         let error = api.get(&["levels"], &[]).unwrap_err().to_string();
-        assert!(error.contains(&url) && error.contains("thinglog up"), "{error}");
+        assert!(
+            error.contains(&url) && error.contains("thinglog up"),
+            "{error}"
+        );
     }
 
     #[test]

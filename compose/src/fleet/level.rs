@@ -48,7 +48,9 @@ fn list(session: &Session) -> anyhow::Result<()> {
         eprintln!("no levels: everything is at INFO");
         return Ok(());
     }
-    let mut table = Table::new(&["TARGET", "LEVEL", "UNTIL", "SOURCES", "SETTINGS", "BY", "AT"]);
+    let mut table = Table::new(&[
+        "TARGET", "LEVEL", "UNTIL", "SOURCES", "SETTINGS", "BY", "AT",
+    ]);
     for level in temporary.iter().chain(levels) {
         table.row(vec![
             target_of(level).into(),
@@ -110,7 +112,9 @@ fn set(config: Option<&Path>, args: &Set) -> anyhow::Result<ExitCode> {
     let complaint = match (temporary, level) {
         _ if nothing => Some("set what? Give a LEVEL, --source or a setting"),
         (true, None) => Some("a temporary level needs a LEVEL"),
-        (true, _) if !settings.is_empty() => Some("settings are not temporary; set them by themselves"),
+        (true, _) if !settings.is_empty() => {
+            Some("settings are not temporary; set them by themselves")
+        }
         (true, _) if !target.can_be_temporary() => {
             Some("temporary levels are for the default, groups and devices")
         }
@@ -179,7 +183,10 @@ fn set_for_a_time(session: &Session, args: &Set, level: Severity) -> anyhow::Res
     let answer = session.api.change(Method::PUT, &path, Some(&body))?;
     session.tell(&answer, |session| {
         let until = until(session, &answer);
-        format!("{target}: {} until {until}, then as before\n", what(&answer))
+        format!(
+            "{target}: {} until {until}, then as before\n",
+            what(&answer)
+        )
     });
     Ok(())
 }
@@ -194,7 +201,9 @@ fn delete(config: Option<&Path>, args: &Delete) -> anyhow::Result<ExitCode> {
         }
     }
     if args.temporary && !target.can_be_temporary() {
-        return Ok(misused("temporary levels are for the default, groups and devices"));
+        return Ok(misused(
+            "temporary levels are for the default, groups and devices",
+        ));
     }
     if args.level {
         patch.insert("level".into(), Value::Null);
@@ -251,7 +260,9 @@ fn all_off(session: &Session, off: bool) -> anyhow::Result<()> {
         true => json!({"disabled": true}),
         false => json!({"disabled": null}),
     };
-    let answer = session.api.change(Method::PATCH, &["levels", "default"], Some(&patch))?;
+    let answer = session
+        .api
+        .change(Method::PATCH, &["levels", "default"], Some(&patch))?;
     session.tell(&answer, |_| match off {
         true => "all logs are off; levels stay stored: thinglog level enable\n".into(),
         false => "logs are on, by the levels that are set\n".into(),
@@ -275,7 +286,11 @@ fn word(level: &Value) -> &str {
 
 /// All that a document says, in a line.
 pub(super) fn what(level: &Value) -> String {
-    let parts = [word(level).to_owned(), pairs(&level["sources"]), settings(level)];
+    let parts = [
+        word(level).to_owned(),
+        pairs(&level["sources"]),
+        settings(level),
+    ];
     let parts = parts.into_iter().filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join(" ")
 }

@@ -18,8 +18,8 @@ use std::{path::Path, process::ExitCode, time::UNIX_EPOCH};
 use anyhow::Context;
 pub(crate) use device::{delete as delete_device, list as list_devices, show as show_device, tag};
 pub(crate) use group::group;
-use http::Api;
 pub(crate) use history::{history, problems};
+use http::Api;
 pub(crate) use level::level;
 use serde_json::Value;
 

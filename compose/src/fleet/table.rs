@@ -63,7 +63,11 @@ impl Cell {
     }
 
     pub(crate) fn write(&self, colour: bool, out: &mut String) {
-        match self.style.code().filter(|_| colour && !self.text.is_empty()) {
+        match self
+            .style
+            .code()
+            .filter(|_| colour && !self.text.is_empty())
+        {
             None => out.push_str(&self.text),
             Some(code) => {
                 let _ = write!(out, "\x1b[{code}m{}\x1b[0m", self.text);
@@ -203,7 +207,12 @@ mod tests {
 
     fn table() -> Table {
         let mut table = Table::new(&["TARGET", "LEVEL", "UNTIL", "BY"]);
-        table.row(vec!["default".into(), Cell::level("WARN"), "".into(), "alice".into()]);
+        table.row(vec![
+            "default".into(),
+            Cell::level("WARN"),
+            "".into(),
+            "alice".into(),
+        ]);
         table.row(vec!["device:lamp-7".into(), Cell::level("DEBUG")]);
         table
     }
@@ -230,7 +239,10 @@ mod tests {
     fn what_a_terminal_would_obey_is_escaped() {
         let mut table = Table::new(&["A", "B"]);
         table.row(vec!["x\x1b[2J\ty".into(), "z\n".into()]);
-        assert_eq!(table.render(false), "A               B\nx\\u{1b}[2J\\ty  z\\n\n");
+        assert_eq!(
+            table.render(false),
+            "A              B\nx\\u{1b}[2J\\ty  z\\n\n"
+        );
     }
 
     #[test]

@@ -60,7 +60,10 @@ fn level(text: &str) -> Result<Level, String> {
         let near = nearest(&text.to_ascii_uppercase(), &LEVELS);
         match near {
             Some(near) => format!("there is no level {text:?}; did you mean {near}?"),
-            None => format!("there is no level {text:?}; there are {}", LEVELS.join(", ")),
+            None => format!(
+                "there is no level {text:?}; there are {}",
+                LEVELS.join(", ")
+            ),
         }
     })
 }
@@ -114,7 +117,9 @@ pub(crate) fn rfc3339(text: &str) -> Result<String, String> {
 
 fn setting(key: &str, value: &str) -> Result<Setting, String> {
     if level(value).is_ok() {
-        return Err(format!("to set the level of a source write --source {key}={value}"));
+        return Err(format!(
+            "to set the level of a source write --source {key}={value}"
+        ));
     }
     let key = setting_key(key)?;
     if value.is_empty() {
@@ -145,7 +150,9 @@ pub(crate) fn setting_key(text: &str) -> Result<Key, String> {
             field,
         });
     }
-    let all = ENV_KEYS.iter().flat_map(|(variable, field)| [*variable, *field]);
+    let all = ENV_KEYS
+        .iter()
+        .flat_map(|(variable, field)| [*variable, *field]);
     let all: Vec<&str> = all.collect();
     if matches!(text, "level" | "THINGLOG_LEVEL") {
         return Err("the level is written alone, as in `level set default WARN`".into());
@@ -241,9 +248,11 @@ mod tests {
 
     #[test]
     fn a_setting_is_written_in_the_spelling_given_and_in_no_other() {
-        let expected = json!({"env": {"THINGLOG_UPLOAD_MODE": "interval"}, "upload": {"mode": null}});
+        let expected =
+            json!({"env": {"THINGLOG_UPLOAD_MODE": "interval"}, "upload": {"mode": null}});
         assert_eq!(patch(&["THINGLOG_UPLOAD_MODE=interval"]), expected);
-        let expected = json!({"env": {"THINGLOG_UPLOAD_MODE": null}, "upload": {"mode": "interval"}});
+        let expected =
+            json!({"env": {"THINGLOG_UPLOAD_MODE": null}, "upload": {"mode": "interval"}});
         assert_eq!(patch(&["upload.mode=interval"]), expected);
         let expected = json!({
             "env": {"THINGLOG_UPLOAD_AT": null, "THINGLOG_SPOOL_ENABLED": null},
@@ -258,7 +267,9 @@ mod tests {
     #[test]
     fn every_spelling_of_a_setting_goes_with_it() {
         let mut patch = Map::new();
-        setting_key("upload.flush_ms").unwrap().remove_in(&mut patch);
+        setting_key("upload.flush_ms")
+            .unwrap()
+            .remove_in(&mut patch);
         let expected = json!({
             "env": {"THINGLOG_FLUSH": null, "THINGLOG_UPLOAD_FLUSH": null},
             "upload": {"flush_ms": null},
@@ -270,7 +281,10 @@ mod tests {
     fn what_is_no_setting_is_refused_with_what_was_meant() {
         for (text, told) in [
             ("nginx=WARN", "--source nginx=WARN"),
-            ("THINGLOG_UPLOAD_MOD=interval", "did you mean THINGLOG_UPLOAD_MODE?"),
+            (
+                "THINGLOG_UPLOAD_MOD=interval",
+                "did you mean THINGLOG_UPLOAD_MODE?",
+            ),
             ("upload.mod=interval", "did you mean upload.mode?"),
             ("THINGLOG_LEVEL=x", "written alone"),
             ("colour=blue", "there are THINGLOG_UPLOAD_MODE"),
@@ -283,7 +297,10 @@ mod tests {
 
     #[test]
     fn times_are_spans_of_whole_seconds_or_rfc_3339() {
-        assert_eq!((span("2s"), span("15m"), span("1d")), (Ok(2), Ok(900), Ok(86_400)));
+        assert_eq!(
+            (span("2s"), span("15m"), span("1d")),
+            (Ok(2), Ok(900), Ok(86_400))
+        );
         for text in ["0s", "1500ms", "15", "soon", "-1s"] {
             assert!(span(text).is_err(), "{text}");
         }
