@@ -36,6 +36,7 @@ pub mod http;
 mod levels;
 mod live;
 mod mqtt;
+pub mod registry;
 mod router;
 mod state;
 mod telemetry;

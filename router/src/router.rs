@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use prometheus::Registry;
 use thinglog_schemas::Topics;
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ use crate::live::{self, Live};
 use crate::mqtt::connect::LinkOptions;
 use crate::mqtt::link::Subscription;
 use crate::mqtt::publisher::{self, Publisher, PublisherTask};
+use crate::registry::arrivals::Arrivals;
+use crate::registry::{Parts, Registry as FleetRegistry};
 use crate::telemetry::Telemetry;
 
 /// Why a router cannot be built. Nothing has been started.
@@ -77,7 +80,8 @@ pub struct Router {
     audit: (Supervised, Arc<AuditOpener>),
     levels: Arc<Levels>,
     levels_task: LevelsTask,
-    publisher: PublisherTask,
+    publishers: [PublisherTask; 2],
+    fleet: FleetRegistry,
     live: Option<(Live, InterestTask)>,
     shared: Arc<DecodeCache>,
 }
@@ -108,6 +112,11 @@ impl Router {
         self.http.as_ref().and_then(|http| http.address().ok())
     }
 
+    /// The fleet, to look at and to change while the router runs.
+    pub fn fleet(&self) -> FleetRegistry {
+        self.fleet.clone()
+    }
+
     /// The readiness of the parts, as `/readyz` shows it.
     pub fn health(&self) -> Health {
         self.health.clone()
@@ -116,10 +125,14 @@ impl Router {
     /// Runs until `shutdown`: then no more is taken, what is in hand is brought in, committed and
     /// acknowledged, and the connections are closed. Must be called on a tokio runtime.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        // The publisher outlives the parts that publish.
+        // The publishers outlive the parts that publish.
         let last = CancellationToken::new();
         let stop = shutdown.child_token();
-        let mut publisher = tokio::spawn(self.publisher.run(last.clone()));
+        let mut publishers = JoinSet::new();
+        for publisher in self.publishers {
+            publishers.spawn(publisher.run(last.clone()));
+        }
+        drop(self.fleet);
         let mut parts = JoinSet::new();
         if let Some(http) = self.http {
             parts.spawn(wrap(http.run(stop.clone())));
@@ -145,8 +158,9 @@ impl Router {
             parts.spawn(infallible(when_complete(levels, stop.clone(), running)));
         }
         let result = join(&mut parts, &stop).await;
-        // With the parts its handles are gone: it ends when what they handed in is acknowledged.
-        if tokio::time::timeout(Duration::from_secs(1), &mut publisher)
+        // With the parts their handles are gone: they end when what was handed in is acknowledged.
+        let ended = async { while publishers.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(1), ended)
             .await
             .is_err()
         {
@@ -255,6 +269,18 @@ impl Builder {
             self.telemetry.clone(),
             self.health.part("publisher"),
         );
+        let changes = self.passing("changes");
+        let health = self.health.part("changes");
+        let (changes, changes_task) = publisher::new(changes, self.telemetry.clone(), health);
+        let devices = Arc::new(RwLock::default());
+        let arrivals = Arc::new(Arrivals::default());
+        let fleet = FleetRegistry::new(Parts {
+            topics: self.topics.clone(),
+            levels: Arc::clone(&levels),
+            devices: Arc::clone(&devices),
+            arrivals: Arc::clone(&arrivals),
+            publisher: changes,
+        });
         let destinations = self.destinations(&levels)?;
         let audit = self.audit(&levels, &publisher)?;
         let levels_task = LevelsTask {
@@ -265,6 +291,8 @@ impl Builder {
             telemetry: self.telemetry.clone(),
             health: self.health.part("levels"),
             documents: Documents::default(),
+            devices,
+            arrivals,
             looked: clock::now_ns(),
         };
         let live = self.config.live.enabled.then(|| self.live(&levels));
@@ -275,7 +303,8 @@ impl Builder {
             audit,
             levels,
             levels_task,
-            publisher: publisher_task,
+            publishers: [publisher_task, changes_task],
+            fleet,
             live,
             shared: self.shared,
         })

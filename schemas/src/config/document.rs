@@ -65,6 +65,9 @@ pub struct LevelDocument {
     /// When the group or device was created, RFC 3339; these two only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
+    /// Counts the updates of a group or device that was created, from 1; these two only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
     /// Who wrote the document, as whoever wrote it for them says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -250,6 +253,12 @@ fn check_place(topic: ConfigTopic<'_>, document: &LevelDocument) -> Result<(), S
         (
             "created",
             document.created.is_some(),
+            group || device,
+            declared,
+        ),
+        (
+            "version",
+            document.version.is_some(),
             group || device,
             declared,
         ),

@@ -99,14 +99,8 @@ pub(super) fn read(
     limits: Option<&Limits>,
 ) -> Result<(Upload, Limits), String> {
     let said = [
-        (
-            "upload",
-            upload.map_or(Value::Null, |upload| to_value(upload)),
-        ),
-        (
-            "limits",
-            limits.map_or(Value::Null, |limits| to_value(limits)),
-        ),
+        ("upload", upload.map_or(Value::Null, to_value)),
+        ("limits", limits.map_or(Value::Null, to_value)),
     ];
     let mut tables = [
         ("upload", Value::Object(Default::default())),
