@@ -100,6 +100,9 @@ Examples:
     /// Set or delete a user who logs in with a password
     #[command(after_help = access::PASSWD_HELP)]
     Passwd(access::Passwd),
+    /// Make, list or remove access keys that AWS's clients sign requests with
+    #[command(subcommand, after_help = access::KEY_HELP)]
+    Key(access::Key),
     /// Explain who may do what
     #[command(subcommand, after_help = access::ACL_HELP)]
     Acl(access::Acl),

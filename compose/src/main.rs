@@ -18,6 +18,7 @@ mod login;
 mod monitor;
 mod request;
 mod serve;
+mod sign_in;
 mod supervise;
 mod tail;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Logs(request::cli::Logs::Request(args)) => run_request(file, &args),
         Command::Passwd(args) => access::passwd(file, &args),
         Command::Device(command) => run_device(file, &command),
+        Command::Key(command) => access::key(file, &command),
         Command::Level(command) => fleet::level(file, &command),
         Command::Group(command) => fleet::group(file, &command),
         Command::History(args) => fleet::history(file, &args),
@@ -75,10 +77,14 @@ fn load(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
 
 fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
     let checked = config::load(file, insecure).and_then(|mut loaded| {
-        let wrong: Vec<_> = [loaded.check_listeners(), loaded.check_files()]
-            .into_iter()
-            .filter_map(Result::err)
-            .collect();
+        let wrong: Vec<_> = [
+            loaded.check_listeners(),
+            loaded.check_files(),
+            loaded.check_keys(),
+        ]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
         wrong.is_empty().then_some(loaded).ok_or(wrong)
     });
     match checked {

@@ -24,6 +24,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod audit;
+mod aws;
 mod backoff;
 mod clock;
 pub mod config;

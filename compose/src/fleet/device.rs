@@ -9,7 +9,7 @@ use ureq::http::Method;
 use super::{
     Session,
     cli::{DeviceDelete, DeviceList, DeviceShow, DeviceTag},
-    group::{temporary, time, what_of},
+    group::{temporary, time},
     names, pairs,
     table::{Cell, Fields, Style, Table},
     text,
@@ -45,7 +45,7 @@ fn table(session: &Session, devices: &[Value]) -> Table {
         table.row(vec![
             text(device, "device").into(),
             state(device),
-            Cell::level(&what_of(&device["level"])),
+            Cell::level(text(device, "level")),
             names(&device["groups"]).into(),
             time(session, device, "last_contact").into(),
             text(device, "version").into(),
@@ -85,7 +85,7 @@ fn fields(session: &Session, device: &Value) -> Fields {
     let mut fields = Fields::of(&format!("device {}", text(device, "device")));
     fields.add("state", state(device));
     fields.add("last contact", time(session, device, "last_contact"));
-    fields.add("level", Cell::level(&what_of(&device["level"])));
+    fields.add("level", Cell::level(text(device, "level")));
     fields.add("because", text(device, "why"));
     fields.add("temporary", temporary(session, &device["override"]));
     fields.add("groups", names(&device["groups"]));

@@ -13,9 +13,10 @@ use ureq::http::Method;
 use super::{
     Session,
     cli::Group,
+    history,
     level::{settings, what},
     names, pairs,
-    table::{Cell, Fields, Style, Table, when},
+    table::{Cell, Fields, Table, when},
     text,
     words::{Assignment, attributes},
 };
@@ -24,9 +25,11 @@ pub(crate) fn group(config: Option<&Path>, command: &Group) -> anyhow::Result<Ex
     let session = |api| Session::new(config, api);
     match command {
         Group::List { api } => {
-            session(api)?.tell_all(&["groups"], &[], "no groups", |session, groups| {
+            let session = session(api)?;
+            session.tell_all(&["groups"], &[], "no groups", |session, groups| {
                 tree(groups).render(session.colour)
             })?;
+            history::hint(&session);
         }
         Group::Create {
             name,
@@ -146,16 +149,11 @@ fn members(session: &Session, group: &str, recursive: bool) -> anyhow::Result<()
     session.tell_all(&path, query, &none, |_, members| {
         let mut out = String::new();
         for member in members {
-            Cell::from(device_of(member)).write(false, &mut out);
+            Cell::from(member.as_str().unwrap_or_default()).write(false, &mut out);
             out.push('\n');
         }
         out
     })
-}
-
-/// A member is a name, or something that has one.
-fn device_of(member: &Value) -> &str {
-    member.as_str().unwrap_or_else(|| text(member, "device"))
 }
 
 fn describe(session: &Session, name: &str) -> anyhow::Result<()> {
@@ -167,11 +165,12 @@ fn describe(session: &Session, name: &str) -> anyhow::Result<()> {
         fields.add("groups in it", names(&group["children"]));
         fields.add("query", text(&group, "query"));
         fields.add("members", count(&group));
-        fields.add("level", what_of(&group["level"]));
+        fields.add("level", what(&group));
         fields.add("temporary", temporary(session, &group["override"]));
         fields.add("attributes", pairs(&group["attributes"]));
         fields.add("created", time(session, &group, "created"));
-        fields.add("problem", Cell::styled(text(&group, "problem"), Style::Bad));
+        fields.add("changed by", text(&group, "by"));
+        fields.add("changed at", time(session, &group, "at"));
         fields.render(session.colour)
     });
     Ok(())
@@ -181,14 +180,6 @@ fn count(group: &Value) -> String {
     group["members"]
         .as_u64()
         .map_or_else(String::new, |n| n.to_string())
-}
-
-/// A level is a word, or a document of its own.
-pub(super) fn what_of(level: &Value) -> String {
-    match level {
-        Value::String(word) => word.clone(),
-        document => what(document),
-    }
 }
 
 pub(super) fn temporary(session: &Session, window: &Value) -> String {
@@ -235,7 +226,7 @@ fn tree(groups: &[Value]) -> Table {
             table.row(vec![
                 format!("{indent}{name}").into(),
                 count(group).into(),
-                Cell::level(&what_of(&group["level"])),
+                Cell::level(text(group, "level")),
                 settings(group).into(),
                 text(group, "query").into(),
                 text(group, "description").into(),

@@ -44,6 +44,15 @@ fn changes(session: &Session, items: &[Value]) -> Table {
     table
 }
 
+/// Says below a list that there are documents which cannot stand. Who may not see them is not told.
+pub(super) fn hint(session: &Session) {
+    let problems = session.api.list(&["problems"], &[]).unwrap_or_default();
+    if !session.json && !problems.is_empty() {
+        let count = problems.len();
+        eprintln!("documents that cannot stand: {count}; see thinglog problems");
+    }
+}
+
 /// Exits with 1 when there are some, as checks do.
 pub(crate) fn problems(config: Option<&Path>, args: &Problems) -> anyhow::Result<ExitCode> {
     let session = Session::new(config, &args.api)?;
@@ -53,10 +62,14 @@ pub(crate) fn problems(config: Option<&Path>, args: &Problems) -> anyhow::Result
     } else if problems.is_empty() {
         eprintln!("no problems: every document stands");
     } else {
-        let mut table = Table::new(&["DOCUMENT", "WHY IT CANNOT STAND"]);
+        let mut table = Table::new(&["DOCUMENT", "COUNTS AS", "WHY"]);
         for problem in &problems {
             table.row(vec![
                 Cell::styled(text(problem, "topic"), Style::Bad),
+                match problem["last_good"].as_bool() {
+                    Some(true) => "it was before".into(),
+                    _ => "absent".into(),
+                },
                 text(problem, "reason").into(),
             ]);
         }

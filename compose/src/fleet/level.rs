@@ -9,7 +9,7 @@ use ureq::http::Method;
 use super::{
     Session,
     cli::{Delete, Level, Set},
-    explain, misused, pairs,
+    explain, history, misused, pairs,
     table::{Cell, Fields, Table, when},
     target::Target,
     text,
@@ -63,6 +63,7 @@ fn list(session: &Session) -> anyhow::Result<()> {
         ]);
     }
     say(&table.render(session.colour));
+    history::hint(session);
     Ok(())
 }
 
