@@ -15,7 +15,7 @@ fn retained_messages_alone_run_a_fleet() {
         return;
     }
     let site = Site::new();
-    let mut up = site.up();
+    let _up = site.up();
     let lamp = Agent::start(&site, "lamp-7");
     lamp.until_level("INFO");
 

@@ -12,7 +12,7 @@ use thinglog_tests::site::Site;
 use thinglog_tests::{mosquitto, wait};
 
 /// A running `thinglog-edge` that follows one file as source `app`.
-pub struct Agent {
+pub(crate) struct Agent {
     name: String,
     folder: PathBuf,
     /// Ends with it.
@@ -20,7 +20,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub fn start(site: &Site, name: &str) -> Agent {
+    pub(crate) fn start(site: &Site, name: &str) -> Agent {
         let folder = site.path().join(name);
         fs::create_dir_all(&folder).unwrap();
         let log = folder.join("app.log");
@@ -54,7 +54,7 @@ impl Agent {
     }
 
     /// Has the device log something.
-    pub fn log(&self, level: &str, message: &str) {
+    pub(crate) fn log(&self, level: &str, message: &str) {
         let file = File::options()
             .append(true)
             .open(self.folder.join("app.log"));
@@ -62,14 +62,14 @@ impl Agent {
     }
 
     /// What `thinglog-edge status` says.
-    pub fn status(&self) -> Option<Value> {
+    pub(crate) fn status(&self) -> Option<Value> {
         let output = Agent::command(&self.folder).arg("status").output().unwrap();
         serde_json::from_slice(&output.stdout).ok()
     }
 
     /// Waits until what the agent says of itself is so; what it said then.
     #[track_caller]
-    pub fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut last = None;
         wait::until(&format!("{}: {what}", self.name), || {
             let status = self.status()?;
@@ -84,32 +84,32 @@ impl Agent {
 
     /// Waits until `level` is in force on the device.
     #[track_caller]
-    pub fn until_level(&self, level: &str) -> Value {
+    pub(crate) fn until_level(&self, level: &str) -> Value {
         self.until(level, |status| status["configuration"]["level"] == level)
     }
 }
 
 /// Publishes a retained document below `thinglog/config/`.
 #[track_caller]
-pub fn retain(site: &Site, topic: &str, document: &str) {
+pub(crate) fn retain(site: &Site, topic: &str, document: &str) {
     let topic = format!("thinglog/config/{topic}");
     mosquitto::publish(site.mqtt, &topic, document.as_bytes(), &["-r"]);
 }
 
 /// Removes one.
 #[track_caller]
-pub fn remove(site: &Site, topic: &str) {
+pub(crate) fn remove(site: &Site, topic: &str) {
     mosquitto::remove_retained(site.mqtt, &format!("thinglog/config/{topic}"));
 }
 
 /// The retained document of a topic below `thinglog/`.
-pub fn retained(site: &Site, topic: &str) -> Option<Value> {
+pub(crate) fn retained(site: &Site, topic: &str) -> Option<Value> {
     let text = mosquitto::retained(site.mqtt, &format!("thinglog/{topic}"))?;
     serde_json::from_str(&text).ok()
 }
 
 /// An RFC 3339 time so many seconds from now.
-pub fn in_seconds(seconds: u64) -> String {
+pub(crate) fn in_seconds(seconds: u64) -> String {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     let mut text = Vec::new();
     write_time(now + seconds * 1_000_000_000, &mut text);
@@ -120,14 +120,14 @@ pub fn in_seconds(seconds: u64) -> String {
 
 /// What a command of the command line did.
 #[derive(Debug)]
-pub struct Done {
-    pub code: Option<i32>,
-    pub output: String,
-    pub error: String,
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) output: String,
+    pub(crate) error: String,
 }
 
 /// Runs `thinglog <arguments>` in the site's directory.
-pub fn thinglog(site: &Site, arguments: &[&str]) -> Done {
+pub(crate) fn thinglog(site: &Site, arguments: &[&str]) -> Done {
     let mut command = Command::new(binary("thinglog"));
     let command = command
         .current_dir(site.path())
@@ -144,7 +144,7 @@ pub fn thinglog(site: &Site, arguments: &[&str]) -> Done {
 
 /// The same where it must succeed; its standard output.
 #[track_caller]
-pub fn done(site: &Site, arguments: &[&str]) -> String {
+pub(crate) fn done(site: &Site, arguments: &[&str]) -> String {
     let done = thinglog(site, arguments);
     assert_eq!(done.code, Some(0), "{arguments:?}: {done:?}");
     done.output
@@ -152,7 +152,7 @@ pub fn done(site: &Site, arguments: &[&str]) -> String {
 
 /// The same with `--json`, a value of each line.
 #[track_caller]
-pub fn json(site: &Site, arguments: &[&str]) -> Vec<Value> {
+pub(crate) fn json(site: &Site, arguments: &[&str]) -> Vec<Value> {
     let output = done(site, &[arguments, &["--json"]].concat());
     let lines = output.lines();
     lines

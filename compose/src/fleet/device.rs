@@ -9,10 +9,10 @@ use ureq::http::Method;
 use super::{
     Session,
     cli::{DeviceDelete, DeviceList, DeviceShow, DeviceTag},
-    group::{temporary, time},
+    group::temporary,
     names, pairs,
     table::{Cell, Fields, Style, Table},
-    text,
+    text, time,
     words::attributes,
 };
 
@@ -25,12 +25,12 @@ pub(crate) fn list(config: Option<&Path>, args: &DeviceList) -> anyhow::Result<E
     query.extend(args.offline.then_some(("online", "false")));
     let none = "no such devices; names of those that have a token: thinglog device tokens";
     session.tell_all(&["devices"], &query, none, |session, devices| {
-        table(session, devices).render(session.colour)
+        table(devices, session.now).render(session.colour)
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(session: &Session, devices: &[Value]) -> Table {
+fn table(devices: &[Value], now: u64) -> Table {
     let head = [
         "DEVICE",
         "STATE",
@@ -47,7 +47,7 @@ fn table(session: &Session, devices: &[Value]) -> Table {
             state(device),
             Cell::level(text(device, "level")),
             names(&device["groups"]).into(),
-            time(session, device, "last_contact").into(),
+            time(device, "last_contact", now).into(),
             text(device, "version").into(),
             dropped(device),
         ]);
@@ -76,18 +76,18 @@ pub(crate) fn show(config: Option<&Path>, args: &DeviceShow) -> anyhow::Result<E
         .api
         .get(&["devices", &name::encode(&args.name)], &[])?;
     session.tell(&device, |session| {
-        fields(session, &device).render(session.colour)
+        fields(&device, session.now).render(session.colour)
     });
     Ok(ExitCode::SUCCESS)
 }
 
-fn fields(session: &Session, device: &Value) -> Fields {
+fn fields(device: &Value, now: u64) -> Fields {
     let mut fields = Fields::of(&format!("device {}", text(device, "device")));
     fields.add("state", state(device));
-    fields.add("last contact", time(session, device, "last_contact"));
+    fields.add("last contact", time(device, "last_contact", now));
     fields.add("level", Cell::level(text(device, "level")));
     fields.add("because", text(device, "why"));
-    fields.add("temporary", temporary(session, &device["override"]));
+    fields.add("temporary", temporary(&device["override"], now));
     fields.add("groups", names(&device["groups"]));
     fields.add("type", text(device, "type"));
     fields.add("attributes", pairs(&device["attributes"]));
@@ -146,4 +146,48 @@ pub(crate) fn delete(config: Option<&Path>, args: &DeviceDelete) -> anyhow::Resu
         format!("{name} deleted; it is listed again once it publishes\n")
     });
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-01-02T03:05:05Z
+    const NOW: u64 = 1_767_323_105_000_000_000;
+
+    fn lamp() -> Value {
+        json!({
+            "device": "lamp-7", "online": true, "level": "DEBUG", "why": "override of group eu",
+            "groups": ["eu", "world"], "last_contact": "2026-01-02T03:04:05.5Z", "version": "0.1.0",
+            "attributes": {"model": "x1"}, "dropped": 3,
+            "desired_revision": "b", "revision": "a",
+        })
+    }
+
+    #[test]
+    fn a_device_is_a_line_or_a_page() {
+        let devices = [
+            lamp(),
+            json!({"device": "lamp-8", "level": "INFO", "groups": []}),
+        ];
+        let expected = "\
+DEVICE  STATE       LEVEL  GROUPS     LAST CONTACT                     VERSION  DROPPED
+lamp-7  online      DEBUG  eu, world  2026-01-02 03:04:05Z (60 s ago)  0.1.0    3
+lamp-8  never seen  INFO
+";
+        assert_eq!(table(&devices, NOW).render(false), expected);
+        let expected = "\
+device lamp-7
+  state          online
+  last contact   2026-01-02 03:04:05Z (60 s ago)
+  level          DEBUG
+  because        override of group eu
+  groups         eu, world
+  attributes     model=x1
+  version        0.1.0
+  configuration  b, still a in force
+  dropped        3
+";
+        assert_eq!(fields(&lamp(), NOW).render(false), expected);
+    }
 }

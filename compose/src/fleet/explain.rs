@@ -42,7 +42,7 @@ fn render(explained: &Explanation, colour: bool, now: u64) -> String {
     out.push_str("\n  ");
     Cell::from(explained.why.as_str()).write(colour, &mut out);
     out.push_str("\n\n");
-    let mut table = Table::new(&["", "RULE", "LEVEL", "UNTIL", "", "BY"]);
+    let mut table = Table::new(&["", "RULE", "LEVEL", "UNTIL", "WHY", "BY"]);
     for rule in &explained.rules {
         table.row(row(rule, now));
     }
@@ -90,5 +90,37 @@ fn what(rule: &Rule) -> String {
         RuleKind::Source => named("source"),
         RuleKind::Default => "default".into(),
         RuleKind::BuiltIn => "built in".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_stands_first_and_then_every_rule_with_its_reason() {
+        let explained: Explanation = serde_json::from_value(serde_json::json!({
+            "device": "lamp-7", "source": "nginx", "time": "2026-01-02T03:04:05Z",
+            "level": "DEBUG", "why": "the override of group eu decides",
+            "rules": [
+                {"kind": "disabled", "topic": "config/default", "outcome": "absent", "why": "logs are on"},
+                {"kind": "override-group", "topic": "config/override/group/eu", "level": "DEBUG",
+                    "until": "2026-01-02T03:18:05Z", "by": "alice", "outcome": "won", "why": "it runs"},
+                {"kind": "default", "topic": "config/default", "level": "WARN", "outcome": "outranked",
+                    "why": "an override comes first"},
+            ],
+        }))
+        .unwrap();
+        let now = 1_767_323_045_000_000_000;
+        let expected = "\
+lamp-7 nginx: DEBUG
+  the override of group eu decides
+
+    RULE               LEVEL  UNTIL                             WHY                      BY
+    all logs off                                                logs are on
+=>  override group:eu  DEBUG  2026-01-02 03:18:05Z (in 14 min)  it runs                  alice
+    default            WARN                                     an override comes first
+";
+        assert_eq!(render(&explained, false, now), expected);
     }
 }

@@ -16,8 +16,8 @@ use super::{
     history,
     level::{settings, what},
     names, pairs,
-    table::{Cell, Fields, Table, when},
-    text,
+    table::{Cell, Fields, Table},
+    text, time,
     words::{Assignment, attributes},
 };
 
@@ -166,11 +166,11 @@ fn describe(session: &Session, name: &str) -> anyhow::Result<()> {
         fields.add("query", text(&group, "query"));
         fields.add("members", count(&group));
         fields.add("level", what(&group));
-        fields.add("temporary", temporary(session, &group["override"]));
+        fields.add("temporary", temporary(&group["override"], session.now));
         fields.add("attributes", pairs(&group["attributes"]));
-        fields.add("created", time(session, &group, "created"));
+        fields.add("created", time(&group, "created", session.now));
         fields.add("changed by", text(&group, "by"));
-        fields.add("changed at", time(session, &group, "at"));
+        fields.add("changed at", time(&group, "at", session.now));
         fields.render(session.colour)
     });
     Ok(())
@@ -182,17 +182,11 @@ fn count(group: &Value) -> String {
         .map_or_else(String::new, |n| n.to_string())
 }
 
-pub(super) fn temporary(session: &Session, window: &Value) -> String {
-    match text(window, "until") {
-        "" => String::new(),
-        until => format!("{} until {}", what(window), when(until, session.now)),
-    }
-}
-
-pub(super) fn time(session: &Session, value: &Value, field: &str) -> String {
-    match text(value, field) {
-        "" => String::new(),
-        time => when(time, session.now),
+/// A temporary level and its end; nothing where there is none.
+pub(super) fn temporary(window: &Value, now: u64) -> String {
+    match time(window, "until", now) {
+        until if until.is_empty() => until,
+        until => format!("{} until {until}", what(window)),
     }
 }
 
@@ -236,4 +230,36 @@ fn tree(groups: &[Value]) -> Table {
         waiting.extend(inner.map(|name| (name, depth + 1)));
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_stand_below_their_parents() {
+        let groups = [
+            json!({"name": "eu", "parent": "world", "members": 2, "level": "WARN"}),
+            json!({"name": "lab", "parent": "hidden", "members": 0}),
+            json!({"name": "old", "members": 3, "query": "model = \"x1\""}),
+            json!({"name": "berlin", "parent": "eu", "members": 1, "env": {"THINGLOG_FLUSH": "1s"}}),
+            json!({"name": "world", "members": 0, "description": "all"}),
+        ];
+        let expected = "\
+GROUP       MEMBERS  LEVEL  SETTINGS           QUERY         DESCRIPTION
+lab         0
+old         3                                  model = \"x1\"
+world       0                                                all
+  eu        2        WARN
+    berlin  1               THINGLOG_FLUSH=1s
+";
+        assert_eq!(tree(&groups).render(false), expected);
+    }
+
+    #[test]
+    fn an_empty_description_is_taken_away() {
+        let patch = changes(None, Some(""), &[]);
+        assert_eq!(Value::Object(patch), json!({"description": null}));
+        assert!(changes(None, None, &[]).is_empty());
+    }
 }

@@ -7,9 +7,8 @@ use serde_json::Value;
 use super::{
     Session,
     cli::{History, Problems},
-    group::time,
     table::{Cell, Style, Table},
-    text,
+    text, time,
 };
 
 pub(crate) fn history(config: Option<&Path>, args: &History) -> anyhow::Result<ExitCode> {
@@ -26,16 +25,16 @@ pub(crate) fn history(config: Option<&Path>, args: &History) -> anyhow::Result<E
     } else if items.is_empty() {
         eprintln!("no changes");
     } else {
-        crate::say(&changes(&session, items).render(session.colour));
+        crate::say(&changes(items, session.now).render(session.colour));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn changes(session: &Session, items: &[Value]) -> Table {
+fn changes(items: &[Value], now: u64) -> Table {
     let mut table = Table::new(&["AT", "BY", "SUBJECT", "CHANGE"]);
     for item in items {
         table.row(vec![
-            time(session, item, "at").into(),
+            time(item, "at", now).into(),
             text(item, "by").into(),
             text(item, "subject").into(),
             text(item, "change").into(),

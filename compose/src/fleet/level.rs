@@ -10,9 +10,9 @@ use super::{
     Session,
     cli::{Delete, Level, Set},
     explain, history, misused, pairs,
-    table::{Cell, Fields, Table, when},
+    table::{Cell, Fields, Table},
     target::Target,
-    text,
+    text, time,
     words::{SourceLevel, Word, setting_key},
 };
 use crate::say;
@@ -48,23 +48,29 @@ fn list(session: &Session) -> anyhow::Result<()> {
         eprintln!("no levels: everything is at INFO");
         return Ok(());
     }
-    let mut table = Table::new(&[
-        "TARGET", "LEVEL", "UNTIL", "SOURCES", "SETTINGS", "BY", "AT",
-    ]);
-    for level in temporary.iter().chain(levels) {
-        table.row(vec![
-            target_of(level).into(),
-            Cell::level(word(level)),
-            until(session, level).into(),
-            pairs(&level["sources"]).into(),
-            settings(level).into(),
-            text(level, "by").into(),
-            at(session, level).into(),
-        ]);
-    }
+    let table = table(temporary.iter().chain(levels), session.now);
     say(&table.render(session.colour));
     history::hint(session);
     Ok(())
+}
+
+fn table<'a>(levels: impl Iterator<Item = &'a Value>, now: u64) -> Table {
+    let head = [
+        "TARGET", "LEVEL", "UNTIL", "SOURCES", "SETTINGS", "BY", "AT",
+    ];
+    let mut table = Table::new(&head);
+    for level in levels {
+        table.row(vec![
+            target_of(level).into(),
+            Cell::level(word(level)),
+            time(level, "until", now).into(),
+            pairs(&level["sources"]).into(),
+            settings(level).into(),
+            text(level, "by").into(),
+            time(level, "at", now).into(),
+        ]);
+    }
+    table
 }
 
 fn get(session: &Session, target: &Target) -> anyhow::Result<ExitCode> {
@@ -87,7 +93,11 @@ fn get(session: &Session, target: &Target) -> anyhow::Result<ExitCode> {
     }
     let mut fields = Fields::of(&target.to_string());
     if let Some(temporary) = &temporary {
-        let said = format!("{} until {}", what(temporary), until(session, temporary));
+        let said = format!(
+            "{} until {}",
+            what(temporary),
+            time(temporary, "until", session.now)
+        );
         fields.add("temporary", said);
     }
     if let Some(level) = &lasting {
@@ -95,7 +105,7 @@ fn get(session: &Session, target: &Target) -> anyhow::Result<ExitCode> {
         fields.add("sources", pairs(&level["sources"]));
         fields.add("settings", settings(level));
         fields.add("by", text(level, "by"));
-        fields.add("at", at(session, level));
+        fields.add("at", time(level, "at", session.now));
     }
     say(&fields.render(session.colour));
     Ok(ExitCode::SUCCESS)
@@ -183,7 +193,7 @@ fn set_for_a_time(session: &Session, args: &Set, level: Severity) -> anyhow::Res
     let path = path("overrides", target);
     let answer = session.api.change(Method::PUT, &path, Some(&body))?;
     session.tell(&answer, |session| {
-        let until = until(session, &answer);
+        let until = time(&answer, "until", session.now);
         format!(
             "{target}: {} until {until}, then as before\n",
             what(&answer)
@@ -250,7 +260,7 @@ fn still_temporary(session: &Session, target: &Target) -> anyhow::Result<()> {
     if let Some(temporary) = session.api.find(&path("overrides", target))? {
         eprintln!(
             "a temporary level runs until {}; `thinglog level delete {target} --override` ends it",
-            until(session, &temporary)
+            time(&temporary, "until", session.now)
         );
     }
     Ok(())
@@ -308,16 +318,64 @@ pub(super) fn settings(level: &Value) -> String {
     parts.join(" ")
 }
 
-fn until(session: &Session, level: &Value) -> String {
-    match text(level, "until") {
-        "" => String::new(),
-        until => when(until, session.now),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn at(session: &Session, level: &Value) -> String {
-    match text(level, "at") {
-        "" => String::new(),
-        at => when(at, session.now),
+    /// 2026-01-02T03:04:05Z
+    const NOW: u64 = 1_767_323_045_000_000_000;
+
+    #[test]
+    fn a_list_says_target_level_end_and_author() {
+        let levels = [
+            json!({"type": "group", "name": "eu", "level": "DEBUG", "until": "2026-01-02T03:18:05Z",
+                "for_s": 840, "by": "alice", "at": "2026-01-02T03:03:05Z"}),
+            json!({"type": "default", "level": "WARN", "disabled": true,
+                "upload": {"mode": "interval"}, "env": {"THINGLOG_FLUSH": "1s"}}),
+            json!({"type": "source-ip", "name": "192.0.2.7", "sources": {"nginx": "INFO"}}),
+        ];
+        let shown = table(levels.iter(), NOW).render(false);
+        let rows: Vec<Vec<&str>> = shown.lines().map(|row| row.split("  ").collect()).collect();
+        let cells = |row: &Vec<&str>| {
+            let cells = row.iter().map(|cell| cell.trim().to_owned());
+            cells.filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
+        };
+        let expected = [
+            &[
+                "TARGET", "LEVEL", "UNTIL", "SOURCES", "SETTINGS", "BY", "AT",
+            ][..],
+            &[
+                "group:eu",
+                "DEBUG",
+                "2026-01-02 03:18:05Z (in 14 min)",
+                "alice",
+                "2026-01-02 03:03:05Z (60 s ago)",
+            ],
+            &[
+                "default",
+                "all off",
+                "THINGLOG_FLUSH=1s upload.mode=interval",
+            ],
+            &["ip:192.0.2.7", "nginx=INFO"],
+        ];
+        assert_eq!(rows.iter().map(cells).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn words_become_one_change() {
+        let words = ["WARN", "upload.mode=manual"];
+        let words: Vec<Word> = words
+            .iter()
+            .map(|text| super::super::words::word(text).unwrap())
+            .collect();
+        let (level, settings) = sorted(&words).unwrap();
+        let source = super::super::words::source_level("nginx=DEBUG").unwrap();
+        let expected = json!({
+            "level": "WARN", "sources": {"nginx": "DEBUG"},
+            "upload": {"mode": "manual"}, "env": {"THINGLOG_UPLOAD_MODE": null},
+        });
+        assert_eq!(Value::Object(patch(level, &[source], settings)), expected);
+        let twice = [Word::Level(Severity::Warn), Word::Level(Severity::Info)];
+        assert!(sorted(&twice).is_err());
     }
 }

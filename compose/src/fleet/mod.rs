@@ -122,3 +122,11 @@ fn names(value: &Value) -> String {
     let names = names.filter_map(Value::as_str);
     names.collect::<Vec<_>>().join(", ")
 }
+
+/// A field's time, and how far it is; or nothing.
+fn time(value: &Value, field: &str, now: u64) -> String {
+    match text(value, field) {
+        "" => String::new(),
+        time => table::when(time, now),
+    }
+}
