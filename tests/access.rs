@@ -92,7 +92,11 @@ fn events_of_a_device_with_a_token_reach_the_file_and_an_operator_until_the_toke
         tail.output().contains("\"seen\"").then_some(())
     });
     done(&site, &["device", "remove", "lamp-7"], "");
-    assert_eq!(done(&site, &["device", "list"], ""), "lamp-8\n");
+    assert_eq!(done(&site, &["device", "tokens"], ""), "lamp-8\n");
+    // As it was called before there was a fleet to list.
+    let (code, output, told) = run(&site, &["device", "list", "--file", "tokens"], "");
+    assert_eq!((code, output.as_str()), (Some(0), "lamp-8\n"));
+    assert!(told.contains("`device tokens`"), "{told}");
     up.hang_up();
     let refused = "thinglog_broker_refused_total{reason=\"the device's token was removed\"} 1";
     wait::until("the device to be sent away", || {

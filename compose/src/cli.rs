@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use thinglog_schemas::Level;
 
-use crate::{access::cli as access, bench::BenchArgs, request::cli as request};
+use crate::{
+    access::cli as access, bench::BenchArgs, fleet::cli as fleet, request::cli as request,
+};
 
 /// Device logs as event streams over MQTT: devices publish, the broker makes every acknowledged
 /// event durable, the router applies levels and delivers.
@@ -18,6 +20,8 @@ use crate::{access::cli as access, bench::BenchArgs, request::cli as request};
 Examples:
   thinglog up --demo                     broker, router and three devices with this machine's logs
   thinglog tail --level warn             watch warnings and errors of all devices
+  thinglog level set group:eu DEBUG --for 15m
+                                         a temporary level that ends by itself
   mosquitto_pub -t thinglog/logs/lamp-7/app -q 1 -m 'hello'
                                          log as any MQTT client does
   thinglog check                         validate thinglog.toml and the environment
@@ -71,18 +75,31 @@ Example:
 Examples:
   thinglog tail                          everything
   thinglog tail --device lamp-7          one device
+  thinglog tail --group eu               the devices of a group, and of the groups in it
   thinglog tail --level warn --json      warnings and errors, a JSON object a line
   thinglog tail --source nginx --source sshd | grep -v healthz")]
     Tail(Tail),
     /// Ask a device for what it logged earlier
     #[command(subcommand, after_help = request::HELP)]
     Logs(request::Logs),
+    /// Set, list, delete and explain log levels, temporary ones too
+    #[command(subcommand, after_help = fleet::LEVEL_HELP)]
+    Level(fleet::Level),
+    /// Thing groups: make, list, change, and who is in them
+    #[command(subcommand, after_help = fleet::GROUP_HELP)]
+    Group(fleet::Group),
+    /// Devices: what is known of them, and tokens they log in with
+    #[command(subcommand, after_help = access::DEVICE_HELP)]
+    Device(access::Device),
+    /// Show who changed levels, groups and devices, and when
+    #[command(after_help = fleet::HISTORY_HELP)]
+    History(fleet::History),
+    /// Show configuration documents that cannot stand, and why
+    #[command(after_help = fleet::PROBLEMS_HELP)]
+    Problems(fleet::Problems),
     /// Set or delete a user who logs in with a password
     #[command(after_help = access::PASSWD_HELP)]
     Passwd(access::Passwd),
-    /// Make, list or remove tokens that devices log in with
-    #[command(subcommand, after_help = access::DEVICE_HELP)]
-    Device(access::Device),
     /// Make, list or remove access keys that AWS's clients sign requests with
     #[command(subcommand, after_help = access::KEY_HELP)]
     Key(access::Key),
@@ -140,6 +157,9 @@ pub(crate) struct Tail {
     /// Only this device (may be repeated)
     #[arg(long, short, value_name = "NAME")]
     pub(crate) device: Vec<String>,
+    /// Only devices of this group and of the groups in it
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) group: Option<String>,
     /// Only this source (may be repeated)
     #[arg(long, short, value_name = "NAME")]
     pub(crate) source: Vec<String>,

@@ -37,7 +37,7 @@ pub(crate) fn write(event: &Event, colour: bool, out: &mut String) {
 }
 
 /// SGR parameters (ECMA-48 section 8.3.117).
-fn style(level: Level) -> &'static str {
+pub(crate) fn style(level: Level) -> &'static str {
     match level {
         Level::Error => "31",
         Level::Warn => "33",

@@ -11,6 +11,7 @@ mod cli;
 mod client;
 mod config;
 mod demo;
+mod fleet;
 mod line;
 mod logging;
 mod login;
@@ -43,8 +44,12 @@ fn main() -> ExitCode {
         Command::Tail(tail) => run_tail(file, &tail),
         Command::Logs(request::cli::Logs::Request(args)) => run_request(file, &args),
         Command::Passwd(args) => access::passwd(file, &args),
-        Command::Device(command) => access::device(file, &command),
+        Command::Device(command) => run_device(file, &command),
         Command::Key(command) => access::key(file, &command),
+        Command::Level(command) => fleet::level(file, &command),
+        Command::Group(command) => fleet::group(file, &command),
+        Command::History(args) => fleet::history(file, &args),
+        Command::Problems(args) => fleet::problems(file, &args),
         Command::Acl(access::cli::Acl::Test(args)) => access::test(file, &args),
         Command::Check(check) => run_check(check.file.as_deref().or(file), check.insecure),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
@@ -123,6 +128,29 @@ fn run_request(file: Option<&Path>, args: &request::cli::Ask) -> anyhow::Result<
         .enable_all()
         .build()?;
     runtime.block_on(request::run(options))
+}
+
+/// The fleet is asked of the router, tokens stand in a file of the broker.
+fn run_device(file: Option<&Path>, command: &access::cli::Device) -> anyhow::Result<ExitCode> {
+    use access::cli::Device;
+
+    match command {
+        Device::List(args) if args.file.is_some() => {
+            eprintln!("thinglog: `device list --file` lists tokens: that is `device tokens` now");
+            access::list_tokens(file, args.file.as_ref(), args.api.json)
+        }
+        Device::List(args) => fleet::list_devices(file, args),
+        Device::Show(args) => fleet::show_device(file, args),
+        Device::Tag(args) => fleet::tag(file, args),
+        Device::Delete(args) => fleet::delete_device(file, args),
+        Device::Tokens { common } => access::list_tokens(file, common.file.as_ref(), common.json),
+        Device::Add {
+            name,
+            replace,
+            common,
+        } => access::add_token(file, name, *replace, common),
+        Device::Remove { name, common } => access::remove_token(file, name, common),
+    }
 }
 
 fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {

@@ -43,7 +43,7 @@ pub(crate) fn options(
     configured: (&str, Option<(String, String)>),
 ) -> anyhow::Result<Options> {
     let broker = client::broker(&args.connect, configured)?;
-    let filters = filters(topics, &args.device, &args.source, args.level);
+    let filters = filters(topics, args);
     if filters.len() > MAX_FILTERS {
         bail!(
             "{} filters are too many; name fewer devices and sources",
@@ -58,9 +58,9 @@ pub(crate) fn options(
     })
 }
 
-/// The live topics of these devices and sources (of all, when none are named), from `level` to
-/// ERROR. Names are written as publishers write them.
-fn filters(topics: &Topics, devices: &[String], sources: &[String], level: Level) -> Vec<String> {
+/// The live topics of the named devices and sources (of all, when none are named), of a group if one
+/// is named, from the level to ERROR. Names are written as publishers write them.
+fn filters(topics: &Topics, args: &cli::Tail) -> Vec<String> {
     let names = |names: &[String]| match names {
         [] => vec!["+".to_owned()],
         names => names
@@ -68,7 +68,7 @@ fn filters(topics: &Topics, devices: &[String], sources: &[String], level: Level
             .map(|given| name::encode(given).into_owned())
             .collect(),
     };
-    let levels = match level {
+    let levels = match args.level {
         Level::Debug => vec!["+"],
         level => [Level::Error, Level::Warn, Level::Info]
             .into_iter()
@@ -76,14 +76,18 @@ fn filters(topics: &Topics, devices: &[String], sources: &[String], level: Level
             .map(Level::topic_name)
             .collect(),
     };
-    let (root, sources) = (topics.root(), names(sources));
+    let (root, sources) = (topics.root(), names(&args.source));
+    let live = match &args.group {
+        None => "live".to_owned(),
+        Some(group) => format!("live-group/{}", name::encode(group)),
+    };
     let mut filters = Vec::new();
-    for device in names(devices) {
+    for device in names(&args.device) {
         for level in &levels {
             filters.extend(
                 sources
                     .iter()
-                    .map(|source| format!("{root}/live/{device}/{level}/{source}")),
+                    .map(|source| format!("{root}/{live}/{device}/{level}/{source}")),
             );
         }
     }
@@ -118,7 +122,8 @@ pub(crate) async fn run(options: Options, subscribed: watch::Sender<bool>) -> an
                 match answer.return_codes.iter().find(|code| !granted(code)) {
                     None => {}
                     Some(SubscribeReasonCode::NotAuthorized) => bail!(
-                        "the broker does not let {} watch live topics",
+                        "the broker does not let {} watch this; an operator of a group watches \
+                         with --group",
                         user.unwrap_or("a client without a user name")
                     ),
                     Some(refused) => bail!("the broker refused to show live topics: {refused:?}"),
@@ -204,18 +209,25 @@ impl Printer {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
     use thinglog_schemas::topic::valid_filter;
 
     use super::*;
 
     fn of(devices: &[&str], sources: &[&str], level: Level) -> Vec<String> {
-        let owned = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| (*name).to_owned())
-                .collect::<Vec<_>>()
+        let mut arguments = vec!["--level", level.topic_name()];
+        arguments.extend(devices.iter().flat_map(|name| ["--device", name]));
+        arguments.extend(sources.iter().flat_map(|name| ["--source", name]));
+        typed(&arguments)
+    }
+
+    fn typed(arguments: &[&str]) -> Vec<String> {
+        let line = ["thinglog", "tail"].iter().chain(arguments);
+        let cli = cli::Cli::try_parse_from(line).unwrap();
+        let cli::Command::Tail(args) = cli.command else {
+            panic!("{:?}", cli.command);
         };
-        let filters = filters(&Topics::default(), &owned(devices), &owned(sources), level);
+        let filters = filters(&Topics::default(), &args);
         assert!(
             filters.iter().all(|filter| valid_filter(filter)),
             "{filters:?}"
@@ -243,6 +255,15 @@ mod tests {
             "thinglog/live/lamp-7/+/x%2F%23",
         ];
         assert_eq!(of(&["lamp-7"], &["my app", "x/#"], Level::Debug), expected);
+    }
+
+    #[test]
+    fn a_group_has_topics_of_its_own() {
+        let eu = "thinglog/live-group/eu/+/+/+";
+        assert_eq!(typed(&["--group", "eu"]), [eu]);
+        let one = "thinglog/live-group/eu/lamp-7/error/nginx";
+        let arguments = ["-g", "eu", "-d", "lamp-7", "-s", "nginx", "-l", "error"];
+        assert_eq!(typed(&arguments), [one]);
     }
 
     #[test]

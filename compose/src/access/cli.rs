@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use thinglog_broker::access::{Grant, Role};
 
+use crate::fleet::cli as fleet;
+
 pub(crate) const PASSWD_HELP: &str = "\
 Examples:
   thinglog passwd alice --role operator  ask for alice's password and let her watch and configure
@@ -22,9 +24,21 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
 pub(crate) const DEVICE_HELP: &str = "\
 Examples:
+  thinglog device list                   the fleet: level, groups, last contact
+  thinglog device show lamp-7
+  thinglog device tag lamp-7 model=x1    for queries of groups, and for people
+  thinglog device add lamp-7             make a token to log in with, and print it once
+  thinglog device tokens                 who has one
+
+The fleet is what the router knows; tokens stand in the file broker.auth.tokens.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+const TOKEN_HELP: &str = "\
+Examples:
   thinglog device add lamp-7             make a token, print it once, and how to connect with it
   thinglog device add lamp-7 --replace   make another one; the old one ends
-  thinglog device list
+  thinglog device tokens
   thinglog device remove lamp-7
 
 The file is broker.auth.tokens, or --file. A running broker takes changes up on SIGHUP.
@@ -99,7 +113,7 @@ impl Passwd {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Device {
     /// Make a device's token and print it once
-    #[command(after_help = DEVICE_HELP)]
+    #[command(after_help = TOKEN_HELP)]
     Add {
         /// Name of the device, as it stands in topics
         name: String,
@@ -109,14 +123,22 @@ pub(crate) enum Device {
         #[command(flatten)]
         common: Common,
     },
+    /// List the devices of the fleet, as the router knows them
+    List(fleet::DeviceList),
+    /// Show what is known of a device
+    Show(fleet::DeviceShow),
+    /// Say something of a device: attributes and type
+    Tag(fleet::DeviceTag),
+    /// Forget a device: all that is retained of it; its token stays
+    Delete(fleet::DeviceDelete),
     /// Print the names of devices that have a token
-    #[command(after_help = DEVICE_HELP)]
-    List {
+    #[command(after_help = TOKEN_HELP)]
+    Tokens {
         #[command(flatten)]
         common: Common,
     },
     /// End a device's token
-    #[command(after_help = DEVICE_HELP)]
+    #[command(after_help = TOKEN_HELP)]
     Remove {
         /// Name of the device
         name: String,
@@ -158,7 +180,7 @@ pub(crate) enum Key {
     },
 }
 
-/// Options of every `thinglog device` and `thinglog key` command.
+/// Options of commands on tokens and keys.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
     /// The file [default: broker.auth.tokens of devices, router.http.access_keys of keys]

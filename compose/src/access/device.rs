@@ -1,4 +1,4 @@
-//! `thinglog device`: devices and their tokens.
+//! `thinglog device add|tokens|remove`: tokens that devices log in with.
 
 use std::{
     net::SocketAddr,
@@ -13,35 +13,24 @@ use thinglog_broker::access::{
     token::{self, TokenError},
 };
 
-use super::{
-    TAKE_UP,
-    cli::{Common, Device},
-    configured, named_or,
-};
+use super::{TAKE_UP, cli::Common, configured, named_or};
 use crate::{config::reachable, say};
 
-pub(crate) fn device(config: Option<&Path>, command: &Device) -> anyhow::Result<ExitCode> {
-    match command {
-        Device::Add {
-            name,
-            replace,
-            common,
-        } => add(config, name, *replace, common)?,
-        Device::List { common } => list(&path(config, common)?, common.json)?,
-        Device::Remove { name, common } => remove(&path(config, common)?, name, common.json)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn path(config: Option<&Path>, common: &Common) -> anyhow::Result<PathBuf> {
-    named_or(common.file.as_ref(), "tokens", || {
+fn path(config: Option<&Path>, file: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    named_or(file, "tokens", || {
         Ok(configured(config)?.config.broker.auth.tokens)
     })
 }
 
-fn add(config: Option<&Path>, name: &str, replace: bool, common: &Common) -> anyhow::Result<()> {
+/// Makes a token.
+pub(crate) fn add(
+    config: Option<&Path>,
+    name: &str,
+    replace: bool,
+    common: &Common,
+) -> anyhow::Result<ExitCode> {
     let loaded = configured(config)?;
-    let path = path(config, common)?;
+    let path = path(config, common.file.as_ref())?;
     let mut made = String::new();
     file::edit::<TokenError>(&path, |text| {
         let (text, token) = token::add(text, name, replace)?;
@@ -66,7 +55,7 @@ fn add(config: Option<&Path>, name: &str, replace: bool, common: &Common) -> any
         ));
         say(&format!("\n{TAKE_UP}\n"));
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// How a device connects, to be copied.
@@ -87,8 +76,13 @@ fn snippet(name: &str, token: &str, broker: SocketAddr, root: &str) -> String {
     )
 }
 
-fn list(path: &Path, json: bool) -> anyhow::Result<()> {
-    let devices = token::list(path)?;
+/// Prints who has a token.
+pub(crate) fn list(
+    config: Option<&Path>,
+    file: Option<&PathBuf>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let devices = token::list(&path(config, file)?)?;
     if json {
         say(&format!("{}\n", json!(devices)));
     } else {
@@ -96,14 +90,20 @@ fn list(path: &Path, json: bool) -> anyhow::Result<()> {
             .iter()
             .for_each(|device| say(&format!("{device}\n")));
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-fn remove(path: &Path, name: &str, json: bool) -> anyhow::Result<()> {
-    file::edit(path, |text| {
+/// Ends a token.
+pub(crate) fn remove(
+    config: Option<&Path>,
+    name: &str,
+    common: &Common,
+) -> anyhow::Result<ExitCode> {
+    let path = path(config, common.file.as_ref())?;
+    file::edit(&path, |text| {
         token::remove(text, name).ok_or_else(|| anyhow!("{}: no device {name:?}", path.display()))
     })?;
-    if json {
+    if common.json {
         let told = json!({"device": name, "done": "removed", "file": path.display().to_string()});
         say(&format!("{told}\n"));
     } else {
@@ -112,7 +112,7 @@ fn remove(path: &Path, name: &str, json: bool) -> anyhow::Result<()> {
             path.display()
         ));
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

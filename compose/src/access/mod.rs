@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use acl::test;
 use anyhow::bail;
-pub(crate) use device::device;
+pub(crate) use device::{add as add_token, list as list_tokens, remove as remove_token};
 pub(crate) use key::key;
 pub(crate) use passwd::passwd;
 

@@ -36,7 +36,7 @@ const SECRETS: [&str; 1] = ["password"];
 
 /// Variables of `thinglog-edge`, of the command line and of the log, which are no configuration of
 /// broker and router.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 20] = [
     "CONFIG",
     "LOG",
     "LEVEL",
@@ -45,6 +45,9 @@ const OTHERS: [&str; 17] = [
     "USERNAME",
     "PASSWORD",
     "PASSWORD_FILE",
+    "TOKEN",
+    "TOKEN_FILE",
+    "URL",
     "SOURCE",
     "STATE",
     "SPOOL",

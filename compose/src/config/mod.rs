@@ -17,8 +17,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use error::ConfigError;
 use error::Origin;
+pub(crate) use error::{ConfigError, nearest};
 use serde::Deserialize;
 use toml::{Table, Value};
 
