@@ -25,6 +25,7 @@
 
 mod api;
 mod audit;
+mod aws;
 mod backoff;
 mod clock;
 pub mod config;

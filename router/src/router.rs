@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api;
 use crate::audit::stage::AuditOpener;
 use crate::backoff::Jitter;
 use crate::clock;
@@ -22,6 +23,7 @@ use crate::destinations::opener::DestinationOpener;
 use crate::folder::Folder;
 use crate::health::Health;
 use crate::http::Http;
+use crate::http::authenticate::Authenticate;
 use crate::levels::Levels;
 use crate::levels::desired::Documents;
 use crate::levels::task::LevelsTask;
@@ -91,23 +93,24 @@ pub struct Router {
 
 impl Router {
     /// Validates the configuration, opens and locks every part's files, binds HTTP. Metrics go to
-    /// `registry`, which `/metrics` shows whole, so other parts of a process may share it.
+    /// `registry`, which `/metrics` shows whole, so other parts of a process may share it. Nobody signs
+    /// in: a configuration with `http.sign_in` is refused.
     pub fn build(config: Config, registry: &Registry) -> Result<Router, BuildError> {
-        Router::build_with_health(config, registry, Health::new())
+        Router::build_with(config, registry, None)
     }
 
-    /// Like [`Router::build`], with a health that other parts of the process share.
-    pub fn build_with_health(
+    /// Like [`Router::build`], with what knows who may call HTTP.
+    pub fn build_with(
         config: Config,
         registry: &Registry,
-        health: Health,
+        doorkeeper: Option<Arc<dyn Authenticate>>,
     ) -> Result<Router, BuildError> {
         config.validate()?;
         let topics = Topics::new(&config.root).map_err(|error| ConfigError {
             key: "root".into(),
             reason: error.to_string(),
         })?;
-        Builder::new(config, topics, registry, health)?.build(registry)
+        Builder::new(config, topics, registry)?.build(registry, doorkeeper)
     }
 
     /// Where HTTP listens, if it does; tells the port when the configuration says 0.
@@ -234,12 +237,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(
-        config: Config,
-        topics: Topics,
-        registry: &Registry,
-        health: Health,
-    ) -> Result<Builder, BuildError> {
+    fn new(config: Config, topics: Topics, registry: &Registry) -> Result<Builder, BuildError> {
         let telemetry = Telemetry::new(registry)?;
         // Every destination and audit read each batch; live reads only while somebody watches.
         let readers = u32::try_from(config.destinations.len() + 1).unwrap_or(u32::MAX);
@@ -249,24 +247,18 @@ impl Builder {
             config,
             topics,
             telemetry,
-            health,
+            health: Health::new(),
             shared,
             jitter: Jitter::from_system(),
         })
     }
 
-    fn build(mut self, registry: &Registry) -> Result<Router, BuildError> {
-        let http = match &self.config.http {
-            Some(config) => Some(
-                Http::bind(config, registry.clone(), self.health.clone()).map_err(|source| {
-                    BuildError::Http {
-                        address: config.address,
-                        source,
-                    }
-                })?,
-            ),
-            None => None,
-        };
+    fn build(
+        mut self,
+        registry: &Registry,
+        doorkeeper: Option<Arc<dyn Authenticate>>,
+    ) -> Result<Router, BuildError> {
+        let mut http = self.http(registry, doorkeeper)?;
         let (levels, news) = Levels::new();
         let (publisher, publisher_task) = publisher::new(
             self.passing("publisher"),
@@ -288,6 +280,9 @@ impl Builder {
             publisher: changes,
             telemetry: self.telemetry.clone(),
         });
+        if let Some(http) = &mut http {
+            http.mount(api::routes(fleet.clone()));
+        }
         let presence = PresenceTask {
             link: self.passing("presence"),
             devices: Arc::clone(&devices),
@@ -326,6 +321,27 @@ impl Builder {
             fleet,
             live,
             shared: self.shared,
+        })
+    }
+
+    /// Binds HTTP, if it is configured.
+    fn http(
+        &self,
+        registry: &Registry,
+        doorkeeper: Option<Arc<dyn Authenticate>>,
+    ) -> Result<Option<Http>, BuildError> {
+        let Some(config) = &self.config.http else {
+            return Ok(None);
+        };
+        let doorkeeper = doorkeeper.filter(|_| config.sign_in);
+        if config.sign_in && doorkeeper.is_none() {
+            let reason = "there is nothing to sign in with";
+            return Err(ConfigError::new("http.sign_in", reason).into());
+        }
+        let bound = Http::bind(config, registry.clone(), self.health.clone(), doorkeeper);
+        bound.map(Some).map_err(|source| BuildError::Http {
+            address: config.address,
+            source,
         })
     }
 
