@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use thinglog_schemas::query::Query;
 use thinglog_schemas::resolve::Who;
 use thinglog_schemas::topic::ConfigTopic;
 
@@ -36,7 +37,11 @@ pub(super) fn shown(view: &View<'_>, name: &str) -> Value {
     for field in ["type", "attributes", "created", "version", "by", "at"] {
         if let Some(value) = document.get(field) {
             // `version` is that of the device's own program here.
-            let field = if field == "version" { "document_version" } else { field };
+            let field = if field == "version" {
+                "document_version"
+            } else {
+                field
+            };
             shown.insert(field.into(), value.clone());
         }
     }
@@ -67,7 +72,10 @@ fn said(view: &View<'_>, name: &str, shown: &mut Document) {
             shown.insert(field.into(), value);
         }
     };
-    put("last_contact", json!(view.last_contact(name).map(time_text)));
+    put(
+        "last_contact",
+        json!(view.last_contact(name).map(time_text)),
+    );
     let Some(device) = view.device(name) else {
         return;
     };
@@ -108,7 +116,8 @@ struct Which {
 async fn all(State(fleet): Fleet, Extension(caller): By, which: Asked<Which>) -> Answer {
     let which = asked(which)?;
     caller.may_look()?;
-    let query = super::query::of(which.query.as_deref())?;
+    let query = which.query.as_deref().map(Query::parse).transpose();
+    let query = query.map_err(|error| Refusal::invalid(format!("query: {error}")))?;
     let page = Page {
         limit: which.limit,
         cursor: which.cursor,
@@ -116,16 +125,23 @@ async fn all(State(fleet): Fleet, Extension(caller): By, which: Asked<Which>) ->
     list(&fleet, page, |view, after, found| {
         let online = |name: &str| {
             let known = view.device(name).and_then(|device| device.online());
-            which.online.is_none_or(|wanted| known.unwrap_or(false) == wanted)
+            which
+                .online
+                .is_none_or(|wanted| known.unwrap_or(false) == wanted)
         };
         let in_group = |name: &str| {
             let groups = || view.fleet().groups_of(name);
-            which.group.as_ref().is_none_or(|group| groups().contains(group))
+            which
+                .group
+                .as_ref()
+                .is_none_or(|group| groups().contains(group))
         };
         for name in view.devices(after) {
             let wanted = online(name)
                 && in_group(name)
-                && query.as_ref().is_none_or(|query| query.matches(view, name))
+                && query
+                    .as_ref()
+                    .is_none_or(|query| view.fleet().matches(query, name, true))
                 && caller.sees_device(view, name);
             let item = wanted.then(|| shown(view, name));
             if found.look(name, item).is_break() {

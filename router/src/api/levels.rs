@@ -26,7 +26,10 @@ pub(super) fn routes() -> Router<Registry> {
         )
         .route(
             "/api/v1/levels/{kind}/{name}",
-            put(set_one).get(get_one).patch(patch_one).delete(delete_one),
+            put(set_one)
+                .get(get_one)
+                .patch(patch_one)
+                .delete(delete_one),
         )
         .route("/api/v1/problems", get(problems))
 }
@@ -86,17 +89,14 @@ fn one(fleet: &Registry, caller: &Caller, target: &Target) -> Answer {
     fleet.read(|view| {
         must_see(caller, &view, target)?;
         let document = view.document(target.topic()).filter(has_level);
-        let document = document.ok_or_else(|| Refusal::not_found(format!("a level of {target}")))?;
+        let document =
+            document.ok_or_else(|| Refusal::not_found(format!("a level of {target}")))?;
         Ok(ok(&shown(target, &document)))
     })?
 }
 
 /// Refuses targets that the caller may not see.
-pub(super) fn must_see(
-    caller: &Caller,
-    view: &View<'_>,
-    target: &Target,
-) -> Result<(), Refusal> {
+pub(super) fn must_see(caller: &Caller, view: &View<'_>, target: &Target) -> Result<(), Refusal> {
     match caller.sees(view, target) {
         true => Ok(()),
         false => Err(Refusal::new(

@@ -56,9 +56,14 @@ impl Configuration {
         let mut from = ALL.to_owned();
         // From group to group: each look finds the first document of the next one.
         while let Some((topic, _)) = self.from(&from, false).next() {
-            let rest = topic.strip_prefix(ALL).and_then(|rest| rest.split_once('/'));
+            let rest = topic
+                .strip_prefix(ALL)
+                .and_then(|rest| rest.split_once('/'));
             let Some((group, _)) = rest else { break };
-            if self.document(ConfigTopic::Member { group, device }).is_some() {
+            if self
+                .document(ConfigTopic::Member { group, device })
+                .is_some()
+            {
                 groups.push(group);
             }
             // `0` comes right behind `/`.
@@ -69,8 +74,13 @@ impl Configuration {
 
     /// Whether a document names the device.
     pub(crate) fn names(&self, device: &str) -> bool {
-        let named = [ConfigTopic::Device(device), ConfigTopic::OverrideDevice(device)];
-        named.into_iter().any(|topic| self.document(topic).is_some())
+        let named = [
+            ConfigTopic::Device(device),
+            ConfigTopic::OverrideDevice(device),
+        ];
+        named
+            .into_iter()
+            .any(|topic| self.document(topic).is_some())
             || !self.memberships(device).is_empty()
     }
 

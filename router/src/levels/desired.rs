@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use thinglog_schemas::config::{Desired, SCHEMA};
-use thinglog_schemas::resolve::{Affected, Fleet};
+use thinglog_schemas::resolve::{Affected, Answers, Fleet};
 
 /// Most devices the router writes documents for.
 const DEVICES: usize = 1_000_000;
@@ -40,6 +40,8 @@ pub(crate) struct Documents {
     on_the_way: HashMap<Arc<str>, u64>,
     /// Documents written again although nothing has changed, since the last look.
     contested: u64,
+    /// What devices in the same groups are told.
+    answers: Answers,
 }
 
 #[derive(Debug, Default)]
@@ -214,7 +216,7 @@ impl Documents {
         let mut deleted: Vec<Arc<str>> = deleted.map(|(name, _)| Arc::clone(name)).collect();
         deleted.iter().for_each(|device| self.forget(device));
         match lost {
-            true => heard.iter().for_each(|device| drop(self.saw(device))),
+            true => heard.iter().for_each(|device| self.changed(device)),
             false => deleted.extend(heard.into_iter().filter(|device| !self.knows(device))),
         }
         self.everybody();
@@ -251,7 +253,7 @@ impl Documents {
         fleet: &Fleet,
         now: u64,
         budget: &mut usize,
-    ) -> Option<(Arc<str>, Desired)> {
+    ) -> Option<(Arc<str>, Arc<Desired>)> {
         while *budget > 0 {
             let device = self.dirty.pop_front()?;
             *budget -= 1;
@@ -259,7 +261,7 @@ impl Documents {
                 continue;
             };
             known.dirty = false;
-            let desired = fleet.desired(&device, now);
+            let desired = fleet.desired_with(&mut self.answers, &device, now);
             let wanted = Retained {
                 schema: SCHEMA,
                 revision: desired.revision.clone(),
@@ -406,7 +408,11 @@ mod tests {
             .apply(ConfigTopic::Default, br#"{"level":"WARN"}"#)
             .unwrap();
         routers[0].affected(&change.affected, &fleets[0]);
-        assert!(routers[0].next(&fleets[0], 3600 * SECOND, &mut ALL.clone()).is_some());
+        assert!(
+            routers[0]
+                .next(&fleets[0], 3600 * SECOND, &mut ALL.clone())
+                .is_some()
+        );
     }
 
     #[test]
@@ -415,12 +421,24 @@ mod tests {
         documents.saw("lamp-7");
         assert_eq!(written(&mut documents, &fleet), ["lamp-7"]);
         documents.recheck(BACK_WITHIN - 1);
-        assert!(documents.next(&fleet, BACK_WITHIN - 1, &mut ALL.clone()).is_none());
+        assert!(
+            documents
+                .next(&fleet, BACK_WITHIN - 1, &mut ALL.clone())
+                .is_none()
+        );
         documents.recheck(BACK_WITHIN);
-        assert!(documents.next(&fleet, BACK_WITHIN, &mut ALL.clone()).is_some());
+        assert!(
+            documents
+                .next(&fleet, BACK_WITHIN, &mut ALL.clone())
+                .is_some()
+        );
         retained(&mut documents, &fleet, "lamp-7", SCHEMA);
         documents.recheck(10 * BACK_WITHIN);
-        assert!(documents.next(&fleet, 10 * BACK_WITHIN, &mut ALL.clone()).is_none());
+        assert!(
+            documents
+                .next(&fleet, 10 * BACK_WITHIN, &mut ALL.clone())
+                .is_none()
+        );
     }
 
     #[test]
@@ -435,7 +453,7 @@ mod tests {
     #[test]
     fn a_walk_through_a_large_fleet_is_made_in_pieces() {
         let (mut documents, fleet) = (Documents::default(), Fleet::new());
-        (0..10).for_each(|n| drop(documents.saw(&format!("lamp-{n}"))));
+        (0..10).for_each(|n| documents.changed(&format!("lamp-{n}")));
         assert_eq!(written(&mut documents, &fleet).len(), 10);
         documents.everybody();
         let mut budget = 4;

@@ -193,8 +193,8 @@ impl LevelsTask {
     /// A device's document came. When it was removed and nothing names the device, the device was
     /// deleted.
     fn desired(&mut self, device: &str, payload: &[u8]) {
-        let deleted = payload.is_empty()
-            && !self.levels.documents(|documents| documents.names(device));
+        let deleted =
+            payload.is_empty() && !self.levels.documents(|documents| documents.names(device));
         match deleted {
             true => self.forget(device),
             false => {

@@ -103,7 +103,10 @@ impl Contacts {
             unkept,
             deleted,
         } = &mut *state;
-        let mut changes: Vec<Kept> = deleted.drain(..).map(|device| Kept { device, at: 0 }).collect();
+        let mut changes: Vec<Kept> = deleted
+            .drain(..)
+            .map(|device| Kept { device, at: 0 })
+            .collect();
         for device in unkept.drain(..) {
             if let Some(contact) = known.get_mut(&device) {
                 (contact.kept, contact.waits) = (contact.at, false);

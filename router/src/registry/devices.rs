@@ -186,7 +186,10 @@ fn read(payload: &[u8]) -> Result<Reported, String> {
         cut(revision);
     }
     let few = reported.dropped_by.len() <= KINDS
-        && reported.dropped_by.values().all(|reasons| reasons.len() <= KINDS);
+        && reported
+            .dropped_by
+            .values()
+            .all(|reasons| reasons.len() <= KINDS);
     if !few {
         reported.dropped_by.clear();
     }

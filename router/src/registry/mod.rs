@@ -116,10 +116,12 @@ impl Registry {
         let (inner, caller) = (Arc::clone(&self.inner), caller.clone());
         let changes = self.inner.telemetry.changes.clone();
         let made = tokio::spawn(async move { inner.make(&change, &caller).await });
-        let made = made.await.unwrap_or_else(|error| {
-            Err(Refusal::new(Code::ServiceUnavailable, error.to_string()))
-        });
-        let outcome = made.as_ref().map_or_else(|refusal| refusal.code.name(), |_| "made");
+        let made = made
+            .await
+            .unwrap_or_else(|error| Err(Refusal::new(Code::ServiceUnavailable, error.to_string())));
+        let outcome = made
+            .as_ref()
+            .map_or_else(|refusal| refusal.code.name(), |_| "made");
         changes.with_label_values(&[outcome]).inc();
         made
     }

@@ -69,7 +69,10 @@ impl PresenceTask {
         let mut arrived = Arrived::default();
         let mut complete = false;
         loop {
-            let Some(turned) = stop.run_until_cancelled(link.turn(true, &mut arrived)).await else {
+            let Some(turned) = stop
+                .run_until_cancelled(link.turn(true, &mut arrived))
+                .await
+            else {
                 link.disconnect().await;
                 return Ok(());
             };

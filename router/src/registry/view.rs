@@ -1,8 +1,6 @@
 //! The fleet as it is at one moment, for whoever asks and for [`super::plan`]. Borrowed under the
 //! registry's locks, so what takes long is asked piece by piece.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 use thinglog_schemas::config::Fault;
 use thinglog_schemas::resolve::Fleet;
@@ -111,12 +109,8 @@ impl<'a> View<'a> {
 
     /// Whether a document could stand beside all others.
     pub(super) fn check(&self, topic: ConfigTopic<'_>, payload: &[u8]) -> Result<(), Refusal> {
-        let meets_others = matches!(topic, ConfigTopic::Group(_) | ConfigTopic::Member { .. });
-        let checked = match meets_others {
-            true => self.fleet().check(&[(topic, payload)]),
-            false => Fleet::new().check(&[(topic, payload)]),
-        };
-        checked.map(drop).map_err(|error| {
+        let checked = self.fleet().check(&[(topic, payload)]);
+        checked.map_err(|error| {
             let code = match error.fault {
                 Fault::Invalid => Code::InvalidRequest,
                 Fault::Limit => Code::LimitExceeded,
@@ -181,11 +175,6 @@ impl<'a> View<'a> {
     /// The groups that a membership document puts the device into, sorted; ancestors not included.
     pub fn memberships(&self, device: &str) -> Vec<&'a str> {
         self.configuration.memberships(device)
-    }
-
-    /// The groups of a device that may grant somebody access to it, ancestors included.
-    pub fn groups_that_grant(&self, device: &str) -> BTreeSet<String> {
-        self.fleet().groups_of(device).into_iter().collect()
     }
 
     /// Whether the device exists: it was seen, or a document names it.
