@@ -77,6 +77,9 @@ pub struct QueryError {
     pub reason: String,
 }
 
+/// Whether a value is wanted.
+pub type Wanted<'a> = &'a mut dyn FnMut(&str) -> bool;
+
 /// What queries ask of a device.
 pub struct Thing<'a> {
     /// Its name.
@@ -90,7 +93,7 @@ pub struct Thing<'a> {
     /// Whether it is connected; `None` if that must not count.
     pub online: Option<bool>,
     /// Whether one of its groups is wanted.
-    pub any_group: &'a dyn Fn(&mut dyn FnMut(&str) -> bool) -> bool,
+    pub any_group: &'a dyn Fn(Wanted<'_>) -> bool,
 }
 
 impl fmt::Debug for Thing<'_> {
@@ -180,7 +183,7 @@ impl Node {
 
 impl Field {
     /// Whether one of the values that the device has there is wanted.
-    fn any(&self, thing: &Thing<'_>, wanted: &mut dyn FnMut(&str) -> bool) -> bool {
+    fn any(&self, thing: &Thing<'_>, wanted: Wanted<'_>) -> bool {
         match self {
             Field::Name => wanted(thing.name),
             Field::Kind => thing.kind.is_some_and(wanted),

@@ -9,7 +9,7 @@ use super::{
     forest::Name, members::MAX_GROUPS,
 };
 use crate::{
-    query::{Query, Thing},
+    query::{Query, Thing, Wanted},
     topic::ConfigTopic,
 };
 
@@ -109,7 +109,7 @@ impl Fleet {
         let document = entry.and_then(|entry| entry.document.as_deref());
         let report = entry.and_then(|entry| entry.report.as_deref());
         let report = report.filter(|_| reported);
-        let groups = |wanted: &mut dyn FnMut(&str) -> bool| {
+        let groups = |wanted: Wanted<'_>| {
             let standing = entry.into_iter().flat_map(|entry| entry.claims.standing());
             let mut all = standing.flat_map(|group| self.forest.chain(group));
             all.any(wanted)

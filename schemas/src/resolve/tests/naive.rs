@@ -184,14 +184,13 @@ fn chain(parents: &BTreeMap<String, String>, group: &str) -> Vec<String> {
 fn valid(parents: &BTreeMap<String, String>) -> bool {
     let too_deep = |group: &String| {
         let mut at = group;
-        let climbs = (0..7).all(|_| match parents.get(at) {
+        (0..7).all(|_| match parents.get(at) {
             Some(parent) => {
                 at = parent;
                 true
             }
             None => false,
-        });
-        climbs
+        })
     };
     let children = |of: &String| parents.values().filter(|parent| *parent == of).count();
     !parents.keys().any(too_deep) && parents.values().all(|parent| children(parent) <= 100)
