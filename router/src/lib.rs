@@ -23,6 +23,7 @@
 //! without elsewhere.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod api;
 mod audit;
 mod aws;
 mod backoff;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api;
 use crate::audit::stage::AuditOpener;
 use crate::backoff::Jitter;
 use crate::clock;
@@ -32,6 +33,8 @@ use crate::mqtt::connect::LinkOptions;
 use crate::mqtt::link::Subscription;
 use crate::mqtt::publisher::{self, Publisher, PublisherTask};
 use crate::registry::arrivals::Arrivals;
+use crate::registry::contacts::Contacts;
+use crate::registry::presence::PresenceTask;
 use crate::registry::{Parts, Registry as FleetRegistry};
 use crate::telemetry::Telemetry;
 
@@ -81,6 +84,7 @@ pub struct Router {
     audit: (Supervised, Arc<AuditOpener>),
     levels: Arc<Levels>,
     levels_task: LevelsTask,
+    presence: PresenceTask,
     publishers: [PublisherTask; 2],
     fleet: FleetRegistry,
     live: Option<(Live, InterestTask)>,
@@ -140,6 +144,7 @@ impl Router {
             parts.spawn(wrap(http.run(stop.clone())));
         }
         parts.spawn(infallible(self.levels_task.run(stop.clone())));
+        parts.spawn(infallible(self.presence.run(stop.clone())));
         let (audit, opener) = self.audit;
         parts.spawn(infallible(audit.run(opener, stop.clone())));
         for (destination, opener) in self.destinations {
@@ -253,8 +258,8 @@ impl Builder {
         registry: &Registry,
         doorkeeper: Option<Arc<dyn Authenticate>>,
     ) -> Result<Router, BuildError> {
-        let http = self.http(registry, doorkeeper)?;
-        let (levels, seen) = Levels::new();
+        let mut http = self.http(registry, doorkeeper)?;
+        let (levels, news) = Levels::new();
         let (publisher, publisher_task) = publisher::new(
             self.passing("publisher"),
             self.telemetry.clone(),
@@ -264,25 +269,42 @@ impl Builder {
         let health = self.health.part("changes");
         let (changes, changes_task) = publisher::new(changes, self.telemetry.clone(), health);
         let devices = Arc::new(RwLock::default());
+        let contacts = Arc::new(Contacts::default());
         let arrivals = Arc::new(Arrivals::default());
         let fleet = FleetRegistry::new(Parts {
             topics: self.topics.clone(),
             levels: Arc::clone(&levels),
             devices: Arc::clone(&devices),
+            contacts: Arc::clone(&contacts),
             arrivals: Arc::clone(&arrivals),
             publisher: changes,
+            telemetry: self.telemetry.clone(),
         });
+        if let Some(http) = &mut http {
+            http.mount(api::routes(fleet.clone()));
+        }
+        let presence = PresenceTask {
+            link: self.passing("presence"),
+            devices: Arc::clone(&devices),
+            contacts: Arc::clone(&contacts),
+            levels: Arc::clone(&levels),
+            news: levels.news(),
+            telemetry: self.telemetry.clone(),
+            health: self.health.part("presence"),
+            logged: None,
+        };
         let destinations = self.destinations(&levels)?;
-        let audit = self.audit(&levels, &publisher)?;
+        let audit = self.audit(&levels, &contacts, &publisher)?;
         let levels_task = LevelsTask {
             link: self.passing("levels"),
             levels: Arc::clone(&levels),
-            seen,
+            news,
             publisher,
             telemetry: self.telemetry.clone(),
             health: self.health.part("levels"),
             documents: Documents::default(),
             devices,
+            contacts,
             arrivals,
             looked: clock::now_ns(),
         };
@@ -294,6 +316,7 @@ impl Builder {
             audit,
             levels,
             levels_task,
+            presence,
             publishers: [publisher_task, changes_task],
             fleet,
             live,
@@ -346,6 +369,7 @@ impl Builder {
     fn audit(
         &self,
         levels: &Arc<Levels>,
+        contacts: &Arc<Contacts>,
         publisher: &Publisher,
     ) -> Result<(Supervised, Arc<AuditOpener>), BuildError> {
         let opener = AuditOpener {
@@ -354,6 +378,7 @@ impl Builder {
             config: self.config.audit.clone(),
             topics: self.topics.clone(),
             levels: Arc::clone(levels),
+            contacts: Arc::clone(contacts),
             shared: Arc::clone(&self.shared),
             publisher: publisher.clone(),
             telemetry: self.telemetry.clone(),

@@ -55,6 +55,12 @@ pub(crate) struct Telemetry {
     pub(crate) config_refused: IntCounter,
     /// `desired` documents written.
     pub(crate) desired_written: IntCounter,
+    /// `reported` documents that cannot be read.
+    pub(crate) reports_refused: IntCounter,
+    /// Devices that are known.
+    pub(crate) devices: IntGauge,
+    /// Changes of the fleet that were asked for, by `made` or the code of the refusal.
+    pub(crate) changes: IntCounterVec,
     /// Publishes of the router itself that wait for their acknowledgement or were refused.
     pub(crate) publishes: IntCounterVec,
 }
@@ -184,6 +190,16 @@ impl Telemetry {
             cache_misses: make.counter("cache_misses_total", "Batches decoded")?,
             config_refused: make.counter("config_refused_total", "Bad configuration documents")?,
             desired_written: make.counter("desired_written_total", "desired documents written")?,
+            reports_refused: make.counter(
+                "reports_refused_total",
+                "reported documents that cannot be read",
+            )?,
+            devices: make.gauge("devices", "Devices that are known")?,
+            changes: make.counters(
+                "fleet_changes_total",
+                "Changes of the fleet that were asked for",
+                &["outcome"],
+            )?,
             publishes: make.counters(
                 "publishes_total",
                 "Publishes of the router itself",
@@ -283,6 +299,12 @@ impl Maker<'_> {
         let counters = IntCounterVec::new(Self::opts(name, help), labels)?;
         self.registry.register(Box::new(counters.clone()))?;
         Ok(counters)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::with_opts(Self::opts(name, help))?;
+        self.registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
     }
 
     fn gauges(&self, name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {

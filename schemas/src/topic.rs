@@ -259,6 +259,16 @@ impl Topics {
         self.join(&["config", "#"])
     }
 
+    /// `<root>/reported/#`
+    pub fn all_reported(&self) -> String {
+        self.join(&["reported", "#"])
+    }
+
+    /// `<root>/connected/#`
+    pub fn all_connected(&self) -> String {
+        self.join(&["connected", "#"])
+    }
+
     /// `<root>/desired/#`
     pub fn all_desired(&self) -> String {
         self.join(&["desired", "#"])

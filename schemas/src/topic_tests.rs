@@ -139,6 +139,8 @@ fn topics_are_those_of_the_design() {
     assert_eq!(topics.all_logs(), "thinglog/logs/#");
     assert_eq!(topics.all_config(), "thinglog/config/#");
     assert_eq!(topics.all_desired(), "thinglog/desired/#");
+    assert_eq!(topics.all_reported(), "thinglog/reported/#");
+    assert_eq!(topics.all_connected(), "thinglog/connected/#");
     assert_eq!(
         Topic::Config(ConfigTopic::SourceIp("::1")),
         topics.parse("thinglog/config/source-ip/::1").unwrap()

@@ -1,7 +1,6 @@
 //! The stage of `audit`: looks at every delivery once, keeps the unreadable ones, follows the
 //! numbering of every lane, notes devices, and declares gaps as events of the device.
 
-use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +29,7 @@ use crate::levels::Levels;
 use crate::mqtt::Delivery;
 use crate::mqtt::names::Names;
 use crate::mqtt::publisher::{Message, Publisher, Refused};
+use crate::registry::contacts::{Contacts, Kept};
 use crate::state::{self, Growth, StateError, StateLog};
 use crate::telemetry::{Books, Tally, Telemetry};
 
@@ -39,10 +39,10 @@ const REPORTS: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Shortest time between log lines about quarantined payloads; all are counted.
 const LOG_EVERY: Duration = Duration::from_secs(1);
-/// Devices remembered as noted.
-const NOTED: usize = 100_000;
 /// Lanes of one record of a snapshot.
 const SNAPSHOT_LANES: usize = 4096;
+/// Contacts of one, likewise.
+const SNAPSHOT_CONTACTS: usize = 4096;
 const FORGET_EVERY_S: u64 = 3600;
 
 /// What audit's state log holds, one per commit.
@@ -51,6 +51,9 @@ struct Record {
     lanes: Vec<LaneState>,
     /// Journal offsets.
     marks: Vec<Mark>,
+    /// When devices were last heard of; absent in states of earlier versions.
+    #[serde(default)]
+    contacts: Vec<Kept>,
 }
 
 /// Makes the stage from `<data>/router/audit` and `<data>/router/quarantine`.
@@ -60,6 +63,7 @@ pub(crate) struct AuditOpener {
     pub(crate) config: AuditConfig,
     pub(crate) topics: Topics,
     pub(crate) levels: Arc<Levels>,
+    pub(crate) contacts: Arc<Contacts>,
     pub(crate) shared: Arc<DecodeCache>,
     pub(crate) publisher: Publisher,
     pub(crate) telemetry: Telemetry,
@@ -77,6 +81,8 @@ impl Open for AuditOpener {
         for record in &records {
             record.lanes.iter().for_each(|lane| gaps.replay(lane));
             record.marks.iter().for_each(|mark| offsets.replay(mark));
+            let contacts = record.contacts.iter();
+            contacts.for_each(|kept| self.contacts.replay(kept));
         }
         gaps.replayed();
         let deleted = self
@@ -91,6 +97,7 @@ impl Open for AuditOpener {
         let audit = Audit {
             topics: self.topics.clone(),
             levels: Arc::clone(&self.levels),
+            contacts: Arc::clone(&self.contacts),
             reader: Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Behind)),
             publisher: self.publisher.clone(),
             telemetry: self.telemetry.clone(),
@@ -98,7 +105,6 @@ impl Open for AuditOpener {
             gaps,
             offsets,
             quarantine,
-            noted: HashSet::new(),
             reports: Vec::new(),
             growth: log.growth(),
             tally: Tally::default(),
@@ -117,6 +123,7 @@ const CLAIM: u64 = u32::MAX as u64;
 pub(crate) struct Audit {
     topics: Topics,
     levels: Arc<Levels>,
+    contacts: Arc<Contacts>,
     reader: Reader,
     publisher: Publisher,
     telemetry: Telemetry,
@@ -125,7 +132,6 @@ pub(crate) struct Audit {
     /// Offsets had before, so that a redelivery is not put into quarantine twice.
     offsets: Table,
     quarantine: Quarantine,
-    noted: HashSet<Arc<str>>,
     reports: Vec<Report>,
     growth: Growth,
     tally: Tally,
@@ -148,7 +154,10 @@ impl Audit {
             Ok(names) => names,
             Err(error) => return self.keep(delivery, "topic", &error.to_string()),
         };
-        self.note(&names.device);
+        let heard = delivery.stamp.received / 1_000_000_000;
+        if self.contacts.touch(&names.device, heard) {
+            self.levels.saw(&names.device);
+        }
         match self.read(delivery, names, now) {
             Ok(()) => {}
             Err(error) => self.keep(delivery, "payload", &error.to_string()),
@@ -194,18 +203,6 @@ impl Audit {
         self.telemetry.quarantined.with_label_values(&[kind]).inc();
         self.books.unreadable.inc();
         self.quarantine.add(delivery, reason, clock::now_ns());
-    }
-
-    fn note(&mut self, device: &Arc<str>) {
-        if self.noted.contains(device) {
-            return;
-        }
-        if self.noted.len() >= NOTED {
-            self.noted.clear();
-        }
-        if self.levels.saw(device) {
-            self.noted.insert(Arc::clone(device));
-        }
     }
 
     /// Publishes gaps whose grace is over.
@@ -262,6 +259,7 @@ impl Audit {
         let record = Record {
             lanes: self.gaps.take_changes(),
             marks: self.offsets.take_marks(),
+            contacts: self.contacts.take_changes(),
         };
         let mut framed = Vec::new();
         if self.growth.wants_rewrite() {
@@ -271,12 +269,24 @@ impl Audit {
                 if lanes.is_empty() {
                     break;
                 }
-                let marks = Vec::new();
-                state::frame(&Record { lanes, marks }, &mut framed)?;
+                let record = Record {
+                    lanes,
+                    ..Record::default()
+                };
+                state::frame(&record, &mut framed)?;
             }
-            let marks = self.offsets.snapshot().collect();
-            let lanes = Vec::new();
-            state::frame(&Record { lanes, marks }, &mut framed)?;
+            for contacts in self.contacts.snapshot().chunks(SNAPSHOT_CONTACTS) {
+                let record = Record {
+                    contacts: contacts.to_vec(),
+                    ..Record::default()
+                };
+                state::frame(&record, &mut framed)?;
+            }
+            let record = Record {
+                marks: self.offsets.snapshot().collect(),
+                ..Record::default()
+            };
+            state::frame(&record, &mut framed)?;
             self.growth.rewritten(framed.len());
             return Ok(Write::Rewrite(framed));
         }
@@ -388,6 +398,8 @@ impl Stage for Audit {
         } else {
             Some(now + LOOK_EVERY)
         };
+        // A device may have been deleted, or heard of otherwise.
+        let changed = changed || self.contacts.has_changes();
         Tick { again, changed }
     }
 }
@@ -423,6 +435,7 @@ mod tests {
             },
             topics: Topics::default(),
             levels: Levels::new().0,
+            contacts: Arc::default(),
             shared: cache(1),
             publisher,
             books: telemetry.books("audit"),

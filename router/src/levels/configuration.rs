@@ -49,6 +49,41 @@ impl Configuration {
         self.documents.get(topic.to_string().as_str())
     }
 
+    /// The groups that a membership document puts the device into, sorted; ancestors not included.
+    pub(crate) fn memberships(&self, device: &str) -> Vec<&str> {
+        const ALL: &str = "config/member/";
+        let mut groups = Vec::new();
+        let mut from = ALL.to_owned();
+        // From group to group: each look finds the first document of the next one.
+        while let Some((topic, _)) = self.from(&from, false).next() {
+            let rest = topic
+                .strip_prefix(ALL)
+                .and_then(|rest| rest.split_once('/'));
+            let Some((group, _)) = rest else { break };
+            if self
+                .document(ConfigTopic::Member { group, device })
+                .is_some()
+            {
+                groups.push(group);
+            }
+            // `0` comes right behind `/`.
+            from = format!("{ALL}{group}0");
+        }
+        groups
+    }
+
+    /// Whether a document names the device.
+    pub(crate) fn names(&self, device: &str) -> bool {
+        let named = [
+            ConfigTopic::Device(device),
+            ConfigTopic::OverrideDevice(device),
+        ];
+        named
+            .into_iter()
+            .any(|topic| self.document(topic).is_some())
+            || !self.memberships(device).is_empty()
+    }
+
     /// Whether the document of a topic is this one; an empty one stands for none. Of topics that are not
     /// the configuration's it knows nothing.
     pub(crate) fn holds(&self, topic: &str, payload: &[u8]) -> bool {

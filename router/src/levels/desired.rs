@@ -9,10 +9,11 @@
 //! A write counts when the broker sends it back. One that does not come back was refused on its way
 //! and is written again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use thinglog_schemas::config::{Desired, SCHEMA};
-use thinglog_schemas::resolve::{Affected, Fleet};
+use thinglog_schemas::resolve::{Affected, Answers, Fleet};
 
 /// Most devices the router writes documents for.
 const DEVICES: usize = 1_000_000;
@@ -29,21 +30,28 @@ const CONTESTED: u32 = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
     /// Every device that is named, has published or has a document; with its retained document.
-    devices: HashMap<String, Device>,
-    dirty: BTreeSet<String>,
+    devices: HashMap<Arc<str>, Device>,
+    /// To be looked at, each once.
+    dirty: VecDeque<Arc<str>>,
     /// Their retained document is not what was last written here: looked at again by
     /// [`Documents::recheck`], not at once, so that two routers do not chase each other.
-    suspects: BTreeSet<String>,
+    suspects: BTreeSet<Arc<str>>,
     /// Written and not yet back, and when.
-    on_the_way: HashMap<String, u64>,
+    on_the_way: HashMap<Arc<str>, u64>,
     /// Documents written again although nothing has changed, since the last look.
     contested: u64,
+    /// What devices in the same groups are told.
+    answers: Answers,
 }
 
 #[derive(Debug, Default)]
 struct Device {
     retained: Option<Retained>,
     written: Option<Written>,
+    /// It waits in `dirty`.
+    dirty: bool,
+    /// The connection before had a document of it.
+    before: bool,
 }
 
 /// What was written last.
@@ -86,19 +94,54 @@ struct Retained {
 impl Documents {
     /// A new connection begins: what is retained is told anew.
     pub(crate) fn forget_retained(&mut self) {
-        self.devices
-            .values_mut()
-            .for_each(|device| *device = Device::default());
+        for (name, device) in &mut self.devices {
+            // One that is still on its way may never have arrived.
+            device.before = device.retained.is_some() && !self.on_the_way.contains_key(name);
+            (device.retained, device.written) = (None, None);
+        }
         self.suspects.clear();
         self.on_the_way.clear();
     }
 
-    /// A device exists.
-    pub(crate) fn saw(&mut self, device: &str) {
-        if !self.devices.contains_key(device) && self.devices.len() < DEVICES {
-            self.devices.insert(device.to_owned(), Device::default());
-            self.dirty.insert(device.to_owned());
+    /// A device exists; whether that is new.
+    pub(crate) fn saw(&mut self, device: &str) -> bool {
+        if self.devices.contains_key(device) || self.devices.len() >= DEVICES {
+            return false;
         }
+        self.devices.insert(Arc::from(device), Device::default());
+        self.touch(device);
+        true
+    }
+
+    /// Whether a device exists.
+    pub(crate) fn knows(&self, device: &str) -> bool {
+        self.devices.contains_key(device)
+    }
+
+    /// Whether the broker has no document of anybody.
+    fn lost(&self) -> bool {
+        self.devices
+            .values()
+            .all(|device| device.retained.is_none())
+    }
+
+    /// A device's document has to be looked at.
+    pub(crate) fn touch(&mut self, device: &str) {
+        let Some((name, _)) = self.devices.get_key_value(device) else {
+            return;
+        };
+        let name = Arc::clone(name);
+        let known = self.devices.get_mut(device);
+        if known.is_some_and(|known| !std::mem::replace(&mut known.dirty, true)) {
+            self.dirty.push_back(name);
+        }
+    }
+
+    /// A device was deleted.
+    pub(crate) fn forget(&mut self, device: &str) {
+        self.devices.remove(device);
+        self.on_the_way.remove(device);
+        self.suspects.remove(device);
     }
 
     /// The broker retains this document; an empty payload means none.
@@ -109,14 +152,22 @@ impl Documents {
                 schema: document.schema,
                 revision: document.revision,
             });
-        if !self.devices.contains_key(device) && self.devices.len() >= DEVICES {
-            return;
+        if !self.devices.contains_key(device) {
+            if self.devices.len() >= DEVICES {
+                return;
+            }
+            self.devices.insert(Arc::from(device), Device::default());
         }
-        let known = self.devices.entry(device.to_owned()).or_default();
         self.on_the_way.remove(device);
-        if known.retained != retained {
+        let Some((name, _)) = self.devices.get_key_value(device) else {
+            return;
+        };
+        let name = Arc::clone(name);
+        if let Some(known) = self.devices.get_mut(device)
+            && known.retained != retained
+        {
             known.retained = retained;
-            self.suspects.insert(device.to_owned());
+            self.suspects.insert(name);
         }
     }
 
@@ -124,49 +175,68 @@ impl Documents {
     pub(crate) fn affected(&mut self, affected: &Affected, fleet: &Fleet) {
         match affected {
             Affected::Nobody => {}
-            Affected::Device(device) => {
-                self.saw(device);
-                self.dirty.insert(device.clone());
-            }
+            Affected::Device(device) => self.changed(device),
             Affected::Group(group) => {
-                for device in fleet.members(group) {
-                    self.saw(&device);
-                    self.dirty.insert(device);
-                }
+                let members = fleet.members(group);
+                members.iter().for_each(|device| self.changed(device));
             }
-            Affected::Devices(devices) => {
-                for device in devices {
-                    self.saw(device);
-                    self.dirty.insert(device.clone());
-                }
-            }
-            Affected::Everybody => self.everybody(fleet),
+            Affected::Devices(devices) => devices.iter().for_each(|device| self.changed(device)),
+            Affected::Everybody => self.everybody(),
+        }
+    }
+
+    fn changed(&mut self, device: &str) {
+        if !self.saw(device) {
+            self.touch(device);
         }
     }
 
     /// Looks at every device again.
-    pub(crate) fn everybody(&mut self, fleet: &Fleet) {
-        for device in fleet.named_devices() {
-            self.saw(&device);
+    pub(crate) fn everybody(&mut self) {
+        for (name, device) in &mut self.devices {
+            if !std::mem::replace(&mut device.dirty, true) {
+                self.dirty.push_back(Arc::clone(name));
+            }
         }
-        self.dirty.extend(self.devices.keys().cloned());
+    }
+
+    /// A connection's set of documents is complete: looks at every device. Gives those that were
+    /// deleted meanwhile: their document is gone and nothing names them; `heard` are others that were
+    /// once heard of. A broker that has no document at all has lost them; then nobody was deleted.
+    pub(crate) fn complete(
+        &mut self,
+        names: impl Fn(&str) -> bool,
+        heard: Vec<Arc<str>>,
+    ) -> Vec<Arc<str>> {
+        let lost = self.lost();
+        let gone = |(name, device): &(&Arc<str>, &Device)| {
+            !lost && device.before && device.retained.is_none() && !names(name)
+        };
+        let deleted = self.devices.iter().filter(gone);
+        let mut deleted: Vec<Arc<str>> = deleted.map(|(name, _)| Arc::clone(name)).collect();
+        deleted.iter().for_each(|device| self.forget(device));
+        match lost {
+            true => heard.iter().for_each(|device| self.changed(device)),
+            false => deleted.extend(heard.into_iter().filter(|device| !self.knows(device))),
+        }
+        self.everybody();
+        deleted
     }
 
     /// Looks again at documents that somebody else wrote, and at writes that have not come back.
     pub(crate) fn recheck(&mut self, now: u64) {
         let suspects = std::mem::take(&mut self.suspects);
-        self.dirty.extend(suspects);
-        let (devices, dirty) = (&mut self.devices, &mut self.dirty);
-        self.on_the_way.retain(|device, at| {
-            let lost = at.saturating_add(BACK_WITHIN) <= now;
-            if lost {
-                if let Some(known) = devices.get_mut(device) {
-                    known.retained = None;
-                }
-                dirty.insert(device.clone());
+        suspects.iter().for_each(|device| self.touch(device));
+        let lost = |at: &u64| at.saturating_add(BACK_WITHIN) <= now;
+        let late = self.on_the_way.iter().filter(|(_, at)| lost(at));
+        let late: Vec<Arc<str>> = late.map(|(device, _)| Arc::clone(device)).collect();
+        for device in late {
+            self.on_the_way.remove(&device);
+            if let Some(known) = self.devices.get_mut(&device) {
+                known.retained = None;
             }
-            !lost
-        });
+            self.touch(&device);
+        }
     }
 
     /// How many documents were written again and again although nothing had changed, since the last
@@ -176,12 +246,22 @@ impl Documents {
     }
 
     /// The next document to write at `now` (ns since the Unix epoch). Counts as retained from now on.
-    pub(crate) fn next(&mut self, fleet: &Fleet, now: u64) -> Option<(String, Desired)> {
-        while let Some(device) = self.dirty.pop_first() {
+    /// Looks at as many devices as `budget` says, and takes what it looked at from it; `None` with some
+    /// of it left means that there is nothing to write.
+    pub(crate) fn next(
+        &mut self,
+        fleet: &Fleet,
+        now: u64,
+        budget: &mut usize,
+    ) -> Option<(Arc<str>, Arc<Desired>)> {
+        while *budget > 0 {
+            let device = self.dirty.pop_front()?;
+            *budget -= 1;
             let Some(known) = self.devices.get_mut(&device) else {
                 continue;
             };
-            let desired = fleet.desired(&device, now);
+            known.dirty = false;
+            let desired = fleet.desired_with(&mut self.answers, &device, now);
             let wanted = Retained {
                 schema: SCHEMA,
                 revision: desired.revision.clone(),
@@ -204,17 +284,19 @@ impl Documents {
                 times,
                 at: now,
             });
-            self.on_the_way.insert(device.clone(), now);
+            self.on_the_way.insert(Arc::clone(&device), now);
             return Some((device, desired));
         }
         None
     }
 
     /// The document could not be handed on: it has to be written after all.
-    pub(crate) fn not_written(&mut self, device: String) {
-        self.on_the_way.remove(&device);
-        self.devices.insert(device.clone(), Device::default());
-        self.dirty.insert(device);
+    pub(crate) fn not_written(&mut self, device: &str) {
+        self.on_the_way.remove(device);
+        if let Some(known) = self.devices.get_mut(device) {
+            (known.retained, known.written) = (None, None);
+        }
+        self.touch(device);
     }
 
     /// Whether something waits to be written.
@@ -229,9 +311,11 @@ mod tests {
 
     use super::*;
 
+    const ALL: usize = usize::MAX;
+
     fn written(documents: &mut Documents, fleet: &Fleet) -> Vec<String> {
-        std::iter::from_fn(|| documents.next(fleet, 0))
-            .map(|(device, _)| device)
+        std::iter::from_fn(|| documents.next(fleet, 0, &mut ALL.clone()))
+            .map(|(device, _)| device.to_string())
             .collect()
     }
 
@@ -247,7 +331,7 @@ mod tests {
         documents.saw("lamp-7");
         assert_eq!(written(&mut documents, &fleet), ["lamp-7"]);
         documents.saw("lamp-7");
-        documents.everybody(&fleet);
+        documents.everybody();
         assert!(written(&mut documents, &fleet).is_empty());
     }
 
@@ -255,7 +339,7 @@ mod tests {
     fn what_is_retained_already_is_not_written() {
         let (mut documents, fleet) = (Documents::default(), Fleet::new());
         retained(&mut documents, &fleet, "lamp-7", SCHEMA);
-        documents.everybody(&fleet);
+        documents.everybody();
         assert!(written(&mut documents, &fleet).is_empty());
     }
 
@@ -266,7 +350,7 @@ mod tests {
         fleet
             .apply(ConfigTopic::Default, br#"{"level":"DEBUG"}"#)
             .unwrap();
-        documents.everybody(&fleet);
+        documents.everybody();
         assert!(written(&mut documents, &fleet).is_empty());
     }
 
@@ -280,7 +364,7 @@ mod tests {
         let change = fleet.apply(topic, br#"{"level":"ERROR"}"#).unwrap();
         documents.affected(&change.affected, &fleet);
         assert_eq!(written(&mut documents, &fleet), ["lamp-8"]);
-        documents.everybody(&fleet);
+        documents.everybody();
         assert!(written(&mut documents, &fleet).is_empty());
     }
 
@@ -302,13 +386,13 @@ mod tests {
             .apply(ConfigTopic::Default, br#"{"level":"DEBUG"}"#)
             .unwrap();
         let mut routers = [Documents::default(), Documents::default()];
-        routers.iter_mut().for_each(|router| router.saw("lamp-7"));
+        routers.iter_mut().for_each(|router| router.changed("lamp-7"));
         let mut writes = 0;
         for look in 0..720 {
             let now = look * 5 * SECOND;
             for (at, fleet) in fleets.iter().enumerate() {
                 routers[at].recheck(now);
-                while let Some((device, desired)) = routers[at].next(fleet, now) {
+                while let Some((device, desired)) = routers[at].next(fleet, now, &mut ALL.clone()) {
                     writes += 1;
                     let payload = serde_json::to_vec(&desired).unwrap();
                     for router in &mut routers {
@@ -324,7 +408,11 @@ mod tests {
             .apply(ConfigTopic::Default, br#"{"level":"WARN"}"#)
             .unwrap();
         routers[0].affected(&change.affected, &fleets[0]);
-        assert!(routers[0].next(&fleets[0], 3600 * SECOND).is_some());
+        assert!(
+            routers[0]
+                .next(&fleets[0], 3600 * SECOND, &mut ALL.clone())
+                .is_some()
+        );
     }
 
     #[test]
@@ -333,20 +421,65 @@ mod tests {
         documents.saw("lamp-7");
         assert_eq!(written(&mut documents, &fleet), ["lamp-7"]);
         documents.recheck(BACK_WITHIN - 1);
-        assert!(documents.next(&fleet, BACK_WITHIN - 1).is_none());
+        assert!(
+            documents
+                .next(&fleet, BACK_WITHIN - 1, &mut ALL.clone())
+                .is_none()
+        );
         documents.recheck(BACK_WITHIN);
-        assert!(documents.next(&fleet, BACK_WITHIN).is_some());
+        assert!(
+            documents
+                .next(&fleet, BACK_WITHIN, &mut ALL.clone())
+                .is_some()
+        );
         retained(&mut documents, &fleet, "lamp-7", SCHEMA);
         documents.recheck(10 * BACK_WITHIN);
-        assert!(documents.next(&fleet, 10 * BACK_WITHIN).is_none());
+        assert!(
+            documents
+                .next(&fleet, 10 * BACK_WITHIN, &mut ALL.clone())
+                .is_none()
+        );
     }
 
     #[test]
     fn a_document_nobody_took_is_written_later() {
         let (mut documents, fleet) = (Documents::default(), Fleet::new());
         documents.saw("lamp-7");
-        let (device, _) = documents.next(&fleet, 0).unwrap();
-        documents.not_written(device);
+        let (device, _) = documents.next(&fleet, 0, &mut ALL.clone()).unwrap();
+        documents.not_written(&device);
         assert_eq!(written(&mut documents, &fleet), ["lamp-7"]);
+    }
+
+    #[test]
+    fn a_walk_through_a_large_fleet_is_made_in_pieces() {
+        let (mut documents, fleet) = (Documents::default(), Fleet::new());
+        (0..10).for_each(|n| documents.changed(&format!("lamp-{n}")));
+        assert_eq!(written(&mut documents, &fleet).len(), 10);
+        documents.everybody();
+        let mut budget = 4;
+        assert!(documents.next(&fleet, 0, &mut budget).is_none());
+        assert!(documents.has_work(), "four were looked at, six are left");
+    }
+
+    #[test]
+    fn a_device_that_was_deleted_while_the_connection_was_gone_is_forgotten() {
+        let (mut documents, fleet) = (Documents::default(), Fleet::new());
+        for device in ["lamp-7", "lamp-8", "lamp-9"] {
+            retained(&mut documents, &fleet, device, SCHEMA);
+        }
+        documents.forget_retained();
+        retained(&mut documents, &fleet, "lamp-8", SCHEMA);
+        let deleted = documents.complete(|device| device == "lamp-9", Vec::new());
+        assert_eq!(deleted, [Arc::from("lamp-7")]);
+        assert_eq!(written(&mut documents, &fleet), ["lamp-9"]);
+        // A broker that has lost everything has deleted nobody.
+        documents.forget_retained();
+        let heard = vec![Arc::from("lamp-1")];
+        assert!(documents.complete(|_| false, heard.clone()).is_empty());
+        assert_eq!(written(&mut documents, &fleet).len(), 3);
+        // One of before this start that has no document any more was deleted meanwhile.
+        let (mut documents, fleet) = (Documents::default(), Fleet::new());
+        retained(&mut documents, &fleet, "lamp-8", SCHEMA);
+        assert_eq!(documents.complete(|_| false, heard.clone()), heard);
     }
 }

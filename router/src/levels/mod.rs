@@ -20,9 +20,10 @@ use tokio::sync::{mpsc, watch};
 
 use self::configuration::Configuration;
 use crate::mqtt::names::Names;
+use crate::registry::devices::Devices;
 
-/// Devices that wait to be told to the task.
-const SEEN_QUEUE: usize = 4096;
+/// News that wait for the task.
+const NEWS: usize = 4096;
 /// Devices whose rules a cache keeps.
 const CACHED: usize = 65_536;
 
@@ -33,18 +34,28 @@ pub(crate) struct Levels {
     /// Moves with every change.
     version: AtomicU64,
     complete: watch::Sender<bool>,
-    seen: mpsc::Sender<Arc<str>>,
+    news: mpsc::Sender<News>,
+}
+
+/// What the task hears of a device.
+#[derive(Debug)]
+pub(crate) struct News {
+    pub(crate) device: Arc<str>,
+    /// It exists: it has said something.
+    pub(crate) seen: bool,
+    /// It may be in other groups than before.
+    pub(crate) changed: bool,
 }
 
 impl Levels {
     /// Levels without documents, and where its task hears of devices.
-    pub(crate) fn new() -> (Arc<Levels>, mpsc::Receiver<Arc<str>>) {
-        let (seen, receiver) = mpsc::channel(SEEN_QUEUE);
+    pub(crate) fn new() -> (Arc<Levels>, mpsc::Receiver<News>) {
+        let (news, receiver) = mpsc::channel(NEWS);
         let levels = Levels {
             configuration: RwLock::default(),
             version: AtomicU64::new(0),
             complete: watch::Sender::new(false),
-            seen,
+            news,
         };
         (Arc::new(levels), receiver)
     }
@@ -56,14 +67,32 @@ impl Levels {
         let _ = complete.wait_for(|complete| *complete).await;
     }
 
-    /// A device has published. False: try again later, too many are waiting to be noted.
-    pub(crate) fn saw(&self, device: &Arc<str>) -> bool {
-        self.seen.try_send(Arc::clone(device)).is_ok()
+    /// A device has published. Lost where too many wait to be noted: it will publish again.
+    pub(crate) fn saw(&self, device: &Arc<str>) {
+        let news = News {
+            device: Arc::clone(device),
+            seen: true,
+            changed: false,
+        };
+        let _ = self.news.try_send(news);
     }
 
-    /// A complete set of documents takes the place of the one before.
-    pub(crate) fn replace(&self, configuration: Configuration) {
+    /// Where news of devices are told.
+    pub(crate) fn news(&self) -> mpsc::Sender<News> {
+        self.news.clone()
+    }
+
+    /// A complete set of documents takes the place of the one before. What devices report is told on
+    /// another connection: it stays.
+    pub(crate) fn replace(&self, mut configuration: Configuration, devices: &RwLock<Devices>) {
         let mut current = self.configuration.write();
+        for device in devices.read().names(None) {
+            if let Some(report) = current.fleet().reported(device) {
+                configuration
+                    .fleet_mut()
+                    .report(device, Some(report.clone()));
+            }
+        }
         let before = std::mem::replace(&mut *current, configuration);
         self.version.fetch_add(1, Ordering::Release);
         drop(current);
@@ -199,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_change_reaches_a_cached_device_at_once() {
-        let (levels, _seen) = Levels::new();
+        let (levels, _news) = Levels::new();
         let mut cache = LevelCache::new(Arc::clone(&levels));
         assert!(passes(&mut cache, &Stamp::default()));
         apply(
@@ -208,13 +237,13 @@ mod tests {
             br#"{"level":"ERROR"}"#,
         );
         assert!(!passes(&mut cache, &Stamp::default()));
-        levels.replace(Configuration::default());
+        levels.replace(Configuration::default(), &RwLock::default());
         assert!(passes(&mut cache, &Stamp::default()));
     }
 
     #[test]
     fn a_device_is_judged_by_who_published() {
-        let (levels, _seen) = Levels::new();
+        let (levels, _news) = Levels::new();
         let mut cache = LevelCache::new(Arc::clone(&levels));
         apply(
             &levels,

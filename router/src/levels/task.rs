@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Levels;
 use super::configuration::Configuration;
 use super::desired::Documents;
+use super::{Levels, News};
 use crate::clock;
 use crate::health::Part;
 use crate::mqtt::connect::LinkOptions;
@@ -28,24 +28,26 @@ use crate::mqtt::publisher::{Message, Publisher};
 use crate::mqtt::reconnect::Reconnect;
 use crate::mqtt::{Delivery, Settled};
 use crate::registry::arrivals::Arrivals;
+use crate::registry::contacts::Contacts;
 use crate::registry::devices::Devices;
 use crate::telemetry::Telemetry;
 
 /// How often documents of other writers and ended overrides are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How soon documents the publisher had no room for are offered again.
-const OFFER_AGAIN: Duration = Duration::from_millis(50);
+/// Devices that are looked at before the connection has its turn.
+const AT_ONCE: usize = 256;
 
 /// The task's own data.
 pub(crate) struct LevelsTask {
     pub(crate) link: LinkOptions,
     pub(crate) levels: Arc<Levels>,
-    pub(crate) seen: mpsc::Receiver<Arc<str>>,
+    pub(crate) news: mpsc::Receiver<News>,
     pub(crate) publisher: Publisher,
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Part,
     pub(crate) documents: Documents,
     pub(crate) devices: Arc<RwLock<Devices>>,
+    pub(crate) contacts: Arc<Contacts>,
     pub(crate) arrivals: Arc<Arrivals>,
     /// Until when ended overrides have been looked for, ns since the Unix epoch.
     pub(crate) looked: u64,
@@ -82,11 +84,7 @@ impl LevelsTask {
         let mut arrived = Arrived::default();
         let mut look = Instant::now() + LOOK_EVERY;
         loop {
-            let wake = if self.documents.has_work() && setup.incoming.is_none() {
-                Instant::now() + OFFER_AGAIN
-            } else {
-                look
-            };
+            let writing = self.documents.has_work() && setup.incoming.is_none();
             tokio::select! {
                 turned = link.turn(true, &mut arrived) => {
                     turned?;
@@ -98,18 +96,13 @@ impl LevelsTask {
                     link.disconnect().await;
                     return Ok(());
                 }
-                Some(device) = self.seen.recv() => {
-                    self.documents.saw(&device);
-                    self.devices.write().saw(&device);
-                }
-                () = sleep_until(wake) => {}
+                Some(news) = self.news.recv() => self.hear(&news),
+                () = self.publisher.room(), if writing => self.write_documents(),
+                () = sleep_until(look) => {}
             }
             if Instant::now() >= look {
                 look = Instant::now() + LOOK_EVERY;
                 self.look();
-            }
-            if setup.incoming.is_none() {
-                self.write_documents();
             }
         }
     }
@@ -156,12 +149,7 @@ impl LevelsTask {
     fn take(&mut self, delivery: &Delivery, setup: &mut Setup) {
         let topics: &Topics = &self.link.topics;
         match topics.parse(&delivery.topic.text) {
-            Ok(Topic::Desired { device }) => {
-                self.documents.retained(device, &delivery.payload);
-                self.devices.write().saw(device);
-                let topic = format!("desired/{device}");
-                self.arrivals.arrived(&topic, &delivery.payload, &Ok(()));
-            }
+            Ok(Topic::Desired { device }) => self.desired(device, &delivery.payload),
             Ok(Topic::Config(_)) if !delivery.retain => self.refuse(&ConfigError::invalid(
                 delivery.topic.text.to_string(),
                 "it was published without RETAIN and would be forgotten at the next restart; \
@@ -202,10 +190,47 @@ impl LevelsTask {
         }
     }
 
+    /// A device's document came. When it was removed and nothing names the device, the device was
+    /// deleted.
+    fn desired(&mut self, device: &str, payload: &[u8]) {
+        let deleted =
+            payload.is_empty() && !self.levels.documents(|documents| documents.names(device));
+        match deleted {
+            true => self.forget(device),
+            false => {
+                self.documents.retained(device, payload);
+                self.devices.write().saw(device);
+            }
+        }
+        let topic = format!("desired/{device}");
+        self.arrivals.arrived(&topic, payload, &Ok(()));
+    }
+
+    fn forget(&mut self, device: &str) {
+        self.documents.forget(device);
+        self.devices.write().forget(device);
+        self.contacts.forget(device);
+    }
+
+    /// A device is there, or is in other groups than before.
+    fn hear(&mut self, news: &News) {
+        if news.seen {
+            self.documents.saw(&news.device);
+            self.devices.write().saw(&news.device);
+            self.contacts.noted(&news.device);
+        }
+        if news.changed {
+            self.documents.touch(&news.device);
+        }
+    }
+
     fn affected(&mut self, affected: &Affected) {
         let documents = &mut self.documents;
         self.levels
             .read(|fleet| documents.affected(affected, fleet));
+        if let Affected::Device(device) = affected {
+            self.devices.write().saw(device);
+        }
     }
 
     /// The probe is back: the set is complete.
@@ -213,10 +238,19 @@ impl LevelsTask {
         let Some(configuration) = configuration else {
             return;
         };
-        self.documents.everybody(configuration.fleet());
+        for device in configuration.fleet().named_devices() {
+            self.documents.saw(&device);
+            self.devices.write().saw(&device);
+        }
+        let heard = self.contacts.devices();
+        let names = |device: &str| configuration.names(device);
+        for device in self.documents.complete(names, heard) {
+            tracing::info!(%device, "a device was deleted meanwhile");
+            self.forget(&device);
+        }
         self.arrivals
             .complete(|topic, payload| configuration.holds(topic, payload));
-        self.levels.replace(configuration);
+        self.levels.replace(configuration, &self.devices);
         tracing::info!("the fleet's configuration is complete");
     }
 
@@ -224,6 +258,10 @@ impl LevelsTask {
     fn look(&mut self) {
         let now = clock::now_ns();
         let looked = std::mem::replace(&mut self.looked, now);
+        let devices = self.devices.read().len();
+        self.telemetry
+            .devices
+            .set(i64::try_from(devices).unwrap_or(i64::MAX));
         self.documents.recheck(now);
         let contested = self.documents.take_contested();
         if contested > 0 {
@@ -239,24 +277,26 @@ impl LevelsTask {
             fleet.forget_ended(now);
             // An override that ends in the meantime changes documents without any message.
             if fleet.next_end(looked).is_some_and(|end| end <= now) {
-                documents.everybody(fleet);
+                documents.everybody();
             }
         });
     }
 
+    /// Writes some of what has to be written; the rest comes when the connection has had its turn.
     fn write_documents(&mut self) {
-        while self.documents.has_work() {
+        let mut budget = AT_ONCE;
+        while budget > 0 {
             let documents = &mut self.documents;
             let next = self
                 .levels
-                .read(|fleet| documents.next(fleet, clock::now_ns()));
+                .read(|fleet| documents.next(fleet, clock::now_ns(), &mut budget));
             let Some((device, desired)) = next else {
                 return;
             };
             let payload = match serde_json::to_vec(&desired) {
                 Ok(payload) => payload,
                 Err(error) => {
-                    tracing::error!(device, %error, "a desired document cannot be written");
+                    tracing::error!(%device, %error, "a desired document cannot be written");
                     continue;
                 }
             };
@@ -264,7 +304,7 @@ impl LevelsTask {
             if self.publish(topic, payload, true) {
                 self.telemetry.desired_written.inc();
             } else {
-                self.documents.not_written(device);
+                self.documents.not_written(&device);
                 return;
             }
         }

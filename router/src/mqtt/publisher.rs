@@ -67,6 +67,14 @@ impl Publisher {
     pub(crate) async fn publish(&self, message: Message) -> Result<(), NotTaken> {
         self.queue.send(message).await.map_err(|_| NotTaken)
     }
+
+    /// Waits until there is room for a message. Cancel-safe.
+    pub(crate) async fn room(&self) {
+        if self.queue.reserve().await.is_err() {
+            // The router stops: there will never be room again.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// The task behind [`Publisher`].

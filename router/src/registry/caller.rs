@@ -73,8 +73,8 @@ impl Caller {
             Role::Other => false,
             _ if self.is_unlimited() => true,
             _ => {
-                let of_device = view.groups_that_grant(device);
-                of_device.iter().any(|group| self.groups.contains(group))
+                let fleet = view.fleet();
+                self.groups.iter().any(|group| fleet.grants(group, device))
             }
         }
     }

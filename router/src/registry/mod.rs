@@ -8,9 +8,11 @@
 pub(crate) mod arrivals;
 mod caller;
 mod change;
+pub(crate) mod contacts;
 pub(crate) mod devices;
 mod make;
 mod plan;
+pub(crate) mod presence;
 mod refusal;
 mod turns;
 mod view;
@@ -24,17 +26,19 @@ use thinglog_schemas::{Topics, json};
 use tokio::sync::Semaphore;
 
 use self::arrivals::Arrivals;
+use self::contacts::Contacts;
 use self::devices::Devices;
 use self::turns::Turns;
 use crate::clock;
 use crate::levels::Levels;
 use crate::mqtt::publisher::Publisher;
+use crate::telemetry::Telemetry;
 
 pub use caller::{Caller, Role};
 pub use change::{
     Attributes, Change, DevicePatch, GroupPatch, LEVEL_PART, NewGroup, Target, valid,
 };
-pub use plan::plan;
+pub use plan::{override_topic, plan};
 pub use refusal::{Code, Refusal};
 pub use view::{Document, View};
 
@@ -52,8 +56,10 @@ struct Inner {
     topics: Topics,
     levels: Arc<Levels>,
     devices: Arc<RwLock<Devices>>,
+    contacts: Arc<Contacts>,
     arrivals: Arc<Arrivals>,
     publisher: Publisher,
+    telemetry: Telemetry,
     turns: Turns,
     places: Semaphore,
 }
@@ -63,9 +69,11 @@ pub(crate) struct Parts {
     pub(crate) topics: Topics,
     pub(crate) levels: Arc<Levels>,
     pub(crate) devices: Arc<RwLock<Devices>>,
+    pub(crate) contacts: Arc<Contacts>,
     pub(crate) arrivals: Arc<Arrivals>,
     /// Of changes alone: what the router writes by itself must not hold them up.
     pub(crate) publisher: Publisher,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// A change that was made.
@@ -82,6 +90,8 @@ impl Registry {
                 topics: parts.topics,
                 levels: parts.levels,
                 devices: parts.devices,
+                contacts: parts.contacts,
+                telemetry: parts.telemetry,
                 arrivals: parts.arrivals,
                 publisher: parts.publisher,
                 turns: Turns::default(),
@@ -104,9 +114,16 @@ impl Registry {
     /// documents may be in force then, and the same change may be tried again.
     pub async fn change(&self, change: Change, caller: &Caller) -> Result<Done, Refusal> {
         let (inner, caller) = (Arc::clone(&self.inner), caller.clone());
+        let changes = self.inner.telemetry.changes.clone();
         let made = tokio::spawn(async move { inner.make(&change, &caller).await });
-        made.await
-            .unwrap_or_else(|error| Err(Refusal::new(Code::ServiceUnavailable, error.to_string())))
+        let made = made
+            .await
+            .unwrap_or_else(|error| Err(Refusal::new(Code::ServiceUnavailable, error.to_string())));
+        let outcome = made
+            .as_ref()
+            .map_or_else(|refusal| refusal.code.name(), |_| "made");
+        changes.with_label_values(&[outcome]).inc();
+        made
     }
 }
 
@@ -118,6 +135,7 @@ impl Inner {
             read(View {
                 configuration,
                 devices,
+                contacts: &self.contacts,
                 now,
             })
         })

@@ -64,10 +64,10 @@ impl Planner<'_> {
                 document.insert("level".into(), json!(level));
                 document.insert("until".into(), json!(time_text(*until)));
                 put_map(&mut document, "sources", json!(sources));
-                Ok(self.write(override_topic(target)?, document))
+                Ok(self.write(overridden(target)?, document))
             }
             Change::DeleteOverride { target } => {
-                let topic = override_topic(target)?;
+                let topic = overridden(target)?;
                 match self.view.document(topic) {
                     Some(_) => Ok(vec![Write::remove(topic)]),
                     None => Err(Refusal::not_found(format!("an override of {target}"))),
@@ -357,15 +357,22 @@ fn check_level_field(field: &str) -> Result<(), Refusal> {
     }
 }
 
-fn override_topic(target: &Target) -> Result<ConfigTopic<'_>, Refusal> {
+/// The topic of a target's override; not every target can have one.
+pub fn override_topic(target: &Target) -> Option<ConfigTopic<'_>> {
     match target {
-        Target::Default => Ok(ConfigTopic::OverrideDefault),
-        Target::Group(name) => Ok(ConfigTopic::OverrideGroup(name)),
-        Target::Device(name) => Ok(ConfigTopic::OverrideDevice(name)),
-        _ => Err(Refusal::invalid(format!(
-            "{target} cannot be overridden; the default, groups and devices can"
-        ))),
+        Target::Default => Some(ConfigTopic::OverrideDefault),
+        Target::Group(name) => Some(ConfigTopic::OverrideGroup(name)),
+        Target::Device(name) => Some(ConfigTopic::OverrideDevice(name)),
+        _ => None,
     }
+}
+
+fn overridden(target: &Target) -> Result<ConfigTopic<'_>, Refusal> {
+    override_topic(target).ok_or_else(|| {
+        Refusal::invalid(format!(
+            "{target} cannot be overridden; the default, groups and devices can"
+        ))
+    })
 }
 
 /// 1 for what nobody has updated through the API.

@@ -3,6 +3,7 @@ use thinglog_schemas::Level;
 
 use super::*;
 use crate::levels::configuration::Configuration;
+use crate::registry::contacts::Contacts;
 use crate::registry::devices::Devices;
 
 const NOW: u64 = 1_767_323_045_000_000_000;
@@ -12,6 +13,7 @@ const NOW: u64 = 1_767_323_045_000_000_000;
 struct Site {
     configuration: Configuration,
     devices: Devices,
+    contacts: Contacts,
 }
 
 impl Site {
@@ -36,6 +38,7 @@ impl Site {
         let view = View {
             configuration: &self.configuration,
             devices: &self.devices,
+            contacts: &self.contacts,
             now: NOW,
         };
         plan(&change, &view, "ann")
@@ -242,6 +245,7 @@ fn a_device_is_declared_tagged_and_deleted_with_all_that_is_retained_of_it() {
     let view = View {
         configuration: &site.configuration,
         devices: &site.devices,
+        contacts: &site.contacts,
         now: NOW,
     };
     let document = view.document(ConfigTopic::Device("lamp-7")).unwrap();

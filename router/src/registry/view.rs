@@ -1,15 +1,14 @@
 //! The fleet as it is at one moment, for whoever asks and for [`super::plan`]. Borrowed under the
 //! registry's locks, so what takes long is asked piece by piece.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 use thinglog_schemas::config::Fault;
 use thinglog_schemas::resolve::Fleet;
 use thinglog_schemas::topic::ConfigTopic;
 
 use super::change::Target;
-use super::devices::Devices;
+use super::contacts::Contacts;
+use super::devices::{Device, Devices};
 use super::refusal::{Code, Refusal};
 use crate::levels::configuration::Configuration;
 
@@ -18,6 +17,7 @@ use crate::levels::configuration::Configuration;
 pub struct View<'a> {
     pub(super) configuration: &'a Configuration,
     pub(super) devices: &'a Devices,
+    pub(super) contacts: &'a Contacts,
     /// The time, ns since the Unix epoch.
     pub now: u64,
 }
@@ -52,20 +52,65 @@ impl<'a> View<'a> {
             .filter_map(|(topic, payload)| Some((&**topic, read(payload)?)))
     }
 
-    /// Every level document: a target and its fields. Documents that only declare come too.
-    pub fn targets(&self) -> impl Iterator<Item = (Target, Document)> + use<'a> {
-        let documents = self.documents("config/", None);
-        documents.filter_map(|(topic, document)| Some((target_of(topic)?, document)))
+    /// Level documents behind the topic `after`, in the order of topics: topic, target and fields. Those
+    /// that only declare come too.
+    pub fn level_documents(
+        &self,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a str, Target, Document)> + use<'a> {
+        // In the order of topics.
+        const KINDS: [&str; 6] = [
+            "config/default",
+            "config/device/",
+            "config/group/",
+            "config/principal/",
+            "config/source-ip/",
+            "config/source/",
+        ];
+        let documents = self.kinds(&KINDS, after);
+        documents.filter_map(|(topic, document)| {
+            let parsed = ConfigTopic::parse(topic).ok()?;
+            Some((topic, Target::of_topic(parsed)?, document))
+        })
+    }
+
+    /// Overrides behind the topic `after`, likewise; ended ones come too.
+    pub fn overrides(
+        &self,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a str, Target, Document)> + use<'a> {
+        let documents = self.kinds(&["config/override/"], after);
+        documents.filter_map(|(topic, document)| {
+            let target = match ConfigTopic::parse(topic).ok()? {
+                ConfigTopic::OverrideDefault => Target::Default,
+                ConfigTopic::OverrideGroup(name) => Target::Group(name.into()),
+                ConfigTopic::OverrideDevice(name) => Target::Device(name.into()),
+                _ => return None,
+            };
+            Some((topic, target, document))
+        })
+    }
+
+    fn kinds(
+        &self,
+        kinds: &'static [&'static str],
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a str, Document)> + use<'a> {
+        let view = *self;
+        // A kind all of whose topics come before `after` is passed over.
+        let left = kinds.iter().filter(move |kind| {
+            after.is_none_or(|after| after.starts_with(**kind) || **kind > after)
+        });
+        left.flat_map(move |kind| {
+            let after = after.filter(|after| after.starts_with(*kind));
+            view.documents(kind, after)
+        })
     }
 
     /// Whether a document could stand beside all others.
     pub(super) fn check(&self, topic: ConfigTopic<'_>, payload: &[u8]) -> Result<(), Refusal> {
-        let meets_others = matches!(topic, ConfigTopic::Group(_) | ConfigTopic::Member { .. });
-        let checked = match meets_others {
-            true => self.fleet().check(&[(topic, payload)]),
-            false => Fleet::new().check(&[(topic, payload)]),
-        };
-        checked.map(drop).map_err(|error| {
+        let checked = self.fleet().check(&[(topic, payload)]);
+        checked.map_err(|error| {
             let code = match error.fault {
                 Fault::Invalid => Code::InvalidRequest,
                 Fault::Limit => Code::LimitExceeded,
@@ -129,53 +174,31 @@ impl<'a> View<'a> {
 
     /// The groups that a membership document puts the device into, sorted; ancestors not included.
     pub fn memberships(&self, device: &str) -> Vec<&'a str> {
-        const ALL: &str = "config/member/";
-        let mut groups = Vec::new();
-        let mut from = ALL.to_owned();
-        // From group to group: each look finds the first document of the next one.
-        while let Some((topic, _)) = self.configuration.from(&from, false).next() {
-            let Some((group, _)) = topic
-                .strip_prefix(ALL)
-                .and_then(|rest| rest.split_once('/'))
-            else {
-                break;
-            };
-            if self.is_member(group, device) {
-                groups.push(group);
-            }
-            // `0` comes right behind `/`.
-            from = format!("{ALL}{group}0");
-        }
-        groups
-    }
-
-    /// The groups of a device that may grant somebody access to it, ancestors included.
-    pub fn groups_that_grant(&self, device: &str) -> BTreeSet<String> {
-        self.fleet().groups_of(device).into_iter().collect()
+        self.configuration.memberships(device)
     }
 
     /// Whether the device exists: it was seen, or a document names it.
     pub fn device_exists(&self, device: &str) -> bool {
-        let named = [
-            ConfigTopic::Device(device),
-            ConfigTopic::OverrideDevice(device),
-        ];
-        self.devices.contains(device)
-            || named
-                .into_iter()
-                .any(|topic| self.configuration.document(topic).is_some())
-            || !self.memberships(device).is_empty()
+        self.devices.contains(device) || self.configuration.names(device)
     }
-}
 
-/// The target of a level document's topic.
-fn target_of(topic: &str) -> Option<Target> {
-    let rest = topic.strip_prefix("config/")?;
-    if rest == "default" {
-        return Some(Target::Default);
+    /// What a device and the broker say of it.
+    pub(crate) fn device(&self, device: &str) -> Option<&'a Device> {
+        self.devices.get(device)
     }
-    let (kind, name) = rest.split_once('/')?;
-    Target::of(kind, name).ok().filter(|_| !name.contains('/'))
+
+    /// Devices behind `after`, sorted.
+    pub(crate) fn devices(&self, after: Option<&str>) -> impl Iterator<Item = &'a str> {
+        self.devices.names(after).map(|name| &**name)
+    }
+
+    /// When a device was last heard of, ns since the Unix epoch.
+    pub fn last_contact(&self, device: &str) -> Option<u64> {
+        let connected = self.devices.get(device).and_then(Device::connected);
+        let since = connected.and_then(|connected| connected.since);
+        let heard = self.contacts.of(device).map(|at| at * 1_000_000_000);
+        since.max(heard)
+    }
 }
 
 fn last_level(topic: &str) -> &str {

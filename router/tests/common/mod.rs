@@ -2,6 +2,8 @@
 //! killed, in a process of its own.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod http;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -57,10 +59,17 @@ impl Mosquitto {
 
     /// Kills the broker and starts an empty one on the same port.
     pub(crate) fn restart(&mut self) {
-        self.child.kill().unwrap();
+        // It may be dead already.
+        let _ = self.child.kill();
         self.child.wait().unwrap();
         self.child = spawn_mosquitto(&self.folder.path().join("mosquitto.conf")).unwrap();
         self.wait_until_up();
+    }
+
+    /// Kills the broker.
+    pub(crate) fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     fn wait_until_up(&self) {
@@ -118,6 +127,8 @@ pub(crate) struct Running {
     task: JoinHandle<Result<(), thinglog_router::RunError>>,
     pub(crate) http: std::net::SocketAddr,
     pub(crate) registry: Registry,
+    pub(crate) fleet: thinglog_router::registry::Registry,
+    pub(crate) health: thinglog_router::health::Health,
 }
 
 impl Running {
@@ -126,6 +137,7 @@ impl Running {
         let registry = Registry::new();
         let router = Router::build(config, &registry).unwrap();
         let (health, http) = (router.health(), router.http_address().unwrap());
+        let fleet = router.fleet();
         let stop = CancellationToken::new();
         let task = tokio::spawn(router.run(stop.clone()));
         until("the router is ready", || health.is_ready()).await;
@@ -134,6 +146,8 @@ impl Running {
             task,
             http,
             registry,
+            fleet,
+            health,
         }
     }
 
