@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::stage::AuditOpener;
+use crate::aws;
 use crate::backoff::Jitter;
 use crate::clock;
 use crate::config::{Config, ConfigError, StartFrom};
@@ -253,7 +254,7 @@ impl Builder {
         registry: &Registry,
         doorkeeper: Option<Arc<dyn Authenticate>>,
     ) -> Result<Router, BuildError> {
-        let http = self.http(registry, doorkeeper)?;
+        let mut http = self.http(registry, doorkeeper)?;
         let (levels, seen) = Levels::new();
         let (publisher, publisher_task) = publisher::new(
             self.passing("publisher"),
@@ -272,6 +273,9 @@ impl Builder {
             arrivals: Arc::clone(&arrivals),
             publisher: changes,
         });
+        if let Some(http) = &mut http {
+            http.mount(aws::routes(fleet.clone()));
+        }
         let destinations = self.destinations(&levels)?;
         let audit = self.audit(&levels, &publisher)?;
         let levels_task = LevelsTask {

@@ -1,6 +1,7 @@
 //! The devices that are known, whatever made them known.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Most devices.
@@ -26,5 +27,12 @@ impl Devices {
 
     pub(crate) fn contains(&self, device: &str) -> bool {
         self.known.contains_key(device)
+    }
+
+    /// Their names behind `after`, sorted.
+    pub(crate) fn names(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let known = self.known.range::<str, _>((from, Bound::Unbounded));
+        known.map(|(name, _)| name)
     }
 }
