@@ -11,6 +11,7 @@ pub mod json;
 pub mod limits;
 pub mod name;
 pub mod payload;
+pub mod query;
 pub mod request;
 pub mod resolve;
 pub mod severity;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Attributes, Limits, Upload, check_attributes, env};
-use crate::{Level, json, name, topic::ConfigTopic};
+use crate::{Level, json, name, query::Query, topic::ConfigTopic};
 
 /// Most entries of a document's `sources`.
 pub const MAX_SOURCES: usize = 1000;
@@ -50,7 +50,7 @@ pub struct LevelDocument {
     /// The group this group is in; groups only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// Makes the group dynamic: its devices are those that match; groups only.
+    /// Makes the group dynamic: its devices are those that match, see [`crate::query`]; groups only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
     /// What the group is for; groups only.
@@ -206,11 +206,10 @@ pub(crate) fn parse_level_document(
         limits.check()?;
     }
     if let Some(query) = &document.query {
-        let shown: String = query.chars().take(40).collect();
-        return Err(format!(
-            "`query` {shown:?}: dynamic groups are not supported by this version; add devices with \
-             config/member/<group>/<device>"
-        ));
+        if document.parent.is_some() {
+            return Err("a group with a `query` is dynamic and has no `parent`".into());
+        }
+        Query::parse(query).map_err(|error| format!("`query`: {error}"))?;
     }
     check_attributes(&document.attributes)?;
     check_text("role", document.role.as_deref(), MAX_ROLE)?;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Problem;
 use crate::Level;
 
 /// The level of one source of one device at one time, and why.
@@ -27,6 +28,26 @@ pub struct Explanation {
     pub why: String,
     /// Every rule, in the order in which they are asked.
     pub rules: Vec<Rule>,
+    /// The groups that the device is in itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Documents about this device or its groups that are there and do not act as they read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+    /// What the device shall do beside the level, and which document says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Setting>,
+}
+
+/// A setting of the device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setting {
+    /// `upload.mode`
+    pub name: String,
+    /// As in documents.
+    pub value: serde_json::Value,
+    /// The document that says so, without the root.
+    pub topic: String,
 }
 
 /// A rule that spoke, or could have.
@@ -101,14 +122,14 @@ pub enum Outcome {
     Farther,
     /// The nearest of its hierarchy, and another hierarchy's says a more verbose level.
     LessVerbose,
+    /// It says the same as the rule that decides, and is asked together with it: of another hierarchy.
+    Agrees,
     /// An override that had ended when the event happened.
     Ended,
     /// A document that says nothing of this source.
     Silent,
     /// There is no such document.
     Absent,
-    /// There is a document, but it cannot stand, see [`super::Problem`].
-    Displaced,
     /// Who published is not known, so the rule could not be asked.
     Unknown,
 }

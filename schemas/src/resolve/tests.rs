@@ -1,11 +1,15 @@
+mod conflicts;
 mod desired;
 mod documents;
+mod dynamic;
+mod explain;
 mod groups;
 mod naive;
+mod precedence;
 mod random;
 
 use super::*;
-use crate::{Severity, json::parse_time};
+use crate::{Severity, json::parse_time, topic::ConfigTopic};
 
 const NOON: &str = "2026-01-02T12:00:00Z";
 
@@ -23,10 +27,12 @@ fn fleet(documents: &[(&str, &str)]) -> Fleet {
 }
 
 fn apply(fleet: &mut Fleet, topic: &str, document: &str) -> Result<Affected, ConfigError> {
+    change(fleet, topic, document).map(|change| change.affected)
+}
+
+fn change(fleet: &mut Fleet, topic: &str, document: &str) -> Result<Change, ConfigError> {
     let topic = format!("config/{topic}");
-    let topic = ConfigTopic::parse(&topic).unwrap();
-    let change = fleet.apply(topic, document.as_bytes())?;
-    Ok(change.affected)
+    fleet.apply(ConfigTopic::parse(&topic).unwrap(), document.as_bytes())
 }
 
 fn who(device: &str) -> Who<'_> {
@@ -57,58 +63,6 @@ fn refused(documents: &[(&str, &str)], topic: &str, document: &str) -> String {
     );
     assert_eq!(fleet.generation(), generation);
     error
-}
-
-/// Each kind of rule, the one that speaks first at the top: every rule beats all below it.
-const PRECEDENCE: [&[(&str, &str)]; 11] = [
-    &[("default", r#"{"disabled": true, "level": "INFO"}"#)],
-    &[(
-        "override/device/lamp",
-        r#"{"level": "WARN", "until": "2026-01-02T12:00:01Z"}"#,
-    )],
-    &[(
-        "override/group/a",
-        r#"{"level": "DEBUG", "until": "2026-01-02T12:00:01Z"}"#,
-    )],
-    &[(
-        "override/default",
-        r#"{"level": "ERROR", "until": "2026-01-02T12:00:01Z"}"#,
-    )],
-    &[("device/lamp", r#"{"level": "WARN"}"#)],
-    &[("principal/alice", r#"{"level": "DEBUG"}"#)],
-    &[("source-ip/10.0.0.1", r#"{"level": "ERROR"}"#)],
-    &[("group/a", r#"{"level": "WARN"}"#)],
-    &[("source/nginx", r#"{"level": "DEBUG"}"#)],
-    &[("default", r#"{"level": "ERROR"}"#)],
-    &[],
-];
-
-const EXPECTED: [Level; 11] = [
-    Level::Disabled,
-    Level::Warn,
-    Level::Debug,
-    Level::Error,
-    Level::Warn,
-    Level::Debug,
-    Level::Error,
-    Level::Warn,
-    Level::Debug,
-    Level::Error,
-    Level::Info,
-];
-
-#[test]
-fn the_first_rule_that_speaks_wins() {
-    let member = ("member/a/lamp", "{}");
-    for (higher, (rule, expected)) in PRECEDENCE.iter().zip(EXPECTED).enumerate() {
-        for lower in &PRECEDENCE[higher + 1..] {
-            let documents: Vec<_> = std::iter::once(member)
-                .chain(lower.iter().copied())
-                .chain(rule.iter().copied())
-                .collect();
-            assert_eq!(level(&documents), expected, "{rule:?} against {lower:?}");
-        }
-    }
 }
 
 #[test]

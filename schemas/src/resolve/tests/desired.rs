@@ -1,6 +1,7 @@
 //! What devices are told.
 
 use super::*;
+use crate::config::{Desired, Upload};
 
 #[test]
 fn desired_is_what_the_device_shall_do() {

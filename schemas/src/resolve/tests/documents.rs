@@ -170,8 +170,13 @@ fn bad_documents_are_refused_with_field_and_reason() {
         ),
         (
             "group/a",
-            r#"{"query": "model = \"x1\""}"#,
-            "dynamic groups are not supported",
+            r#"{"query": "model = \"x1"}"#,
+            "`query`: character 9: these quotes are not closed",
+        ),
+        (
+            "group/a",
+            r#"{"query": "online", "parent": "b"}"#,
+            "is dynamic and has no `parent`",
         ),
         ("group/a.b", r#"{}"#, "no group name"),
         ("group/a", r#"{"parent": "a b"}"#, "no group name"),

@@ -2,78 +2,134 @@
 
 use super::*;
 
-#[test]
-fn cycles_and_deep_hierarchies_are_refused() {
-    let names = ["g1", "g2", "g3", "g4", "g5", "g6", "g7", "g8"];
-    let links: Vec<_> = names
-        .windows(2)
-        .map(|pair| {
-            (
-                format!("group/{}", pair[1]),
-                format!(r#"{{"parent":"{}"}}"#, pair[0]),
-            )
-        })
-        .collect();
-    let links: Vec<_> = links
+/// A chain of groups, each the parent of the next.
+fn chain(names: &[&str]) -> Vec<(String, String)> {
+    let link = |pair: &[&str]| {
+        let document = format!(r#"{{"parent":"{}"}}"#, pair[0]);
+        (format!("group/{}", pair[1]), document)
+    };
+    names.windows(2).map(link).collect()
+}
+
+fn borrowed(documents: &[(String, String)]) -> Vec<(&str, &str)> {
+    documents
         .iter()
         .map(|(topic, document)| (topic.as_str(), document.as_str()))
-        .collect();
-    let (seven, eighth) = links.split_at(6);
-    assert!(refused(seven, eighth[0].0, eighth[0].1).contains("8 levels"));
-    assert!(
-        refused(&links[1..], links[0].0, links[0].1).contains("8 levels"),
-        "also from above"
+        .collect()
+}
+
+/// What is said of the documents that count as absent once the last one is there.
+fn displaced(documents: &[(&str, &str)], topic: &str, document: &str) -> Vec<String> {
+    let mut fleet = fleet(documents);
+    let parsed = format!("config/{topic}");
+    let parsed = ConfigTopic::parse(&parsed).unwrap();
+    let refused = fleet.check(&[(parsed, document.as_bytes())]);
+    let change = change(&mut fleet, topic, document).unwrap();
+    assert_eq!(
+        refused.is_err(),
+        !change.displaced.is_empty(),
+        "what displaces nothing may be published: {refused:?}"
     );
-    assert!(refused(seven, "group/g1", r#"{"parent":"g7"}"#).contains("a cycle"));
-    assert!(refused(&[], "group/g1", r#"{"parent":"g1"}"#).contains("a cycle"));
+    assert_eq!(
+        fleet.problems(),
+        change.displaced,
+        "and nothing else is wrong"
+    );
+    let problems = change.displaced.iter();
+    problems
+        .map(|problem| format!("{}: {}", problem.topic, problem.reason))
+        .collect()
+}
+
+#[test]
+fn cycles_and_deep_hierarchies_cannot_stand() {
+    let links = chain(&["g1", "g2", "g3", "g4", "g5", "g6", "g7", "g8"]);
+    let links = borrowed(&links);
+    let (seven, eighth) = links.split_at(6);
+    let one = |problems: Vec<String>| {
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].clone()
+    };
+    let problem = one(displaced(seven, eighth[0].0, eighth[0].1));
+    assert!(
+        problem.starts_with("config/group/g8: a hierarchy of 8 levels"),
+        "{problem}"
+    );
+    let problem = one(displaced(&links[1..], links[0].0, links[0].1));
+    assert!(
+        problem.starts_with("config/group/g8: "),
+        "the last by name, wherever it joins: {problem}"
+    );
+    let problem = one(displaced(seven, "group/g1", r#"{"parent":"g7"}"#));
+    assert!(
+        problem.contains("config/group/g7: parent \"g6\" is the group itself or below it"),
+        "{problem}"
+    );
+    let problem = one(displaced(&[], "group/g1", r#"{"parent":"g1"}"#));
+    assert!(problem.contains("a cycle"), "{problem}");
     let mut fleet = fleet(seven);
     apply(&mut fleet, "group/g7", r#"{"parent":"g1"}"#).unwrap();
-    assert_eq!(
-        fleet.groups.chain("g7").collect::<Vec<_>>(),
-        ["g7", "g1"],
-        "a group may move"
-    );
+    let group = fleet.group("g7").unwrap();
+    assert_eq!(group.ancestors, ["g1"], "a group may move");
+    assert_eq!(fleet.group("g1").unwrap().children, ["g2", "g7"]);
 }
 
 #[test]
 fn a_group_has_at_most_100_children() {
-    let children: Vec<_> = (0..100).map(|n| format!("group/c{n}")).collect();
-    let documents: Vec<_> = children
-        .iter()
-        .map(|topic| (topic.as_str(), r#"{"parent":"p"}"#))
+    let children: Vec<_> = (100..200)
+        .map(|n| (format!("group/c{n}"), r#"{"parent":"p"}"#.to_owned()))
         .collect();
-    assert!(refused(&documents, "group/one-more", r#"{"parent":"p"}"#).contains("100 children"));
+    let documents = borrowed(&children);
+    let problems = displaced(&documents, "group/c200", r#"{"parent":"p"}"#);
+    assert!(
+        problems[0].starts_with("config/group/c200: parent \"p\" has 100 children"),
+        "{problems:?}"
+    );
+    let older = displaced(&documents, "group/a", r#"{"parent":"p"}"#);
+    assert!(
+        older[0].starts_with("config/group/c199: "),
+        "the last by name gives way: {older:?}"
+    );
     let mut fleet = fleet(&documents);
     let child = r#"{"parent":"p","level":"WARN"}"#;
-    assert!(
-        apply(&mut fleet, "group/c7", child).is_ok(),
+    assert_eq!(
+        change(&mut fleet, "group/c107", child).unwrap().displaced,
+        [],
         "a child may change"
     );
 }
 
 #[test]
 fn a_device_is_in_at_most_ten_groups_and_one_of_a_hierarchy() {
-    let groups: Vec<_> = (0..10).map(|n| format!("member/g{n}/lamp")).collect();
-    let documents: Vec<_> = groups.iter().map(|topic| (topic.as_str(), "{}")).collect();
-    assert!(refused(&documents, "member/g10/lamp", "{}").contains("10 groups"));
+    let groups: Vec<_> = (0..10)
+        .map(|n| (format!("member/g{n}/lamp"), "{}".to_owned()))
+        .collect();
+    let problems = displaced(&borrowed(&groups), "member/h/lamp", "{}");
+    assert!(
+        problems[0].starts_with("config/member/h/lamp: the device is in 10 groups"),
+        "{problems:?}"
+    );
     let tree = [
         ("group/a", r#"{"parent":"r"}"#),
         ("group/b", r#"{"parent":"r"}"#),
         ("member/a/lamp", "{}"),
     ];
     for group in ["b", "r"] {
-        let error = refused(&tree, &format!("member/{group}/lamp"), "{}");
-        assert!(error.contains("\"a\" of the same hierarchy"), "{error}");
+        let problems = displaced(&tree, &format!("member/{group}/lamp"), "{}");
+        assert!(
+            problems[0].contains("is in \"a\" of the same hierarchy"),
+            "{problems:?}"
+        );
     }
     let apart = [
         ("group/a", r#"{"parent":"r"}"#),
         ("member/a/lamp", "{}"),
         ("member/b/lamp", "{}"),
     ];
-    let error = refused(&apart, "group/b", r#"{"parent":"r"}"#);
+    let problems = displaced(&apart, "group/b", r#"{"parent":"r"}"#);
     assert!(
-        error.contains("\"lamp\" is in \"a\""),
-        "joining hierarchies counts too: {error}"
+        problems[0].starts_with("config/member/b/lamp: the device is in \"a\""),
+        "joining hierarchies counts too: {problems:?}"
     );
     let mut fleet = fleet(&tree);
     apply(&mut fleet, "member/a/lamp", "").unwrap();

@@ -1,0 +1,220 @@
+//! The query of a dynamic group: a condition on a device, in one line.
+//!
+//! ```text
+//! model = "x1" and version < "2.0"
+//! name ~ "lamp-*" and not (online or site in ("lab", "attic"))
+//! attributes.model:x1 AND thingName:lamp*
+//! ```
+//!
+//! **Fields.** `name` is the device's name, `type` its type, `online` whether it is connected, `group`
+//! each group that it is in by a membership, ancestors included. Any other word is an attribute: what
+//! operators set in `config/device/<device>`, else what the device says of itself in
+//! `reported/<device>`. An attribute with the name of a field, of a keyword or with other characters
+//! than letters, digits, `_`, `-` and `.` is written `attributes.name`, `attributes."a b"`.
+//! AWS IoT's names mean the same: `thingName`, `thingTypeName`, `connectivity.connected`,
+//! `thingGroupNames`.
+//!
+//! **Comparisons.**
+//!
+//! | | true when |
+//! |---|---|
+//! | `model = "x1"` | it is exactly that |
+//! | `model != "x1"` | it is not, or there is none |
+//! | `version < "2.10"`, also `<=`, `>`, `>=` | it is before that as versions are: number by number between the dots (`2.9` is before `2.10`), `2.0-rc1` before `2.0`, letters by the alphabet |
+//! | `load < 0.25` | it is a number and less; without quotes numbers compare as numbers |
+//! | `model ~ "x*"` | all of it fits: `*` is any text, `?` any character |
+//! | `model ~ /^x[0-9]/` | the regular expression is found in it (syntax of the crate regex) |
+//! | `site in ("lab", "attic")` | it is one of them |
+//! | `exists site` | there is one |
+//! | `online` | it is connected; short for `online = true` |
+//!
+//! Without such an attribute every comparison but `!=` is false. Text in quotes takes `\"` and `\\`;
+//! a word of letters, digits, `_`, `-`, `.` and `:` needs no quotes. `and`, `or`, `not` in capitals or
+//! not, `and` before `or`, brackets as usual; two conditions side by side mean `and`.
+//!
+//! **AWS IoT's syntax** (Developer Guide, "Query syntax") for what people use of it: `field:value`
+//! without regard to case and with `*` and `?`, `field:"a b"`, `field:>5`, `field:[1 TO 5]`,
+//! `field:{1 TO 5}` (without its ends), `field:*` (there is one), `field:(a OR b*)`, `-field:value`,
+//! `\` before a character that means something. A value without a field, shadows, violations and
+//! times of connections are not there, and are errors that say so.
+//!
+//! **Limits.** [`MAX_LENGTH`] characters, [`MAX_CONDITIONS`] values (AWS: 12), brackets and `not`
+//! [`MAX_DEPTH`] deep, a regular expression of at most 256 KiB compiled; it takes linear time.
+
+mod parse;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::fmt;
+
+use regex::Regex;
+
+use crate::config::Attributes;
+use value::{Glob, Literal};
+
+/// Most characters of a query.
+pub const MAX_LENGTH: usize = 1000;
+/// Most values that a query compares with.
+pub const MAX_CONDITIONS: usize = 32;
+/// Most brackets and negations within each other.
+pub const MAX_DEPTH: usize = 16;
+
+/// A query that has been read.
+#[derive(Clone, Debug)]
+pub struct Query {
+    text: String,
+    root: Node,
+}
+
+/// What is wrong with a query, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("character {at}: {reason}")]
+pub struct QueryError {
+    /// The first character that cannot be, counted from 1; one more than there are at the end.
+    pub at: usize,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+/// Whether a value is wanted.
+pub type Wanted<'a> = &'a mut dyn FnMut(&str) -> bool;
+
+/// What queries ask of a device.
+pub struct Thing<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its type.
+    pub kind: Option<&'a str>,
+    /// What operators say of it.
+    pub operator: Option<&'a Attributes>,
+    /// What it says of itself; asked for what operators do not say.
+    pub reported: Option<&'a Attributes>,
+    /// Whether it is connected; `None` if that must not count.
+    pub online: Option<bool>,
+    /// Whether one of its groups is wanted.
+    pub any_group: &'a dyn Fn(Wanted<'_>) -> bool,
+}
+
+impl fmt::Debug for Thing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Thing({})", self.name)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Node {
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Is(Field, Test),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Field {
+    Name,
+    Kind,
+    Online,
+    Group,
+    Attribute(String),
+}
+
+#[derive(Clone, Debug)]
+enum Test {
+    Exists,
+    Equals(Literal),
+    Order(Order, Literal),
+    Like(Glob),
+    Found(Regex),
+}
+
+/// `<` and its kin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Less,
+    AtMost,
+    More,
+    AtLeast,
+}
+
+impl Query {
+    /// Reads a query.
+    pub fn parse(text: &str) -> Result<Query, QueryError> {
+        Ok(Query {
+            text: text.to_owned(),
+            root: parse::parse(text)?,
+        })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a device matches.
+    pub fn matches(&self, thing: &Thing<'_>) -> bool {
+        self.root.matches(thing)
+    }
+
+    /// Whether the answer depends on the groups of the device.
+    pub fn asks_for_groups(&self) -> bool {
+        self.root.asks_for_groups()
+    }
+}
+
+impl Node {
+    fn matches(&self, thing: &Thing<'_>) -> bool {
+        match self {
+            Node::All(nodes) => nodes.iter().all(|node| node.matches(thing)),
+            Node::Any(nodes) => nodes.iter().any(|node| node.matches(thing)),
+            Node::Not(node) => !node.matches(thing),
+            Node::Is(field, test) => field.any(thing, &mut |value| test.holds(value)),
+        }
+    }
+
+    fn asks_for_groups(&self) -> bool {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(Node::asks_for_groups),
+            Node::Not(node) => node.asks_for_groups(),
+            Node::Is(field, _) => *field == Field::Group,
+        }
+    }
+}
+
+impl Field {
+    /// Whether one of the values that the device has there is wanted.
+    fn any(&self, thing: &Thing<'_>, wanted: Wanted<'_>) -> bool {
+        match self {
+            Field::Name => wanted(thing.name),
+            Field::Kind => thing.kind.is_some_and(wanted),
+            Field::Online => match thing.online {
+                Some(true) => wanted("true"),
+                Some(false) => wanted("false"),
+                None => false,
+            },
+            Field::Group => (thing.any_group)(wanted),
+            Field::Attribute(key) => {
+                let operator = thing.operator.and_then(|from| from.get(key));
+                let value = operator.or_else(|| thing.reported?.get(key));
+                value.is_some_and(|value| wanted(value))
+            }
+        }
+    }
+}
+
+impl Test {
+    fn holds(&self, value: &str) -> bool {
+        match self {
+            Test::Exists => true,
+            Test::Equals(literal) => literal.equals(value),
+            Test::Order(order, literal) => literal.compare(value).is_some_and(|it| match order {
+                Order::Less => it.is_lt(),
+                Order::AtMost => it.is_le(),
+                Order::More => it.is_gt(),
+                Order::AtLeast => it.is_ge(),
+            }),
+            Test::Like(glob) => glob.matches(value),
+            Test::Found(regex) => regex.is_match(value),
+        }
+    }
+}
