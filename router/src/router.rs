@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::audit::stage::AuditOpener;
+use crate::aws;
 use crate::backoff::Jitter;
 use crate::clock;
 use crate::config::{Config, ConfigError, StartFrom};
@@ -282,6 +283,7 @@ impl Builder {
         });
         if let Some(http) = &mut http {
             http.mount(api::routes(fleet.clone()));
+            http.mount(aws::routes(fleet.clone()));
         }
         let presence = PresenceTask {
             link: self.passing("presence"),

@@ -66,7 +66,7 @@ impl Refused {
 
     fn answer(self, is_aws: bool) -> Response {
         if is_aws {
-            return aws::error(self.status, self.aws, &self.message);
+            return aws::Error::new(self.status, self.aws, self.message).into_response();
         }
         let mut answer = refusal::answer(self.status, self.own, &self.message);
         if self.status == StatusCode::UNAUTHORIZED {
@@ -112,7 +112,7 @@ async fn judge(shared: &Shared, request: Request, is_metrics: bool) -> Result<Re
     if origin::is_foreign(request.method(), request.headers()) {
         return Err(Refused::new(
             StatusCode::FORBIDDEN,
-            "UnauthorizedException",
+            "AccessDeniedException",
             "Unauthorized",
             "a page of another origin may change nothing here (Origin and Host differ)",
         ));
@@ -124,7 +124,7 @@ async fn judge(shared: &Shared, request: Request, is_metrics: bool) -> Result<Re
     if caller.role == Role::Other && !is_metrics {
         return Err(Refused::new(
             StatusCode::FORBIDDEN,
-            "UnauthorizedException",
+            "AccessDeniedException",
             "Unauthorized",
             format!(
                 "{} has no rights here: it takes the role operator or admin",

@@ -207,7 +207,7 @@ async fn aws_paths_refuse_in_the_form_of_aws() {
         (
             &["Authorization: Bearer scrape"],
             "403",
-            "UnauthorizedException",
+            "AccessDeniedException",
         ),
         (
             &[

@@ -177,6 +177,16 @@ impl<'a> View<'a> {
         self.configuration.memberships(device)
     }
 
+    /// The names of at most `most` devices behind `after`, sorted: those that were seen, and those that a
+    /// document names.
+    pub fn device_names(&self, after: Option<&str>, most: usize) -> Vec<String> {
+        let behind = |name: &String| after.is_none_or(|after| name.as_str() > after);
+        let named = self.fleet().named_devices().into_iter().filter(behind);
+        let seen = self.devices.names(after).map(ToString::to_string);
+        let all: BTreeSet<String> = named.take(most).chain(seen.take(most)).collect();
+        all.into_iter().take(most).collect()
+    }
+
     /// Whether the device exists: it was seen, or a document names it.
     pub fn device_exists(&self, device: &str) -> bool {
         self.devices.contains(device) || self.configuration.names(device)
