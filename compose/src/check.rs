@@ -40,20 +40,13 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
     for (name, destination) in &config.router.destinations {
         say(
             "destination",
-            &format_args!("{name} ({})", kind(destination)),
+            &format_args!("{name} ({})", destination.kind.name()),
         );
     }
     for warning in &loaded.warnings {
         say("warning", warning);
     }
     format!("{place}: valid\n{out}")
-}
-
-fn kind(destination: &thinglog_router::config::DestinationConfig) -> &'static str {
-    match destination {
-        thinglog_router::config::DestinationConfig::File(_) => "file",
-        thinglog_router::config::DestinationConfig::Stdout(_) => "stdout",
-    }
 }
 
 /// Who may connect, in a few words.

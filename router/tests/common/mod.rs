@@ -117,6 +117,7 @@ pub(crate) struct Running {
     stop: CancellationToken,
     task: JoinHandle<Result<(), thinglog_router::RunError>>,
     pub(crate) http: std::net::SocketAddr,
+    health: thinglog_router::health::Health,
     pub(crate) registry: Registry,
 }
 
@@ -133,6 +134,7 @@ impl Running {
             stop,
             task,
             http,
+            health,
             registry,
         }
     }
@@ -145,6 +147,11 @@ impl Running {
             .unwrap()
             .unwrap()
             .unwrap();
+    }
+
+    /// Whether a part is ready.
+    pub(crate) fn is_ready(&self, part: &str) -> bool {
+        self.health.parts().get(part).is_some_and(Option::is_none)
     }
 
     /// The value of a metric with these label values.
