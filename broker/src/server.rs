@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
-    access::{Access, FileError, Role},
+    access::{Access, FileError, Logins, Role},
     config::{Config, ConfigError},
     hub::{Disk, Failed, Hub},
     listen::{Gate, Listener, Rules, Tls},
@@ -106,7 +106,7 @@ impl Broker {
             key: "root",
             reason: error.to_string(),
         })?;
-        let access = Access::open(&config.auth, &topics)?;
+        let access = Arc::new(Access::open(&config.auth, &topics)?);
         let tls = config
             .tls
             .as_ref()
@@ -197,6 +197,12 @@ impl Broker {
     /// What tells whether it can do its work while it runs.
     pub fn status(&self) -> Status {
         Status(self.hub.clone())
+    }
+
+    /// What proves to other parts of this process who somebody is, with the same users, limits and
+    /// reloads.
+    pub fn logins(&self) -> Logins {
+        Logins::of(self.hub.access.clone())
     }
 
     /// User name and password for a part of this process, made up now and written nowhere; `None` when

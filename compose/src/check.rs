@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use thinglog_broker::access::describe_keys;
 
+use thinglog_router::config::HttpConfig;
+
 use crate::{
+    access::keys::Keys,
     banner::url,
     config::{ConfigError, Loaded},
 };
@@ -27,6 +30,9 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
     say("logins", &logins(&config.broker));
     if let Some(http) = &config.router.http {
         say("HTTP", &format_args!("http://{}", http.address));
+        if http.sign_in {
+            say("", &callers(http, &config.broker));
+        }
     }
     say("router from", &loaded.broker_address());
     say(
@@ -47,6 +53,18 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
         say("warning", warning);
     }
     format!("{place}: valid\n{out}")
+}
+
+/// Who may call HTTP, in a few words.
+fn callers(http: &HttpConfig, broker: &thinglog_broker::Config) -> String {
+    let keys = http.access_keys.as_deref();
+    let keys = keys.map(|file| match Keys::read(file) {
+        Ok(keys) => format!("{} access keys", keys.count()),
+        Err(_) => "access keys".to_owned(),
+    });
+    let logins = broker.auth.asks().then(|| "logins as above".to_owned());
+    let all: Vec<String> = logins.into_iter().chain(keys).collect();
+    format!("for {}", all.join(" and "))
 }
 
 /// Who may connect, in a few words.

@@ -83,6 +83,9 @@ Examples:
     /// Make, list or remove tokens that devices log in with
     #[command(subcommand, after_help = access::DEVICE_HELP)]
     Device(access::Device),
+    /// Make, list or remove access keys that AWS's clients sign requests with
+    #[command(subcommand, after_help = access::KEY_HELP)]
+    Key(access::Key),
     /// Explain who may do what
     #[command(subcommand, after_help = access::ACL_HELP)]
     Acl(access::Acl),

@@ -17,6 +17,7 @@ mod login;
 mod monitor;
 mod request;
 mod serve;
+mod sign_in;
 mod supervise;
 mod tail;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Logs(request::cli::Logs::Request(args)) => run_request(file, &args),
         Command::Passwd(args) => access::passwd(file, &args),
         Command::Device(command) => access::device(file, &command),
+        Command::Key(command) => access::key(file, &command),
         Command::Acl(access::cli::Acl::Test(args)) => access::test(file, &args),
         Command::Check(check) => run_check(check.file.as_deref().or(file), check.insecure),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
@@ -70,10 +72,14 @@ fn load(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
 
 fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
     let checked = config::load(file, insecure).and_then(|mut loaded| {
-        let wrong: Vec<_> = [loaded.check_listeners(), loaded.check_files()]
-            .into_iter()
-            .filter_map(Result::err)
-            .collect();
+        let wrong: Vec<_> = [
+            loaded.check_listeners(),
+            loaded.check_files(),
+            loaded.check_keys(),
+        ]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
         wrong.is_empty().then_some(loaded).ok_or(wrong)
     });
     match checked {

@@ -74,10 +74,11 @@ impl Monitor {
             address: config.address.unwrap_or(ADDRESS),
             hosts: config.hosts.clone(),
             insecure: config.insecure,
+            ..HttpConfig::default()
         };
         let health = Health::new();
         let part = health.part("broker");
-        match Http::bind(&wanted, registry.clone(), health) {
+        match Http::bind(&wanted, registry.clone(), health, None) {
             Ok(http) => Ok(Some(Monitor { http, part, status })),
             Err(error) if config.address.is_none() => {
                 let address = wanted.address;

@@ -1,11 +1,17 @@
 //! `up`, `broker` and `router`: puts the parts together and runs them.
 
-use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode};
+use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
-use thinglog_broker::{Broker, StartError, Transport, access::Role};
-use thinglog_router::{BuildError, Router, config::Endpoint, health::Health};
+use thinglog_broker::{
+    Broker, StartError, Transport,
+    access::{FileError, Logins, Role},
+};
+use thinglog_router::{
+    BuildError, Router, config::Endpoint, health::Health, http::authenticate::Authenticate,
+};
+use thinglog_schemas::Topics;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -16,6 +22,7 @@ use crate::{
     load, logging, login,
     monitor::{Monitor, watch},
     say,
+    sign_in::SignIn,
     supervise::{BROKER, MONITOR, Outcome, ROUTER, Stage, Supervisor},
 };
 
@@ -29,9 +36,9 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
             let logins = |broker: &Broker| {
                 let router = broker.login_for("router", Role::Router);
                 let demo = args.demo.then(|| demo::logins(broker));
-                (router, demo, broker.status())
+                (router, demo, (broker.status(), broker.logins()))
             };
-            let (mqtt, others, (login, demo, status)) =
+            let (mqtt, others, (login, demo, (status, logins))) =
                 start_broker(supervisor, &loaded, registry, logins).await?;
             let mqtt = reachable(mqtt);
             let mut router = loaded.config.router.clone();
@@ -39,7 +46,9 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 router.broker.address = mqtt.to_string();
             }
             log_in(&mut router.broker, mqtt, login);
-            let (http, health) = start_router(supervisor, router, registry)?;
+            // The broker's reload reads the users again for both.
+            let sign_in = sign_in(supervisor, &router, || Ok(logins))?;
+            let (http, health) = start_router(supervisor, router, registry, sign_in)?;
             let stop = supervisor.token(Stage::Router);
             supervisor.spawn(MONITOR, watch(health.part("broker"), status, stop));
             let config = &loaded.config.broker;
@@ -105,7 +114,18 @@ pub(crate) fn router(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<Exi
             {
                 (router.broker.username, router.broker.password) = (Some(user), Some(password));
             }
-            start_router(supervisor, router, registry).map(drop)
+            let auth = &loaded.config.broker.auth;
+            let topics = Topics::new(&router.root)?;
+            let mut own = None;
+            let logins = || Ok(own.insert(Logins::open(auth, &topics)?).clone());
+            let sign_in = sign_in(supervisor, &router, logins)?;
+            if let Some(logins) = own {
+                supervisor.reload_on_hangup(move || {
+                    let errors = logins.reload().err().into_iter();
+                    errors.map(|error| error.to_string()).collect()
+                });
+            }
+            start_router(supervisor, router, registry, sign_in).map(drop)
         },
         &loaded,
     )
@@ -170,9 +190,33 @@ async fn start_broker<T>(
     let address = broker.address();
     let others = broker.listeners().skip(1).collect();
     let prepared = prepare(&broker);
-    supervisor.reload_on_hangup(broker.reload());
+    let reload = broker.reload();
+    supervisor.reload_on_hangup(move || {
+        let errors = reload.reload().into_iter();
+        errors.map(|error| error.to_string()).collect()
+    });
     supervisor.spawn(BROKER, broker.run(supervisor.token(Stage::Broker)));
     Ok((address, others, prepared))
+}
+
+/// What knows who may call the router's HTTP, if anybody is asked; its files are read again on SIGHUP.
+fn sign_in(
+    supervisor: &mut Supervisor,
+    config: &thinglog_router::Config,
+    logins: impl FnOnce() -> Result<Logins, FileError>,
+) -> anyhow::Result<Option<Arc<SignIn>>> {
+    let Some(http) = config.http.as_ref().filter(|http| http.sign_in) else {
+        return Ok(None);
+    };
+    let sign_in = SignIn::open(logins()?, http.access_keys.clone())?;
+    let again = Arc::clone(&sign_in);
+    supervisor.reload_on_hangup(move || {
+        let errors = again.reload().err().into_iter();
+        errors
+            .map(|error| format!("who may call HTTP stays as it was: {error}"))
+            .collect()
+    });
+    Ok(Some(sign_in))
 }
 
 /// Where its HTTP listens, if it has any, and what that tells of its health.
@@ -180,14 +224,17 @@ fn start_router(
     supervisor: &mut Supervisor,
     config: thinglog_router::Config,
     registry: &Registry,
+    sign_in: Option<Arc<SignIn>>,
 ) -> anyhow::Result<(Option<SocketAddr>, Health)> {
-    let router = Router::build(config, registry).map_err(|error| match &error {
-        BuildError::Http { address, .. } => {
-            let variable = "THINGLOG_ROUTER_HTTP_ADDRESS";
-            anyhow!("{error}; {}", elsewhere(*address, variable))
-        }
-        _ => anyhow!("{error}"),
-    })?;
+    let doorkeeper = sign_in.map(|sign_in| sign_in as Arc<dyn Authenticate>);
+    let router =
+        Router::build_with(config, registry, doorkeeper).map_err(|error| match &error {
+            BuildError::Http { address, .. } => {
+                let variable = "THINGLOG_ROUTER_HTTP_ADDRESS";
+                anyhow!("{error}; {}", elsewhere(*address, variable))
+            }
+            _ => anyhow!("{error}"),
+        })?;
     let (address, health) = (router.http_address(), router.health());
     let running = router.run(supervisor.token(Stage::Router));
     supervisor.spawn(ROUTER, async move {

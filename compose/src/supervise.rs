@@ -9,10 +9,10 @@
 use std::{
     future::Future,
     io::{IsTerminal, stdin},
+    sync::Arc,
     time::Duration,
 };
 
-use thinglog_broker::Reload;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::{Id, JoinError, JoinSet},
@@ -20,6 +20,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+/// Reads files again; gives what could not be read.
+type Reload = dyn Fn() -> Vec<String> + Send + Sync;
 
 /// The order of stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +95,8 @@ pub(crate) const DEMO: Kind = Kind {
 pub(crate) struct Supervisor {
     tasks: Tasks,
     signals: Signals,
-    reload: Option<Reload>,
+    /// What is done on SIGHUP.
+    reload: Vec<Arc<Reload>>,
 }
 
 /// How it ended.
@@ -118,13 +122,16 @@ impl Supervisor {
                 hangup,
                 has_terminal: stdin().is_terminal(),
             },
-            reload: None,
+            reload: Vec::new(),
         })
     }
 
-    /// What to do on SIGHUP.
-    pub(crate) fn reload_on_hangup(&mut self, reload: Reload) {
-        self.reload = Some(reload);
+    /// What else to do on SIGHUP (it may block); gives what could not be done.
+    pub(crate) fn reload_on_hangup(
+        &mut self,
+        reload: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) {
+        self.reload.push(Arc::new(reload));
     }
 
     /// Cancelled when the stage is to stop.
@@ -147,7 +154,7 @@ impl Supervisor {
                         info!("stopping; a second signal ends at once");
                         break true;
                     }
-                    Wish::Reload => reload(self.reload.as_ref()).await,
+                    Wish::Reload => reload(self.reload.clone()).await,
                 },
                 kind = self.tasks.fatal_end() => {
                     error!(task = kind.name, "ended by itself; stopping everything");
@@ -184,11 +191,17 @@ impl Supervisor {
 }
 
 /// Reads files again; what cannot be used stays as it was.
-async fn reload(reload: Option<&Reload>) {
-    let Some(reload) = reload.cloned() else {
+async fn reload(reload: Vec<Arc<Reload>>) {
+    if reload.is_empty() {
         return info!("SIGHUP: there is nothing to read again");
+    }
+    let all = move || {
+        reload
+            .iter()
+            .flat_map(|reload| reload())
+            .collect::<Vec<_>>()
     };
-    match tokio::task::spawn_blocking(move || reload.reload()).await {
+    match tokio::task::spawn_blocking(all).await {
         Ok(errors) if errors.is_empty() => info!("files read again"),
         Ok(errors) => errors.iter().for_each(|error| error!("{error}")),
         Err(error) => error!(%error, "files could not be read again"),

@@ -9,12 +9,12 @@ mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
+pub use crate::http::HttpConfig;
 pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
@@ -32,7 +32,7 @@ pub struct Config {
     pub data: PathBuf,
     /// First level(s) of every topic.
     pub root: String,
-    /// `/metrics`, `/healthz` and `/readyz`; absent: no HTTP.
+    /// `/api`, AWS IoT's calls, `/metrics`, `/healthz` and `/readyz`; absent: no HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpConfig>,
     /// Where events go, by name. Each is a subscription of its own.
@@ -104,28 +104,6 @@ impl fmt::Debug for Endpoint {
             .field("password", &self.password.as_ref().map(|_| "…"))
             .field("stamps", &self.stamps)
             .finish()
-    }
-}
-
-/// The HTTP listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HttpConfig {
-    /// Address to bind; port 0 takes a free one.
-    pub address: SocketAddr,
-    /// Host names (without port) that requests may carry besides the loopback ones.
-    pub hosts: Vec<String>,
-    /// Serve on an address other than loopback although nobody has to log in.
-    pub insecure: bool,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        HttpConfig {
-            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            hosts: Vec::new(),
-            insecure: false,
-        }
     }
 }
 
@@ -234,7 +212,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(key: impl Into<String>, reason: impl Into<String>) -> ConfigError {
+    pub(crate) fn new(key: impl Into<String>, reason: impl Into<String>) -> ConfigError {
         ConfigError {
             key: key.into(),
             reason: reason.into(),
@@ -298,24 +276,6 @@ impl Endpoint {
     }
 }
 
-impl HttpConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        if is_loopback(self.address.ip()) || self.insecure {
-            return Ok(());
-        }
-        let reason = format!(
-            "{} can be reached from other machines and HTTP has no login; bind 127.0.0.1, or set \
-             http.insecure = true to accept that",
-            self.address
-        );
-        Err(ConfigError::new("http.address", reason))
-    }
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
-}
-
 fn validate_destination(name: &str, config: &DestinationConfig) -> Result<(), ConfigError> {
     let key = format!("destinations.{name}");
     if !name::is_valid(name) || name.contains('%') || name.starts_with('.') {
@@ -335,18 +295,6 @@ fn validate_destination(name: &str, config: &DestinationConfig) -> Result<(), Co
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn with_http(address: &str, insecure: bool) -> Config {
-        let http = HttpConfig {
-            address: address.parse().unwrap(),
-            insecure,
-            ..HttpConfig::default()
-        };
-        Config {
-            http: Some(http),
-            ..Config::default()
-        }
-    }
 
     #[test]
     fn the_defaults_are_valid() {
@@ -372,15 +320,6 @@ mod tests {
             let error = serde_json::from_str::<Config>(text).unwrap_err();
             assert!(error.to_string().contains("brocker"), "{error}");
         }
-    }
-
-    #[test]
-    fn http_beyond_loopback_needs_the_word_insecure() {
-        assert!(with_http("127.0.0.1:0", false).validate().is_ok());
-        assert!(with_http("[::1]:0", false).validate().is_ok());
-        let error = with_http("0.0.0.0:8080", false).validate().unwrap_err();
-        assert!(error.reason.contains("http.insecure"), "{error}");
-        assert!(with_http("0.0.0.0:8080", true).validate().is_ok());
     }
 
     #[test]

@@ -26,6 +26,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod audit;
+mod aws;
 mod backoff;
 mod clock;
 pub mod config;
@@ -38,6 +39,7 @@ pub mod http;
 mod levels;
 mod live;
 mod mqtt;
+pub mod registry;
 mod router;
 pub mod routes;
 mod state;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use prometheus::Registry;
 use thinglog_schemas::Topics;
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use crate::destinations::opener::DestinationOpener;
 use crate::folder::Folder;
 use crate::health::Health;
 use crate::http::Http;
+use crate::http::authenticate::Authenticate;
 use crate::levels::Levels;
 use crate::levels::desired::Documents;
 use crate::levels::task::LevelsTask;
@@ -29,6 +31,8 @@ use crate::live::{self, Live};
 use crate::mqtt::connect::LinkOptions;
 use crate::mqtt::link::Subscription;
 use crate::mqtt::publisher::{self, Publisher, PublisherTask};
+use crate::registry::arrivals::Arrivals;
+use crate::registry::{Parts, Registry as FleetRegistry};
 use crate::telemetry::Telemetry;
 
 /// Why a router cannot be built. Nothing has been started.
@@ -77,35 +81,42 @@ pub struct Router {
     audit: (Supervised, Arc<AuditOpener>),
     levels: Arc<Levels>,
     levels_task: LevelsTask,
-    publisher: PublisherTask,
+    publishers: [PublisherTask; 2],
+    fleet: FleetRegistry,
     live: Option<(Live, InterestTask)>,
     shared: Arc<DecodeCache>,
 }
 
 impl Router {
     /// Validates the configuration, opens and locks every part's files, binds HTTP. Metrics go to
-    /// `registry`, which `/metrics` shows whole, so other parts of a process may share it.
+    /// `registry`, which `/metrics` shows whole, so other parts of a process may share it. Nobody signs
+    /// in: a configuration with `http.sign_in` is refused.
     pub fn build(config: Config, registry: &Registry) -> Result<Router, BuildError> {
-        Router::build_with_health(config, registry, Health::new())
+        Router::build_with(config, registry, None)
     }
 
-    /// Like [`Router::build`], with a health that other parts of the process share.
-    pub fn build_with_health(
+    /// Like [`Router::build`], with what knows who may call HTTP.
+    pub fn build_with(
         config: Config,
         registry: &Registry,
-        health: Health,
+        doorkeeper: Option<Arc<dyn Authenticate>>,
     ) -> Result<Router, BuildError> {
         config.validate()?;
         let topics = Topics::new(&config.root).map_err(|error| ConfigError {
             key: "root".into(),
             reason: error.to_string(),
         })?;
-        Builder::new(config, topics, registry, health)?.build(registry)
+        Builder::new(config, topics, registry)?.build(registry, doorkeeper)
     }
 
     /// Where HTTP listens, if it does; tells the port when the configuration says 0.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().and_then(|http| http.address().ok())
+    }
+
+    /// The fleet, to look at and to change while the router runs.
+    pub fn fleet(&self) -> FleetRegistry {
+        self.fleet.clone()
     }
 
     /// The readiness of the parts, as `/readyz` shows it.
@@ -116,10 +127,14 @@ impl Router {
     /// Runs until `shutdown`: then no more is taken, what is in hand is brought in, committed and
     /// acknowledged, and the connections are closed. Must be called on a tokio runtime.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        // The publisher outlives the parts that publish.
+        // The publishers outlive the parts that publish.
         let last = CancellationToken::new();
         let stop = shutdown.child_token();
-        let mut publisher = tokio::spawn(self.publisher.run(last.clone()));
+        let mut publishers = JoinSet::new();
+        for publisher in self.publishers {
+            publishers.spawn(publisher.run(last.clone()));
+        }
+        drop(self.fleet);
         let mut parts = JoinSet::new();
         if let Some(http) = self.http {
             parts.spawn(wrap(http.run(stop.clone())));
@@ -145,8 +160,9 @@ impl Router {
             parts.spawn(infallible(when_complete(levels, stop.clone(), running)));
         }
         let result = join(&mut parts, &stop).await;
-        // With the parts its handles are gone: it ends when what they handed in is acknowledged.
-        if tokio::time::timeout(Duration::from_secs(1), &mut publisher)
+        // With the parts their handles are gone: they end when what was handed in is acknowledged.
+        let ended = async { while publishers.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(1), ended)
             .await
             .is_err()
         {
@@ -216,12 +232,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(
-        config: Config,
-        topics: Topics,
-        registry: &Registry,
-        health: Health,
-    ) -> Result<Builder, BuildError> {
+    fn new(config: Config, topics: Topics, registry: &Registry) -> Result<Builder, BuildError> {
         let telemetry = Telemetry::new(registry)?;
         // Every destination and audit read each batch; live reads only while somebody watches.
         let readers = u32::try_from(config.destinations.len() + 1).unwrap_or(u32::MAX);
@@ -231,30 +242,36 @@ impl Builder {
             config,
             topics,
             telemetry,
-            health,
+            health: Health::new(),
             shared,
             jitter: Jitter::from_system(),
         })
     }
 
-    fn build(mut self, registry: &Registry) -> Result<Router, BuildError> {
-        let http = match &self.config.http {
-            Some(config) => Some(
-                Http::bind(config, registry.clone(), self.health.clone()).map_err(|source| {
-                    BuildError::Http {
-                        address: config.address,
-                        source,
-                    }
-                })?,
-            ),
-            None => None,
-        };
+    fn build(
+        mut self,
+        registry: &Registry,
+        doorkeeper: Option<Arc<dyn Authenticate>>,
+    ) -> Result<Router, BuildError> {
+        let http = self.http(registry, doorkeeper)?;
         let (levels, seen) = Levels::new();
         let (publisher, publisher_task) = publisher::new(
             self.passing("publisher"),
             self.telemetry.clone(),
             self.health.part("publisher"),
         );
+        let changes = self.passing("changes");
+        let health = self.health.part("changes");
+        let (changes, changes_task) = publisher::new(changes, self.telemetry.clone(), health);
+        let devices = Arc::new(RwLock::default());
+        let arrivals = Arc::new(Arrivals::default());
+        let fleet = FleetRegistry::new(Parts {
+            topics: self.topics.clone(),
+            levels: Arc::clone(&levels),
+            devices: Arc::clone(&devices),
+            arrivals: Arc::clone(&arrivals),
+            publisher: changes,
+        });
         let destinations = self.destinations(&levels)?;
         let audit = self.audit(&levels, &publisher)?;
         let levels_task = LevelsTask {
@@ -265,6 +282,8 @@ impl Builder {
             telemetry: self.telemetry.clone(),
             health: self.health.part("levels"),
             documents: Documents::default(),
+            devices,
+            arrivals,
             looked: clock::now_ns(),
         };
         let live = self.config.live.enabled.then(|| self.live(&levels));
@@ -275,9 +294,31 @@ impl Builder {
             audit,
             levels,
             levels_task,
-            publisher: publisher_task,
+            publishers: [publisher_task, changes_task],
+            fleet,
             live,
             shared: self.shared,
+        })
+    }
+
+    /// Binds HTTP, if it is configured.
+    fn http(
+        &self,
+        registry: &Registry,
+        doorkeeper: Option<Arc<dyn Authenticate>>,
+    ) -> Result<Option<Http>, BuildError> {
+        let Some(config) = &self.config.http else {
+            return Ok(None);
+        };
+        let doorkeeper = doorkeeper.filter(|_| config.sign_in);
+        if config.sign_in && doorkeeper.is_none() {
+            let reason = "there is nothing to sign in with";
+            return Err(ConfigError::new("http.sign_in", reason).into());
+        }
+        let bound = Http::bind(config, registry.clone(), self.health.clone(), doorkeeper);
+        bound.map(Some).map_err(|source| BuildError::Http {
+            address: config.address,
+            source,
         })
     }
 

@@ -15,6 +15,7 @@ pub mod request;
 pub mod resolve;
 pub mod severity;
 pub mod topic;
+pub mod units;
 
 #[cfg(test)]
 mod arbitrary;

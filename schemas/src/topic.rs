@@ -132,6 +132,21 @@ impl fmt::Display for ConfigTopic<'_> {
     }
 }
 
+impl<'a> ConfigTopic<'a> {
+    /// The inverse of its text: a topic without its root.
+    pub fn parse(topic: &'a str) -> Result<ConfigTopic<'a>, TopicError> {
+        match parse_below(topic) {
+            Ok(Topic::Config(config)) => Ok(config),
+            Ok(_) => Err(BAD_SHAPE),
+            Err(reason) => Err(reason),
+        }
+        .map_err(|reason| TopicError::Malformed {
+            topic: cut(topic),
+            reason,
+        })
+    }
+}
+
 /// Why a topic or a root was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {

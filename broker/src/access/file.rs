@@ -37,7 +37,8 @@ impl fmt::Display for FileError {
 }
 
 impl FileError {
-    pub(crate) fn at(path: &Path, line: usize, reason: impl Into<String>) -> FileError {
+    /// About one line.
+    pub fn at(path: &Path, line: usize, reason: impl Into<String>) -> FileError {
         FileError {
             path: path.to_owned(),
             line: Some(line),
@@ -76,7 +77,7 @@ pub(crate) fn read(path: &Path, advice: &str) -> Result<String, FileError> {
 }
 
 /// The text of a file of secrets; one that others may read is worth a warning.
-pub(crate) fn read_secret(path: &Path, advice: &str) -> Result<String, FileError> {
+pub fn read_secret(path: &Path, advice: &str) -> Result<String, FileError> {
     if let Ok(about) = fs::metadata(path)
         && about.is_file()
         && about.permissions().mode() & 0o007 != 0
@@ -91,7 +92,7 @@ pub(crate) fn read_secret(path: &Path, advice: &str) -> Result<String, FileError
 }
 
 /// The lines that say something, numbered from 1: no comments, no blank ones.
-pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text.lines().enumerate();
     numbered
         .map(|(index, line)| (index + 1, line.trim()))

@@ -56,7 +56,7 @@ use crate::{
 pub(crate) struct Hub {
     pub(crate) config: Config,
     pub(crate) topics: Topics,
-    pub(crate) access: Access,
+    pub(crate) access: Arc<Access>,
     pub(crate) journal: Journal,
     pub(crate) journal_settled: watch::Receiver<u64>,
     pub(crate) state: State,
@@ -180,7 +180,7 @@ impl Failed {
 
 impl Hub {
     pub(crate) fn new(
-        (config, access): (Config, Access),
+        (config, access): (Config, Arc<Access>),
         topics: &Topics,
         disk: Disk,
         loaded: Loaded,

@@ -31,6 +31,20 @@ The file is broker.auth.tokens, or --file. A running broker takes changes up on 
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 
+pub(crate) const KEY_HELP: &str = "\
+Examples:
+  thinglog key add robot --role admin    make an access key, and show its secret once
+  thinglog key add alice --role operator --group eu
+                                         one that reaches group eu and its devices only
+  thinglog key list
+  thinglog key remove TLOGJ4QX7W2ZN5KM3RTV
+
+AWS's command line and SDKs sign requests with it: aws iot ... --endpoint-url http://127.0.0.1:8080.
+The file is router.http.access_keys, or --file; it holds the secrets themselves, so keep it to its
+owner. A running router takes changes up on SIGHUP.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
 pub(crate) const ACL_HELP: &str = "\
 Examples:
   thinglog acl test --user alice --topic thinglog/config/default --action write
@@ -111,10 +125,43 @@ pub(crate) enum Device {
     },
 }
 
-/// Options of every `thinglog device` command.
+/// `thinglog key`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Make an access key and show its secret once
+    #[command(after_help = KEY_HELP)]
+    Add {
+        /// Whom it stands for: what is changed with it is changed in this name
+        user: String,
+        /// Role: admin or operator
+        #[arg(long, value_name = "ROLE")]
+        role: Role,
+        /// Limit an operator to this group (may be repeated)
+        #[arg(long, value_name = "GROUP")]
+        group: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print ids, users and roles; no secrets
+    #[command(after_help = KEY_HELP)]
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// End an access key
+    #[command(after_help = KEY_HELP)]
+    Remove {
+        /// Id of the key
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Options of every `thinglog device` and `thinglog key` command.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// The token file [default: broker.auth.tokens]
+    /// The file [default: broker.auth.tokens of devices, router.http.access_keys of keys]
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Print JSON

@@ -1,9 +1,12 @@
-//! `thinglog passwd`, `thinglog device` and `thinglog acl`: the files of who may connect and who may
-//! do what. The broker owns their formats; here they are named, edited and explained.
+//! `thinglog passwd`, `thinglog device`, `thinglog key` and `thinglog acl`: the files of who may connect
+//! and who may do what. The broker owns their formats, but for that of access keys ([`keys`]); here they
+//! are named, edited and explained.
 
 mod acl;
 pub(crate) mod cli;
 mod device;
+mod key;
+pub(crate) mod keys;
 mod passwd;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use acl::test;
 use anyhow::bail;
 pub(crate) use device::device;
+pub(crate) use key::key;
 pub(crate) use passwd::passwd;
 
 use crate::{config::Loaded, load};

@@ -22,6 +22,8 @@ use error::Origin;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::access::keys::Keys;
+
 /// Looked for in the working directory when no file is named.
 pub(crate) const DEFAULT_FILE: &str = "thinglog.toml";
 /// The destination of those who configure none.
@@ -76,6 +78,19 @@ impl Loaded {
                 key,
                 error.reason,
             )
+        })
+    }
+
+    /// The same for the file of access keys.
+    pub(crate) fn check_keys(&self) -> Result<(), ConfigError> {
+        let http = self.config.router.http.as_ref();
+        let Some(file) = http.and_then(|http| http.access_keys.as_ref()) else {
+            return Ok(());
+        };
+        Keys::read(file).map(drop).map_err(|error| {
+            let key = "router.http.access_keys";
+            let origin = origin(&self.variables, self.file.as_deref(), key);
+            ConfigError::new(origin, key, error.to_string())
         })
     }
 
@@ -171,6 +186,7 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
     let router_broker_given = router_broker(&table);
     let http_given = look_up(&table, "router.http.address").is_some();
     inherit(&mut table);
+    sign_in(&mut table);
     if sources.insecure {
         set(&mut table, "broker.insecure", Value::Boolean(true));
         set(&mut table, "router.http.insecure", Value::Boolean(true));
@@ -263,6 +279,20 @@ fn inherit(table: &mut Table) {
     }
 }
 
+/// HTTP asks who calls as soon as there is something to show, unless it is told otherwise.
+fn sign_in(table: &mut Table) {
+    let proofs = [
+        "broker.auth.passwords",
+        "broker.auth.tokens",
+        "broker.auth.jwt",
+        "router.http.access_keys",
+    ];
+    let is_known = proofs.iter().any(|key| look_up(table, key).is_some());
+    if look_up(table, "router.http.sign_in").is_none() && is_known {
+        set(table, "router.http.sign_in", Value::Boolean(true));
+    }
+}
+
 /// What types cannot check.
 fn validate(config: &Config, origin: impl Fn(&str) -> Origin) -> Vec<ConfigError> {
     let broker = config
@@ -280,7 +310,18 @@ fn validate(config: &Config, origin: impl Fn(&str) -> Origin) -> Vec<ConfigError
         .validate()
         .err()
         .map(|(key, reason)| (format!("monitor.{key}"), reason));
-    let wrong = broker.into_iter().chain(router).chain(monitor);
+    let http = config.router.http.as_ref();
+    let unsigned = http.is_some_and(|http| {
+        http.sign_in && http.access_keys.is_none() && !config.broker.auth.asks()
+    });
+    let reason = "there is nothing to sign in with: name a file in router.http.access_keys (thinglog key add \
+                  NAME --role admin), or passwords in [broker.auth]";
+    let unsigned = unsigned.then(|| ("router.http.sign_in".to_owned(), reason.to_owned()));
+    let wrong = broker
+        .into_iter()
+        .chain(router)
+        .chain(monitor)
+        .chain(unsigned);
     wrong
         .map(|(key, reason)| ConfigError::new(origin(&key), key, reason))
         .collect()

@@ -380,6 +380,60 @@ fn a_summary_shows_every_listener() {
 }
 
 #[test]
+fn http_asks_who_calls_as_soon_as_there_is_something_to_show() {
+    let http = |text: &str| file(text).map(|loaded| loaded.config.router.http.unwrap().sign_in);
+    assert_eq!(http(""), Ok(false));
+    for known in [
+        "broker.auth.passwords = 'p'",
+        "broker.auth.jwt.keys = 'k'",
+        "router.http.access_keys = 'k'",
+    ] {
+        assert_eq!(http(known), Ok(true), "{known}");
+        let open = format!("{known}\nrouter.http.address = '0.0.0.0:8080'");
+        assert_eq!(http(&open), Ok(true), "{known}");
+    }
+    let told = "broker.auth.passwords = 'p'\nrouter.http.sign_in = false";
+    assert_eq!(http(told), Ok(false));
+    for (text, expected) in [
+        (
+            "router.http.sign_in = true",
+            "thinglog.toml: router.http.sign_in: there is nothing to sign in with",
+        ),
+        (
+            "router.http.access_keys = 'k'\nrouter.http.sign_in = false",
+            "thinglog.toml: router.http.sign_in: access keys count for nothing",
+        ),
+        (
+            "router.http.address = '0.0.0.0:8080'",
+            "thinglog.toml: router.http.address: 0.0.0.0:8080 can be reached",
+        ),
+    ] {
+        let error = http(text).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_file_of_keys_is_read_before_the_start_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    let text = format!("router.http.access_keys = {keys:?}");
+    let error = file(&text).unwrap().check_keys().unwrap_err().to_string();
+    assert!(
+        error.contains("no such file; make it with: thinglog key add"),
+        "{error}"
+    );
+    fs::write(&keys, "TLOGX hush role=admin robot\n").unwrap();
+    let loaded = file(&text).unwrap();
+    assert_eq!(loaded.check_keys(), Ok(()));
+    let summary = crate::check::summary(&loaded);
+    assert!(
+        summary.contains("\n               for 1 access keys\n"),
+        "{summary}"
+    );
+}
+
+#[test]
 fn certificates_that_cannot_be_read_are_found_before_the_start() {
     let text = "[broker.tls]\ncertificate = '/nowhere/c.pem'\nkey = '/nowhere/k.pem'";
     let error = file(text).unwrap().check_files().unwrap_err();

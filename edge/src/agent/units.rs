@@ -7,6 +7,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, Visitor},
 };
+use thinglog_schemas::units;
 
 /// Bytes: `67108864`, `64MiB`, `64MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,40 +26,11 @@ pub struct Rate {
     pub per: Duration,
 }
 
-const SIZES: [(&str, u64); 7] = [
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("kB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("", 1),
-];
-
-/// Milliseconds; `ms` before `s`, which it ends with.
-const TIMES: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1_000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
-
-/// A number and one of `units`, as a multiple of what the units are counted in.
-fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    units.iter().find_map(|(unit, factor)| {
-        let number: u64 = text.trim().strip_suffix(unit)?.trim().parse().ok()?;
-        number.checked_mul(*factor)
-    })
-}
-
 impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Size, String> {
-        quantity(text, &SIZES)
-            .map(Size)
-            .ok_or_else(|| "expected a size, as in \"64MiB\" or 67108864".to_owned())
+        units::bytes(text).map(Size)
     }
 }
 
@@ -66,9 +38,7 @@ impl FromStr for Time {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Time, String> {
-        quantity(text, &TIMES)
-            .map(|millis| Time(Duration::from_millis(millis)))
-            .ok_or_else(|| "expected a time, as in \"200ms\", \"5s\" or \"2m\"".to_owned())
+        units::millis(text).map(|millis| Time(Duration::from_millis(millis)))
     }
 }
 
@@ -98,13 +68,7 @@ impl FromStr for Rate {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = SIZES[..3].iter().rev();
-        let mut whole =
-            unit.filter(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
-        match whole.next() {
-            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
-            None => write!(f, "{}", self.0),
-        }
+        f.write_str(&units::write_bytes(self.0))
     }
 }
 

@@ -322,6 +322,7 @@ fn gap_message(topics: &Topics, gap: &Gap, done: oneshot::Sender<Result<(), Refu
         payload: Bytes::from(event.to_string()),
         retain: false,
         done: Some(done),
+        while_waited: false,
     }
 }
 
@@ -412,6 +413,7 @@ mod tests {
             payload: Bytes::new(),
             retain: false,
             done: None,
+            while_waited: false,
         };
         while publisher.try_publish(message()).is_ok() {}
         let opener = AuditOpener {

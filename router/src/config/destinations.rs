@@ -53,7 +53,7 @@ pub enum DestinationKind {
     /// Lines on standard output.
     Stdout(StdoutConfig),
     /// HTTP requests to anybody.
-    Webhook(WebhookConfig),
+    Webhook(Box<WebhookConfig>),
 }
 
 impl DestinationKind {

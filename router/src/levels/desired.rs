@@ -134,6 +134,12 @@ impl Documents {
                     self.dirty.insert(device);
                 }
             }
+            Affected::Devices(devices) => {
+                for device in devices {
+                    self.saw(device);
+                    self.dirty.insert(device.clone());
+                }
+            }
             Affected::Everybody => self.everybody(fleet),
         }
     }
@@ -271,8 +277,8 @@ mod tests {
         documents.saw("lamp-8");
         written(&mut documents, &fleet);
         let topic = ConfigTopic::Device("lamp-8");
-        let affected = fleet.apply(topic, br#"{"level":"ERROR"}"#).unwrap();
-        documents.affected(&affected, &fleet);
+        let change = fleet.apply(topic, br#"{"level":"ERROR"}"#).unwrap();
+        documents.affected(&change.affected, &fleet);
         assert_eq!(written(&mut documents, &fleet), ["lamp-8"]);
         documents.everybody(&fleet);
         assert!(written(&mut documents, &fleet).is_empty());
@@ -314,10 +320,10 @@ mod tests {
         assert!(writes < 30, "{writes} writes in an hour");
         assert!(routers[0].take_contested() > 0);
         // A change of the configuration is written at once all the same.
-        let affected = fleets[0]
+        let change = fleets[0]
             .apply(ConfigTopic::Default, br#"{"level":"WARN"}"#)
             .unwrap();
-        routers[0].affected(&affected, &fleets[0]);
+        routers[0].affected(&change.affected, &fleets[0]);
         assert!(routers[0].next(&fleets[0], 3600 * SECOND).is_some());
     }
 

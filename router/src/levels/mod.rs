@@ -5,6 +5,7 @@
 //! `desired/<device>` documents have to be written. No event is judged before the first complete set
 //! of documents is there.
 
+pub(crate) mod configuration;
 pub(crate) mod desired;
 pub(crate) mod task;
 
@@ -17,6 +18,7 @@ use thinglog_schemas::payload::Stamp;
 use thinglog_schemas::resolve::{Fleet, Resolved, Who};
 use tokio::sync::{mpsc, watch};
 
+use self::configuration::Configuration;
 use crate::mqtt::names::Names;
 
 /// Devices that wait to be told to the task.
@@ -27,7 +29,7 @@ const CACHED: usize = 65_536;
 /// The fleet's documents, shared by every part of the router.
 #[derive(Debug)]
 pub(crate) struct Levels {
-    fleet: RwLock<Fleet>,
+    configuration: RwLock<Configuration>,
     /// Moves with every change.
     version: AtomicU64,
     complete: watch::Sender<bool>,
@@ -39,7 +41,7 @@ impl Levels {
     pub(crate) fn new() -> (Arc<Levels>, mpsc::Receiver<Arc<str>>) {
         let (seen, receiver) = mpsc::channel(SEEN_QUEUE);
         let levels = Levels {
-            fleet: RwLock::default(),
+            configuration: RwLock::default(),
             version: AtomicU64::new(0),
             complete: watch::Sender::new(false),
             seen,
@@ -60,28 +62,39 @@ impl Levels {
     }
 
     /// A complete set of documents takes the place of the one before.
-    pub(crate) fn replace(&self, fleet: Fleet) {
-        let mut current = self.fleet.write();
-        *current = fleet;
+    pub(crate) fn replace(&self, configuration: Configuration) {
+        let mut current = self.configuration.write();
+        let before = std::mem::replace(&mut *current, configuration);
         self.version.fetch_add(1, Ordering::Release);
         drop(current);
+        drop(before);
         self.complete.send_replace(true);
     }
 
-    /// Changes documents in place; `change` says whether it did.
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Fleet) -> T) -> T {
-        let mut fleet = self.fleet.write();
-        let before = fleet.generation();
-        let result = change(&mut fleet);
-        if fleet.generation() != before {
+    /// Changes documents in place.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Configuration) -> T) -> T {
+        let mut configuration = self.configuration.write();
+        let before = configuration.fleet().generation();
+        let result = change(&mut configuration);
+        if configuration.fleet().generation() != before {
             self.version.fetch_add(1, Ordering::Release);
         }
         result
     }
 
-    /// Looks something up.
+    /// Looks something up in the rules.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Fleet) -> T) -> T {
-        read(&self.fleet.read())
+        read(self.configuration.read().fleet())
+    }
+
+    /// Looks something up in the documents.
+    pub(crate) fn documents<T>(&self, read: impl FnOnce(&Configuration) -> T) -> T {
+        read(&self.configuration.read())
+    }
+
+    /// Whether a complete set of documents has ever been there.
+    pub(crate) fn is_complete(&self) -> bool {
+        *self.complete.borrow()
     }
 
     fn version(&self) -> u64 {
@@ -89,8 +102,8 @@ impl Levels {
     }
 
     fn resolve(&self, who: &Who<'_>) -> (u64, Resolved) {
-        let fleet = self.fleet.read();
-        (self.version(), fleet.resolve(who))
+        let configuration = self.configuration.read();
+        (self.version(), configuration.fleet().resolve(who))
     }
 }
 
@@ -179,7 +192,9 @@ mod tests {
     }
 
     fn apply(levels: &Levels, topic: ConfigTopic<'_>, payload: &[u8]) {
-        levels.change(|fleet| fleet.apply(topic, payload)).unwrap();
+        levels
+            .change(|documents| documents.apply(topic, payload))
+            .unwrap();
     }
 
     #[test]
@@ -193,7 +208,7 @@ mod tests {
             br#"{"level":"ERROR"}"#,
         );
         assert!(!passes(&mut cache, &Stamp::default()));
-        levels.replace(Fleet::new());
+        levels.replace(Configuration::default());
         assert!(passes(&mut cache, &Stamp::default()));
     }
 

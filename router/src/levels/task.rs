@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 use thinglog_schemas::config::ConfigError;
-use thinglog_schemas::resolve::{Affected, Fleet};
+use thinglog_schemas::resolve::Affected;
 use thinglog_schemas::{Topic, Topics};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Levels;
+use super::configuration::Configuration;
 use super::desired::Documents;
 use crate::clock;
 use crate::health::Part;
@@ -25,6 +27,8 @@ use crate::mqtt::probe::Probe;
 use crate::mqtt::publisher::{Message, Publisher};
 use crate::mqtt::reconnect::Reconnect;
 use crate::mqtt::{Delivery, Settled};
+use crate::registry::arrivals::Arrivals;
+use crate::registry::devices::Devices;
 use crate::telemetry::Telemetry;
 
 /// How often documents of other writers and ended overrides are looked at.
@@ -41,6 +45,8 @@ pub(crate) struct LevelsTask {
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Part,
     pub(crate) documents: Documents,
+    pub(crate) devices: Arc<RwLock<Devices>>,
+    pub(crate) arrivals: Arc<Arrivals>,
     /// Until when ended overrides have been looked for, ns since the Unix epoch.
     pub(crate) looked: u64,
 }
@@ -49,7 +55,7 @@ pub(crate) struct LevelsTask {
 struct Setup {
     probe: Probe,
     /// `None` once it is complete.
-    incoming: Option<Fleet>,
+    incoming: Option<Configuration>,
 }
 
 impl LevelsTask {
@@ -69,9 +75,8 @@ impl LevelsTask {
         stop: &CancellationToken,
         reconnect: &mut Reconnect,
     ) -> Result<(), LinkError> {
-        let connected = tokio::select! {
-            connected = self.connect() => connected,
-            () = stop.cancelled() => return Ok(()),
+        let Some(connected) = stop.run_until_cancelled(self.connect()).await else {
+            return Ok(());
         };
         let (mut link, mut setup) = connected?;
         let mut arrived = Arrived::default();
@@ -93,7 +98,10 @@ impl LevelsTask {
                     link.disconnect().await;
                     return Ok(());
                 }
-                Some(device) = self.seen.recv() => self.documents.saw(&device),
+                Some(device) = self.seen.recv() => {
+                    self.documents.saw(&device);
+                    self.devices.write().saw(&device);
+                }
                 () = sleep_until(wake) => {}
             }
             if Instant::now() >= look {
@@ -114,7 +122,7 @@ impl LevelsTask {
         self.documents.forget_retained();
         let setup = Setup {
             probe,
-            incoming: Some(Fleet::new()),
+            incoming: Some(Configuration::default()),
         };
         Ok((link, setup))
     }
@@ -148,30 +156,49 @@ impl LevelsTask {
     fn take(&mut self, delivery: &Delivery, setup: &mut Setup) {
         let topics: &Topics = &self.link.topics;
         match topics.parse(&delivery.topic.text) {
-            Ok(Topic::Desired { device }) => self.documents.retained(device, &delivery.payload),
-            Ok(Topic::Config(_)) if !delivery.retain => self.refuse(&ConfigError {
-                topic: delivery.topic.text.to_string(),
-                reason: "it was published without RETAIN and would be forgotten at the next \
-                         restart; publish it retained (mosquitto_pub -r)"
-                    .into(),
-            }),
+            Ok(Topic::Desired { device }) => {
+                self.documents.retained(device, &delivery.payload);
+                self.devices.write().saw(device);
+                let topic = format!("desired/{device}");
+                self.arrivals.arrived(&topic, &delivery.payload, &Ok(()));
+            }
+            Ok(Topic::Config(_)) if !delivery.retain => self.refuse(&ConfigError::invalid(
+                delivery.topic.text.to_string(),
+                "it was published without RETAIN and would be forgotten at the next restart; \
+                 publish it retained (mosquitto_pub -r)",
+            )),
             Ok(Topic::Config(topic)) => {
                 let payload = &delivery.payload[..];
                 let result = match &mut setup.incoming {
-                    Some(fleet) => fleet.apply(topic, payload),
-                    None => self.levels.change(|fleet| fleet.apply(topic, payload)),
+                    Some(documents) => documents.apply(topic, payload),
+                    None => self
+                        .levels
+                        .change(|documents| documents.apply(topic, payload)),
                 };
+                if setup.incoming.is_none() {
+                    let outcome = result
+                        .as_ref()
+                        .map(drop)
+                        .map_err(|error| error.reason.clone());
+                    self.arrivals.arrived(&topic.to_string(), payload, &outcome);
+                }
                 match result {
-                    Ok(affected) if setup.incoming.is_none() => self.affected(&affected),
-                    Ok(_) => {}
+                    Ok(change) => {
+                        for problem in &change.displaced {
+                            self.refuse(&problem.into());
+                        }
+                        if setup.incoming.is_none() {
+                            self.affected(&change.affected);
+                        }
+                    }
                     Err(error) => self.refuse(&error),
                 }
             }
             Ok(_) => {}
-            Err(error) => self.refuse(&ConfigError {
-                topic: delivery.topic.text.to_string(),
-                reason: error.to_string(),
-            }),
+            Err(error) => self.refuse(&ConfigError::invalid(
+                delivery.topic.text.to_string(),
+                error.to_string(),
+            )),
         }
     }
 
@@ -182,10 +209,14 @@ impl LevelsTask {
     }
 
     /// The probe is back: the set is complete.
-    fn complete(&mut self, fleet: Option<Fleet>) {
-        let Some(fleet) = fleet else { return };
-        self.documents.everybody(&fleet);
-        self.levels.replace(fleet);
+    fn complete(&mut self, configuration: Option<Configuration>) {
+        let Some(configuration) = configuration else {
+            return;
+        };
+        self.documents.everybody(configuration.fleet());
+        self.arrivals
+            .complete(|topic, payload| configuration.holds(topic, payload));
+        self.levels.replace(configuration);
         tracing::info!("the fleet's configuration is complete");
     }
 
@@ -203,7 +234,8 @@ impl LevelsTask {
             );
         }
         let documents = &mut self.documents;
-        self.levels.change(|fleet| {
+        self.levels.change(|configuration| {
+            let fleet = configuration.fleet_mut();
             fleet.forget_ended(now);
             // An override that ends in the meantime changes documents without any message.
             if fleet.next_end(looked).is_some_and(|end| end <= now) {
@@ -266,6 +298,7 @@ impl LevelsTask {
             payload: Bytes::from(payload),
             retain,
             done: None,
+            while_waited: false,
         };
         self.publisher.try_publish(message).is_ok()
     }

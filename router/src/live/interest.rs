@@ -94,9 +94,9 @@ impl InterestTask {
         stop: &CancellationToken,
         reconnect: &mut Reconnect,
     ) -> Result<(), LinkError> {
-        let connected = tokio::select! {
-            connected = Link::connect(&self.link, 0) => connected,
-            () = stop.cancelled() => return Ok(()),
+        let connecting = stop.run_until_cancelled(Link::connect(&self.link, 0));
+        let Some(connected) = connecting.await else {
+            return Ok(());
         };
         let mut link = connected?;
         let mut probe = Probe::begin(&mut link, &self.link, &[INTEREST.to_owned()])?;

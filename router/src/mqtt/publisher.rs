@@ -28,6 +28,14 @@ pub(crate) struct Message {
     pub(crate) retain: bool,
     /// Hears what became of it; dropped unanswered when the router stops first.
     pub(crate) done: Option<oneshot::Sender<Result<(), Refused>>>,
+    /// Not sent, or not sent again, once nobody waits for the answer.
+    pub(crate) while_waited: bool,
+}
+
+impl Message {
+    fn is_withdrawn(&self) -> bool {
+        self.while_waited && self.done.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
 }
 
 /// The broker will not have the message.
@@ -53,6 +61,11 @@ impl Publisher {
     /// Hands in a message if there is room.
     pub(crate) fn try_publish(&self, message: Message) -> Result<(), NotTaken> {
         self.queue.try_send(message).map_err(|_| NotTaken)
+    }
+
+    /// Hands in a message as soon as there is room. Cancel-safe: then it is not handed in.
+    pub(crate) async fn publish(&self, message: Message) -> Result<(), NotTaken> {
+        self.queue.send(message).await.map_err(|_| NotTaken)
     }
 }
 
@@ -126,9 +139,9 @@ impl PublisherTask {
         stop: &CancellationToken,
         reconnect: &mut Reconnect,
     ) -> Result<(), LinkError> {
-        let connected = tokio::select! {
-            connected = Link::connect(&self.link, 0) => connected,
-            () = stop.cancelled() => return Ok(()),
+        let connecting = stop.run_until_cancelled(Link::connect(&self.link, 0));
+        let Some(connected) = connecting.await else {
+            return Ok(());
         };
         let mut link = connected?;
         reconnect.succeeded();
@@ -161,6 +174,9 @@ impl PublisherTask {
     }
 
     fn send(&mut self, link: &mut Link, message: Message) -> Result<(), LinkError> {
+        if message.is_withdrawn() {
+            return Ok(());
+        }
         let size = message.topic.len() + message.payload.len() + OVERHEAD;
         if size > link.peer.max_packet {
             self.finish(message, Err(Refused::TooLarge(size)));
@@ -222,6 +238,7 @@ mod tests {
             payload: Bytes::from_static(b"x"),
             retain: false,
             done: Some(done),
+            while_waited: false,
         };
         (message, answer)
     }

@@ -38,6 +38,37 @@ pub(super) fn check_name(group: &str) -> Result<(), String> {
 }
 
 impl Groups {
+    pub(super) fn documents(&self) -> impl Iterator<Item = (&String, &Arc<LevelDocument>)> {
+        self.documents.iter()
+    }
+
+    /// Every group that anything names, sorted.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let named = self
+            .documents
+            .keys()
+            .chain(self.children.keys())
+            .chain(self.members.keys());
+        let named: BTreeSet<&str> = named.map(String::as_str).collect();
+        named.into_iter().collect()
+    }
+
+    pub(super) fn exists(&self, group: &str) -> bool {
+        self.documents.contains_key(group)
+            || self.children.contains_key(group)
+            || self.members.contains_key(group)
+    }
+
+    pub(super) fn children(&self, group: &str) -> impl Iterator<Item = &str> {
+        let children = self.children.get(group).into_iter().flatten();
+        children.map(String::as_str)
+    }
+
+    pub(super) fn direct_members(&self, group: &str) -> impl Iterator<Item = &str> {
+        let members = self.members.get(group).into_iter().flatten();
+        members.map(String::as_str)
+    }
+
     pub(super) fn document(&self, group: &str) -> Option<&Arc<LevelDocument>> {
         self.documents.get(group)
     }

@@ -15,7 +15,9 @@
 //! A device whose documents set `upload.mode` to `on-error` sends what is below its level only around
 //! an ERROR: all of it passes, unless the level is DISABLED.
 
+mod explain;
 mod groups;
+mod registry;
 mod resolved;
 
 use std::{
@@ -24,13 +26,18 @@ use std::{
     sync::Arc,
 };
 
+pub use explain::{Explanation, Outcome, Rule, RuleKind};
 use groups::Groups;
+pub use registry::{Document, Group};
 pub use resolved::Resolved;
 use resolved::{Window, Windows};
 
 use crate::{
     Level,
-    config::{self, ConfigError, Desired, LevelDocument, Limits, Temporary, Upload, UploadMode},
+    config::{
+        self, Attributes, ConfigError, Desired, Fault, LevelDocument, Limits, Temporary, Upload,
+        UploadMode,
+    },
     topic::ConfigTopic,
 };
 
@@ -48,11 +55,17 @@ pub struct Fleet {
     default: Option<Arc<LevelDocument>>,
     devices: HashMap<String, Arc<LevelDocument>>,
     principals: HashMap<String, Arc<LevelDocument>>,
-    addresses: HashMap<IpAddr, Arc<LevelDocument>>,
-    /// Shared by every [`Resolved`]; copied when a source's document changes.
+    /// With the address as the topic has it.
+    addresses: HashMap<IpAddr, (String, Arc<LevelDocument>)>,
+    source_documents: BTreeMap<String, Arc<LevelDocument>>,
+    /// Their levels, shared by every [`Resolved`]; copied when a source's document changes.
     sources: Arc<BTreeMap<String, Level>>,
     groups: Groups,
     overrides: Overrides,
+    /// What devices report of themselves.
+    reported: HashMap<String, Report>,
+    /// Documents that could not be taken, by topic, and why.
+    refused: BTreeMap<String, ConfigError>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,8 +84,55 @@ pub enum Affected {
     Device(String),
     /// The devices of a group and of its descendants, see [`Fleet::members`].
     Group(String),
+    /// These devices.
+    Devices(Vec<String>),
     /// Any device.
     Everybody,
+}
+
+/// What a document changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Whose level, settings or groups may be other than before.
+    pub affected: Affected,
+    /// Documents that count as absent from now on, the new one among them if it cannot stand.
+    pub displaced: Vec<Problem>,
+    /// Topics of documents that counted as absent and stand from now on.
+    pub restored: Vec<String>,
+}
+
+/// A document that is there and does not act, or not as it reads.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Problem {
+    /// The topic without its root: `config/member/eu/lamp-7`.
+    pub topic: String,
+    /// Why, and what would put it right.
+    pub reason: String,
+    /// The kind of it.
+    pub fault: Fault,
+    /// True: the document could not be read and the last good one of its topic stands. False: it
+    /// counts as absent.
+    pub last_good: bool,
+}
+
+impl From<&Problem> for ConfigError {
+    fn from(problem: &Problem) -> ConfigError {
+        ConfigError {
+            topic: problem.topic.clone(),
+            reason: problem.reason.clone(),
+            fault: problem.fault,
+        }
+    }
+}
+
+/// What a device says of itself, as far as groups go by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// It is connected.
+    pub online: bool,
+    /// Its own attributes.
+    pub attributes: Attributes,
 }
 
 /// Who published, as far as level targets look at it.
@@ -93,21 +153,27 @@ impl Fleet {
     }
 
     /// Applies one retained document; an empty payload removes it. A bad document changes nothing.
-    pub fn apply(
-        &mut self,
-        topic: ConfigTopic<'_>,
-        payload: &[u8],
-    ) -> Result<Affected, ConfigError> {
-        let changed = self.set(topic, payload);
-        let changed = changed.map_err(|reason| ConfigError {
-            topic: topic.to_string(),
-            reason,
-        })?;
-        if !changed {
-            return Ok(Affected::Nobody);
-        }
-        self.generation += 1;
-        Ok(affected(topic))
+    pub fn apply(&mut self, topic: ConfigTopic<'_>, payload: &[u8]) -> Result<Change, ConfigError> {
+        let name = topic.to_string();
+        let changed = match self.set(topic, payload) {
+            Ok(changed) => changed,
+            Err(reason) => {
+                let error = ConfigError::invalid(&name, reason);
+                self.refused.insert(name, error.clone());
+                return Err(error);
+            }
+        };
+        self.refused.remove(&name);
+        let affected = match changed {
+            true => affected(topic),
+            false => Affected::Nobody,
+        };
+        self.generation += u64::from(changed);
+        Ok(Change {
+            affected,
+            displaced: Vec::new(),
+            restored: Vec::new(),
+        })
     }
 
     /// Whether anything changed, or why the document is refused.
@@ -138,6 +204,7 @@ impl Fleet {
             }
             ConfigTopic::SourceIp(text) => {
                 let ip = address(text).ok_or_else(|| format!("{text:?} is no IP address"))?;
+                let document = document.map(|document| (text.to_owned(), document));
                 Ok(put(&mut self.addresses, ip, document))
             }
             _ => {
@@ -149,9 +216,19 @@ impl Fleet {
     }
 
     fn set_source(&mut self, source: &str, payload: &[u8]) -> Result<bool, String> {
-        let level = match payload {
+        let document = match payload {
             [] => None,
-            _ => config::parse_level_document(ConfigTopic::Source(source), payload)?.level,
+            _ => Some(config::parse_level_document(
+                ConfigTopic::Source(source),
+                payload,
+            )?),
+        };
+        let level = document.as_ref().and_then(|document| document.level);
+        match document {
+            Some(document) => self
+                .source_documents
+                .insert(source.to_owned(), Arc::new(document)),
+            None => self.source_documents.remove(source),
         };
         if self.sources.get(source).copied() == level {
             return Ok(false);
@@ -196,17 +273,7 @@ impl Fleet {
             [] => None,
             _ => {
                 let (document, until) = config::parse_override(payload)?;
-                let config::Override {
-                    level,
-                    sources,
-                    until: until_text,
-                } = document;
-                Some(Arc::new(Window {
-                    level,
-                    sources,
-                    until,
-                    until_text,
-                }))
+                Some(Arc::new(Window { document, until }))
             }
         };
         match topic {
@@ -275,7 +342,8 @@ impl Fleet {
         let address = who
             .address
             .and_then(address)
-            .and_then(|ip| self.addresses.get(&ip));
+            .and_then(|ip| self.addresses.get(&ip))
+            .map(|(_, document)| document);
         let targets = [self.devices.get(who.device), principal, address];
         let chains = |group| self.groups.chain(group);
         let speaks = |document: &&Arc<LevelDocument>| {
@@ -360,11 +428,10 @@ impl Fleet {
             .chain(&self.default);
         let (mut upload, mut limits) = (Upload::default(), Limits::default());
         for document in documents {
-            if let Some(of) = &document.upload {
-                upload.fill_from(of);
-            }
-            if let Some(of) = &document.limits {
-                limits.fill_from(of);
+            if document.has_settings() {
+                let (more, most) = document.settings();
+                upload.fill_from(&more);
+                limits.fill_from(&most);
             }
         }
         (upload, limits)
@@ -429,14 +496,16 @@ fn temporary(resolved: &Resolved, now: u64) -> Option<Temporary> {
         .min_by_key(|window| window.until)?;
     let level = resolved.level(ANY_SOURCE, now);
     let deciding = resolved.windows.deciding(now);
-    let named: BTreeSet<&String> = deciding.flat_map(|window| window.sources.keys()).collect();
+    let named: BTreeSet<&String> = deciding
+        .flat_map(|window| window.document.sources.keys())
+        .collect();
     let sources = named
         .into_iter()
         .map(|source| (source.clone(), resolved.level(source, now)));
     Some(Temporary {
         level,
         sources: sources.filter(|(_, other)| *other != level).collect(),
-        until: first_end.until_text.clone(),
+        until: first_end.document.until.clone(),
         for_s: (first_end.until - now).div_ceil(1_000_000_000),
     })
 }

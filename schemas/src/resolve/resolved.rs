@@ -6,24 +6,29 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Level, Severity, config::LevelDocument};
+use crate::{
+    Level, Severity,
+    config::{LevelDocument, Override},
+};
 
 /// An override with its end in nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Window {
-    pub(super) level: Level,
-    pub(super) sources: BTreeMap<String, Level>,
-    /// The end, ns since the Unix epoch; and as the operator wrote it.
+    pub(super) document: Override,
+    /// The end, ns since the Unix epoch.
     pub(super) until: u64,
-    pub(super) until_text: String,
 }
 
 impl Window {
     fn level(&self, source: &str) -> Level {
-        self.sources.get(source).copied().unwrap_or(self.level)
+        self.document
+            .sources
+            .get(source)
+            .copied()
+            .unwrap_or(self.document.level)
     }
 
-    fn runs(&self, time: u64) -> bool {
+    pub(super) fn runs(&self, time: u64) -> bool {
         time < self.until
     }
 }

@@ -23,11 +23,10 @@ fn fleet(documents: &[(&str, &str)]) -> Fleet {
 }
 
 fn apply(fleet: &mut Fleet, topic: &str, document: &str) -> Result<Affected, ConfigError> {
-    let topic = format!("thinglog/config/{topic}");
-    match crate::Topics::default().parse(&topic).unwrap() {
-        crate::Topic::Config(config) => fleet.apply(config, document.as_bytes()),
-        other => panic!("{other:?} is no configuration"),
-    }
+    let topic = format!("config/{topic}");
+    let topic = ConfigTopic::parse(&topic).unwrap();
+    let change = fleet.apply(topic, document.as_bytes())?;
+    Ok(change.affected)
 }
 
 fn who(device: &str) -> Who<'_> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Fate, Ledger};
-use super::letters::{Kept, Letters};
+use super::letters::{Added, Letters};
 use super::replay::{Replay, TICKETS};
 use super::request::{Item, Request};
 use super::verdict::{self, Verdict, Wait};
@@ -152,10 +152,10 @@ impl<S: Sink> Carrier<S> {
     async fn keep(&self, item: &Item, reason: &str) -> io::Result<()> {
         let lost = loop {
             match self.letters.add(item.event(), reason, clock::now_ns())? {
-                Kept::Kept => break 0,
-                Kept::Displaced(lost) => break lost,
-                Kept::Lost => break 1,
-                Kept::Full => {}
+                Added::Kept => break 0,
+                Added::Displaced(lost) => break lost,
+                Added::Lost => break 1,
+                Added::Full => {}
             }
             let reason = "no room for dead letters; drop some: thinglog dlq drop";
             self.health.not_ready(reason);

@@ -67,7 +67,7 @@ struct State {
 
 /// What became of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum Added {
     Kept,
     /// Kept, and this many older ones are lost for it.
     Displaced(u64),
@@ -124,7 +124,7 @@ impl Letters {
     }
 
     /// Adds a letter, not synced yet. `now` is ns since the Unix epoch.
-    pub(crate) fn add(&self, event: &Event, reason: &str, now: u64) -> io::Result<Kept> {
+    pub(crate) fn add(&self, event: &Event, reason: &str, now: u64) -> io::Result<Added> {
         let mut state = self.state.lock();
         let mut line = Vec::new();
         write_line(&mut line, state.next, event, reason, now)?;
@@ -132,8 +132,8 @@ impl Letters {
         let mut displaced = None;
         if state.length + state.others + needed > self.config.max_bytes {
             match self.config.on_full {
-                OnFull::DropNewest => return Ok(Kept::Lost),
-                OnFull::Wait => return Ok(Kept::Full),
+                OnFull::DropNewest => return Ok(Added::Lost),
+                OnFull::Wait => return Ok(Added::Full),
                 OnFull::DropOldest => displaced = Some(self.make_room(&mut state, needed)?),
             }
         }
@@ -149,7 +149,7 @@ impl Letters {
         state.next += 1;
         state.unsynced = true;
         self.count.inc();
-        Ok(displaced.map_or(Kept::Kept, Kept::Displaced))
+        Ok(displaced.map_or(Added::Kept, Added::Displaced))
     }
 
     /// Makes everything added durable.

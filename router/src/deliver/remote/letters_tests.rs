@@ -10,7 +10,7 @@ fn open(folder: &Path, on_full: OnFull) -> (Letters, IntGauge) {
     (Letters::open(folder, config, count.clone()).unwrap(), count)
 }
 
-fn add(letters: &Letters, message: &str) -> Kept {
+fn add(letters: &Letters, message: &str) -> Added {
     letters.add(&decoded(message).events[0], "bad", 0).unwrap()
 }
 
@@ -52,7 +52,7 @@ fn the_oldest_make_room_and_that_is_counted() {
     let (letters, count) = open(folder.path(), OnFull::DropOldest);
     let mut lost = 0;
     for n in 0..200 {
-        if let Kept::Displaced(more) = add(&letters, &n.to_string()) {
+        if let Added::Displaced(more) = add(&letters, &n.to_string()) {
             lost += more;
         }
     }
@@ -71,7 +71,10 @@ fn the_oldest_make_room_and_that_is_counted() {
 
 #[test]
 fn where_nothing_old_may_be_lost_the_new_one_is_or_has_to_wait() {
-    for (on_full, expected) in [(OnFull::DropNewest, Kept::Lost), (OnFull::Wait, Kept::Full)] {
+    for (on_full, expected) in [
+        (OnFull::DropNewest, Added::Lost),
+        (OnFull::Wait, Added::Full),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let (letters, _) = open(folder.path(), on_full);
         let last = (0..200).map(|n| add(&letters, &n.to_string())).last();
@@ -79,7 +82,7 @@ fn where_nothing_old_may_be_lost_the_new_one_is_or_has_to_wait() {
         assert_eq!(all(folder.path())[0].1, "0");
         let file = &letters.settled_files().unwrap()[0];
         letters.remove(file, &BTreeSet::from([0, 1])).unwrap();
-        assert_eq!(add(&letters, "fits"), Kept::Kept);
+        assert_eq!(add(&letters, "fits"), Added::Kept);
     }
 }
 

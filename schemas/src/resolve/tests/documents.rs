@@ -135,7 +135,38 @@ fn bad_documents_are_refused_with_field_and_reason() {
         (
             "default",
             r#"{"query": "model = \"x1\""}"#,
-            "dynamic groups are not supported",
+            "`query` is for config/group",
+        ),
+        (
+            "default",
+            r#"{"by": "a\u0000"}"#,
+            "`by` has control characters",
+        ),
+        (
+            "device/lamp",
+            r#"{"at": "noon"}"#,
+            "`at` \"noon\" is no RFC 3339 time",
+        ),
+        (
+            "device/lamp",
+            r#"{"role": "x"}"#,
+            "`role` is for config/default",
+        ),
+        ("group/a", r#"{"type": "x"}"#, "`type` is for config/device"),
+        (
+            "source/a",
+            r#"{"attributes": {"a": "b"}}"#,
+            "`attributes` is for",
+        ),
+        (
+            "device/lamp",
+            r#"{"attributes": {"": "b"}}"#,
+            "no name of an attribute",
+        ),
+        (
+            "device/lamp",
+            r#"{"upload": {"flush_ms": 1}, "env": {"THINGLOG_FLUSH": "1s"}}"#,
+            "are one setting",
         ),
         (
             "group/a",

@@ -1,0 +1,256 @@
+//! Finds out who makes a request, before anything else looks at it.
+//!
+//! Three ways: a user name with password or token (Basic), a token of an issuer (Bearer), a signature
+//! with an access key (AWS Signature Version 4). Refusals are in the form of the interface that was
+//! asked. What was shown is never logged.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use tracing::info;
+
+use super::authenticate::{Authenticate, Denied, Shown};
+use super::caller::{Caller, Role};
+use super::serve::Peer;
+use super::{Shared, origin, refusal};
+use crate::aws::{self, signature};
+use crate::clock;
+
+/// Paths that say whether the process lives and works, for who starts it.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+const METRICS: &str = "/metrics";
+
+/// Why a request is not let in.
+struct Refused {
+    status: StatusCode,
+    /// As AWS calls it.
+    aws: &'static str,
+    /// As our own interface does.
+    own: &'static str,
+    message: String,
+}
+
+impl Refused {
+    fn new(
+        status: StatusCode,
+        aws: &'static str,
+        own: &'static str,
+        message: impl Into<String>,
+    ) -> Refused {
+        let message = message.into();
+        Refused {
+            status,
+            aws,
+            own,
+            message,
+        }
+    }
+
+    fn busy(reason: &str) -> Refused {
+        Refused::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "ThrottlingException",
+            "Throttling",
+            format!("{reason}; try again later"),
+        )
+    }
+
+    fn answer(self, is_aws: bool) -> Response {
+        if is_aws {
+            return aws::error(self.status, self.aws, &self.message);
+        }
+        let mut answer = refusal::answer(self.status, self.own, &self.message);
+        if self.status == StatusCode::UNAUTHORIZED {
+            let asks = HeaderValue::from_static("Basic realm=\"thinglog\", charset=\"UTF-8\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, asks);
+        }
+        answer
+    }
+}
+
+/// Lets a request through that took at most the configured time to arrive and be answered.
+pub(super) async fn in_time(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let limit = Duration::from_secs(shared.config.timeout_s);
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "this took too long\n").into_response(),
+    }
+}
+
+/// Lets a request through that may come in, with its [`Caller`].
+pub(super) async fn admit(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let is_metrics = path == METRICS;
+    if OPEN.contains(&path) || is_metrics && shared.config.shows_metrics() {
+        return next.run(request).await;
+    }
+    let is_aws = aws::serves(path) || scheme(&request) == Some(signature::ALGORITHM);
+    match judge(&shared, request, is_metrics).await {
+        Ok(request) => next.run(request).await,
+        Err(refused) => refused.answer(is_aws),
+    }
+}
+
+async fn judge(shared: &Shared, request: Request, is_metrics: bool) -> Result<Request, Refused> {
+    if origin::is_foreign(request.method(), request.headers()) {
+        return Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            "UnauthorizedException",
+            "Unauthorized",
+            "a page of another origin may change nothing here (Origin and Host differ)",
+        ));
+    }
+    let (mut request, caller) = match &shared.doorkeeper {
+        None => (request, Caller::anonymous()),
+        Some(doorkeeper) => identify(&**doorkeeper, request, shared.config.body_bytes).await?,
+    };
+    if caller.role == Role::Other && !is_metrics {
+        return Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            "UnauthorizedException",
+            "Unauthorized",
+            format!(
+                "{} has no rights here: it takes the role operator or admin",
+                caller.name
+            ),
+        ));
+    }
+    request.extensions_mut().insert(caller);
+    Ok(request)
+}
+
+fn scheme(request: &Request) -> Option<&str> {
+    let shown = request
+        .headers()
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
+    shown.split_ascii_whitespace().next()
+}
+
+/// Who sent the request, and the request, whose body may have been read on the way.
+async fn identify(
+    doorkeeper: &dyn Authenticate,
+    request: Request,
+    body_bytes: usize,
+) -> Result<(Request, Caller), Refused> {
+    let address = request
+        .extensions()
+        .get::<Peer>()
+        .map_or(Ipv4Addr::LOCALHOST.into(), |peer| peer.0);
+    let unreadable =
+        || unauthorized("the Authorization header is none of Basic, Bearer and AWS4-HMAC-SHA256");
+    let headers = request.headers();
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = shown.next() else {
+        return Err(Refused::new(
+            match aws::serves(request.uri().path()) {
+                true => StatusCode::FORBIDDEN,
+                false => StatusCode::UNAUTHORIZED,
+            },
+            "MissingAuthenticationTokenException",
+            "Unauthorized",
+            "sign in: Basic with user and password, Bearer with a token, or a signature with an access key",
+        ));
+    };
+    let value = value.to_str().map_err(|_| unreadable())?.to_owned();
+    if shown.next().is_some() {
+        return Err(unauthorized("more than one Authorization header"));
+    }
+    let (scheme, rest) = value.split_once(' ').ok_or_else(unreadable)?;
+    let rest = rest.trim();
+    if scheme == signature::ALGORITHM {
+        return signed(doorkeeper, request, &value, (address, body_bytes)).await;
+    }
+    let caller = if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = BASE64.decode(rest).ok();
+        let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+        let (user, password) = decoded
+            .as_deref()
+            .and_then(|text| text.split_once(':'))
+            .ok_or_else(unreadable)?;
+        sign_in(doorkeeper, Shown::Password { user, password }, address).await?
+    } else if scheme.eq_ignore_ascii_case("bearer") {
+        sign_in(doorkeeper, Shown::Bearer(rest), address).await?
+    } else {
+        return Err(unreadable());
+    };
+    Ok((request, caller))
+}
+
+fn unauthorized(reason: &'static str) -> Refused {
+    let status = StatusCode::UNAUTHORIZED;
+    Refused::new(status, "UnauthorizedException", "Unauthorized", reason)
+}
+
+async fn sign_in(
+    doorkeeper: &dyn Authenticate,
+    shown: Shown<'_>,
+    address: IpAddr,
+) -> Result<Caller, Refused> {
+    match doorkeeper.sign_in(shown, address).await {
+        Ok(caller) => Ok(caller),
+        Err(Denied::Wrong(reason)) => {
+            info!(%address, reason, "an HTTP sign-in was refused");
+            Err(unauthorized(reason))
+        }
+        Err(Denied::Busy(reason)) => Err(Refused::busy(reason)),
+    }
+}
+
+/// The caller whose key signed the request.
+async fn signed(
+    doorkeeper: &dyn Authenticate,
+    request: Request,
+    authorization: &str,
+    (address, body_bytes): (IpAddr, usize),
+) -> Result<(Request, Caller), Refused> {
+    let verified = async {
+        let signed = signature::Authorization::parse(authorization)?;
+        let key = doorkeeper.access_key(signed.key_id);
+        let key = key.ok_or(signature::Error::UnknownKey)?;
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, body_bytes)
+            .await
+            .map_err(|_| signature::Error::TooLarge(body_bytes))?;
+        signed.verify(&key.secret, &parts, &body, clock::now_ns())?;
+        let request = Request::from_parts(parts, Body::from(body));
+        Ok((request, key.caller))
+    };
+    let refused: signature::Error = match verified.await {
+        Ok(verified) => return Ok(verified),
+        Err(refused) => refused,
+    };
+    info!(%address, reason = %refused, "a signed HTTP request was refused");
+    wait_if(refused.is_guess(), doorkeeper.refused(address)).await;
+    let (status, code) = refused.answer();
+    Err(Refused::new(
+        status,
+        code,
+        "Unauthorized",
+        refused.to_string(),
+    ))
+}
+
+async fn wait_if(needed: bool, pause: impl Future<Output = ()>) {
+    if needed {
+        pause.await;
+    }
+}

@@ -1,0 +1,73 @@
+//! The set of retained configuration documents, as they were written and as the fleet's rules read
+//! them: one is always as new as the other.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use thinglog_schemas::config::ConfigError;
+use thinglog_schemas::resolve::{Change, Fleet};
+use thinglog_schemas::topic::ConfigTopic;
+
+/// All documents.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Configuration {
+    fleet: Fleet,
+    /// The last good document of each topic, without the root: `config/device/lamp-7`.
+    documents: BTreeMap<Arc<str>, Bytes>,
+}
+
+impl Configuration {
+    /// The rules that the documents make.
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// For what changes the rules without a document, such as time.
+    pub(crate) fn fleet_mut(&mut self) -> &mut Fleet {
+        &mut self.fleet
+    }
+
+    /// Takes up one retained document; an empty payload removes it. A bad one changes nothing.
+    pub(crate) fn apply(
+        &mut self,
+        topic: ConfigTopic<'_>,
+        payload: &[u8],
+    ) -> Result<Change, ConfigError> {
+        let change = self.fleet.apply(topic, payload)?;
+        let key: Arc<str> = Arc::from(topic.to_string());
+        match payload {
+            [] => self.documents.remove(&key),
+            _ => self.documents.insert(key, Bytes::copy_from_slice(payload)),
+        };
+        Ok(change)
+    }
+
+    /// The last good document of a topic, as it was written.
+    pub(crate) fn document(&self, topic: ConfigTopic<'_>) -> Option<&Bytes> {
+        self.documents.get(topic.to_string().as_str())
+    }
+
+    /// Whether the document of a topic is this one; an empty one stands for none. Of topics that are not
+    /// the configuration's it knows nothing.
+    pub(crate) fn holds(&self, topic: &str, payload: &[u8]) -> bool {
+        match self.documents.get(topic) {
+            Some(document) => document == payload,
+            None => payload.is_empty() && topic.starts_with("config/"),
+        }
+    }
+
+    /// Documents from `topic` on, itself included unless `behind`, in the order of topics.
+    pub(crate) fn from(
+        &self,
+        topic: &str,
+        behind: bool,
+    ) -> impl Iterator<Item = (&Arc<str>, &Bytes)> + use<'_> {
+        let from = match behind {
+            true => Bound::Excluded(topic),
+            false => Bound::Included(topic),
+        };
+        self.documents.range::<str, _>((from, Bound::Unbounded))
+    }
+}
