@@ -46,7 +46,7 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
     for (name, destination) in &config.router.destinations {
         say(
             "destination",
-            &format_args!("{name} ({})", kind(destination)),
+            &format_args!("{name} ({})", destination.kind.name()),
         );
     }
     for warning in &loaded.warnings {
@@ -65,13 +65,6 @@ fn callers(http: &HttpConfig, broker: &thinglog_broker::Config) -> String {
     let logins = broker.auth.asks().then(|| "logins as above".to_owned());
     let all: Vec<String> = logins.into_iter().chain(keys).collect();
     format!("for {}", all.join(" and "))
-}
-
-fn kind(destination: &thinglog_router::config::DestinationConfig) -> &'static str {
-    match destination {
-        thinglog_router::config::DestinationConfig::File(_) => "file",
-        thinglog_router::config::DestinationConfig::Stdout(_) => "stdout",
-    }
 }
 
 /// Who may connect, in a few words.

@@ -90,8 +90,11 @@ fn main() {
 
 fn measure(dir: &Path, options: &Options, lines: &[String]) {
     let place = |name: &str| dir.join(name).display().to_string();
-    let mut log = File::options().create(true).append(true);
-    let mut log = log.open(&options.file).unwrap();
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&options.file);
+    let mut log = log.unwrap();
     let mut config = format!(
         "broker = \"{}\"\ndevice = \"tail\"\nstate = \"{}\"\n[control]\nsocket = \"{}\"\n\
          [source.app]\nkind = \"file\"\npaths = [\"{}\"]\nstart = \"end\"\nparse = \"{}\"\n",

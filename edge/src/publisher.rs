@@ -179,10 +179,6 @@ impl Publisher {
     }
 
     /// Gives it back when there is no room.
-    #[expect(
-        clippy::result_large_err,
-        reason = "a record on the stack, as it came; a box for each would cost more"
-    )]
     fn push_patient(&self, record: Record) -> Result<(), Record> {
         let shared = self.shared();
         let pushed = shared.queue.lock().push_patient(record);

@@ -3,6 +3,10 @@
 //! Every structure refuses unknown keys, has a default for each key it can do without, and
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
+mod destinations;
+mod remote;
+mod webhook;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,6 +15,12 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
+pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
+pub use remote::{
+    BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
+};
+pub(crate) use remote::{Delivery, read_secret};
+pub use webhook::{Format, Method, Preset, WebhookConfig};
 
 /// The router's configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,82 +105,6 @@ impl fmt::Debug for Endpoint {
             .field("stamps", &self.stamps)
             .finish()
     }
-}
-
-/// One destination, told apart by `type`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum DestinationConfig {
-    /// Rotating NDJSON files that hold every event exactly once.
-    File(FileConfig),
-    /// Lines on standard output.
-    Stdout(StdoutConfig),
-}
-
-impl DestinationConfig {
-    /// Where a subscription that the broker does not know yet starts.
-    pub fn start(&self) -> &StartFrom {
-        match self {
-            DestinationConfig::File(file) => &file.from,
-            DestinationConfig::Stdout(stdout) => &stdout.from,
-        }
-    }
-}
-
-/// NDJSON files under `<data>/router/<name>/`: `events.ndjson`, rotated to `events-<n>.ndjson`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FileConfig {
-    /// Where a new subscription starts.
-    pub from: StartFrom,
-    /// Size in bytes from which the file is rotated, at the end of a line.
-    pub rotate_bytes: u64,
-    /// Most bytes of rotated files; beyond it the oldest is deleted, logged and counted.
-    pub keep_bytes: u64,
-    /// Most rotated files, likewise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_files: Option<u32>,
-}
-
-impl Default for FileConfig {
-    fn default() -> Self {
-        FileConfig {
-            from: StartFrom::Earliest,
-            rotate_bytes: 256 << 20,
-            keep_bytes: 16 << 30,
-            keep_files: None,
-        }
-    }
-}
-
-/// Events as lines on standard output.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StdoutConfig {
-    /// Where a new subscription starts.
-    pub from: StartFrom,
-    /// How a line looks.
-    pub format: LineFormat,
-}
-
-impl Default for StdoutConfig {
-    fn default() -> Self {
-        StdoutConfig {
-            from: StartFrom::Tail,
-            format: LineFormat::Text,
-        }
-    }
-}
-
-/// The form of a line on standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LineFormat {
-    /// Time, device, source, level and message for people; control characters are escaped.
-    #[default]
-    Text,
-    /// The JSON object of the file destination.
-    Json,
 }
 
 /// Where a durable subscription that the broker does not know yet starts reading. Brokers other
@@ -352,13 +286,10 @@ fn validate_destination(name: &str, config: &DestinationConfig) -> Result<(), Co
         let reason = "this name belongs to the router itself; choose another";
         return Err(ConfigError::new(key, reason));
     }
-    match config {
-        DestinationConfig::File(file) if file.rotate_bytes < 1 << 20 => Err(ConfigError::new(
-            format!("{key}.rotate_bytes"),
-            "must be at least 1048576 (1 MiB)",
-        )),
-        _ => Ok(()),
-    }
+    config.validate().map_err(|error| {
+        let key = format!("{key}.{}", error.key);
+        ConfigError::new(key, error.reason)
+    })
 }
 
 #[cfg(test)]
@@ -376,7 +307,8 @@ mod tests {
                        "files": {"type": "file", "from": "tail"}}}"#;
         let config: Config = serde_json::from_str(text).unwrap();
         assert_eq!(config.validate(), Ok(()));
-        assert_eq!(config.destinations["files"].start(), &StartFrom::Tail);
+        assert_eq!(config.destinations["files"].start(), StartFrom::Tail);
+        assert_eq!(config.destinations["out"].start(), StartFrom::Tail);
     }
 
     #[test]
@@ -394,8 +326,8 @@ mod tests {
     fn a_destination_name_must_be_a_folder_of_its_own() {
         for bad in ["", "a/b", "..", "audit", "quarantine"] {
             let mut config = Config::default();
-            let stdout = DestinationConfig::Stdout(StdoutConfig::default());
-            config.destinations.insert(bad.into(), stdout);
+            let stdout = DestinationKind::Stdout(StdoutConfig::default());
+            config.destinations.insert(bad.into(), stdout.into());
             assert!(config.validate().is_err(), "{bad:?}");
         }
     }

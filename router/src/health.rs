@@ -56,6 +56,11 @@ impl Part {
         self.set(Some(reason.into()));
     }
 
+    /// The name it has in `/readyz`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether the part said so last.
     pub fn is_ready(&self) -> bool {
         let parts = self.health.parts.lock();

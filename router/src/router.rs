@@ -361,9 +361,10 @@ impl Builder {
                 shared: Arc::clone(&self.shared),
                 telemetry: self.telemetry.clone(),
                 books: self.telemetry.books(name),
+                health: self.health.part(name),
             };
             try_open(name, &opener)?;
-            destinations.push((self.supervised(name, config.start()), Arc::new(opener)));
+            destinations.push((self.supervised(name, &config.start()), Arc::new(opener)));
         }
         Ok(destinations)
     }
@@ -461,7 +462,7 @@ impl Builder {
 /// Recovers a part's files once before anything runs, so that damage is an error of the start.
 fn try_open<O: Open>(part: &str, opener: &O) -> Result<(), BuildError> {
     opener
-        .open()
+        .open(&CancellationToken::new())
         .map(drop)
         .map_err(|error| open_error(part, &error))
 }

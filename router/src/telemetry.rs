@@ -17,6 +17,8 @@ use prometheus::{
     Registry,
 };
 
+use crate::deliver::remote::ledger::Fate;
+
 /// All metric families of the router.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
@@ -33,6 +35,10 @@ pub(crate) struct Telemetry {
     commits: HistogramVec,
     retries: IntCounterVec,
     restarts: IntCounterVec,
+    requests: IntCounterVec,
+    memory: IntGaugeVec,
+    letters: IntGaugeVec,
+    letters_lost: IntCounterVec,
     /// Files deleted to stay within a destination's or the quarantine's bounds.
     pub(crate) deleted_files: IntCounterVec,
     /// Payloads put into quarantine, by reason.
@@ -108,6 +114,21 @@ impl Tally {
     }
 }
 
+/// What a destination that delivers by requests counts besides.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteMetrics {
+    /// Attempts.
+    pub(crate) requests: IntCounter,
+    /// Those that were answered for good.
+    pub(crate) requests_done: IntCounter,
+    /// Bytes of decoded events in hand.
+    pub(crate) memory: IntGauge,
+    /// Dead letters there are.
+    pub(crate) letters: IntGauge,
+    /// Dead letters lost for want of room.
+    pub(crate) letters_lost: IntCounter,
+}
+
 /// What a consumer counts.
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerMetrics {
@@ -161,6 +182,18 @@ impl Telemetry {
             restarts: make.counters(
                 "restarts_total",
                 "Times a destination started over from its last commit",
+                &["destination"],
+            )?,
+            requests: make.counters(
+                "requests_total",
+                "Requests sent, and those that were answered for good",
+                &["destination", "outcome"],
+            )?,
+            memory: make.gauges("events_in_hand_bytes", "Memory of events on their way")?,
+            letters: make.gauges("dead_letters", "Events that were refused for good")?,
+            letters_lost: make.counters(
+                "dead_letters_lost_total",
+                "Dead letters lost for want of room",
                 &["destination"],
             )?,
             deleted_files: make.counters(
@@ -231,6 +264,18 @@ impl Telemetry {
         }
     }
 
+    /// What `destination` counts besides when it delivers by requests.
+    pub(crate) fn remote(&self, destination: &str) -> RemoteMetrics {
+        let label = &[destination];
+        RemoteMetrics {
+            requests: self.requests.with_label_values(&[destination, "sent"]),
+            requests_done: self.requests.with_label_values(&[destination, "done"]),
+            memory: self.memory.with_label_values(label),
+            letters: self.letters.with_label_values(label),
+            letters_lost: self.letters_lost.with_label_values(label),
+        }
+    }
+
     /// The consumer's own metrics.
     pub(crate) fn consumer(&self, destination: &str) -> ConsumerMetrics {
         let label = &[destination];
@@ -258,6 +303,17 @@ impl Books {
         self.duplicate.inc_by(tally.duplicate);
         self.rejected.inc_by(tally.rejected);
         self.in_flight.sub(tally.total() as i64);
+    }
+
+    /// Dead letters that were sent again are settled.
+    pub(crate) fn settle_generated(&self, events: u64, fate: Fate) {
+        let mut tally = Tally::default();
+        match fate {
+            Fate::Accepted => tally.delivered = events,
+            Fate::Duplicate => tally.duplicate = events,
+            Fate::Refused => tally.rejected = events,
+        }
+        self.settle(tally);
     }
 
     /// Events delivered.

@@ -28,11 +28,14 @@ const TABLES: [&str; 13] = [
     "monitor",
 ];
 
+/// Tables that every destination may have.
+const OF_DESTINATIONS: [&str; 4] = ["batch", "retry", "dead_letters", "http"];
+
 /// Keys outside of tables.
 const TOP: [&str; 2] = ["data", "root"];
 
 /// Keys that can be read from a file of their own.
-const SECRETS: [&str; 1] = ["password"];
+const SECRETS: [&str; 3] = ["password", "token", "secret"];
 
 /// Variables of `thinglog-edge`, of the command line and of the log, which are no configuration of
 /// broker and router.
@@ -112,7 +115,11 @@ fn key_of(name: &str, table: &Table) -> Option<String> {
     }
     let destinations = look_up(table, "router.destinations").and_then(Value::as_table);
     let destinations = destinations.into_iter().flat_map(Table::keys);
-    let destinations = destinations.map(|name| format!("router.destinations.{name}"));
+    let destinations = destinations.flat_map(|name| {
+        let table = format!("router.destinations.{name}");
+        let below = OF_DESTINATIONS.map(|below| format!("{table}.{below}"));
+        below.into_iter().chain([table])
+    });
     let tables = TABLES
         .iter()
         .map(|table| (*table).to_owned())
@@ -249,6 +256,10 @@ mod tests {
             (
                 "ROUTER_DESTINATIONS_COLD_STORE_KEEP_BYTES",
                 Some("router.destinations.cold-store.keep_bytes"),
+            ),
+            (
+                "ROUTER_DESTINATIONS_COLD_STORE_BATCH_MAX_EVENTS",
+                Some("router.destinations.cold-store.batch.max_events"),
             ),
             ("BROKER", None),
             ("BROKER_", None),

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use thinglog_router::config::DestinationConfig;
+use thinglog_router::config::DestinationKind;
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn nothing_at_all_serves_this_machine() {
     assert_eq!(loaded.config.broker.data, Path::new("thinglog-data/broker"));
     let destinations = loaded.config.router.destinations;
     assert!(
-        matches!(destinations.iter().next(), Some((name, DestinationConfig::File(_))) if name == "file")
+        destinations.iter().next().is_some_and(|(name, of)| name == "file" && matches!(of.kind, DestinationKind::File(_)))
     );
     assert_eq!((loaded.file, loaded.router_broker_given), (None, false));
 }
@@ -115,7 +115,7 @@ fn the_environment_comes_before_the_file() {
     assert_eq!(broker.durable, ["a/#", "b/#"]);
     assert_eq!(broker.data, Path::new("/data/broker"));
     assert!(!router.broker.stamps);
-    let DestinationConfig::File(destination) = &router.destinations["file"] else {
+    let DestinationKind::File(destination) = &router.destinations["file"].kind else {
         panic!("{router:?}")
     };
     assert_eq!(destination.rotate_bytes, 1 << 20);

@@ -55,7 +55,6 @@ fn row(rule: &Rule, now: u64) -> Vec<Cell> {
     let style = match rule.outcome {
         Outcome::Won => Style::Strong,
         Outcome::Absent | Outcome::Unknown => Style::Faint,
-        Outcome::Displaced => Style::Bad,
         _ => Style::Plain,
     };
     let level = rule.level.map(|level| Cell::level(level.name()));

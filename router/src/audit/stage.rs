@@ -13,6 +13,7 @@ use thinglog_schemas::json;
 use thinglog_schemas::payload::{OWN_SOURCE, PayloadError};
 use thinglog_schemas::{Topic, Topics};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::gaps::{Gap, Gaps, LaneState};
 use super::quarantine::Quarantine;
@@ -24,6 +25,7 @@ use crate::deliver::judge::Reader;
 use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::deliver::stage::{Closing, Pushed, Stage, Tick};
 use crate::deliver::supervise::{Open, OpenError};
+use crate::deliver::syncing;
 use crate::folder::Folder;
 use crate::levels::Levels;
 use crate::mqtt::Delivery;
@@ -73,7 +75,7 @@ pub(crate) struct AuditOpener {
 impl Open for AuditOpener {
     type Stage = Audit;
 
-    fn open(&self) -> Result<(Audit, StateLog), OpenError> {
+    fn open(&self, _ending: &CancellationToken) -> Result<(Audit, StateLog), OpenError> {
         let path = self.folder.path().join("state");
         let (log, records) = StateLog::open::<Record>(&path)?;
         let mut gaps = Gaps::new(self.config.gap_grace_s);
@@ -369,7 +371,7 @@ impl Stage for Audit {
         let state = self.framed()?;
         let file = self.quarantine.take_unsynced();
         Ok(Closing {
-            sync: file.map(|file| Box::new(move || file.sync_data()) as _),
+            sync: file.map(|file| syncing(move || file.sync_data())),
             state,
             tally: std::mem::take(&mut self.tally),
             barrier: false,
@@ -441,7 +443,7 @@ mod tests {
             books: telemetry.books("audit"),
             telemetry: telemetry.clone(),
         };
-        (opener.open().unwrap().0, telemetry)
+        (opener.open(&CancellationToken::new()).unwrap().0, telemetry)
     }
 
     #[tokio::test]

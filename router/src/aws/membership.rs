@@ -131,7 +131,10 @@ pub(super) fn groups(mut call: Call<'_>, thing: &str) -> Answer {
         things::must_see(&call, &view, &thing)?;
         let names = view.fleet().direct_groups(&thing).into_iter();
         let names = names.filter(|name| call.caller.sees_group(&view, name));
-        let (groups, next) = page.of(names.map(|name| (name.to_owned(), entry(name))));
+        let (groups, next) = page.of(names.map(|name| {
+            let group = entry(&name);
+            (name, group)
+        }));
         Ok(answer("thingGroups", json!(groups), next))
     })?
 }

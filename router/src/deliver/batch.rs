@@ -44,6 +44,17 @@ impl Batch {
         self.parts.iter().flat_map(Part::events)
     }
 
+    /// The events as places in the payloads they came with.
+    pub(crate) fn items(&self) -> impl Iterator<Item = (Arc<Decoded>, u32)> {
+        self.parts.iter().flat_map(|part| {
+            let places: Box<dyn Iterator<Item = u32>> = match &part.keep {
+                Keep::All => Box::new(0..part.decoded.events.len() as u32),
+                Keep::Some(indices) => Box::new(indices.iter().copied()),
+            };
+            places.map(|index| (Arc::clone(&part.decoded), index))
+        })
+    }
+
     /// Number of events.
     pub(crate) fn len(&self) -> usize {
         self.events

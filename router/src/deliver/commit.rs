@@ -165,15 +165,19 @@ fn run(mut parts: Parts, queue: &Receiver<Job>, shared: &Shared) {
 
 impl Parts {
     fn commit(&mut self, job: Job) -> io::Result<()> {
+        let mut tally = job.tally;
         if let Some(sync) = job.sync {
-            sync()?;
+            let settlement = sync()?;
+            tally.delivered += settlement.delivered;
+            tally.duplicate += settlement.duplicate;
+            tally.rejected += settlement.rejected;
         }
         match job.state {
             Write::Nothing => {}
             Write::Append(framed) => self.log.append(&framed)?,
             Write::Rewrite(framed) => self.log.rewrite(&framed)?,
         }
-        self.books.settle(job.tally);
+        self.books.settle(tally);
         if let Some(settled) = job.settled {
             self.outbox.settle(settled);
         }
@@ -186,6 +190,7 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
+    use crate::deliver::syncing;
     use crate::testing::telemetry;
 
     fn start() -> (Committer, Arc<Outbox>, tempfile::TempDir) {
@@ -203,7 +208,7 @@ mod tests {
 
     fn job(sync: impl FnOnce() -> io::Result<()> + Send + 'static) -> Job {
         Job {
-            sync: Some(Box::new(sync)),
+            sync: Some(syncing(sync)),
             state: Write::Nothing,
             settled: Some(Settled {
                 generation: 1,

@@ -7,11 +7,14 @@
 //! happens on a second thread, so that the next chunk is decoded meanwhile. When anything breaks, the
 //! destination starts over from its last commit, on the same way that leads back from a crash
 //! ([`supervise`]).
+//!
+//! Destinations that deliver by requests over a network share one core, [`remote`].
 
 pub(crate) mod batch;
 pub(crate) mod commit;
 pub(crate) mod judge;
 pub(crate) mod pace;
+pub(crate) mod remote;
 pub(crate) mod share;
 pub(crate) mod stage;
 pub(crate) mod supervise;
@@ -46,6 +49,8 @@ pub(crate) trait Destination: Send + 'static {
 pub(crate) enum Outcome {
     /// It has the events.
     Delivered,
+    /// It has them in hand; what became of them is told when the promise is kept.
+    Taken,
     /// Not now; the same batch is offered again, not before `after` if it asks so.
     Retry {
         after: Option<Duration>,
@@ -55,8 +60,32 @@ pub(crate) enum Outcome {
     Rejected { reason: String },
 }
 
-/// Makes data durable; runs on the committing thread.
-pub(crate) type Sync = Box<dyn FnOnce() -> io::Result<()> + Send>;
+/// Makes data durable; runs on the committing thread. Gives what became of events that were taken in
+/// hand.
+pub(crate) type Sync = Box<dyn FnOnce() -> io::Result<Settlement> + Send>;
+
+/// A promise of a destination that holds nothing in hand.
+pub(crate) fn syncing(sync: impl FnOnce() -> io::Result<()> + Send + 'static) -> Sync {
+    Box::new(move || sync().map(|()| Settlement::default()))
+}
+
+/// What became of events that a destination had taken in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settlement {
+    pub(crate) delivered: u64,
+    /// The other side had them before.
+    pub(crate) duplicate: u64,
+    /// Refused for good.
+    pub(crate) rejected: u64,
+}
+
+impl Settlement {
+    pub(crate) fn add(&mut self, other: Settlement) {
+        self.delivered += other.delivered;
+        self.duplicate += other.duplicate;
+        self.rejected += other.rejected;
+    }
+}
 
 /// How a destination's data becomes durable.
 #[derive(Default)]

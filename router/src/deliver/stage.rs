@@ -185,6 +185,7 @@ impl<D: Destination> Stage for Deliver<D> {
         let events = self.batch.len() as u64;
         match self.destination.deliver(&self.batch) {
             Outcome::Delivered => self.tally.delivered += events,
+            Outcome::Taken => {}
             Outcome::Rejected { reason } => {
                 tracing::error!(events, reason, "a destination refused events for good");
                 self.tally.rejected += events;

@@ -36,6 +36,8 @@ pub(crate) enum OpenError {
     },
     #[error("{path} is in use by another router; stop it, or give this one another data directory")]
     Locked { path: std::path::PathBuf },
+    #[error("destinations.{name}: {reason}")]
+    Destination { name: String, reason: String },
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -44,8 +46,8 @@ pub(crate) enum OpenError {
 pub(crate) trait Open: Send + std::marker::Sync + 'static {
     type Stage: Stage;
 
-    /// Recovers the part's files.
-    fn open(&self) -> Result<(Self::Stage, StateLog), OpenError>;
+    /// Recovers the part's files. When `ending` is cancelled the stage has to come to an end.
+    fn open(&self, ending: &CancellationToken) -> Result<(Self::Stage, StateLog), OpenError>;
 }
 
 /// Everything about a consumer part but its files.
@@ -68,6 +70,10 @@ impl Supervised {
             let begun = std::time::Instant::now();
             let reason = match self.live(&opener, &stop).await {
                 Exit::Stopped => return,
+                Exit::Broken(reason) if stop.is_cancelled() => {
+                    tracing::warn!(part = self.name, reason, "what was in hand comes again");
+                    return self.books.give_back();
+                }
                 Exit::Broken(reason) => reason,
             };
             if begun.elapsed() > AGAIN_UP_TO {
@@ -93,9 +99,11 @@ impl Supervised {
     async fn live<O: Open>(&self, opener: &Arc<O>, stop: &CancellationToken) -> Exit {
         let inbox = Arc::new(Inbox::default());
         let outbox = Arc::new(Outbox::default());
+        let ending = stop.child_token();
+        let _ended = ending.clone().drop_guard();
         let opened = {
             let opener = Arc::clone(opener);
-            tokio::task::spawn_blocking(move || opener.open()).await
+            tokio::task::spawn_blocking(move || opener.open(&ending)).await
         };
         let (stage, log) = match opened {
             Ok(Ok(opened)) => opened,

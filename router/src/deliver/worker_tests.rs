@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::deliver::commit::{Parts, Write};
 use crate::deliver::stage::Closing;
+use crate::deliver::syncing;
 use crate::health::Health;
 use crate::mqtt::outbox::Outbox;
 use crate::state::{StateError, StateLog};
@@ -55,7 +56,7 @@ impl Stage for Script {
             false => Ok(()),
         };
         Ok(Closing {
-            sync: Some(Box::new(sync)),
+            sync: Some(syncing(sync)),
             state: Write::Nothing,
             tally: Tally::default(),
             barrier: std::mem::take(&mut shared.barrier),

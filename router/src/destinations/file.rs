@@ -30,7 +30,7 @@ use thinglog_schemas::json;
 use super::rotation::{self, cut_torn_line};
 use crate::config::FileConfig;
 use crate::deliver::batch::Batch;
-use crate::deliver::{Destination, Outcome, Position, Promise, Sync};
+use crate::deliver::{Destination, Outcome, Position, Promise, syncing};
 use crate::folder::{open_to_write_at, sync_folder_of};
 
 const STEM: &str = "events";
@@ -195,7 +195,7 @@ impl Destination for FileDestination {
         let wrote = std::mem::replace(&mut self.promised, self.end) != self.end;
         let sync = wrote.then(|| {
             let file = Arc::clone(&self.file);
-            Box::new(move || file.sync_data()) as Sync
+            syncing(move || file.sync_data())
         });
         Promise {
             sync,

@@ -3,16 +3,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::file::FileDestination;
 use super::stdout::Stdout;
-use crate::config::DestinationConfig;
+use crate::config::{DestinationConfig, DestinationKind};
 use crate::deliver::batch::Batch;
 use crate::deliver::judge::{Judge, Reader};
+use crate::deliver::remote::letters::Letters;
+use crate::deliver::remote::{Plan, Remote, Sink};
 use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::deliver::stage::{Deliver, Record, replay};
 use crate::deliver::supervise::{Open, OpenError};
 use crate::deliver::{Destination, Outcome, Position, Promise};
 use crate::folder::Folder;
+use crate::health::Part;
 use crate::levels::{LevelCache, Levels};
 use crate::state::{self, StateLog};
 use crate::telemetry::{Books, Telemetry};
@@ -26,13 +31,18 @@ pub(crate) struct DestinationOpener {
     pub(crate) shared: Arc<DecodeCache>,
     pub(crate) telemetry: Telemetry,
     pub(crate) books: Books,
+    pub(crate) health: Part,
 }
 
 impl DestinationOpener {
-    fn destination(&self, committed: Option<Position>) -> Result<Box<dyn Destination>, OpenError> {
-        match &self.config {
-            DestinationConfig::Stdout(config) => Ok(Box::new(Stdout::of_process(config.format))),
-            DestinationConfig::File(config) => {
+    fn destination(
+        &self,
+        committed: Option<Position>,
+        ending: &CancellationToken,
+    ) -> Result<Box<dyn Destination>, OpenError> {
+        match &self.config.kind {
+            DestinationKind::Stdout(config) => Ok(Box::new(Stdout::of_process(config.format))),
+            DestinationKind::File(config) => {
                 let folder = self.folder.path();
                 let deleted = self
                     .telemetry
@@ -46,6 +56,52 @@ impl DestinationOpener {
                         source,
                     })
             }
+            #[cfg(feature = "webhook")]
+            DestinationKind::Webhook(config) => {
+                let made = super::webhook::build(config);
+                self.remote(made, ending)
+            }
+            #[allow(unreachable_patterns)] // where every feature is on
+            other => Err(self.cannot(format!("this build has no {}", other.name()))),
+        }
+    }
+
+    /// A destination that delivers by requests, of what its type made.
+    #[cfg_attr(not(feature = "http-client"), allow(dead_code))]
+    fn remote<S: Sink>(
+        &self,
+        made: Result<(S::Encoder, S), String>,
+        ending: &CancellationToken,
+    ) -> Result<Box<dyn Destination>, OpenError> {
+        let (encoder, sink) = made.map_err(|reason| self.cannot(reason))?;
+        let delivery = self.config.delivery();
+        let folder = self.folder.path().join("dead");
+        let metrics = self.telemetry.remote(&self.name);
+        let letters = Letters::open(
+            &folder,
+            delivery.dead_letters.clone(),
+            metrics.letters.clone(),
+        );
+        let letters = letters.map_err(|error| self.cannot(format!("dead letters: {error}")))?;
+        let plan = Plan {
+            name: self.name.clone(),
+            delivery,
+            letters: Arc::new(letters),
+            books: self.books.clone(),
+            metrics,
+            health: self.health.clone(),
+            ending: ending.clone(),
+        };
+        let remote = Remote::start(encoder, sink, plan);
+        remote
+            .map(|remote| Box::new(remote) as Box<dyn Destination>)
+            .map_err(|error| self.cannot(error.to_string()))
+    }
+
+    fn cannot(&self, reason: String) -> OpenError {
+        OpenError::Destination {
+            name: self.name.clone(),
+            reason,
         }
     }
 
@@ -74,11 +130,11 @@ impl DestinationOpener {
 impl Open for DestinationOpener {
     type Stage = Deliver<Box<dyn Destination>>;
 
-    fn open(&self) -> Result<(Self::Stage, StateLog), OpenError> {
+    fn open(&self, ending: &CancellationToken) -> Result<(Self::Stage, StateLog), OpenError> {
         let path = self.folder.path().join("state");
         let (mut log, records) = StateLog::open::<Record>(&path)?;
         let (table, committed) = replay(&records);
-        let mut destination = self.destination(committed)?;
+        let mut destination = self.destination(committed, ending)?;
         if committed.is_none() {
             // Where the data ends before the first event, or what is written before the first commit
             // would be taken for somebody's earlier data after a crash.

@@ -386,7 +386,9 @@ mod tests {
             .apply(ConfigTopic::Default, br#"{"level":"DEBUG"}"#)
             .unwrap();
         let mut routers = [Documents::default(), Documents::default()];
-        routers.iter_mut().for_each(|router| router.changed("lamp-7"));
+        routers
+            .iter_mut()
+            .for_each(|router| router.changed("lamp-7"));
         let mut writes = 0;
         for look in 0..720 {
             let now = look * 5 * SECOND;

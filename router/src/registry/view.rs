@@ -1,6 +1,8 @@
 //! The fleet as it is at one moment, for whoever asks and for [`super::plan`]. Borrowed under the
 //! registry's locks, so what takes long is asked piece by piece.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use thinglog_schemas::config::Fault;
 use thinglog_schemas::resolve::Fleet;

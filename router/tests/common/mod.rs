@@ -161,6 +161,11 @@ impl Running {
             .unwrap();
     }
 
+    /// Whether a part is ready.
+    pub(crate) fn is_ready(&self, part: &str) -> bool {
+        self.health.parts().get(part).is_some_and(Option::is_none)
+    }
+
     /// The value of a metric with these label values.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let families = self.registry.gather();

@@ -23,13 +23,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    TOGETHER,
     cli::Options,
     complain,
     config::{self, Loaded},
     control::{self, Answers, Control, Request},
     notify::Notifier,
     report::{Progress, Report},
-    TOGETHER, setup, undelivered, watchdog,
+    setup, undelivered, watchdog,
     watchdog::Heart,
 };
 

@@ -1,0 +1,237 @@
+//! What an operator may set of a destination.
+//!
+//! Keys that every destination has stand beside those of its type:
+//!
+//! ```toml
+//! [router.destinations.hook]
+//! type = "webhook"                    # what follows is the type's own ...
+//! url = "https://example.org/logs"
+//! from = "tail"                       # ... or one of these
+//! batch = { max_events = 500, max_age_ms = 200 }
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
+use super::webhook::WebhookConfig;
+use super::{ConfigError, StartFrom};
+
+/// One destination: what holds for all, and what is its type's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DestinationConfig {
+    /// Where a subscription that the broker does not know yet starts; `earliest`, standard output:
+    /// `tail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<StartFrom>,
+    /// How events are gathered into requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchConfig>,
+    /// When a request that failed is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryConfig>,
+    /// Where events go that the other side refuses for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<DeadLetterConfig>,
+    /// Requests under way at once; 4. Where order per device is promised, a device's events are
+    /// never in two of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<usize>,
+    /// Most bytes of memory for events on their way; 32 MiB, or what the requests need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<usize>,
+    /// The type and its own keys.
+    #[serde(flatten)]
+    pub kind: DestinationKind,
+}
+
+/// The types of destinations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum DestinationKind {
+    /// Rotating NDJSON files that hold every event exactly once.
+    File(FileConfig),
+    /// Lines on standard output.
+    Stdout(StdoutConfig),
+    /// HTTP requests to anybody.
+    Webhook(Box<WebhookConfig>),
+}
+
+impl DestinationKind {
+    /// The word of `type`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            DestinationKind::File(_) => "file",
+            DestinationKind::Stdout(_) => "stdout",
+            DestinationKind::Webhook(_) => "webhook",
+        }
+    }
+
+    /// Whether it delivers over a network, by requests.
+    fn is_remote(&self) -> bool {
+        !matches!(self, DestinationKind::File(_) | DestinationKind::Stdout(_))
+    }
+
+    /// Whether this build can do it; a type is left out by leaving out the feature of its name.
+    fn is_built_in(&self) -> bool {
+        match self {
+            DestinationKind::File(_) | DestinationKind::Stdout(_) => true,
+            DestinationKind::Webhook(_) => cfg!(feature = "webhook"),
+        }
+    }
+
+    /// Checks the keys of the type; gives the key that is wrong and why.
+    fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            DestinationKind::File(file) if file.rotate_bytes < 1 << 20 => Err(ConfigError::new(
+                "rotate_bytes",
+                "must be at least 1048576 (1 MiB)",
+            )),
+            DestinationKind::File(_) | DestinationKind::Stdout(_) => Ok(()),
+            DestinationKind::Webhook(config) => config.validate(),
+        }
+    }
+}
+
+/// A destination of this type with the defaults of everything.
+impl From<DestinationKind> for DestinationConfig {
+    fn from(kind: DestinationKind) -> DestinationConfig {
+        DestinationConfig {
+            from: None,
+            batch: None,
+            retry: None,
+            dead_letters: None,
+            concurrency: None,
+            memory_bytes: None,
+            kind,
+        }
+    }
+}
+
+impl DestinationConfig {
+    /// Where a subscription that the broker does not know yet starts.
+    pub fn start(&self) -> StartFrom {
+        self.from.clone().unwrap_or(match self.kind {
+            DestinationKind::Stdout(_) => StartFrom::Tail,
+            _ => StartFrom::Earliest,
+        })
+    }
+
+    /// What holds for destinations that deliver by requests.
+    pub(crate) fn delivery(&self) -> Delivery {
+        Delivery {
+            batch: self.batch.clone().unwrap_or_default(),
+            retry: self.retry.clone().unwrap_or_default(),
+            dead_letters: self.dead_letters.clone().unwrap_or_default(),
+            concurrency: self.concurrency.unwrap_or(Delivery::CONCURRENCY),
+            memory_bytes: self.memory_bytes,
+        }
+    }
+
+    /// Checks everything that can be checked without touching the system.
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let kind = self.kind.name();
+        if !self.kind.is_built_in() {
+            let reason = format!(
+                "this build has no {kind}: it was built without the cargo feature {kind:?}"
+            );
+            return Err(ConfigError::new("type", reason));
+        }
+        let given = [
+            ("batch", self.batch.is_some()),
+            ("retry", self.retry.is_some()),
+            ("dead_letters", self.dead_letters.is_some()),
+            ("concurrency", self.concurrency.is_some()),
+            ("memory_bytes", self.memory_bytes.is_some()),
+        ];
+        let foreign = given.iter().find(|(_, given)| *given);
+        if let (false, Some((key, _))) = (self.kind.is_remote(), foreign) {
+            let reason =
+                format!("a destination of type {kind:?} sends no requests; remove the key");
+            return Err(ConfigError::new(*key, reason));
+        }
+        self.delivery().validate()?;
+        self.kind.validate()
+    }
+}
+
+/// NDJSON files under `<data>/router/<name>/`: `events.ndjson`, rotated to `events-<n>.ndjson`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileConfig {
+    /// Size in bytes from which the file is rotated, at the end of a line.
+    pub rotate_bytes: u64,
+    /// Most bytes of rotated files; beyond it the oldest is deleted, logged and counted.
+    pub keep_bytes: u64,
+    /// Most rotated files, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_files: Option<u32>,
+}
+
+impl Default for FileConfig {
+    fn default() -> Self {
+        FileConfig {
+            rotate_bytes: 256 << 20,
+            keep_bytes: 16 << 30,
+            keep_files: None,
+        }
+    }
+}
+
+/// Events as lines on standard output.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StdoutConfig {
+    /// How a line looks.
+    pub format: LineFormat,
+}
+
+/// The form of a line on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineFormat {
+    /// Time, device, source, level and message for people; control characters are escaped.
+    #[default]
+    Text,
+    /// The JSON object of the file destination.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<DestinationConfig, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    #[test]
+    fn keys_of_the_type_stand_beside_those_of_all() {
+        let text = r#"{"type": "webhook", "url": "http://127.0.0.1/", "from": "tail",
+                       "batch": {"max_events": 5}, "concurrency": 2}"#;
+        let config = parse(text).unwrap();
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.start(), StartFrom::Tail);
+        assert_eq!(config.delivery().batch.max_events, Some(5));
+        let written = serde_json::to_string(&config).unwrap();
+        assert_eq!(parse(&written).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_wherever_it_stands() {
+        for text in [
+            r#"{"type": "file", "brocker": 1}"#,
+            r#"{"type": "webhook", "url": "http://h/", "brocker": 1}"#,
+            r#"{"type": "webhook", "url": "http://h/", "batch": {"brocker": 1}}"#,
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.to_string().contains("brocker"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_destination_has_no_use_for_is_refused() {
+        let config = parse(r#"{"type": "file", "batch": {}}"#).unwrap();
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.key, "batch");
+    }
+}

@@ -1,0 +1,132 @@
+//! Destinations behind HTTP. One that is added writes its [`Encoder`] and an [`HttpService`]: where
+//! a request goes and what an answer means, both pure. Connections, TLS, proxies, timeouts,
+//! credentials and compression are here, once.
+
+mod answer;
+mod client;
+mod compress;
+mod tls;
+
+pub(crate) use answer::Answer;
+use parking_lot::RwLock;
+pub(crate) use reqwest::Method;
+pub(crate) use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::clock;
+use crate::config::{ClientConfig, Compression};
+use crate::deliver::remote::request::Request;
+use crate::deliver::remote::verdict::Verdict;
+use crate::deliver::remote::{Encoder, Sink};
+
+/// What is particular about a service.
+pub(crate) trait HttpService: Send + Sync + 'static {
+    /// What makes its bodies.
+    type Encoder: Encoder;
+
+    /// Where a request goes, and with which headers besides those of the configuration. `body` is
+    /// what is sent, compressed; `now` is ns since the Unix epoch.
+    fn head(&self, request: &Request, body: &[u8], now: u64) -> Head;
+
+    /// What an answer means; usually what its status says.
+    fn verdict(&self, _request: &Request, answer: &Answer) -> Verdict {
+        answer.verdict()
+    }
+}
+
+/// The head of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) url: String,
+    pub(crate) headers: HeaderMap,
+}
+
+/// Most bytes of an answer that are read.
+const ANSWER: usize = 4 << 20;
+
+/// Sends to a service.
+pub(crate) struct HttpSink<S> {
+    service: S,
+    client: reqwest::Client,
+    config: ClientConfig,
+    /// With credentials; read anew when they are refused, so that they can be changed in place.
+    headers: RwLock<HeaderMap>,
+    compression: Compression,
+}
+
+impl<S: HttpService> HttpSink<S> {
+    /// Reads the files that the configuration names; the error names key and reason.
+    pub(crate) fn new(
+        service: S,
+        config: &ClientConfig,
+        compression: Compression,
+    ) -> Result<HttpSink<S>, String> {
+        Ok(HttpSink {
+            service,
+            client: client::build(config)?,
+            config: config.clone(),
+            headers: RwLock::new(client::headers(config)?),
+            compression,
+        })
+    }
+
+    /// The service.
+    #[cfg(test)]
+    pub(crate) fn service(&self) -> &S {
+        &self.service
+    }
+
+    fn read_credentials_again(&self) {
+        match client::headers(&self.config) {
+            Ok(headers) => *self.headers.write() = headers,
+            Err(reason) => tracing::warn!(reason, "credentials cannot be read again"),
+        }
+    }
+
+    async fn exchange(&self, request: &Request, body: Vec<u8>) -> Result<Answer, reqwest::Error> {
+        let head = self.service.head(request, &body, clock::now_ns());
+        let configured = self.headers.read().clone();
+        let mut headers = head.headers;
+        // What the operator says comes last, and so stands.
+        for (name, value) in &configured {
+            headers.insert(name, value.clone());
+        }
+        if let Some(encoding) = compress::encoding(self.compression) {
+            let encoding = HeaderValue::from_static(encoding);
+            headers.insert(reqwest::header::CONTENT_ENCODING, encoding);
+        }
+        let sending = self.client.request(head.method, head.url);
+        let mut response = sending.headers(headers).body(body).send().await?;
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: Vec::new(),
+        };
+        while answer.body.len() < ANSWER
+            && let Some(bytes) = response.chunk().await?
+        {
+            answer.body.extend_from_slice(&bytes);
+        }
+        Ok(answer)
+    }
+}
+
+impl<S: HttpService> Sink for HttpSink<S> {
+    type Encoder = S::Encoder;
+
+    async fn send(&self, request: &Request, body: Vec<u8>) -> Verdict {
+        let body = match compress::compress(self.compression, body) {
+            Ok(body) => body,
+            Err(error) => return Verdict::retry(format!("cannot compress: {error}")),
+        };
+        match self.exchange(request, body).await {
+            Ok(answer) => {
+                if matches!(answer.status, 401 | 403) {
+                    self.read_credentials_again();
+                }
+                self.service.verdict(request, &answer)
+            }
+            Err(error) => Verdict::retry(client::explain(&error)),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Which events go where, and in what form.
+
+pub mod template;

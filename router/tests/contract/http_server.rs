@@ -1,0 +1,221 @@
+//! A small HTTP/1.1 server that is strict about what it is sent and fails as it is told. What a
+//! service would check is the test's: a function from a request to the events in it.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::harness::{Fault, Got, Request};
+
+/// A request, read whole and decompressed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HttpRequest {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// As it came.
+    pub(crate) raw: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl HttpRequest {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(header, _)| header == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Reads the events of a request; the error says what the service would not accept.
+pub(crate) type Check = fn(&HttpRequest) -> Result<Vec<Got>, String>;
+/// The answer to a request with poison: status and body, and what of it is accepted.
+pub(crate) type Refuse = fn(&[Got]) -> (u16, String, Vec<Got>);
+
+#[derive(Default)]
+struct State {
+    got: Vec<Got>,
+    requests: Vec<Request>,
+    violations: Vec<String>,
+    faults: VecDeque<Fault>,
+    poison: bool,
+}
+
+/// The server.
+pub(crate) struct HttpServer {
+    pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    check: Check,
+    refuse: Refuse,
+    task: Option<JoinHandle<()>>,
+}
+
+impl HttpServer {
+    pub(crate) async fn start(check: Check, refuse: Refuse) -> HttpServer {
+        let mut server = HttpServer {
+            address: ([127, 0, 0, 1], 0).into(),
+            state: Arc::default(),
+            check,
+            refuse,
+            task: None,
+        };
+        server.resume().await;
+        server
+    }
+
+    pub(crate) async fn resume(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        let (state, check, refuse) = (Arc::clone(&self.state), self.check, self.refuse);
+        self.task = Some(tokio::spawn(async move {
+            // Connections end with the listener.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, Arc::clone(&state), check, refuse));
+            }
+        }));
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    pub(crate) fn fail(&self, fault: Fault) -> bool {
+        let mut state = self.state.lock();
+        match fault {
+            Fault::Poison => state.poison = true,
+            Fault::Antidote => state.poison = false,
+            fault => state.faults.push_back(fault),
+        }
+        true
+    }
+
+    pub(crate) fn got(&self) -> Vec<Got> {
+        self.state.lock().got.clone()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.state.lock().requests.clone()
+    }
+
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.state.lock().violations.clone()
+    }
+}
+
+/// One connection, kept alive.
+async fn serve(
+    mut stream: TcpStream,
+    state: Arc<Mutex<State>>,
+    check: Check,
+    refuse: Refuse,
+) -> Option<()> {
+    let mut buffer = Vec::new();
+    loop {
+        let request = read(&mut stream, &mut buffer).await?;
+        let checked = check(&request);
+        let at = Instant::now();
+        let events = checked.as_ref().map_or(0, Vec::len);
+        let fault = {
+            let mut state = state.lock();
+            state.requests.push(Request { at, events });
+            state.faults.pop_front()
+        };
+        let answer = match (fault, checked) {
+            (Some(Fault::Hang), _) => return std::future::pending().await,
+            (Some(Fault::Reset), _) => {
+                // Unread bytes and no lingering make it a reset.
+                stream.set_zero_linger().ok()?;
+                return None;
+            }
+            (Some(Fault::TooMany { retry_after_s }), _) => respond(
+                429,
+                &format!("Retry-After: {retry_after_s}\r\n"),
+                "slow down",
+            ),
+            (Some(_), _) => respond(503, "", "unavailable"),
+            (None, Err(reason)) => {
+                state.lock().violations.push(reason.clone());
+                respond(400, "", &reason)
+            }
+            (None, Ok(events)) => {
+                let mut state = state.lock();
+                let poisoned = events.iter().any(|event| event.message.contains("poison"));
+                if state.poison && poisoned {
+                    let (status, body, accepted) = refuse(&events);
+                    state.got.extend(accepted);
+                    respond(status, "", &body)
+                } else {
+                    state.got.extend(events);
+                    respond(200, "", "{}")
+                }
+            }
+        };
+        stream.write_all(answer.as_bytes()).await.ok()?;
+    }
+}
+
+fn respond(status: u16, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+}
+
+/// The next request of a connection.
+async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<HttpRequest> {
+    let head_end = loop {
+        if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        fill(stream, buffer).await?;
+    };
+    let head = String::from_utf8(buffer[..head_end].to_vec()).ok()?;
+    let mut lines = head.split("\r\n");
+    let mut first = lines.next()?.split(' ');
+    let mut request = HttpRequest {
+        method: first.next()?.into(),
+        path: first.next()?.into(),
+        ..HttpRequest::default()
+    };
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+    request.headers = headers.collect();
+    let length: usize = request.header("content-length")?.parse().ok()?;
+    while buffer.len() < head_end + 4 + length {
+        fill(stream, buffer).await?;
+    }
+    request.raw = buffer[head_end + 4..head_end + 4 + length].to_vec();
+    buffer.drain(..head_end + 4 + length);
+    request.body = match request.header("content-encoding") {
+        None => request.raw.clone(),
+        Some("gzip") => {
+            let mut body = Vec::new();
+            flate2::read::GzDecoder::new(&request.raw[..])
+                .read_to_end(&mut body)
+                .ok()?;
+            body
+        }
+        Some("zstd") => zstd::decode_all(&request.raw[..]).ok()?,
+        Some(_) => return None,
+    };
+    Some(request)
+}
+
+async fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+    let mut piece = vec![0; 64 << 10];
+    let read = stream
+        .read(&mut piece)
+        .await
+        .ok()
+        .filter(|read| *read > 0)?;
+    buffer.extend_from_slice(&piece[..read]);
+    Some(())
+}

@@ -1,0 +1,12 @@
+//! What every destination that delivers by requests promises, checked for each of them against its
+//! service. `harness` says what a destination has to bring; `contract!` at the
+//! end of its file turns it into tests.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[macro_use]
+mod harness;
+mod http_server;
+mod scenarios;
+mod webhook;
