@@ -20,11 +20,11 @@ impl Origins {
     /// Of a file that has been parsed before, and of variables by the keys they set.
     pub(super) fn new(file: Option<(&Path, &str)>, variables: BTreeMap<String, String>) -> Origins {
         let mut lines = BTreeMap::new();
-        if let Some((_, text)) = file {
-            if let Ok(table) = DeTable::parse(text) {
-                let breaks = Breaks::of(text);
-                note(table.get_ref(), "", &breaks, &mut lines);
-            }
+        if let Some((_, text)) = file
+            && let Ok(table) = DeTable::parse(text)
+        {
+            let breaks = Breaks::of(text);
+            note(table.get_ref(), "", &breaks, &mut lines);
         }
         Origins {
             variables,
