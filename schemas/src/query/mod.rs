@@ -50,7 +50,7 @@ use std::fmt;
 
 use regex::Regex;
 
-use crate::config::Attributes;
+use crate::config::{Attributes, Packed};
 use value::{Glob, Literal};
 
 /// Most characters of a query.
@@ -89,7 +89,7 @@ pub struct Thing<'a> {
     /// What operators say of it.
     pub operator: Option<&'a Attributes>,
     /// What it says of itself; asked for what operators do not say.
-    pub reported: Option<&'a Attributes>,
+    pub reported: Option<&'a Packed>,
     /// Whether it is connected; `None` if that must not count.
     pub online: Option<bool>,
     /// Whether one of its groups is wanted.
@@ -195,8 +195,9 @@ impl Field {
             Field::Group => (thing.any_group)(wanted),
             Field::Attribute(key) => {
                 let operator = thing.operator.and_then(|from| from.get(key));
+                let operator = operator.map(String::as_str);
                 let value = operator.or_else(|| thing.reported?.get(key));
-                value.is_some_and(|value| wanted(value))
+                value.is_some_and(wanted)
             }
         }
     }

@@ -169,6 +169,30 @@ impl Fleet {
         members.iter().map(ToString::to_string).collect()
     }
 
+    /// The first `most` of them behind `after`; without the groups below unless `recursive`. For lists
+    /// that are read piece by piece.
+    pub fn members_behind<'a>(
+        &'a self,
+        group: &'a str,
+        recursive: bool,
+        after: Option<&'a str>,
+        most: usize,
+    ) -> Vec<String> {
+        let groups = match recursive {
+            true => self.forest.subtree(group),
+            false => vec![group],
+        };
+        let mut first: BTreeSet<&str> = BTreeSet::new();
+        for group in groups {
+            let members = self.direct_behind(group, after).take(most);
+            first.extend(members.map(|device| &**device));
+            while first.len() > most {
+                first.pop_last();
+            }
+        }
+        first.into_iter().map(str::to_owned).collect()
+    }
+
     /// The groups that the device is in itself, without their ancestors, sorted.
     pub fn direct_groups(&self, device: &str) -> Vec<String> {
         let groups = self.groups_for(device);
