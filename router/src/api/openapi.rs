@@ -100,6 +100,8 @@ const OPERATIONS: &[Operation] = &[
     operation(("put", DEVICE), "Declare a device", &[], Some("NewDevice"), One("Device")),
     operation(("patch", DEVICE), "Change what is said of a device; null removes", &[], Some("DevicePatch"), One("Device")),
     operation(("delete", DEVICE), "Remove everything that is retained of a device", &[], None, Nothing),
+    operation(("get", "/api/v1/history"), "Who changed what, newest first",
+        &[("subject", "Of this alone: default, group:<name>, device:<name> and so on"), PAGE, CURSOR], None, Page("HistoryEntry")),
     operation(("get", "/api/v1/problems"), "Documents that are there and do not act as they read", &[PAGE, CURSOR], None, Page("Problem")),
 ];
 
