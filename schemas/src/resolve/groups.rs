@@ -206,11 +206,11 @@ impl Fleet {
         self.devices.entry(name.clone()).or_default().report = report.map(Arc::new);
         self.ask_queries(&name);
         self.forget_if_bare(&name);
+        // What devices in the same groups share follows from documents: it is as good as before.
+        self.generation += 1;
         if self.groups_for(device) == groups {
             return Affected::Nobody;
         }
-        // What devices in the same groups share follows from documents: it is as good as before.
-        self.generation += 1;
         Affected::Device(device.to_owned())
     }
 

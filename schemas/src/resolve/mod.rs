@@ -115,8 +115,8 @@ impl Fleet {
         Fleet::default()
     }
 
-    /// Bumped by every change of a document, of some device's groups, and by [`Fleet::forget_ended`]:
-    /// while it stays, [`Fleet::resolve`] gives what it gave before.
+    /// Bumped by every change that [`Fleet::apply`], [`Fleet::report`] or [`Fleet::forget_ended`]
+    /// made; cheap cache key.
     pub fn generation(&self) -> u64 {
         self.generation
     }
