@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::{Config, ConfigError};
 use crate::deliver::share::DecodeCache;
 use crate::deliver::supervise::Supervised;
-use crate::destinations::running::{Base, Reloader, Running, try_open, when_complete};
+use crate::destinations::running::{Base, Reloader, Running, open_error, try_open, when_complete};
 use crate::health::Health;
 use crate::http::Http;
 use crate::http::authenticate::Authenticate;
@@ -263,7 +263,7 @@ impl Builder {
         let devices = Arc::new(RwLock::default());
         let contacts = Arc::new(Contacts::default());
         let arrivals = Arc::new(Arrivals::default());
-        let history = HistoryTask::open(self.lock("history")?);
+        let history = HistoryTask::open(self.base.lock("history")?);
         let (changed, history) = history.map_err(|error| open_error("history", &error))?;
         let fleet = FleetRegistry::new(Parts {
             topics: self.base.topics.clone(),
