@@ -229,7 +229,16 @@ impl ConfigError {
 }
 
 /// Folders below `<data>/router/` that are the router's own.
-const RESERVED: [&str; 5] = ["audit", "quarantine", "live", "levels", "publisher"];
+const RESERVED: [&str; 8] = [
+    "audit",
+    "quarantine",
+    "history",
+    "live",
+    "levels",
+    "presence",
+    "publisher",
+    "changes",
+];
 /// Smallest window in bytes: one payload of the largest size must always fit.
 const SMALLEST_WINDOW: usize = 2 << 20;
 
@@ -355,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_destination_name_must_be_a_folder_of_its_own() {
-        for bad in ["", "a/b", "..", "audit", "quarantine"] {
+        for bad in ["", "a/b", "..", "audit", "quarantine", "history"] {
             let mut config = Config::default();
             let stdout = DestinationKind::Stdout(StdoutConfig::default());
             config.destinations.insert(bad.into(), stdout.into());

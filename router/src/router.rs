@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::{Config, ConfigError};
 use crate::deliver::share::DecodeCache;
 use crate::deliver::supervise::Supervised;
-use crate::destinations::running::{Base, Reloader, Running, try_open, when_complete};
+use crate::destinations::running::{Base, Reloader, Running, open_error, try_open, when_complete};
 use crate::health::Health;
 use crate::http::Http;
 use crate::http::authenticate::Authenticate;
@@ -33,6 +33,7 @@ use crate::mqtt::connect::LinkOptions;
 use crate::mqtt::publisher::{self, Publisher, PublisherTask};
 use crate::registry::arrivals::Arrivals;
 use crate::registry::contacts::Contacts;
+use crate::registry::history::HistoryTask;
 use crate::registry::presence::PresenceTask;
 use crate::registry::{Parts, Registry as FleetRegistry};
 use crate::telemetry::Telemetry;
@@ -85,6 +86,7 @@ pub struct Router {
     levels: Arc<Levels>,
     levels_task: LevelsTask,
     presence: PresenceTask,
+    history: HistoryTask,
     publishers: [PublisherTask; 2],
     fleet: FleetRegistry,
     live: Option<(Live, InterestTask)>,
@@ -138,6 +140,9 @@ impl Router {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         // The publishers outlive the parts that publish.
         let last = CancellationToken::new();
+        // So does the history: what changed to the last is in it.
+        let changed = CancellationToken::new();
+        let history = tokio::spawn(self.history.run(changed.clone()));
         let stop = shutdown.child_token();
         let mut publishers = JoinSet::new();
         for publisher in self.publishers {
@@ -162,8 +167,13 @@ impl Router {
             parts.spawn(infallible(when_complete(levels, stop.clone(), running)));
         }
         let result = join(&mut parts, &stop).await;
+        changed.cancel();
         // With the parts their handles are gone: they end when what was handed in is acknowledged.
-        let ended = async { while publishers.join_next().await.is_some() {} };
+        let ended = async {
+            while publishers.join_next().await.is_some() {}
+            // A task that panicked has nothing more to write.
+            let _ = history.await;
+        };
         if tokio::time::timeout(Duration::from_secs(1), ended)
             .await
             .is_err()
@@ -253,12 +263,15 @@ impl Builder {
         let devices = Arc::new(RwLock::default());
         let contacts = Arc::new(Contacts::default());
         let arrivals = Arc::new(Arrivals::default());
+        let history = HistoryTask::open(self.base.lock("history")?);
+        let (changed, history) = history.map_err(|error| open_error("history", &error))?;
         let fleet = FleetRegistry::new(Parts {
             topics: self.base.topics.clone(),
             levels: Arc::clone(&levels),
             devices: Arc::clone(&devices),
             contacts: Arc::clone(&contacts),
             arrivals: Arc::clone(&arrivals),
+            history: Arc::clone(&changed),
             publisher: changes,
             telemetry: self.base.telemetry.clone(),
         });
@@ -288,6 +301,7 @@ impl Builder {
             devices,
             contacts,
             arrivals,
+            history: changed,
             looked: clock::now_ns(),
         };
         let live = self.base.config.live.enabled.then(|| self.live(&levels));
@@ -308,6 +322,7 @@ impl Builder {
             levels,
             levels_task,
             presence,
+            history,
             publishers: [publisher_task, changes_task],
             fleet,
             live,

@@ -201,7 +201,7 @@ fn report(n: usize, version: &str) -> Report {
     ];
     Report {
         online: true,
-        attributes: pairs.map(|(key, value)| (key.to_owned(), value)).into(),
+        attributes: pairs.into_iter().collect(),
     }
 }
 

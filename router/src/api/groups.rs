@@ -13,7 +13,7 @@ use thinglog_schemas::topic::ConfigTopic;
 
 use super::body::{Asked, asked, nullable, read};
 use super::levels::must_see;
-use super::list::{Page, list};
+use super::list::{PIECE, Page, list};
 use super::overrides::running;
 use super::{Answer, By, Fleet, answer, nothing, ok};
 use crate::registry::{
@@ -183,17 +183,8 @@ async fn members(
     };
     let recursive = which.recursive.unwrap_or(false);
     list(&fleet, page, |view, after, found| {
-        let members: Vec<String> = match recursive {
-            true => view.fleet().members(&name),
-            false => {
-                let direct = view.fleet().direct_members(&name);
-                direct.into_iter().map(str::to_owned).collect()
-            }
-        };
-        let from = after.map_or(0, |after| {
-            members.partition_point(|device| device.as_str() <= after)
-        });
-        for device in &members[from..] {
+        let members = view.fleet().members_behind(&name, recursive, after, PIECE);
+        for device in &members {
             if found.look(device, Some(json!(device))).is_break() {
                 return;
             }

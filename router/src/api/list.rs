@@ -17,6 +17,10 @@ const USUAL: usize = 100;
 const MOST: usize = 1000;
 /// Entries looked at under one lock.
 const AT_ONCE: usize = 2000;
+/// To show an entry takes as long as to look at so many.
+const ITEM: usize = 20;
+/// Entries that have to be offered under one lock: with so many a walk is always told to break.
+pub(super) const PIECE: usize = AT_ONCE / ITEM + 1;
 /// Entries looked at for one page.
 const FOR_A_PAGE: usize = 200_000;
 
@@ -41,9 +45,10 @@ pub(super) struct Found {
 impl Found {
     /// Looks at an entry by its place in the list's order; it belongs to the list if it has a value.
     pub(super) fn look(&mut self, place: &str, item: Option<Value>) -> ControlFlow<()> {
+        let cost = if item.is_some() { ITEM } else { 1 };
         self.items.extend(item);
         self.last = Some(place.to_owned());
-        self.budget = self.budget.saturating_sub(1);
+        self.budget = self.budget.saturating_sub(cost);
         self.more = self.items.len() >= self.limit || self.budget == 0;
         match self.more {
             true => ControlFlow::Break(()),

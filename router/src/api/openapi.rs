@@ -107,6 +107,8 @@ const OPERATIONS: &[Operation] = &[
     operation(("put", DEVICE), "Declare a device", &[], Some("NewDevice"), One("Device")),
     operation(("patch", DEVICE), "Change what is said of a device; null removes", &[], Some("DevicePatch"), One("Device")),
     operation(("delete", DEVICE), "Remove everything that is retained of a device", &[], None, Nothing),
+    operation(("get", "/api/v1/history"), "Who changed what, newest first",
+        &[("subject", "Of this alone: default, group:<name>, device:<name> and so on"), PAGE, CURSOR], None, Page("HistoryEntry")),
     operation(("get", DESTINATIONS), "Destinations, and how they are", &[], None, Page("Destination")),
     operation(("get", DESTINATION), "One destination", &[], None, One("Destination")),
     operation(("get", TAP), "What it is being sent, as NDJSON without an end", &[], None, One("Event")),

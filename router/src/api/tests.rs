@@ -9,6 +9,7 @@ fn routed() -> BTreeSet<String> {
         include_str!("devices.rs"),
         include_str!("explain.rs"),
         include_str!("groups.rs"),
+        include_str!("history.rs"),
         include_str!("levels.rs"),
         include_str!("overrides.rs"),
     ];

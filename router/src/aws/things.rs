@@ -205,17 +205,19 @@ pub(super) async fn list(mut call: Call<'_>) -> Answer {
     let (mut things, mut last) = (Vec::new(), after);
     for _ in 0..FOR_A_PAGE / AT_ONCE {
         let is_end = call.fleet.read(|view| {
-            let names = view.device_names(last.as_deref(), AT_ONCE);
-            for name in &names {
+            let after = last.clone();
+            let mut looked_at = 0;
+            for name in view.devices(after.as_deref()).take(AT_ONCE) {
                 if things.len() == limit {
                     return false;
                 }
                 if call.caller.sees_device(&view, name) && filter.takes(&view, name) {
                     things.push(Value::Object(shown(&view, name)));
                 }
-                last = Some(name.clone());
+                last = Some(name.to_owned());
+                looked_at += 1;
             }
-            names.len() < AT_ONCE
+            looked_at < AT_ONCE
         })?;
         if is_end {
             last = None;

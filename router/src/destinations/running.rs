@@ -83,7 +83,7 @@ pub(crate) fn try_open<O: Open>(part: &str, opener: &O) -> Result<(), BuildError
         .map_err(|error| open_error(part, &error))
 }
 
-fn open_error(part: &str, error: &OpenError) -> BuildError {
+pub(crate) fn open_error(part: &str, error: &OpenError) -> BuildError {
     BuildError::Open {
         part: part.to_owned(),
         reason: error.to_string(),

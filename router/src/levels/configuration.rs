@@ -49,39 +49,32 @@ impl Configuration {
         self.documents.get(topic.to_string().as_str())
     }
 
-    /// The groups that a membership document puts the device into, sorted; ancestors not included.
-    pub(crate) fn memberships(&self, device: &str) -> Vec<&str> {
-        const ALL: &str = "config/member/";
-        let mut groups = Vec::new();
-        let mut from = ALL.to_owned();
-        // From group to group: each look finds the first document of the next one.
-        while let Some((topic, _)) = self.from(&from, false).next() {
-            let rest = topic
-                .strip_prefix(ALL)
-                .and_then(|rest| rest.split_once('/'));
-            let Some((group, _)) = rest else { break };
-            if self
-                .document(ConfigTopic::Member { group, device })
-                .is_some()
-            {
-                groups.push(group);
-            }
-            // `0` comes right behind `/`.
-            from = format!("{ALL}{group}0");
-        }
-        groups
-    }
-
     /// Whether a document names the device.
     pub(crate) fn names(&self, device: &str) -> bool {
-        let named = [
-            ConfigTopic::Device(device),
-            ConfigTopic::OverrideDevice(device),
-        ];
-        named
-            .into_iter()
-            .any(|topic| self.document(topic).is_some())
-            || !self.memberships(device).is_empty()
+        let known = self.fleet.device(device);
+        known.is_some_and(|known| known.document.is_some() || known.temporary.is_some())
+            || !self.fleet.memberships(device).is_empty()
+    }
+
+    /// Every document, in the order of topics.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (ConfigTopic<'_>, &[u8])> {
+        let documents = self.documents.iter();
+        documents
+            .filter_map(|(topic, document)| Some((ConfigTopic::parse(topic).ok()?, &**document)))
+    }
+
+    /// The documents that are others than before: topic, what it said, what it says; empty for none.
+    pub(crate) fn changes_since<'a>(
+        &'a self,
+        before: &'a Configuration,
+    ) -> impl Iterator<Item = (ConfigTopic<'a>, &'a [u8], &'a [u8])> {
+        let was = |topic: ConfigTopic<'_>| before.document(topic).map_or(&[][..], |it| &**it);
+        let written = self.all().map(move |(topic, is)| (topic, was(topic), is));
+        let gone = before
+            .all()
+            .filter(|(topic, _)| self.document(*topic).is_none())
+            .map(|(topic, was)| (topic, was, &[][..]));
+        written.filter(|(_, was, is)| was != is).chain(gone)
     }
 
     /// Whether the document of a topic is this one; an empty one stands for none. Of topics that are not

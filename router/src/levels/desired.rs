@@ -6,6 +6,9 @@
 //! has seen), each would put right what the other wrote: so the same document is written again and
 //! again only at growing intervals, and that is counted.
 //!
+//! A document that somebody removed is not written anew at once either: it may be the first step of the
+//! device's deletion, which every router sees step by step.
+//!
 //! A write counts when the broker sends it back. One that does not come back was refused on its way
 //! and is written again.
 
@@ -20,6 +23,8 @@ const DEVICES: usize = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 /// How long a write may take to come back from the broker, ns.
 const BACK_WITHIN: u64 = 10 * SECOND;
+/// How long a removed document is left alone, ns: a deletion takes its further steps meanwhile.
+const REMOVED_FOR: u64 = 2 * SECOND;
 /// Interval between the second and the third write of one document, doubled from there, ns.
 const AGAIN_FROM: u64 = 10 * SECOND;
 const AGAIN_UP_TO: u64 = 3600 * SECOND;
@@ -52,12 +57,14 @@ struct Device {
     dirty: bool,
     /// The connection before had a document of it.
     before: bool,
+    /// When its document was removed, if it was.
+    removed: Option<u64>,
 }
 
 /// What was written last.
 #[derive(Debug)]
 struct Written {
-    revision: String,
+    revision: u64,
     /// How often in a row.
     times: u32,
     at: u64,
@@ -76,7 +83,7 @@ impl Written {
     }
 
     /// How often in a row `revision` has been written when it is at `now`.
-    fn times_with(&self, revision: &str, now: u64) -> u32 {
+    fn times_with(&self, revision: u64, now: u64) -> u32 {
         let long_ago = now.saturating_sub(self.at) > 2 * AGAIN_UP_TO;
         match self.revision == revision && !long_ago {
             true => self.times.saturating_add(1),
@@ -88,7 +95,15 @@ impl Written {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Retained {
     schema: u32,
-    revision: String,
+    /// `None`: one that no router has written.
+    revision: Option<u64>,
+}
+
+/// A revision as it is kept; `None` for what is none.
+fn number(revision: &str) -> Option<u64> {
+    u64::from_str_radix(revision, 16)
+        .ok()
+        .filter(|number| format!("{number:016x}") == revision)
 }
 
 impl Documents {
@@ -144,13 +159,19 @@ impl Documents {
         self.suspects.remove(device);
     }
 
-    /// The broker retains this document; an empty payload means none.
-    pub(crate) fn retained(&mut self, device: &str, payload: &[u8]) {
+    /// Whether a device's document was removed and nobody has written it since.
+    pub(crate) fn was_removed(&self, device: &str) -> bool {
+        let known = self.devices.get(device);
+        known.is_some_and(|known| known.removed.is_some())
+    }
+
+    /// The broker retains this document since `now`; an empty payload means none.
+    pub(crate) fn retained(&mut self, device: &str, payload: &[u8], now: u64) {
         let retained = serde_json::from_slice(payload)
             .ok()
             .map(|document: Desired| Retained {
                 schema: document.schema,
-                revision: document.revision,
+                revision: number(&document.revision),
             });
         if !self.devices.contains_key(device) {
             if self.devices.len() >= DEVICES {
@@ -163,11 +184,12 @@ impl Documents {
             return;
         };
         let name = Arc::clone(name);
-        if let Some(known) = self.devices.get_mut(device)
-            && known.retained != retained
-        {
-            known.retained = retained;
-            self.suspects.insert(name);
+        if let Some(known) = self.devices.get_mut(device) {
+            known.removed = payload.is_empty().then_some(now);
+            if known.retained != retained {
+                known.retained = retained;
+                self.suspects.insert(name);
+            }
         }
     }
 
@@ -261,24 +283,30 @@ impl Documents {
                 continue;
             };
             known.dirty = false;
+            let removed = known.removed.map(|at| at.saturating_add(REMOVED_FOR));
+            if removed.is_some_and(|until| now < until) {
+                self.suspects.insert(device);
+                continue;
+            }
             let desired = fleet.desired_with(&mut self.answers, &device, now);
+            let revision = number(&desired.revision).unwrap_or_default();
             let wanted = Retained {
                 schema: SCHEMA,
-                revision: desired.revision.clone(),
+                revision: Some(revision),
             };
             let retained = known.retained.as_ref();
             if retained.is_some_and(|there| there.schema > SCHEMA || *there == wanted) {
                 continue;
             }
-            let revision = wanted.revision.clone();
             let before = known.written.as_ref();
             if before.is_some_and(|it| it.revision == revision && now < it.again_at()) {
                 self.suspects.insert(device);
                 continue;
             }
-            let times = before.map_or(1, |it| it.times_with(&revision, now));
+            let times = before.map_or(1, |it| it.times_with(revision, now));
             self.contested += u64::from(times >= CONTESTED);
             known.retained = Some(wanted);
+            known.removed = None;
             known.written = Some(Written {
                 revision,
                 times,
@@ -322,7 +350,7 @@ mod tests {
     fn retained(documents: &mut Documents, fleet: &Fleet, device: &str, schema: u32) {
         let mut desired = fleet.desired(device, 0);
         desired.schema = schema;
-        documents.retained(device, &serde_json::to_vec(&desired).unwrap());
+        documents.retained(device, &serde_json::to_vec(&desired).unwrap(), 0);
     }
 
     #[test]
@@ -341,6 +369,26 @@ mod tests {
         retained(&mut documents, &fleet, "lamp-7", SCHEMA);
         documents.everybody();
         assert!(written(&mut documents, &fleet).is_empty());
+    }
+
+    #[test]
+    fn what_was_removed_is_left_alone_until_it_is_clear_that_the_device_stays() {
+        let (mut documents, mut fleet) = (Documents::default(), Fleet::new());
+        let topic = ConfigTopic::Device("lamp-7");
+        let change = fleet.apply(topic, br#"{"level":"ERROR"}"#).unwrap();
+        documents.affected(&change.affected, &fleet);
+        assert_eq!(written(&mut documents, &fleet), ["lamp-7"]);
+        documents.retained("lamp-7", b"", 5);
+        assert!(documents.was_removed("lamp-7"));
+        // The device's document goes next: no reason to write.
+        let change = fleet.apply(topic, b"").unwrap();
+        documents.affected(&change.affected, &fleet);
+        documents.recheck(REMOVED_FOR);
+        assert!(written(&mut documents, &fleet).is_empty());
+        documents.recheck(5 + REMOVED_FOR);
+        let next = documents.next(&fleet, 5 + REMOVED_FOR, &mut ALL.clone());
+        assert_eq!(&*next.unwrap().0, "lamp-7");
+        assert!(!documents.was_removed("lamp-7"));
     }
 
     #[test]
@@ -373,7 +421,7 @@ mod tests {
         let (mut documents, fleet) = (Documents::default(), Fleet::new());
         documents.saw("lamp-7");
         written(&mut documents, &fleet);
-        documents.retained("lamp-7", b"nonsense");
+        documents.retained("lamp-7", b"nonsense", 0);
         assert!(written(&mut documents, &fleet).is_empty());
         documents.recheck(0);
         assert_eq!(written(&mut documents, &fleet), ["lamp-7"]);
@@ -398,7 +446,7 @@ mod tests {
                     writes += 1;
                     let payload = serde_json::to_vec(&desired).unwrap();
                     for router in &mut routers {
-                        router.retained(&device, &payload);
+                        router.retained(&device, &payload, 0);
                     }
                 }
             }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use thinglog_schemas::payload::Stamp;
-use thinglog_schemas::resolve::{Fleet, Resolved, Who};
+use thinglog_schemas::resolve::{Answers, Fleet, Resolved, Who};
 use tokio::sync::{mpsc, watch};
 
 use self::configuration::Configuration;
@@ -131,9 +131,10 @@ impl Levels {
         self.version.load(Ordering::Acquire)
     }
 
-    fn resolve(&self, who: &Who<'_>) -> (u64, Resolved) {
+    fn resolve(&self, answers: &mut Answers, who: &Who<'_>) -> (u64, Resolved) {
         let configuration = self.configuration.read();
-        (self.version(), configuration.fleet().resolve(who))
+        let fleet = configuration.fleet();
+        (self.version(), fleet.resolve_known(answers, who))
     }
 }
 
@@ -142,6 +143,8 @@ impl Levels {
 pub(crate) struct LevelCache {
     levels: Arc<Levels>,
     known: HashMap<Arc<str>, Known>,
+    /// What devices in the same groups share.
+    answers: Answers,
 }
 
 #[derive(Debug)]
@@ -157,6 +160,7 @@ impl LevelCache {
         LevelCache {
             levels,
             known: HashMap::new(),
+            answers: Answers::default(),
         }
     }
 
@@ -171,25 +175,25 @@ impl LevelCache {
         if self.known.len() >= CACHED && !self.known.contains_key(&names.device) {
             self.known.clear();
         }
-        let levels = &self.levels;
-        let known = self
-            .known
-            .entry(Arc::clone(&names.device))
-            .or_insert_with(|| Known::resolve(levels, &names.device, stamp));
+        let (levels, answers) = (&self.levels, &mut self.answers);
+        let mut resolve = || Known::resolve(levels, answers, &names.device, stamp);
+        let known = self.known.entry(Arc::clone(&names.device));
+        let known = known.or_insert_with(&mut resolve);
         if known.version != version || !known.is_for(stamp) {
-            *known = Known::resolve(levels, &names.device, stamp);
+            *known = resolve();
         }
         &known.resolved
     }
 }
 
 impl Known {
-    fn resolve(levels: &Levels, device: &str, stamp: &Stamp) -> Known {
-        let (version, resolved) = levels.resolve(&Who {
+    fn resolve(levels: &Levels, answers: &mut Answers, device: &str, stamp: &Stamp) -> Known {
+        let who = Who {
             device,
             principal: stamp.principal.as_deref(),
             address: stamp.address.as_deref(),
-        });
+        };
+        let (version, resolved) = levels.resolve(answers, &who);
         Known {
             version,
             principal: stamp.principal.clone(),

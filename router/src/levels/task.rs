@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use thinglog_schemas::config::ConfigError;
 use thinglog_schemas::resolve::Affected;
+use thinglog_schemas::topic::ConfigTopic;
 use thinglog_schemas::{Topic, Topics};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -30,12 +31,15 @@ use crate::mqtt::{Delivery, Settled};
 use crate::registry::arrivals::Arrivals;
 use crate::registry::contacts::Contacts;
 use crate::registry::devices::Devices;
+use crate::registry::history::{History, Seen};
 use crate::telemetry::Telemetry;
 
 /// How often documents of other writers and ended overrides are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Devices that are looked at before the connection has its turn.
 const AT_ONCE: usize = 256;
+/// Conflicts of a complete set that are told one by one.
+const TOLD_AT_ONCE: usize = 100;
 
 /// The task's own data.
 pub(crate) struct LevelsTask {
@@ -49,6 +53,7 @@ pub(crate) struct LevelsTask {
     pub(crate) devices: Arc<RwLock<Devices>>,
     pub(crate) contacts: Arc<Contacts>,
     pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) history: Arc<History>,
     /// Until when ended overrides have been looked for, ns since the Unix epoch.
     pub(crate) looked: u64,
 }
@@ -155,33 +160,7 @@ impl LevelsTask {
                 "it was published without RETAIN and would be forgotten at the next restart; \
                  publish it retained (mosquitto_pub -r)",
             )),
-            Ok(Topic::Config(topic)) => {
-                let payload = &delivery.payload[..];
-                let result = match &mut setup.incoming {
-                    Some(documents) => documents.apply(topic, payload),
-                    None => self
-                        .levels
-                        .change(|documents| documents.apply(topic, payload)),
-                };
-                if setup.incoming.is_none() {
-                    let outcome = result
-                        .as_ref()
-                        .map(drop)
-                        .map_err(|error| error.reason.clone());
-                    self.arrivals.arrived(&topic.to_string(), payload, &outcome);
-                }
-                match result {
-                    Ok(change) => {
-                        for problem in &change.displaced {
-                            self.refuse(&problem.into());
-                        }
-                        if setup.incoming.is_none() {
-                            self.affected(&change.affected);
-                        }
-                    }
-                    Err(error) => self.refuse(&error),
-                }
-            }
+            Ok(Topic::Config(topic)) => self.configure(topic, &delivery.payload, setup),
             Ok(_) => {}
             Err(error) => self.refuse(&ConfigError::invalid(
                 delivery.topic.text.to_string(),
@@ -190,20 +169,61 @@ impl LevelsTask {
         }
     }
 
+    /// A configuration document came.
+    fn configure(&mut self, topic: ConfigTopic<'_>, payload: &[u8], setup: &mut Setup) {
+        let result = match &mut setup.incoming {
+            // Which of a set count as absent is told once it is complete.
+            Some(documents) => documents.apply(topic, payload).map(drop),
+            None => self.change(topic, payload),
+        };
+        if let Err(error) = result {
+            self.refuse(&error);
+        }
+    }
+
+    /// Takes up a change of the set that is in force, and tells who waits for it.
+    fn change(&mut self, topic: ConfigTopic<'_>, payload: &[u8]) -> Result<(), ConfigError> {
+        let text = topic.to_string();
+        let by = self.arrivals.who(&text, payload);
+        let (before, result) = self.levels.change(|documents| {
+            let before = documents.document(topic).cloned();
+            (before, documents.apply(topic, payload))
+        });
+        let result = result.map(|change| {
+            self.history.note(&Seen {
+                topic,
+                before: before.as_deref().unwrap_or_default(),
+                after: payload,
+                by: by.as_deref(),
+                now: clock::now_ns(),
+            });
+            for problem in &change.displaced {
+                self.refuse(&problem.into());
+            }
+            self.affected(&change.affected);
+        });
+        let outcome = result.as_ref().map_err(|error| error.reason.clone());
+        self.arrivals.arrived(&text, payload, &outcome.copied());
+        result
+    }
+
     /// A device's document came. When it was removed and nothing names the device, the device was
     /// deleted.
     fn desired(&mut self, device: &str, payload: &[u8]) {
-        let deleted =
-            payload.is_empty() && !self.levels.documents(|documents| documents.names(device));
+        let deleted = payload.is_empty() && !self.is_named(device);
         match deleted {
             true => self.forget(device),
             false => {
-                self.documents.retained(device, payload);
+                self.documents.retained(device, payload, clock::now_ns());
                 self.devices.write().saw(device);
             }
         }
         let topic = format!("desired/{device}");
         self.arrivals.arrived(&topic, payload, &Ok(()));
+    }
+
+    fn is_named(&self, device: &str) -> bool {
+        self.levels.documents(|documents| documents.names(device))
     }
 
     fn forget(&mut self, device: &str) {
@@ -225,12 +245,16 @@ impl LevelsTask {
     }
 
     fn affected(&mut self, affected: &Affected) {
+        if let Affected::Device(device) = affected {
+            // The last step of a deletion: what it should do is gone, and nothing names it any more.
+            if self.documents.was_removed(device) && !self.is_named(device) {
+                return self.forget(device);
+            }
+            self.devices.write().saw(device);
+        }
         let documents = &mut self.documents;
         self.levels
             .read(|fleet| documents.affected(affected, fleet));
-        if let Affected::Device(device) = affected {
-            self.devices.write().saw(device);
-        }
     }
 
     /// The probe is back: the set is complete.
@@ -248,10 +272,50 @@ impl LevelsTask {
             tracing::info!(%device, "a device was deleted meanwhile");
             self.forget(&device);
         }
+        self.note_meanwhile(&configuration);
+        self.tell_conflicts(&configuration);
         self.arrivals
             .complete(|topic, payload| configuration.holds(topic, payload));
         self.levels.replace(configuration, &self.devices);
         tracing::info!("the fleet's configuration is complete");
+    }
+
+    /// Documents of a complete set that cannot stand beside the others. Those that cannot be read were
+    /// told as they came.
+    fn tell_conflicts(&self, configuration: &Configuration) {
+        let problems = configuration.fleet().problems();
+        let conflicts = problems.iter().filter(|problem| !problem.last_good);
+        let count = conflicts.clone().count();
+        for problem in conflicts.take(TOLD_AT_ONCE) {
+            self.refuse(&problem.into());
+        }
+        if count > TOLD_AT_ONCE {
+            tracing::warn!(
+                documents = count,
+                told = TOLD_AT_ONCE,
+                "more documents count as absent; /api/v1/problems and `thinglog problems` name all"
+            );
+        }
+    }
+
+    /// What changed while there was no connection.
+    fn note_meanwhile(&self, configuration: &Configuration) {
+        let now = clock::now_ns();
+        if !self.levels.is_complete() {
+            return self.history.note_missed(configuration.all(), now);
+        }
+        self.levels.documents(|before| {
+            for (topic, before, after) in configuration.changes_since(before) {
+                let by = self.arrivals.who(&topic.to_string(), after);
+                self.history.note(&Seen {
+                    topic,
+                    before,
+                    after,
+                    by: by.as_deref(),
+                    now,
+                });
+            }
+        });
     }
 
     /// Ended overrides and documents of other writers.
@@ -343,3 +407,7 @@ impl LevelsTask {
         self.publisher.try_publish(message).is_ok()
     }
 }
+
+#[cfg(test)]
+#[path = "scale.rs"]
+mod scale;

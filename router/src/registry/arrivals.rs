@@ -1,6 +1,7 @@
 //! Who waits for a document to come back from the broker.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,18 +19,38 @@ pub(crate) struct Arrivals {
 #[derive(Debug)]
 struct Waiter {
     payload: Bytes,
+    /// Who asked for it.
+    by: Arc<str>,
     answer: oneshot::Sender<Outcome>,
 }
 
 impl Arrivals {
-    /// To be called before the document is published. Who waits no longer drops the receiver.
-    pub(crate) fn expect(&self, topic: &str, payload: Bytes) -> oneshot::Receiver<Outcome> {
+    /// To be called before the document is published for `by`. Who waits no longer drops the receiver.
+    pub(crate) fn expect(
+        &self,
+        topic: &str,
+        payload: Bytes,
+        by: &Arc<str>,
+    ) -> oneshot::Receiver<Outcome> {
         let (answer, receiver) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         let waiters = waiting.entry(topic.to_owned()).or_default();
         waiters.retain(|waiter| !waiter.answer.is_closed());
-        waiters.push(Waiter { payload, answer });
+        let by = Arc::clone(by);
+        waiters.push(Waiter {
+            payload,
+            by,
+            answer,
+        });
         receiver
+    }
+
+    /// Who asked for a document, if somebody waits for it.
+    pub(crate) fn who(&self, topic: &str, payload: &[u8]) -> Option<Arc<str>> {
+        let waiting = self.waiting.lock();
+        let mut waiters = waiting.get(topic)?.iter();
+        let waiter = waiters.find(|waiter| waiter.payload == payload);
+        waiter.map(|waiter| Arc::clone(&waiter.by))
     }
 
     /// A document came.
@@ -75,8 +96,11 @@ mod tests {
     #[test]
     fn only_the_document_itself_counts() {
         let arrivals = Arrivals::default();
-        let mut first = arrivals.expect("config/default", Bytes::from_static(b"1"));
-        let mut second = arrivals.expect("config/default", Bytes::from_static(b"2"));
+        let mut first =
+            arrivals.expect("config/default", Bytes::from_static(b"1"), &"alice".into());
+        let mut second = arrivals.expect("config/default", Bytes::from_static(b"2"), &"bob".into());
+        let who = arrivals.who("config/default", b"2");
+        assert_eq!(who.as_deref(), Some("bob"));
         arrivals.arrived("config/default", b"1", &Ok(()));
         arrivals.arrived("config/device/a", b"2", &Ok(()));
         assert_eq!(first.try_recv(), Ok(Ok(())));
@@ -88,7 +112,7 @@ mod tests {
     #[test]
     fn who_gave_up_is_forgotten() {
         let arrivals = Arrivals::default();
-        drop(arrivals.expect("config/default", Bytes::new()));
+        drop(arrivals.expect("config/default", Bytes::new(), &"alice".into()));
         arrivals.forget("config/default");
         assert!(arrivals.waiting.lock().is_empty());
     }

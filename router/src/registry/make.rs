@@ -1,11 +1,12 @@
 //! Makes a change: plan, publish, wait until the broker has it and it has come back.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::arrivals::Outcome;
 use super::caller::Caller;
@@ -17,7 +18,8 @@ use crate::mqtt::publisher::{Message, Refused};
 
 /// Longest wait for the turn of a change.
 const TURN_WITHIN: Duration = Duration::from_secs(30);
-/// Longest wait for the broker over one document.
+/// Longest wait for the broker over one document, from when it is handed in: those that are under way
+/// together wait together.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Documents of one change under way at a time.
 const UNDER_WAY: usize = 256;
@@ -25,6 +27,7 @@ const UNDER_WAY: usize = 256;
 /// A document that is under way.
 struct UnderWay {
     topic: String,
+    until: Instant,
     acknowledged: oneshot::Receiver<Result<(), Refused>>,
     back: Option<oneshot::Receiver<Outcome>>,
 }
@@ -49,12 +52,12 @@ impl Inner {
             caller.may_change(&view, change)?;
             plan(change, &view, &caller.name)
         })?;
-        self.publish(&writes).await?;
+        self.publish(&writes, &caller.name).await?;
         Ok(Done { writes })
     }
 
     /// Publishes documents in their order and waits for all of them.
-    async fn publish(&self, writes: &[Write]) -> Result<(), Refusal> {
+    async fn publish(&self, writes: &[Write], by: &Arc<str>) -> Result<(), Refusal> {
         let mut under_way = VecDeque::new();
         let mut result = Ok(());
         for write in writes {
@@ -66,7 +69,9 @@ impl Inner {
             if result.is_err() {
                 break;
             }
-            match self.hand_in(write).await {
+            match self.hand_in(write, by).await {
+                // Other routers have to know of it before they hear of anything behind it.
+                Ok(one) if write.topic.starts_with("desired/") => result = self.settle(one).await,
                 Ok(one) => under_way.push_back(one),
                 Err(refusal) => result = Err(refusal),
             }
@@ -78,11 +83,11 @@ impl Inner {
         result
     }
 
-    async fn hand_in(&self, write: &Write) -> Result<UnderWay, Refusal> {
+    async fn hand_in(&self, write: &Write, by: &Arc<str>) -> Result<UnderWay, Refusal> {
         let payload = Bytes::from(write.payload());
         // What a device reports is no document of the fleet: nobody here waits for it.
         let comes_back = !write.topic.starts_with("reported/");
-        let back = comes_back.then(|| self.arrivals.expect(&write.topic, payload.clone()));
+        let back = comes_back.then(|| self.arrivals.expect(&write.topic, payload.clone(), by));
         let (done, acknowledged) = oneshot::channel();
         let message = Message {
             topic: format!("{}/{}", self.topics.root(), write.topic),
@@ -91,9 +96,11 @@ impl Inner {
             done: Some(done),
             while_waited: true,
         };
-        match timeout(ANSWER_WITHIN, self.publisher.publish(message)).await {
+        let until = Instant::now() + ANSWER_WITHIN;
+        match timeout_at(until, self.publisher.publish(message)).await {
             Ok(Ok(())) => Ok(UnderWay {
                 topic: write.topic.clone(),
+                until,
                 acknowledged,
                 back,
             }),
@@ -125,7 +132,7 @@ impl Inner {
                 },
             }
         };
-        let result = timeout(ANSWER_WITHIN, answer).await;
+        let result = timeout_at(one.until, answer).await;
         self.arrivals.forget(&topic);
         result.unwrap_or_else(|_| {
             let why = format!(

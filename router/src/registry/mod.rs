@@ -10,6 +10,7 @@ mod caller;
 mod change;
 pub(crate) mod contacts;
 pub(crate) mod devices;
+pub(crate) mod history;
 mod make;
 mod plan;
 pub(crate) mod presence;
@@ -28,6 +29,7 @@ use tokio::sync::Semaphore;
 use self::arrivals::Arrivals;
 use self::contacts::Contacts;
 use self::devices::Devices;
+use self::history::History;
 use self::turns::Turns;
 use crate::clock;
 use crate::levels::Levels;
@@ -58,6 +60,7 @@ struct Inner {
     devices: Arc<RwLock<Devices>>,
     contacts: Arc<Contacts>,
     arrivals: Arc<Arrivals>,
+    history: Arc<History>,
     publisher: Publisher,
     telemetry: Telemetry,
     turns: Turns,
@@ -71,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) devices: Arc<RwLock<Devices>>,
     pub(crate) contacts: Arc<Contacts>,
     pub(crate) arrivals: Arc<Arrivals>,
+    pub(crate) history: Arc<History>,
     /// Of changes alone: what the router writes by itself must not hold them up.
     pub(crate) publisher: Publisher,
     pub(crate) telemetry: Telemetry,
@@ -93,6 +97,7 @@ impl Registry {
                 contacts: parts.contacts,
                 telemetry: parts.telemetry,
                 arrivals: parts.arrivals,
+                history: parts.history,
                 publisher: parts.publisher,
                 turns: Turns::default(),
                 places: Semaphore::new(PLACES),
@@ -105,6 +110,11 @@ impl Registry {
     pub fn read<T>(&self, read: impl FnOnce(View<'_>) -> T) -> Result<T, Refusal> {
         self.inner.must_be_complete()?;
         Ok(self.inner.view(read))
+    }
+
+    /// Who changed what.
+    pub(crate) fn history(&self) -> &History {
+        &self.inner.history
     }
 
     /// Makes a change: answers after the broker has acknowledged every document and this registry has

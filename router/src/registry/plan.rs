@@ -323,10 +323,13 @@ impl Planner<'_> {
         });
         let own = [ConfigTopic::OverrideDevice(name), ConfigTopic::Device(name)];
         let topics = memberships.chain(own);
-        let mut writes: Vec<Write> = topics.filter_map(|topic| self.removed(topic)).collect();
-        // `desired` last: that it is gone while nothing names the device says that it was deleted.
-        writes.push(Write::clear(format!("reported/{name}")));
-        writes.push(Write::clear(format!("desired/{name}")));
+        // `desired` first: no router writes it anew while the others go one by one, and that nothing names
+        // the device while it is gone says that the device was deleted.
+        let mut writes = vec![
+            Write::clear(format!("desired/{name}")),
+            Write::clear(format!("reported/{name}")),
+        ];
+        writes.extend(topics.filter_map(|topic| self.removed(topic)));
         Ok(writes)
     }
 

@@ -258,11 +258,11 @@ fn a_device_is_declared_tagged_and_deleted_with_all_that_is_retained_of_it() {
     let topics = site.writes(delete.clone()).into_iter();
     let topics: Vec<String> = topics.map(|(topic, _)| topic).collect();
     let expected = [
+        "desired/lamp-7",
+        "reported/lamp-7",
         "config/member/eu/lamp-7",
         "config/override/device/lamp-7",
         "config/device/lamp-7",
-        "reported/lamp-7",
-        "desired/lamp-7",
     ];
     assert_eq!(topics, expected);
     let nobody = Change::DeleteDevice {
@@ -308,4 +308,40 @@ fn what_groups_cannot_hold_is_refused() {
         site.refused(join("nowhere", "lamp-7")),
         Code::ResourceNotFound
     );
+}
+
+#[test]
+fn a_deletion_that_was_cut_short_anywhere_can_be_made_again() {
+    let documents = [
+        ("config/group/eu", json!({"level": "WARN"})),
+        (
+            "config/override/group/eu",
+            json!({"level": "DEBUG", "until": "2027-01-01T00:00:00Z"}),
+        ),
+        ("config/member/eu/lamp-7", json!({})),
+        ("config/member/eu/lamp-8", json!({})),
+        ("config/member/us/lamp-7", json!({})),
+        ("config/device/lamp-7", json!({"level": "INFO"})),
+    ];
+    let group = Change::DeleteGroup {
+        name: "eu".into(),
+        expected_version: None,
+    };
+    let device = Change::DeleteDevice {
+        name: "lamp-7".into(),
+        expected_version: None,
+    };
+    for (change, left) in [(group, 2), (device, 3)] {
+        let steps = Site::with(&documents).plan(change.clone()).unwrap().len();
+        assert!(steps >= 4);
+        for cut in 0..steps {
+            let mut site = Site::with(&documents);
+            for write in &site.plan(change.clone()).unwrap()[..cut] {
+                site.put(&write.topic, &write.payload());
+            }
+            site.make(change.clone());
+            assert_eq!(site.configuration.all().count(), left, "cut after {cut}");
+            assert_eq!(site.refused(change.clone()), Code::ResourceNotFound);
+        }
+    }
 }

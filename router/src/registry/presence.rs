@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use thinglog_schemas::Topic;
-use thinglog_schemas::config::Attributes;
+use thinglog_schemas::config::Packed;
 use thinglog_schemas::resolve::Affected;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,7 @@ impl PresenceTask {
     }
 
     /// The fleet's rules hear what a device is.
-    fn tell(&self, device: &str, attributes: Option<Attributes>, seen: bool) -> News {
+    fn tell(&self, device: &str, attributes: Option<Packed>, seen: bool) -> News {
         let report = self.devices.read().report_of(device, attributes);
         let affected = self
             .levels

@@ -1,8 +1,6 @@
 //! The fleet as it is at one moment, for whoever asks and for [`super::plan`]. Borrowed under the
 //! registry's locks, so what takes long is asked piece by piece.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 use thinglog_schemas::config::Fault;
 use thinglog_schemas::resolve::Fleet;
@@ -176,17 +174,8 @@ impl<'a> View<'a> {
 
     /// The groups that a membership document puts the device into, sorted; ancestors not included.
     pub fn memberships(&self, device: &str) -> Vec<&'a str> {
-        self.configuration.memberships(device)
-    }
-
-    /// The names of at most `most` devices behind `after`, sorted: those that were seen, and those that a
-    /// document names.
-    pub fn device_names(&self, after: Option<&str>, most: usize) -> Vec<String> {
-        let behind = |name: &String| after.is_none_or(|after| name.as_str() > after);
-        let named = self.fleet().named_devices().into_iter().filter(behind);
-        let seen = self.devices.names(after).map(ToString::to_string);
-        let all: BTreeSet<String> = named.take(most).chain(seen.take(most)).collect();
-        all.into_iter().take(most).collect()
+        let all = self.fleet().memberships(device).into_iter();
+        all.map(|(group, _)| group).collect()
     }
 
     /// Whether the device exists: it was seen, or a document names it.
@@ -199,7 +188,7 @@ impl<'a> View<'a> {
         self.devices.get(device)
     }
 
-    /// Devices behind `after`, sorted.
+    /// Devices behind `after`, sorted: those that were seen, and those that a document names.
     pub(crate) fn devices(&self, after: Option<&str>) -> impl Iterator<Item = &'a str> {
         self.devices.names(after).map(|name| &**name)
     }

@@ -66,6 +66,14 @@ impl Mosquitto {
         self.wait_until_up();
     }
 
+    /// Stops it where it is, or lets it go on: it keeps its connections and does nothing meanwhile.
+    pub(crate) fn freeze(&self, freeze: bool) {
+        let signal = if freeze { "-STOP" } else { "-CONT" };
+        let process = self.child.id().to_string();
+        let done = Command::new("kill").args([signal, &process]).status();
+        assert!(done.unwrap().success());
+    }
+
     /// Kills the broker.
     pub(crate) fn stop(&mut self) {
         self.child.kill().unwrap();

@@ -8,7 +8,7 @@ mod env;
 mod settings;
 
 pub use attributes::{
-    Attributes, MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE, MAX_ATTRIBUTES, bound_reported,
+    Attributes, MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE, MAX_ATTRIBUTES, Packed, bound_reported,
     check_attributes,
 };
 pub use desired::{Desired, Reported, SCHEMA, Temporary};

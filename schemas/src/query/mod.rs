@@ -52,7 +52,7 @@ use std::fmt;
 use regex::Regex;
 
 pub use self::event::{EventQuery, Facts};
-use crate::config::Attributes;
+use crate::config::{Attributes, Packed};
 use value::{Glob, Literal};
 
 /// Most characters of a query.
@@ -91,7 +91,7 @@ pub struct Thing<'a> {
     /// What operators say of it.
     pub operator: Option<&'a Attributes>,
     /// What it says of itself; asked for what operators do not say.
-    pub reported: Option<&'a Attributes>,
+    pub reported: Option<&'a Packed>,
     /// Whether it is connected; `None` if that must not count.
     pub online: Option<bool>,
     /// Whether one of its groups is wanted.
@@ -234,8 +234,9 @@ impl Subject for Thing<'_> {
             Field::Group => (self.any_group)(wanted),
             Field::Attribute(key) => {
                 let operator = self.operator.and_then(|from| from.get(key));
+                let operator = operator.map(String::as_str);
                 let value = operator.or_else(|| self.reported?.get(key));
-                value.is_some_and(|value| wanted(value))
+                value.is_some_and(wanted)
             }
             // No query of devices has these.
             Field::Source | Field::Level | Field::Severity | Field::Message | Field::OfEvent(_) => {

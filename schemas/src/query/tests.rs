@@ -27,7 +27,7 @@ fn matches(text: &str) -> bool {
         name: "lamp-7",
         kind: Some("lamp"),
         operator: Some(&operator),
-        reported: Some(&reported),
+        reported: Some(&reported.iter().collect()),
         online: Some(true),
         any_group: &|wanted| ["eu", "world"].into_iter().any(wanted),
     })

@@ -29,7 +29,8 @@ pub struct Answers {
 #[derive(Debug)]
 struct Answer {
     shared: Arc<Shared>,
-    desired: Arc<Desired>,
+    /// What those are told that say nothing themselves.
+    desired: Option<Arc<Desired>>,
 }
 
 impl Fleet {
@@ -43,33 +44,51 @@ impl Fleet {
 
     /// The same with what was worked out before, for many devices at once.
     pub fn desired_with(&self, answers: &mut Answers, device: &str, now: u64) -> Arc<Desired> {
-        let other = !Arc::ptr_eq(&answers.content, &self.content);
         let ended = self.next_end(answers.at).is_some_and(|end| end <= now);
         let runs = self
             .ends
             .last_key_value()
             .is_some_and(|(end, _)| *end > answers.at);
         let old = now.saturating_sub(answers.at) >= SECOND;
-        if other || ended || now < answers.at || (runs && old) {
+        if ended || now < answers.at || (runs && old) {
             answers.known.clear();
-            answers.content = self.content.clone();
         }
         if answers.known.is_empty() {
             answers.at = now;
         }
-        let groups = self.groups_for(device);
-        if answers.known.len() >= MAX_ANSWERS && !answers.known.contains_key(&groups) {
-            answers.known.clear();
-        }
-        let answer = answers.known.entry(groups).or_insert_with_key(|groups| {
-            let shared = Arc::new(self.shared(groups));
-            let desired = Arc::new(self.desired_of(ANY_SOURCE, shared.clone(), now));
-            Answer { shared, desired }
-        });
+        let answer = self.answer(answers, device);
+        let shared = answer.shared.clone();
         match self.speaks_for_itself(device) {
-            true => Arc::new(self.desired_of(device, answer.shared.clone(), now)),
-            false => answer.desired.clone(),
+            true => Arc::new(self.desired_of(device, shared, now)),
+            false => {
+                let desired = answer
+                    .desired
+                    .get_or_insert_with(|| Arc::new(self.desired_of(ANY_SOURCE, shared, now)));
+                desired.clone()
+            }
         }
+    }
+
+    /// [`Fleet::resolve`] with what was worked out before: devices in the same groups share it.
+    pub fn resolve_known(&self, answers: &mut Answers, who: &Who<'_>) -> Resolved {
+        let shared = self.answer(answers, who.device).shared.clone();
+        self.resolve_with(who, shared)
+    }
+
+    fn answer<'a>(&self, answers: &'a mut Answers, device: &str) -> &'a mut Answer {
+        let groups = self.groups_for(device);
+        let full = answers.known.len() >= MAX_ANSWERS && !answers.known.contains_key(&groups);
+        if full || !Arc::ptr_eq(&answers.content, &self.content) {
+            answers.known.clear();
+            answers.content = self.content.clone();
+        }
+        answers
+            .known
+            .entry(groups)
+            .or_insert_with_key(|groups| Answer {
+                shared: Arc::new(self.shared(groups)),
+                desired: None,
+            })
     }
 
     /// Whether a document or an override of its own says what the device shall do.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Attributes, ConfigError, Fault, Reported, bound_reported};
+use crate::config::{ConfigError, Fault, Packed, Reported, bound_reported};
 
 /// Whose level, settings or groups may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,17 +61,14 @@ pub struct Report {
     /// It is connected.
     pub online: bool,
     /// Its own attributes, at most as [`crate::config::MAX_ATTRIBUTES`] and its neighbours say.
-    pub attributes: Attributes,
+    pub attributes: Packed,
 }
 
 impl From<&Reported> for Report {
     fn from(reported: &Reported) -> Report {
-        let attributes = bound_reported(&reported.attributes);
         Report {
             online: reported.online,
-            attributes: attributes
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
+            attributes: bound_reported(&reported.attributes).collect(),
         }
     }
 }

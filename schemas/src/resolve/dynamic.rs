@@ -90,6 +90,11 @@ impl Dynamic {
         self.members.get(group).into_iter().flatten()
     }
 
+    /// The same as a set, if there are any.
+    pub(super) fn members(&self, group: &str) -> Option<&BTreeSet<Name>> {
+        self.members.get(group)
+    }
+
     /// The queries without who matches.
     pub(super) fn part(&self) -> Dynamic {
         Dynamic {

@@ -2,7 +2,7 @@
 //! change. A device is in at most [`MAX_GROUPS`] groups: its memberships come first, then the dynamic
 //! groups that match, the oldest first.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use super::{
     Affected, ConfigError, Fleet, MAX_DEVICES, Problem, Refusal, Report, apply::member_topic,
@@ -206,7 +206,8 @@ impl Fleet {
         self.devices.entry(name.clone()).or_default().report = report.map(Arc::new);
         self.ask_queries(&name);
         self.forget_if_bare(&name);
-        self.changed();
+        // What devices in the same groups share follows from documents: it is as good as before.
+        self.generation += 1;
         if self.groups_for(device) == groups {
             return Affected::Nobody;
         }
@@ -239,9 +240,22 @@ impl Fleet {
 
     /// The devices that are in the group itself, sorted.
     pub(super) fn direct<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Name> {
-        let claimed = self.claimed.get(group).into_iter().flatten();
+        self.direct_behind(group, None)
+    }
+
+    /// Those of them whose names come behind `after`.
+    pub(super) fn direct_behind<'a>(
+        &'a self,
+        group: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Name> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind =
+            move |devices: &'a BTreeSet<Name>| devices.range::<str, _>((from, Bound::Unbounded));
+        let claimed = self.claimed.get(group).into_iter().flat_map(behind);
         // A group is either static or dynamic: one of the two is empty, or counts as absent.
-        let candidates = claimed.chain(self.dynamic.matching(group));
+        let matching = self.dynamic.members(group).into_iter().flat_map(behind);
+        let candidates = claimed.chain(matching);
         let mut last: Option<&Name> = None;
         candidates.filter(move |device| {
             let again = last.replace(device) == Some(device);

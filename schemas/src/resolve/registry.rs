@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{ConfigError, Fleet, LevelDocument, Report, forest::Name};
 use crate::{
-    config::{self, Member, Override},
+    config::{self, Attributes, Member, Override},
     query::Facts,
     topic::ConfigTopic,
 };
@@ -170,6 +170,30 @@ impl Fleet {
         members.iter().map(ToString::to_string).collect()
     }
 
+    /// The first `most` of them behind `after`; without the groups below unless `recursive`. For lists
+    /// that are read piece by piece.
+    pub fn members_behind<'a>(
+        &'a self,
+        group: &'a str,
+        recursive: bool,
+        after: Option<&'a str>,
+        most: usize,
+    ) -> Vec<String> {
+        let groups = match recursive {
+            true => self.forest.subtree(group),
+            false => vec![group],
+        };
+        let mut first: BTreeSet<&str> = BTreeSet::new();
+        for group in groups {
+            let members = self.direct_behind(group, after).take(most);
+            first.extend(members.map(|device| &**device));
+            while first.len() > most {
+                first.pop_last();
+            }
+        }
+        first.into_iter().map(str::to_owned).collect()
+    }
+
     /// The groups that the device is in itself, without their ancestors, sorted.
     pub fn direct_groups(&self, device: &str) -> Vec<String> {
         let groups = self.groups_for(device);
@@ -236,7 +260,9 @@ impl Fleet {
         let entry = self.devices.get(device);
         let document = entry.and_then(|entry| entry.document.as_deref());
         let report = entry.and_then(|entry| entry.report.as_deref());
-        let mut attributes = report.map(|it| it.attributes.clone()).unwrap_or_default();
+        let reported = report.into_iter().flat_map(|it| it.attributes.iter());
+        let reported = reported.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let mut attributes: Attributes = reported.collect();
         attributes.extend(document.into_iter().flat_map(|it| it.attributes.clone()));
         Facts {
             kind: document.and_then(|document| document.kind.clone()),

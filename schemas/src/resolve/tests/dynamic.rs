@@ -3,10 +3,7 @@
 use super::*;
 
 fn report(fleet: &mut Fleet, device: &str, online: bool, attributes: &[(&str, &str)]) -> Affected {
-    let pairs = attributes
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    let attributes = pairs.collect();
+    let attributes = attributes.iter().copied().collect();
     fleet.report(device, Some(Report { online, attributes }))
 }
 

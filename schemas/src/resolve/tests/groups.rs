@@ -157,3 +157,46 @@ fn members_and_groups_include_the_hierarchy() {
     assert_eq!(fleet.groups_of("oven"), [""; 0]);
     assert_eq!(fleet.named_devices(), ["door", "fan", "lamp", "oven"]);
 }
+
+#[test]
+fn members_can_be_listed_piece_by_piece() {
+    let mut fleet = fleet(&[
+        ("group/leaf", r#"{"parent":"root"}"#),
+        ("group/twig", r#"{"parent":"leaf"}"#),
+        ("group/odd", r#"{"query":"name ~ /[13579]$/"}"#),
+    ]);
+    for n in 0..30 {
+        let group = ["root", "leaf", "twig"][n % 3];
+        let topic = format!("member/{group}/lamp-{n:02}");
+        apply(&mut fleet, &topic, "{}").unwrap();
+    }
+    for (group, recursive, count) in [
+        ("root", true, 30),
+        ("root", false, 10),
+        ("leaf", true, 20),
+        ("odd", false, 15),
+        ("none", true, 0),
+    ] {
+        for most in [1, 4, 7, 30, 31] {
+            let mut listed: Vec<String> = Vec::new();
+            loop {
+                let after = listed.last().map(String::as_str);
+                let more = fleet.members_behind(group, recursive, after, most);
+                assert!(more.len() <= most);
+                if more.is_empty() {
+                    break;
+                }
+                listed.extend(more);
+            }
+            let all = match recursive {
+                true => fleet.members(group),
+                false => fleet
+                    .direct_members(group)
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
+            };
+            assert_eq!((listed.len(), &listed), (count, &all), "{group} by {most}");
+        }
+    }
+}
