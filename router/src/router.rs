@@ -283,7 +283,9 @@ impl Builder {
         });
         if let Some(http) = &mut http {
             http.mount(api::routes(fleet.clone()));
-            http.mount(aws::routes(fleet.clone()));
+            let destinations = self.config.destinations.values();
+            let roles = destinations.flat_map(|config| config.roles.iter().flatten().cloned());
+            http.mount(aws::routes(fleet.clone(), roles.collect()));
         }
         let presence = PresenceTask {
             link: self.passing("presence"),

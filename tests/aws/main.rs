@@ -81,7 +81,9 @@ fn clients(program: &Path, site: &Site, key: &Key) -> Command {
         let name = name.to_string_lossy().to_ascii_lowercase();
         name.starts_with("aws_") || name.ends_with("_proxy")
     });
-    foreign.for_each(|name| drop(command.env_remove(name)));
+    for name in foreign {
+        command.env_remove(name);
+    }
     command
         .env("AWS_ENDPOINT_URL", format!("http://{}", site.http))
         .env("AWS_ACCESS_KEY_ID", &key.id)

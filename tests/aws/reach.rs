@@ -9,13 +9,14 @@ use thinglog_tests::process::Process;
 use thinglog_tests::site::Site;
 use thinglog_tests::{mosquitto, wait};
 
-use crate::{Key, python, story, thinglog};
+use crate::{Key, clients, python, story, thinglog};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/IoTLogsRole";
 
 /// A running site without sign-in, and AWS's command line towards it.
 struct Fleet {
     site: Site,
+    python: PathBuf,
     /// Takes a command a line, answers each by a line.
     commands: Process,
     stdin: ChildStdin,
@@ -28,6 +29,7 @@ impl Fleet {
         Fleet {
             stdin: commands.stdin(),
             commands,
+            python: python.to_owned(),
             site,
         }
     }
@@ -41,6 +43,18 @@ impl Fleet {
             self.commands.assert_running();
             (self.commands.output().lines().count() > before).then_some(())
         });
+    }
+
+    /// What `aws iot <line>` is refused with.
+    #[track_caller]
+    fn refused(&self, line: &str, name: &str) -> String {
+        let program = self.python.with_file_name("aws");
+        let mut command = clients(&program, &self.site, &Key::any());
+        command.arg("iot").args(line.split_whitespace());
+        let output = command.output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(&format!("({name})")), "{line}: {error}");
+        error
     }
 
     #[track_caller]
@@ -133,4 +147,62 @@ fn levels_that_aws_s_clients_set_reach_devices_and_the_router() {
     ));
     assert_eq!(fleet.explained(&["app"]).0, "DEBUG");
     assert_eq!(fleet.explained(&["other"]).0, "WARN");
+}
+
+#[test]
+fn a_role_says_what_the_router_may_deliver_to() {
+    let Some(python) = tools("a_role_says_what_the_router_may_deliver_to") else {
+        return;
+    };
+    let site = Site::new();
+    site.configure(&format!(
+        "[router.destinations.vendor]\ntype = \"file\"\nroles = [\"{ROLE}\"]\n"
+    ));
+    let _up = site.up();
+    let mut fleet = Fleet::new(&python, site);
+    let told = |fleet: &Fleet, message: &str| {
+        let folder = fleet.site.path().join("thinglog-data/router/vendor");
+        let text = std::fs::read_to_string(folder.join("events.ndjson")).unwrap_or_default();
+        text.contains(message)
+    };
+    fleet.log("INFO", "before there is a role");
+    fleet.site.event("before there is a role");
+    fleet.aws(&format!("set-v2-logging-options --role-arn {ROLE}"));
+    fleet.log("INFO", "under the role");
+    wait::until("the event at the vendor's", || {
+        told(&fleet, "under the role").then_some(())
+    });
+    assert!(!told(&fleet, "before there is a role"));
+    let until_filtered = |fleet: &Fleet, count: &str| {
+        wait::until("the books of the vendor's", || {
+            let metrics = fleet.site.get("/metrics");
+            let line = metrics
+                .lines()
+                .find(|line| line.contains("vendor") && line.contains("\"filtered\""))?;
+            line.ends_with(count).then_some(())
+        });
+    };
+    until_filtered(&fleet, " 1");
+
+    // A role that nobody asks for would be a mistake.
+    let message = fleet.refused(
+        "set-v2-logging-options --role-arn other",
+        "InvalidRequestException",
+    );
+    assert!(message.contains(ROLE), "{message}");
+    let document = r#"{"level":"DEBUG","role":"other"}"#;
+    let topic = "thinglog/config/default";
+    mosquitto::publish(fleet.site.mqtt, topic, document.as_bytes(), &["-r"]);
+    wait::until("the other role", || {
+        fleet.explained(&[]).0.eq("DEBUG").then_some(())
+    });
+    fleet.log("INFO", "under another role");
+    fleet.site.event("under another role");
+    until_filtered(&fleet, " 2");
+    fleet.aws(&format!("set-v2-logging-options --role-arn {ROLE}"));
+    fleet.log("INFO", "under the role again");
+    wait::until("the event at the vendor's", || {
+        told(&fleet, "under the role again").then_some(())
+    });
+    assert!(!told(&fleet, "under another role"));
 }

@@ -23,6 +23,9 @@ mod options;
 pub(crate) mod signature;
 mod things;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -54,14 +57,25 @@ pub(crate) fn serves(path: &str) -> bool {
 
 /// The routes, to be mounted where every request has a [`Caller`]. They have the fallback of the whole
 /// server, so that an operation of AWS's that is not here is answered as one.
-pub(crate) fn routes(fleet: Registry) -> Router {
-    let below = |router: Router<Registry>, path: &&str| {
+pub(crate) fn routes(fleet: Registry, roles: BTreeSet<String>) -> Router {
+    let below = |router: Router<Asked>, path: &&str| {
         router
             .route(&format!("/{path}"), any(answer))
             .route(&format!("/{path}/{{*rest}}"), any(answer))
     };
     let routes = PATHS.iter().fold(Router::new(), below);
-    routes.with_state(fleet).fallback(elsewhere)
+    let roles = Arc::new(roles);
+    routes
+        .with_state(Asked { fleet, roles })
+        .fallback(elsewhere)
+}
+
+/// What every call is asked of.
+#[derive(Clone)]
+struct Asked {
+    fleet: Registry,
+    /// The roles that destinations ask for; where they ask for none, any role will do.
+    roles: Arc<BTreeSet<String>>,
 }
 
 async fn elsewhere(method: Method, uri: Uri, headers: HeaderMap) -> Response {
@@ -84,6 +98,7 @@ fn unknown(method: &Method, path: &str) -> Error {
 /// One call: who asks what, of which fleet.
 struct Call<'a> {
     fleet: &'a Registry,
+    roles: &'a BTreeSet<String>,
     caller: &'a Caller,
     input: Input,
 }
@@ -100,7 +115,7 @@ impl Call<'_> {
 }
 
 async fn answer(
-    State(fleet): State<Registry>,
+    State(asked): State<Asked>,
     caller: Caller,
     method: Method,
     uri: Uri,
@@ -109,7 +124,8 @@ async fn answer(
     let answered = match Input::read(&uri, &body) {
         Ok(input) => {
             let call = Call {
-                fleet: &fleet,
+                fleet: &asked.fleet,
+                roles: &asked.roles,
                 caller: &caller,
                 input,
             };

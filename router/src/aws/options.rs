@@ -42,6 +42,8 @@ pub(super) async fn set_v2(mut call: Call<'_>) -> Answer {
     let events = input.objects("eventConfigurations")?;
     let events = events.map(read_events).transpose()?;
     let call = call.ended()?;
+    role.iter()
+        .try_for_each(|role| must_be_known(&call, role))?;
     if level.is_none() && events.is_none() && role.is_none() && !disabled {
         let configured = call.fleet.read(|view| options(&view).is_some())?;
         if !configured {
@@ -58,6 +60,19 @@ pub(super) async fn set_v2(mut call: Call<'_>) -> Answer {
         set_events(&call, events).await?;
     }
     Ok(Value::Null)
+}
+
+/// Refuses a role that would let events go nowhere that asks for one: AWS takes no role either that it
+/// cannot assume.
+fn must_be_known(call: &Call<'_>, role: &str) -> Result<(), Error> {
+    if call.roles.is_empty() || call.roles.contains(role) {
+        return Ok(());
+    }
+    let known: Vec<String> = call.roles.iter().map(|role| format!("{role:?}")).collect();
+    Err(Error::invalid(format!(
+        "roleArn is none that a destination of the router asks for (roles): {}",
+        known.join(", ")
+    )))
 }
 
 fn read_events(events: Vec<Input>) -> Result<Vec<(Target, Level)>, Error> {
@@ -157,6 +172,7 @@ pub(super) async fn set(mut call: Call<'_>) -> Answer {
     let role = needed(call.input.text("roleArn")?, "roleArn")?;
     let level = call.input.level("logLevel")?;
     let call = call.ended()?;
+    must_be_known(&call, &role)?;
     let change = Change::SetOptions {
         role: Some(role),
         level,

@@ -23,6 +23,10 @@ pub struct DestinationConfig {
     /// `tail`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<StartFrom>,
+    /// Roles, one of which the fleet's logging options must name for events to go here (AWS's
+    /// SetV2LoggingOptions, `role` of `config/default`); others are filtered. Absent: no role is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
     /// How events are gathered into requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchConfig>,
@@ -49,6 +53,7 @@ impl From<DestinationKind> for DestinationConfig {
     fn from(kind: DestinationKind) -> DestinationConfig {
         DestinationConfig {
             from: None,
+            roles: None,
             batch: None,
             retry: None,
             dead_letters: None,
@@ -87,6 +92,16 @@ impl DestinationConfig {
                 "this build has no {kind}: it was built without the cargo feature {kind:?}"
             );
             return Err(ConfigError::new("type", reason));
+        }
+        match self.roles.as_deref() {
+            Some([]) => {
+                let reason = "names no role, so nothing would ever go here; remove the key";
+                return Err(ConfigError::new("roles", reason));
+            }
+            Some(roles) if roles.iter().any(String::is_empty) => {
+                return Err(ConfigError::new("roles", "a role is empty"));
+            }
+            _ => {}
         }
         let given = [
             ("batch", self.batch.is_some()),
@@ -185,6 +200,19 @@ mod tests {
     }
 
     #[test]
+    fn roles_are_named_or_left_out() {
+        let roles = |roles: &str| {
+            let text = format!(r#"{{"type": "file", "roles": {roles}}}"#);
+            parse(&text).unwrap().validate().map_err(|error| error.key)
+        };
+        assert_eq!(roles(r#"["arn:aws:iam::123456789012:role/logs"]"#), Ok(()));
+        assert_eq!(roles("null"), Ok(()));
+        for wrong in ["[]", r#"["a", ""]"#] {
+            assert_eq!(roles(wrong), Err("roles".into()), "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_by_name_wherever_it_stands() {
         for text in [
             r#"{"type": "file", "brocker": 1}"#,
@@ -220,7 +248,7 @@ mod tests {
             ),
             (
                 r#"{"type": "stdout", "batsh": {}}"#,
-                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `batch`, ",
+                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `roles`, `batch`, ",
             ),
         ] {
             let error = parse(text).unwrap_err().to_string();

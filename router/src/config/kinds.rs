@@ -88,6 +88,7 @@ type Table = serde_json::Map<String, Value>;
 #[serde(default)]
 struct Common {
     from: Option<StartFrom>,
+    roles: Option<Vec<String>>,
     batch: Option<BatchConfig>,
     retry: Option<RetryConfig>,
     dead_letters: Option<DeadLetterConfig>,
@@ -96,8 +97,9 @@ struct Common {
 }
 
 /// Their names, as they stand above.
-const COMMON: [&str; 6] = [
+const COMMON: [&str; 7] = [
     "from",
+    "roles",
     "batch",
     "retry",
     "dead_letters",
@@ -122,6 +124,7 @@ impl<'de> Deserialize<'de> for DestinationConfig {
         let common: Common = read(common).map_err(D::Error::custom)?;
         Ok(DestinationConfig {
             from: common.from,
+            roles: common.roles,
             batch: common.batch,
             retry: common.retry,
             dead_letters: common.dead_letters,
