@@ -23,9 +23,6 @@ mod options;
 pub(crate) mod signature;
 mod things;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -37,6 +34,7 @@ use serde_json::Value;
 pub(crate) use error::Error;
 
 use self::input::Input;
+use crate::destinations::running::Shown;
 use crate::registry::{Caller, Registry};
 
 /// The first segments of the paths that AWS's clients ask for.
@@ -57,25 +55,25 @@ pub(crate) fn serves(path: &str) -> bool {
 
 /// The routes, to be mounted where every request has a [`Caller`]. They have the fallback of the whole
 /// server, so that an operation of AWS's that is not here is answered as one.
-pub(crate) fn routes(fleet: Registry, roles: BTreeSet<String>) -> Router {
+pub(crate) fn routes(fleet: Registry, destinations: Shown) -> Router {
     let below = |router: Router<Asked>, path: &&str| {
         router
             .route(&format!("/{path}"), any(answer))
             .route(&format!("/{path}/{{*rest}}"), any(answer))
     };
     let routes = PATHS.iter().fold(Router::new(), below);
-    let roles = Arc::new(roles);
-    routes
-        .with_state(Asked { fleet, roles })
-        .fallback(elsewhere)
+    let asked = Asked {
+        fleet,
+        destinations,
+    };
+    routes.with_state(asked).fallback(elsewhere)
 }
 
 /// What every call is asked of.
 #[derive(Clone)]
 struct Asked {
     fleet: Registry,
-    /// The roles that destinations ask for; where they ask for none, any role will do.
-    roles: Arc<BTreeSet<String>>,
+    destinations: Shown,
 }
 
 async fn elsewhere(method: Method, uri: Uri, headers: HeaderMap) -> Response {
@@ -98,7 +96,7 @@ fn unknown(method: &Method, path: &str) -> Error {
 /// One call: who asks what, of which fleet.
 struct Call<'a> {
     fleet: &'a Registry,
-    roles: &'a BTreeSet<String>,
+    destinations: &'a Shown,
     caller: &'a Caller,
     input: Input,
 }
@@ -125,7 +123,7 @@ async fn answer(
         Ok(input) => {
             let call = Call {
                 fleet: &asked.fleet,
-                roles: &asked.roles,
+                destinations: &asked.destinations,
                 caller: &caller,
                 input,
             };

@@ -1,5 +1,7 @@
 //! The logging options of the fleet: what AWS calls the account's.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use thinglog_schemas::Level;
 use thinglog_schemas::config::LevelDocument;
@@ -65,10 +67,13 @@ pub(super) async fn set_v2(mut call: Call<'_>) -> Answer {
 /// Refuses a role that would let events go nowhere that asks for one: AWS takes no role either that it
 /// cannot assume.
 fn must_be_known(call: &Call<'_>, role: &str) -> Result<(), Error> {
-    if call.roles.is_empty() || call.roles.contains(role) {
+    let destinations = call.destinations.read();
+    let known = destinations.values().flat_map(|view| &view.roles);
+    let known: BTreeSet<&str> = known.map(String::as_str).collect();
+    if known.is_empty() || known.contains(role) {
         return Ok(());
     }
-    let known: Vec<String> = call.roles.iter().map(|role| format!("{role:?}")).collect();
+    let known: Vec<String> = known.iter().map(|role| format!("{role:?}")).collect();
     Err(Error::invalid(format!(
         "roleArn is none that a destination of the router asks for (roles): {}",
         known.join(", ")

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kinds::DestinationKind;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
+use super::routes::Condition;
 use super::{ConfigError, StartFrom};
 
 /// One destination: what holds for all, and what is its type's own.
@@ -27,6 +28,9 @@ pub struct DestinationConfig {
     /// SetV2LoggingOptions, `role` of `config/default`); others are filtered. Absent: no role is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
+    /// Which events it gets at all, before its routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
     /// How events are gathered into requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchConfig>,
@@ -54,6 +58,7 @@ impl From<DestinationKind> for DestinationConfig {
         DestinationConfig {
             from: None,
             roles: None,
+            when: None,
             batch: None,
             retry: None,
             dead_letters: None,
@@ -248,7 +253,7 @@ mod tests {
             ),
             (
                 r#"{"type": "stdout", "batsh": {}}"#,
-                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `roles`, `batch`, ",
+                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `roles`, `when`, ",
             ),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::destinations::{DestinationConfig, FileConfig, StdoutConfig};
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
+use super::routes::Condition;
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
 
@@ -76,7 +77,7 @@ kinds! {
 
 impl DestinationKind {
     /// Whether it delivers over a network, by requests.
-    pub(super) fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         !matches!(self, DestinationKind::File(_) | DestinationKind::Stdout(_))
     }
 }
@@ -89,6 +90,7 @@ type Table = serde_json::Map<String, Value>;
 struct Common {
     from: Option<StartFrom>,
     roles: Option<Vec<String>>,
+    when: Option<Condition>,
     batch: Option<BatchConfig>,
     retry: Option<RetryConfig>,
     dead_letters: Option<DeadLetterConfig>,
@@ -97,9 +99,10 @@ struct Common {
 }
 
 /// Their names, as they stand above.
-const COMMON: [&str; 7] = [
+const COMMON: [&str; 8] = [
     "from",
     "roles",
+    "when",
     "batch",
     "retry",
     "dead_letters",
@@ -125,6 +128,7 @@ impl<'de> Deserialize<'de> for DestinationConfig {
         Ok(DestinationConfig {
             from: common.from,
             roles: common.roles,
+            when: common.when,
             batch: common.batch,
             retry: common.retry,
             dead_letters: common.dead_letters,
