@@ -4,6 +4,7 @@
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
 mod destinations;
+mod kinds;
 mod remote;
 mod webhook;
 
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
-pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
+pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
+pub use kinds::DestinationKind;
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };

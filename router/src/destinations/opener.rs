@@ -57,10 +57,7 @@ impl DestinationOpener {
                     })
             }
             #[cfg(feature = "webhook")]
-            DestinationKind::Webhook(config) => {
-                let made = super::webhook::build(config);
-                self.remote(made, ending)
-            }
+            DestinationKind::Webhook(config) => self.remote(super::webhook::build(config), ending),
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }
