@@ -17,6 +17,10 @@ use super::{
 };
 use crate::{Publisher, Record, clock};
 
+/// Whoever waits for a rate looks after so long whether it is still the same: operators may have changed
+/// it.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// One source's way into a [`Publisher`]. Clones share everything.
 #[derive(Clone)]
 pub struct Sink {
@@ -104,7 +108,7 @@ impl Sink {
                 Paced::Sent(sent) => return sent,
                 Paced::Later(back, wait) => {
                     record = back;
-                    tokio::time::sleep(wait).await;
+                    tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
                 }
             }
         }

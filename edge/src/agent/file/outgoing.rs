@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Record,
     agent::{
-        sink::{Paced, Sink},
+        sink::{LOOK_AGAIN, Paced, Sink},
         units::Rate,
     },
     clock,
@@ -122,7 +122,8 @@ impl Outgoing {
                 }
                 Given::Held(wait) => {
                     let together = self.slack.unwrap_or_default().min(TOGETHER);
-                    let until = clock::after(clock::mono(), wait.max(together));
+                    let wait = wait.max(together).min(LOOK_AGAIN);
+                    let until = clock::after(clock::mono(), wait);
                     self.held.insert(batch.key, (batch, until));
                 }
                 Given::Stopped => {
