@@ -7,7 +7,7 @@ use serde_json::Value;
 use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
-use crate::fleet::{Agent, done, json};
+use crate::fleet::{Agent, done, json, thinglog};
 
 /// Sets something and waits until `lamp-7` says that it is in force; what is known of it then.
 #[track_caller]
@@ -19,7 +19,8 @@ fn set(site: &Site, words: &[&str]) -> Value {
 fn level(site: &Site, words: &[&str]) -> Value {
     done(site, &[&["level"], words].concat());
     wait::until(&format!("{words:?} to be in force"), || {
-        let shown = json(site, &["device", "show", "lamp-7"]).remove(0);
+        let shown = thinglog(site, &["device", "show", "lamp-7", "--json"]);
+        let shown: Value = serde_json::from_str(&shown.output).ok()?;
         (shown["revision"] == shown["desired_revision"]).then_some(shown)
     })
 }
