@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::destinations::{DestinationConfig, FileConfig, StdoutConfig};
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
+use super::routes::Condition;
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
 
@@ -76,7 +77,7 @@ kinds! {
 
 impl DestinationKind {
     /// Whether it delivers over a network, by requests.
-    pub(super) fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         !matches!(self, DestinationKind::File(_) | DestinationKind::Stdout(_))
     }
 }
@@ -88,6 +89,7 @@ type Table = serde_json::Map<String, Value>;
 #[serde(default)]
 struct Common {
     from: Option<StartFrom>,
+    when: Option<Condition>,
     batch: Option<BatchConfig>,
     retry: Option<RetryConfig>,
     dead_letters: Option<DeadLetterConfig>,
@@ -96,8 +98,9 @@ struct Common {
 }
 
 /// Their names, as they stand above.
-const COMMON: [&str; 6] = [
+const COMMON: [&str; 7] = [
     "from",
+    "when",
     "batch",
     "retry",
     "dead_letters",
@@ -122,6 +125,7 @@ impl<'de> Deserialize<'de> for DestinationConfig {
         let common: Common = read(common).map_err(D::Error::custom)?;
         Ok(DestinationConfig {
             from: common.from,
+            when: common.when,
             batch: common.batch,
             retry: common.retry,
             dead_letters: common.dead_letters,
