@@ -146,9 +146,7 @@ pub(crate) fn tag(config: Option<&Path>, args: &DeviceTag) -> anyhow::Result<Exi
 fn said(device: &Value) -> String {
     let kind = text(device, "type");
     let kind = Some(format!("type {kind}")).filter(|_| !kind.is_empty());
-    let parts = kind
-        .into_iter()
-        .chain([pairs(&device["attributes"])].into_iter());
+    let parts = kind.into_iter().chain([pairs(&device["attributes"])]);
     let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
     match parts.is_empty() {
         true => "says nothing any more".into(),
