@@ -349,6 +349,12 @@ impl Books {
         self.delivered.get()
     }
 
+    /// Events that came into hand.
+    #[cfg(test)]
+    pub(crate) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
     /// Everything in hand goes back to the broker.
     pub(crate) fn give_back(&self) {
         let held = self.in_flight.get();

@@ -1,26 +1,37 @@
-//! How fast one core goes from received bytes to synced NDJSON. Not a test: run it by hand, at a
-//! quiet moment, with
+//! How fast one core goes from received bytes to routed events, to synced NDJSON, to requests. The
+//! copy of the same bytes stands beside it as a measure of the machine. Not a test: run it by hand, at
+//! a quiet moment, with
 //!
 //! ```text
 //! cargo test --release -p thinglog-router throughput -- --ignored --nocapture --test-threads=1
 //! ```
 
+use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use thinglog_schemas::batch::{Batch, ClockInfo, Encoder, Entry};
 use thinglog_schemas::payload::Stamp;
 use thinglog_schemas::{Attributes, Severity, Topics};
+use tokio_util::sync::CancellationToken;
 
-use crate::config::FileConfig;
+use crate::config::{DestinationConfig, DestinationKind, FileConfig, StdoutConfig, WebhookConfig};
 use crate::dedup::table::Table;
+use crate::deliver::batch::Batch as DestinationBatch;
 use crate::deliver::commit::Write;
 use crate::deliver::judge::Verdict;
-use crate::deliver::stage::{Deliver, Pushed, Stage};
+use crate::deliver::remote::letters::Letters;
+use crate::deliver::remote::request::Request;
+use crate::deliver::remote::{self, Plan, Remote};
+use crate::deliver::stage::{Deliver, Pushed, Stage, Way};
+use crate::deliver::{Destination, Outcome, Promise};
 use crate::destinations::file::FileDestination;
+use crate::health::Health;
 use crate::mqtt::Delivery;
 use crate::mqtt::frame;
 use crate::mqtt::names::TopicTable;
+use crate::routes::Routes;
 use crate::state::StateLog;
 use crate::testing::{judge, telemetry, way};
 
@@ -204,11 +215,153 @@ fn to_file(what: &str, deliveries: &[Delivery]) {
     );
 }
 
+/// Takes everything at once.
+struct Nowhere;
+
+impl Destination for Nowhere {
+    fn deliver(&mut self, _: &DestinationBatch) -> Outcome {
+        Outcome::Delivered
+    }
+
+    fn commit(&mut self) -> Promise {
+        Promise::default()
+    }
+}
+
+const ROUTES: &str = r#"{
+    "destinations": {"file": {"type": "file", "when": "severity < 24"}},
+    "routes": {
+        "1": {"when": "level >= ERROR and group = eu", "to": ["file"]},
+        "2": {"when": "source = other or message ~ /panic|oom-killer/", "to": ["file"]},
+        "3": {"when": "device ~ \"lamp-*\"", "to": ["file"]}
+    }
+}"#;
+
+/// Runs deliveries through a stage whose commits wait; gives how long it took.
+fn through<D: Destination>(stage: &mut Deliver<D>, deliveries: &[Delivery]) -> Duration {
+    let begun = Instant::now();
+    for (n, delivery) in deliveries.iter().enumerate() {
+        stage.take(delivery, 1);
+        let is_last = n + 1 == deliveries.len();
+        if stage.is_full() || is_last {
+            assert_eq!(stage.push(), Pushed::Done);
+        }
+        if (n % 256 == 255 || is_last)
+            && let Some(sync) = stage.commit().unwrap().sync
+        {
+            sync().unwrap();
+        }
+    }
+    begun.elapsed()
+}
+
+fn to_routes(what: &str, deliveries: &[Delivery]) {
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let (log, _) = StateLog::open::<u64>(&folder.path().join("state")).unwrap();
+    let (judge, levels) = judge(Table::default());
+    let config = serde_json::from_str(ROUTES).unwrap();
+    let routes = Arc::new(Routes::of(&config, "file").unwrap());
+    let way = Way {
+        routes,
+        ..way(levels)
+    };
+    let books = telemetry().books("file");
+    let mut stage = Deliver::new(judge, way, Nowhere, books.clone(), log.growth());
+    let took = through(&mut stage, deliveries);
+    let bytes = deliveries.iter().map(|it| it.payload.len()).sum();
+    let events = books.received();
+    print(
+        &format!("{what}: decode, dedup, level, three routes"),
+        events,
+        bytes,
+        took,
+    );
+}
+
+/// Answers at once that everything was accepted.
+struct AtOnce<E>(PhantomData<fn() -> E>);
+
+impl<E: remote::Encoder> remote::Sink for AtOnce<E> {
+    type Encoder = E;
+
+    async fn send(&self, _: &Request, body: Vec<u8>) -> remote::verdict::Verdict {
+        std::hint::black_box(body);
+        remote::verdict::Verdict::Accepted
+    }
+}
+
+fn to_requests<E: remote::Encoder>(what: &str, encoder: E, deliveries: &[Delivery]) {
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let (log, _) = StateLog::open::<u64>(&folder.path().join("state")).unwrap();
+    let telemetry = telemetry();
+    let (books, metrics) = (telemetry.books("hook"), telemetry.remote("hook"));
+    let delivery =
+        DestinationConfig::from(DestinationKind::Stdout(StdoutConfig::default())).delivery();
+    let letters = Letters::open(
+        &folder.path().join("dead"),
+        delivery.dead_letters.clone(),
+        metrics.letters.clone(),
+    );
+    let plan = Plan {
+        name: "hook".into(),
+        delivery,
+        letters: Arc::new(letters.unwrap()),
+        books: books.clone(),
+        metrics,
+        health: Health::new().part("hook"),
+        ending: CancellationToken::new(),
+    };
+    let remote = Remote::start(encoder, AtOnce(PhantomData), plan).unwrap();
+    let (judge, levels) = judge(Table::default());
+    let mut stage = Deliver::new(judge, way(levels), remote, books.clone(), log.growth());
+    let took = through(&mut stage, deliveries);
+    print(what, books.received(), books.bytes.get() as usize, took);
+}
+
+/// The same bytes copied, compressed and as events.
+fn copied(deliveries: &[Delivery]) {
+    let payloads: Vec<&[u8]> = deliveries.iter().map(|it| &it.payload[..]).collect();
+    let events: String = (0..EVENTS).map(message).collect();
+    for (what, bytes, copies) in [
+        ("copy of the payloads", payloads.concat(), 20),
+        ("copy of the messages", events.into_bytes(), 2),
+    ] {
+        let begun = Instant::now();
+        for _ in 0..copies {
+            std::hint::black_box(bytes.clone());
+        }
+        print(
+            what,
+            EVENTS * copies,
+            bytes.len() * copies as usize,
+            begun.elapsed(),
+        );
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn throughput() {
     let batches = batches();
+    copied(&batches);
     to_judge("batches of 500", &batches);
+    to_routes("batches of 500", &batches);
+    let hook = |text: &str| {
+        let config: WebhookConfig = serde_json::from_str(text).unwrap();
+        crate::destinations::webhook::build(&config).unwrap().0
+    };
+    let json = hook(r#"{"url": "http://h/"}"#);
+    to_requests(
+        "batches of 500: to requests of JSON (2 threads)",
+        json,
+        &batches,
+    );
+    let lines = hook(r#"{"url": "http://h/", "format": "ndjson"}"#);
+    to_requests(
+        "batches of 500: to requests of lines (2 threads)",
+        lines,
+        &batches,
+    );
     to_lines("batches of 500", &batches);
     to_file("batches of 500", &batches);
     let singles = single_events();

@@ -371,11 +371,16 @@ pub(crate) fn messages(data: &Path) -> Vec<String> {
 
 /// A batch of a lane with the messages `event <seq>`.
 pub(crate) fn batch(epoch: u64, seqs: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    batch_with(epoch, seqs, "")
+}
+
+/// The same with something behind each message.
+pub(crate) fn batch_with(epoch: u64, seqs: impl IntoIterator<Item = u64>, behind: &str) -> Vec<u8> {
     let entry = |seq| Entry {
         seq,
         time: 1_767_323_045_000_000_000 + seq,
         severity: Severity::INFO,
-        message: format!("event {seq}"),
+        message: format!("event {seq}{behind}"),
         truncated: false,
         attributes: Attributes::new(),
     };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use thinglog_router::{Config, Router};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Client, Mosquitto, Running, batch, until};
+use crate::common::{Client, Mosquitto, Running, batch_with, until};
 
 /// The service of one destination, running, and what it got.
 pub(crate) trait Subject: Sized + Send + 'static {
@@ -122,15 +122,20 @@ impl<S: Subject> Bench<S> {
 
     /// Publishes a batch of new events of a device.
     pub(crate) async fn publish(&mut self, device: &str, count: u64) {
+        self.publish_with(device, count, "").await;
+    }
+
+    /// The same with something behind each message.
+    pub(crate) async fn publish_with(&mut self, device: &str, count: u64, behind: &str) {
         let from = self.next.entry(device.to_owned()).or_default();
         let seqs = *from..*from + count;
         *from += count;
-        let payload = batch(7, seqs.clone());
+        let payload = batch_with(7, seqs.clone(), behind);
         let topic = format!("thinglog/logs/{device}/app");
         self.device.publish(&topic, payload).await;
         self.sent.extend(seqs.map(|seq| Got {
             device: device.to_owned(),
-            message: format!("event {seq}"),
+            message: format!("event {seq}{behind}"),
         }));
     }
 

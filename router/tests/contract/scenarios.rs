@@ -199,8 +199,9 @@ pub(crate) async fn memory_stays_within_its_cap<S: Subject>(mut bench: Bench<S>)
     bench.subject.stop().await;
     let router = bench.router().await;
     // Some 16 MB of decoded events.
-    for device in (0..20).map(|n| format!("lamp-{}", n % 7)) {
-        bench.publish(&device, 5000).await;
+    let behind = format!(" {}", "x".repeat(400));
+    for device in (0..16).map(|n| format!("lamp-{}", n % 7)) {
+        bench.publish_with(&device, 1800, &behind).await;
     }
     let cap = bench.subject.config()["memory_bytes"].as_f64().unwrap();
     let used = || router.metric("thinglog_router_events_in_hand_bytes", &["subject"]);

@@ -1,0 +1,8 @@
+//! Destinations of a real installation: what operators do with them, one that is far behind, and a router
+//! that is killed again and again.
+#![allow(clippy::unwrap_used)]
+
+mod behind;
+mod killed;
+mod operate;
+mod service;
