@@ -4,6 +4,7 @@
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
 mod destinations;
+mod loki;
 mod remote;
 mod webhook;
 
@@ -16,6 +17,7 @@ use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
 pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
+pub use loki::{LokiConfig, LokiLine};
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };

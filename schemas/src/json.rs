@@ -70,6 +70,21 @@ fn write_object(object: &Attributes, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// Appends a JSON string with its quotes.
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    text::push_json_string(text, out);
+}
+
+/// Appends a decimal number.
+pub fn write_number(number: u64, out: &mut Vec<u8>) {
+    text::push_number(number, out);
+}
+
+/// Appends an object's members in compact form, with its braces.
+pub fn write_attributes(attributes: &Attributes, out: &mut Vec<u8>) {
+    write_object(attributes, out);
+}
+
 /// Appends a JSON value in compact form.
 pub fn write_value(value: &Value, out: &mut Vec<u8>) {
     match value {

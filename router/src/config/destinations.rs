@@ -12,6 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::loki::LokiConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
@@ -54,6 +55,8 @@ pub enum DestinationKind {
     Stdout(StdoutConfig),
     /// HTTP requests to anybody.
     Webhook(Box<WebhookConfig>),
+    /// Grafana Loki.
+    Loki(Box<LokiConfig>),
 }
 
 impl DestinationKind {
@@ -63,6 +66,7 @@ impl DestinationKind {
             DestinationKind::File(_) => "file",
             DestinationKind::Stdout(_) => "stdout",
             DestinationKind::Webhook(_) => "webhook",
+            DestinationKind::Loki(_) => "loki",
         }
     }
 
@@ -76,6 +80,7 @@ impl DestinationKind {
         match self {
             DestinationKind::File(_) | DestinationKind::Stdout(_) => true,
             DestinationKind::Webhook(_) => cfg!(feature = "webhook"),
+            DestinationKind::Loki(_) => cfg!(feature = "loki"),
         }
     }
 
@@ -88,6 +93,7 @@ impl DestinationKind {
             )),
             DestinationKind::File(_) | DestinationKind::Stdout(_) => Ok(()),
             DestinationKind::Webhook(config) => config.validate(),
+            DestinationKind::Loki(config) => config.validate(),
         }
     }
 }

@@ -3,7 +3,11 @@
 pub(crate) mod file;
 #[cfg(feature = "http-client")]
 pub(crate) mod http;
+#[cfg(feature = "loki")]
+pub(crate) mod loki;
 pub(crate) mod opener;
+#[cfg(feature = "loki")]
+pub(crate) mod protobuf;
 pub(crate) mod rotation;
 pub(crate) mod stdout;
 #[cfg(feature = "webhook")]

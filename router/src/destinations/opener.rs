@@ -61,6 +61,8 @@ impl DestinationOpener {
                 let made = super::webhook::build(config);
                 self.remote(made, ending)
             }
+            #[cfg(feature = "loki")]
+            DestinationKind::Loki(config) => self.remote(super::loki::build(config), ending),
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }

@@ -8,5 +8,7 @@ mod common;
 #[macro_use]
 mod harness;
 mod http_server;
+#[cfg(feature = "loki")]
+mod loki;
 mod scenarios;
 mod webhook;
