@@ -5,6 +5,7 @@
 
 mod destinations;
 mod loki;
+mod otlp;
 mod remote;
 mod webhook;
 
@@ -18,6 +19,7 @@ use thinglog_schemas::{Topics, json, name};
 pub use crate::http::HttpConfig;
 pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
 pub use loki::{LokiConfig, LokiLine};
+pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };

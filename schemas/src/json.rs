@@ -47,7 +47,11 @@ pub fn write(event: &Event, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn write_id(event: &Event, out: &mut Vec<u8>) {
+/// Appends the event's id as a JSON string; nothing where it has none.
+pub fn write_id(event: &Event, out: &mut Vec<u8>) {
+    if event.id == EventId::None {
+        return;
+    }
     if crate::name::is_valid(&event.device) {
         out.push(b'"');
         event.id.write(&event.device, out);

@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::loki::LokiConfig;
+use super::otlp::OtlpConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
@@ -57,6 +58,8 @@ pub enum DestinationKind {
     Webhook(Box<WebhookConfig>),
     /// Grafana Loki.
     Loki(Box<LokiConfig>),
+    /// OTLP over HTTP.
+    Otlp(Box<OtlpConfig>),
 }
 
 impl DestinationKind {
@@ -67,6 +70,7 @@ impl DestinationKind {
             DestinationKind::Stdout(_) => "stdout",
             DestinationKind::Webhook(_) => "webhook",
             DestinationKind::Loki(_) => "loki",
+            DestinationKind::Otlp(_) => "otlp",
         }
     }
 
@@ -81,6 +85,7 @@ impl DestinationKind {
             DestinationKind::File(_) | DestinationKind::Stdout(_) => true,
             DestinationKind::Webhook(_) => cfg!(feature = "webhook"),
             DestinationKind::Loki(_) => cfg!(feature = "loki"),
+            DestinationKind::Otlp(_) => cfg!(feature = "otlp"),
         }
     }
 
@@ -94,6 +99,7 @@ impl DestinationKind {
             DestinationKind::File(_) | DestinationKind::Stdout(_) => Ok(()),
             DestinationKind::Webhook(config) => config.validate(),
             DestinationKind::Loki(config) => config.validate(),
+            DestinationKind::Otlp(config) => config.validate(),
         }
     }
 }

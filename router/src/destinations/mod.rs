@@ -6,7 +6,9 @@ pub(crate) mod http;
 #[cfg(feature = "loki")]
 pub(crate) mod loki;
 pub(crate) mod opener;
-#[cfg(feature = "loki")]
+#[cfg(feature = "otlp")]
+pub(crate) mod otlp;
+#[cfg(any(feature = "loki", feature = "otlp"))]
 pub(crate) mod protobuf;
 pub(crate) mod rotation;
 pub(crate) mod stdout;

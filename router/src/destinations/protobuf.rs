@@ -3,6 +3,8 @@
 
 /// Wire types.
 const VARINT: u64 = 0;
+#[cfg(feature = "otlp")]
+const FIXED64: u64 = 1;
 const LENGTH: u64 = 2;
 
 /// Appends a variable-length integer.
@@ -22,6 +24,13 @@ fn key(field: u32, wire_type: u64, out: &mut Vec<u8>) {
 pub(crate) fn number(field: u32, value: u64, out: &mut Vec<u8>) {
     key(field, VARINT, out);
     varint(value, out);
+}
+
+/// A field of type `fixed64` or `double`.
+#[cfg(feature = "otlp")]
+pub(crate) fn fixed64(field: u32, value: u64, out: &mut Vec<u8>) {
+    key(field, FIXED64, out);
+    out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// A field of type `string` or `bytes`, or a message that is encoded already.

@@ -10,5 +10,7 @@ mod harness;
 mod http_server;
 #[cfg(feature = "loki")]
 mod loki;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod scenarios;
 mod webhook;
