@@ -4,6 +4,7 @@
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
 mod destinations;
+mod elasticsearch;
 mod loki;
 mod otlp;
 mod remote;
@@ -18,6 +19,7 @@ use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
 pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
+pub use elasticsearch::ElasticsearchConfig;
 pub use loki::{LokiConfig, LokiLine};
 pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use remote::{

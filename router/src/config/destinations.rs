@@ -12,6 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::elasticsearch::ElasticsearchConfig;
 use super::loki::LokiConfig;
 use super::otlp::OtlpConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
@@ -60,6 +61,8 @@ pub enum DestinationKind {
     Loki(Box<LokiConfig>),
     /// OTLP over HTTP.
     Otlp(Box<OtlpConfig>),
+    /// Elasticsearch or OpenSearch by `_bulk`.
+    Elasticsearch(Box<ElasticsearchConfig>),
 }
 
 impl DestinationKind {
@@ -71,6 +74,7 @@ impl DestinationKind {
             DestinationKind::Webhook(_) => "webhook",
             DestinationKind::Loki(_) => "loki",
             DestinationKind::Otlp(_) => "otlp",
+            DestinationKind::Elasticsearch(_) => "elasticsearch",
         }
     }
 
@@ -86,6 +90,7 @@ impl DestinationKind {
             DestinationKind::Webhook(_) => cfg!(feature = "webhook"),
             DestinationKind::Loki(_) => cfg!(feature = "loki"),
             DestinationKind::Otlp(_) => cfg!(feature = "otlp"),
+            DestinationKind::Elasticsearch(_) => cfg!(feature = "elasticsearch"),
         }
     }
 
@@ -100,6 +105,7 @@ impl DestinationKind {
             DestinationKind::Webhook(config) => config.validate(),
             DestinationKind::Loki(config) => config.validate(),
             DestinationKind::Otlp(config) => config.validate(),
+            DestinationKind::Elasticsearch(config) => config.validate(),
         }
     }
 }

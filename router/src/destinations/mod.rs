@@ -1,10 +1,13 @@
 //! The destinations. Each knows its own medium and nothing of MQTT, levels or other destinations.
 
+#[cfg(feature = "elasticsearch")]
+pub(crate) mod elasticsearch;
 pub(crate) mod file;
 #[cfg(feature = "http-client")]
 pub(crate) mod http;
 #[cfg(feature = "loki")]
 pub(crate) mod loki;
+pub(crate) mod names;
 pub(crate) mod opener;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;

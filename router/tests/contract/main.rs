@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "elasticsearch")]
+mod elasticsearch;
 #[macro_use]
 mod harness;
 mod http_server;

@@ -82,7 +82,10 @@ pub(crate) async fn what_the_service_asks_to_wait_is_waited<S: Subject>(mut benc
     }
     let router = bench.router().await;
     bench.publish("lamp-1", S::MAX_EVENTS as u64).await;
-    until("the first request", || !bench.subject.requests().is_empty()).await;
+    until("the first answer is read", || {
+        router.metric("thinglog_router_retries_total", &["subject"]) >= 1.0
+    })
+    .await;
     // Others wait as well.
     bench.publish("lamp-2", S::MAX_EVENTS as u64).await;
     bench.exactly().await;

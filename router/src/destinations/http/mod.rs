@@ -51,6 +51,8 @@ pub(crate) struct HttpSink<S> {
     config: ClientConfig,
     /// With credentials; read anew when they are refused, so that they can be changed in place.
     headers: RwLock<HeaderMap>,
+    /// The word in front of a token.
+    scheme: &'static str,
     compression: Compression,
 }
 
@@ -61,11 +63,22 @@ impl<S: HttpService> HttpSink<S> {
         config: &ClientConfig,
         compression: Compression,
     ) -> Result<HttpSink<S>, String> {
+        HttpSink::with_scheme(service, config, compression, "Bearer")
+    }
+
+    /// The same for a service whose tokens are not `Bearer`.
+    pub(crate) fn with_scheme(
+        service: S,
+        config: &ClientConfig,
+        compression: Compression,
+        scheme: &'static str,
+    ) -> Result<HttpSink<S>, String> {
         Ok(HttpSink {
             service,
             client: client::build(config)?,
             config: config.clone(),
-            headers: RwLock::new(client::headers(config)?),
+            headers: RwLock::new(client::headers(config, scheme)?),
+            scheme,
             compression,
         })
     }
@@ -77,7 +90,7 @@ impl<S: HttpService> HttpSink<S> {
     }
 
     fn read_credentials_again(&self) {
-        match client::headers(&self.config) {
+        match client::headers(&self.config, self.scheme) {
             Ok(headers) => *self.headers.write() = headers,
             Err(reason) => tracing::warn!(reason, "credentials cannot be read again"),
         }
