@@ -5,6 +5,7 @@
 
 mod destinations;
 mod elasticsearch;
+mod kinds;
 mod loki;
 mod otlp;
 mod remote;
@@ -18,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
-pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
+pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
 pub use elasticsearch::ElasticsearchConfig;
+pub use kinds::DestinationKind;
 pub use loki::{LokiConfig, LokiLine};
 pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use remote::{

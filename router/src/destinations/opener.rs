@@ -57,10 +57,7 @@ impl DestinationOpener {
                     })
             }
             #[cfg(feature = "webhook")]
-            DestinationKind::Webhook(config) => {
-                let made = super::webhook::build(config);
-                self.remote(made, ending)
-            }
+            DestinationKind::Webhook(config) => self.remote(super::webhook::build(config), ending),
             #[cfg(feature = "loki")]
             DestinationKind::Loki(config) => self.remote(super::loki::build(config), ending),
             #[cfg(feature = "otlp")]
