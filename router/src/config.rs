@@ -9,6 +9,7 @@ mod kinds;
 mod loki;
 mod otlp;
 mod remote;
+mod splunk;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };
 pub(crate) use remote::{Delivery, read_secret};
+pub use splunk::{SplunkConfig, SplunkForm};
 pub use webhook::{Format, Method, Preset, WebhookConfig};
 
 /// The router's configuration.

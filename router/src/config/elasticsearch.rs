@@ -43,7 +43,7 @@ impl ElasticsearchConfig {
         }
         let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if let Some(pipeline) = &self.pipeline
-            && !(pipeline.chars().all(is_word) && !pipeline.is_empty())
+            && (pipeline.is_empty() || !pipeline.chars().all(is_word))
         {
             let reason = "a pipeline is named with A-Z a-z 0-9 - _ .";
             return Err(ConfigError::new("pipeline", reason));

@@ -15,6 +15,7 @@ use super::elasticsearch::ElasticsearchConfig;
 use super::loki::LokiConfig;
 use super::otlp::OtlpConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
+use super::splunk::SplunkConfig;
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
 
@@ -81,6 +82,8 @@ kinds! {
     Otlp(Box<OtlpConfig>) = "otlp" behind "otlp",
     /// Elasticsearch or OpenSearch by `_bulk`.
     Elasticsearch(Box<ElasticsearchConfig>) = "elasticsearch" behind "elasticsearch",
+    /// Splunk by its HTTP Event Collector.
+    Splunk(Box<SplunkConfig>) = "splunk" behind "splunk",
 }
 
 impl DestinationKind {

@@ -14,6 +14,8 @@ pub(crate) mod otlp;
 #[cfg(any(feature = "loki", feature = "otlp"))]
 pub(crate) mod protobuf;
 pub(crate) mod rotation;
+#[cfg(feature = "splunk")]
+pub(crate) mod splunk;
 pub(crate) mod stdout;
 #[cfg(feature = "webhook")]
 pub(crate) mod webhook;

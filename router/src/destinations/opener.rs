@@ -66,6 +66,8 @@ impl DestinationOpener {
             DestinationKind::Elasticsearch(config) => {
                 self.remote(super::elasticsearch::build(config), ending)
             }
+            #[cfg(feature = "splunk")]
+            DestinationKind::Splunk(config) => self.remote(super::splunk::build(config), ending),
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }

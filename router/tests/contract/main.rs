@@ -15,4 +15,6 @@ mod loki;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod scenarios;
+#[cfg(feature = "splunk")]
+mod splunk;
 mod webhook;
