@@ -17,5 +17,13 @@ pub(crate) mod rotation;
 #[cfg(feature = "splunk")]
 pub(crate) mod splunk;
 pub(crate) mod stdout;
+#[cfg(all(
+    test,
+    feature = "loki",
+    feature = "otlp",
+    feature = "elasticsearch",
+    feature = "splunk"
+))]
+mod throughput;
 #[cfg(feature = "webhook")]
 pub(crate) mod webhook;

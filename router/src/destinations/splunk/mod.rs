@@ -21,8 +21,8 @@
 //! the sink then asks `/services/collector/ack` until the indexer has them; what is not acknowledged in
 //! time, or whose server goes away meanwhile, is sent again over a new channel: numbers of
 //! acknowledgements begin anew with a restart, so an old channel could confirm the wrong request. A
-//! request under way waits that long; more throughput comes from `concurrency` and larger batches. Behind
-//! a load balancer sessions must be sticky.
+//! request under way waits that long; more throughput comes from `concurrency`. Behind a load balancer
+//! sessions must be sticky.
 //!
 //! **Order and repeats.** Any order; `time` sorts. Splunk recognises no repeats: at least once, with `id`
 //! to tell them.
