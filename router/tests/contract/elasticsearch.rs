@@ -142,8 +142,10 @@ impl Service for Index {
         let is_full = self.requests.fetch_add(1, Ordering::Relaxed) % 7 == 6;
         let error = |status: u16, kind: &str| json!({"create": {"status": status, "error": {"type": kind, "reason": "as it is"}}});
         let (mut items, mut accepted) = (Vec::new(), Vec::new());
-        let actions = actions(request).unwrap();
-        for (at, (event, (action, _))) in events.into_iter().zip(actions).enumerate() {
+        let text = std::str::from_utf8(&request.body).unwrap();
+        let actions = text.lines().step_by(2);
+        for (at, (event, action)) in events.into_iter().zip(actions).enumerate() {
+            let action: Value = serde_json::from_str(action).unwrap();
             let id = action["create"]["_id"].as_str();
             let item = if is_full && at == 0 {
                 error(429, "es_rejected_execution_exception")

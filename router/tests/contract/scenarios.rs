@@ -201,21 +201,26 @@ pub(crate) async fn a_restart_of_the_service_loses_nothing<S: Subject>(mut bench
 pub(crate) async fn memory_stays_within_its_cap<S: Subject>(mut bench: Bench<S>) {
     bench.subject.stop().await;
     let router = bench.router().await;
-    // Some 16 MB of decoded events.
-    for device in (0..20).map(|n| format!("lamp-{}", n % 7)) {
+    // Some 10 MB of decoded events.
+    for device in (0..12).map(|n| format!("lamp-{}", n % 7)) {
         bench.publish(&device, 5000).await;
     }
     let cap = bench.subject.config()["memory_bytes"].as_f64().unwrap();
     let used = || router.metric("thinglog_router_events_in_hand_bytes", &["subject"]);
     until("memory is used", || used() > 0.25 * cap).await;
     bench.subject.resume().await;
-    let (sent, mut most) = (bench.sent.len(), 0f64);
-    until("all are delivered", || {
-        most = most.max(used());
-        let outcome = |what| router.metric("thinglog_router_events_total", &["subject", what]);
-        outcome("delivered") + outcome("duplicate") >= sent as f64
-    })
-    .await;
+    let outcome = |what| router.metric("thinglog_router_events_total", &["subject", what]);
+    let (sent, mut most, mut settled) = (bench.sent.len(), 0f64, 0f64);
+    // A busy machine may take long for all, as long as it goes on.
+    while settled < sent as f64 {
+        let before = settled;
+        until("more is delivered", || {
+            most = most.max(used());
+            settled = outcome("delivered") + outcome("duplicate");
+            settled > before
+        })
+        .await;
+    }
     assert!(most <= cap, "{most} bytes of {cap}");
     bench.at_least().await;
     books(&router, sent, 0).await;
