@@ -17,13 +17,11 @@ pub(crate) mod rotation;
 #[cfg(feature = "splunk")]
 pub(crate) mod splunk;
 pub(crate) mod stdout;
+#[cfg(test)]
 #[cfg(all(
-    test,
     feature = "loki",
     feature = "otlp",
     feature = "elasticsearch",
     feature = "splunk"
 ))]
 mod throughput;
-#[cfg(feature = "webhook")]
-pub(crate) mod webhook;
