@@ -25,3 +25,5 @@ pub(crate) mod stdout;
     feature = "splunk"
 ))]
 mod throughput;
+#[cfg(feature = "webhook")]
+pub(crate) mod webhook;
