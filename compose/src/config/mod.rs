@@ -12,7 +12,7 @@ mod error;
 mod origins;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -48,7 +48,7 @@ pub(crate) struct Config {
 }
 
 /// A configuration that can be used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// The file it comes from, if any.
@@ -69,6 +69,27 @@ impl Loaded {
         let broker = &self.config.router.broker;
         let password = broker.password.clone().unwrap_or_default();
         broker.username.clone().map(|user| (user, password))
+    }
+
+    /// What of another configuration a running process cannot take up: by key.
+    pub(crate) fn needs_restart(&self, other: &Loaded) -> Vec<String> {
+        let mut keys = Vec::new();
+        let tables = (
+            Table::try_from(&self.config.router),
+            Table::try_from(&other.config.router),
+        );
+        if let (Ok(mine), Ok(theirs)) = tables {
+            let all: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
+            let differs = |key: &&String| mine.get(*key) != theirs.get(*key);
+            let taken_up = |key: &&String| ["destinations", "routes"].contains(&key.as_str());
+            let all = all.into_iter().filter(|key| differs(key) && !taken_up(key));
+            keys.extend(all.map(|key| format!("router.{key}")));
+        }
+        // Its types are read only.
+        if format!("{:?}", self.config.broker) != format!("{:?}", other.config.broker) {
+            keys.push("broker".into());
+        }
+        keys
     }
 
     /// Reads the files that the configuration names; says what is wrong with them.

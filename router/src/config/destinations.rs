@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kinds::DestinationKind;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
+use super::routes::Condition;
 use super::{ConfigError, StartFrom};
 
 /// One destination: what holds for all, and what is its type's own.
@@ -23,6 +24,9 @@ pub struct DestinationConfig {
     /// `tail`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<StartFrom>,
+    /// Which events it gets at all, before its routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
     /// How events are gathered into requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchConfig>,
@@ -49,6 +53,7 @@ impl From<DestinationKind> for DestinationConfig {
     fn from(kind: DestinationKind) -> DestinationConfig {
         DestinationConfig {
             from: None,
+            when: None,
             batch: None,
             retry: None,
             dead_letters: None,
@@ -220,7 +225,7 @@ mod tests {
             ),
             (
                 r#"{"type": "stdout", "batsh": {}}"#,
-                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `batch`, ",
+                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `when`, `batch`, ",
             ),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -15,6 +15,7 @@ use super::elasticsearch::ElasticsearchConfig;
 use super::loki::LokiConfig;
 use super::otlp::OtlpConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
+use super::routes::Condition;
 use super::splunk::SplunkConfig;
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
@@ -88,7 +89,7 @@ kinds! {
 
 impl DestinationKind {
     /// Whether it delivers over a network, by requests.
-    pub(super) fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         !matches!(self, DestinationKind::File(_) | DestinationKind::Stdout(_))
     }
 }
@@ -100,6 +101,7 @@ type Table = serde_json::Map<String, Value>;
 #[serde(default)]
 struct Common {
     from: Option<StartFrom>,
+    when: Option<Condition>,
     batch: Option<BatchConfig>,
     retry: Option<RetryConfig>,
     dead_letters: Option<DeadLetterConfig>,
@@ -108,8 +110,9 @@ struct Common {
 }
 
 /// Their names, as they stand above.
-const COMMON: [&str; 6] = [
+const COMMON: [&str; 7] = [
     "from",
+    "when",
     "batch",
     "retry",
     "dead_letters",
@@ -134,6 +137,7 @@ impl<'de> Deserialize<'de> for DestinationConfig {
         let common: Common = read(common).map_err(D::Error::custom)?;
         Ok(DestinationConfig {
             from: common.from,
+            when: common.when,
             batch: common.batch,
             retry: common.retry,
             dead_letters: common.dead_letters,

@@ -14,6 +14,7 @@ pub(crate) mod otlp;
 #[cfg(any(feature = "loki", feature = "otlp"))]
 pub(crate) mod protobuf;
 pub(crate) mod rotation;
+pub(crate) mod running;
 #[cfg(feature = "splunk")]
 pub(crate) mod splunk;
 pub(crate) mod stdout;
