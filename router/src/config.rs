@@ -4,9 +4,13 @@
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
 mod destinations;
+mod elasticsearch;
 mod kinds;
+mod loki;
+mod otlp;
 mod remote;
 mod routes;
+mod splunk;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -18,12 +22,16 @@ use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
 pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
+pub use elasticsearch::ElasticsearchConfig;
 pub use kinds::DestinationKind;
+pub use loki::{LokiConfig, LokiLine};
+pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };
 pub(crate) use remote::{Delivery, read_secret};
 pub use routes::{Condition, RedactConfig, RouteConfig};
+pub use splunk::{SplunkConfig, SplunkForm};
 pub use webhook::{Format, Method, Preset, WebhookConfig};
 
 /// The router's configuration.

@@ -47,7 +47,11 @@ pub fn write(event: &Event, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn write_id(event: &Event, out: &mut Vec<u8>) {
+/// Appends the event's id as a JSON string; nothing where it has none.
+pub fn write_id(event: &Event, out: &mut Vec<u8>) {
+    if event.id == EventId::None {
+        return;
+    }
     if crate::name::is_valid(&event.device) {
         out.push(b'"');
         event.id.write(&event.device, out);
@@ -68,6 +72,21 @@ fn write_object(object: &Attributes, out: &mut Vec<u8>) {
         write_value(value, out);
     }
     out.push(b'}');
+}
+
+/// Appends a JSON string with its quotes.
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    text::push_json_string(text, out);
+}
+
+/// Appends a decimal number.
+pub fn write_number(number: u64, out: &mut Vec<u8>) {
+    text::push_number(number, out);
+}
+
+/// Appends an object's members in compact form, with its braces.
+pub fn write_attributes(attributes: &Attributes, out: &mut Vec<u8>) {
+    write_object(attributes, out);
 }
 
 /// Appends a JSON value in compact form.

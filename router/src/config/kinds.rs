@@ -11,8 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::destinations::{DestinationConfig, FileConfig, StdoutConfig};
+use super::elasticsearch::ElasticsearchConfig;
+use super::loki::LokiConfig;
+use super::otlp::OtlpConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
 use super::routes::Condition;
+use super::splunk::SplunkConfig;
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
 
@@ -73,6 +77,14 @@ kinds! {
     Stdout(StdoutConfig) = "stdout",
     /// HTTP requests to anybody.
     Webhook(Box<WebhookConfig>) = "webhook" behind "webhook",
+    /// Grafana Loki.
+    Loki(Box<LokiConfig>) = "loki" behind "loki",
+    /// OTLP over HTTP.
+    Otlp(Box<OtlpConfig>) = "otlp" behind "otlp",
+    /// Elasticsearch or OpenSearch by `_bulk`.
+    Elasticsearch(Box<ElasticsearchConfig>) = "elasticsearch" behind "elasticsearch",
+    /// Splunk by its HTTP Event Collector.
+    Splunk(Box<SplunkConfig>) = "splunk" behind "splunk",
 }
 
 impl DestinationKind {

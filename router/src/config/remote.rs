@@ -121,6 +121,22 @@ impl Delivery {
     }
 }
 
+/// Checks the address of a service below which its paths are.
+pub(super) fn check_base_url(url: &str) -> Result<(), ConfigError> {
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    let reason = match rest {
+        None => format!("{url:?} opens neither with http:// nor with https://"),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{url:?} names no host"),
+        Some(rest) if rest.contains(['?', '#']) || rest.contains(char::is_whitespace) => {
+            format!("{url:?} is more than an address and a path")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(ConfigError::new("url", reason))
+}
+
 /// How a service is reached over HTTP. Proxies are those of the environment (`HTTPS_PROXY`,
 /// `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,30 @@
 //! The destinations. Each knows its own medium and nothing of MQTT, levels or other destinations.
 
+#[cfg(feature = "elasticsearch")]
+pub(crate) mod elasticsearch;
 pub(crate) mod file;
 #[cfg(feature = "http-client")]
 pub(crate) mod http;
+#[cfg(feature = "loki")]
+pub(crate) mod loki;
+pub(crate) mod names;
 pub(crate) mod opener;
+#[cfg(feature = "otlp")]
+pub(crate) mod otlp;
+#[cfg(any(feature = "loki", feature = "otlp"))]
+pub(crate) mod protobuf;
 pub(crate) mod rotation;
 pub(crate) mod running;
+#[cfg(feature = "splunk")]
+pub(crate) mod splunk;
 pub(crate) mod stdout;
+#[cfg(test)]
+#[cfg(all(
+    feature = "loki",
+    feature = "otlp",
+    feature = "elasticsearch",
+    feature = "splunk"
+))]
+mod throughput;
 #[cfg(feature = "webhook")]
 pub(crate) mod webhook;

@@ -72,6 +72,16 @@ impl DestinationOpener {
             }
             #[cfg(feature = "webhook")]
             DestinationKind::Webhook(config) => self.remote(super::webhook::build(config), ending),
+            #[cfg(feature = "loki")]
+            DestinationKind::Loki(config) => self.remote(super::loki::build(config), ending),
+            #[cfg(feature = "otlp")]
+            DestinationKind::Otlp(config) => self.remote(super::otlp::build(config), ending),
+            #[cfg(feature = "elasticsearch")]
+            DestinationKind::Elasticsearch(config) => {
+                self.remote(super::elasticsearch::build(config), ending)
+            }
+            #[cfg(feature = "splunk")]
+            DestinationKind::Splunk(config) => self.remote(super::splunk::build(config), ending),
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }

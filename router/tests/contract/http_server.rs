@@ -1,5 +1,5 @@
 //! A small HTTP/1.1 server that is strict about what it is sent and fails as it is told. What a
-//! service would check is the test's: a function from a request to the events in it.
+//! service would check and answer is the test's: a [`Service`].
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -47,22 +47,75 @@ struct State {
     poison: bool,
 }
 
+/// What is particular about a service.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// The events of a request; the error says what no service may be sent.
+    fn read(&self, request: &HttpRequest) -> Result<Vec<Got>, String>;
+
+    /// The answer to a request without faults. With `poison`, events that say so are refused.
+    fn answer(&self, request: &HttpRequest, events: Vec<Got>, poison: bool) -> Reply;
+}
+
+/// An answer, and what was accepted of the request.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) accepted: Vec<Got>,
+}
+
+/// A service that takes all or nothing, unless `refuse` says otherwise.
+struct Plain {
+    check: Check,
+    refuse: Refuse,
+}
+
+impl Service for Plain {
+    fn read(&self, request: &HttpRequest) -> Result<Vec<Got>, String> {
+        (self.check)(request)
+    }
+
+    fn answer(&self, _request: &HttpRequest, events: Vec<Got>, poison: bool) -> Reply {
+        if poison && events.iter().any(Got::is_poison) {
+            let (status, body, accepted) = (self.refuse)(&events);
+            return Reply {
+                status,
+                body: body.into(),
+                accepted,
+            };
+        }
+        Reply {
+            status: 200,
+            body: b"{}".into(),
+            accepted: events,
+        }
+    }
+}
+
+impl Got {
+    pub(crate) fn is_poison(&self) -> bool {
+        self.message.contains("poison")
+    }
+}
+
 /// The server.
 pub(crate) struct HttpServer {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
-    check: Check,
-    refuse: Refuse,
+    service: Arc<dyn Service>,
     task: Option<JoinHandle<()>>,
 }
 
 impl HttpServer {
     pub(crate) async fn start(check: Check, refuse: Refuse) -> HttpServer {
+        HttpServer::serve(Plain { check, refuse }).await
+    }
+
+    pub(crate) async fn serve(service: impl Service) -> HttpServer {
         let mut server = HttpServer {
             address: ([127, 0, 0, 1], 0).into(),
             state: Arc::default(),
-            check,
-            refuse,
+            service: Arc::new(service),
             task: None,
         };
         server.resume().await;
@@ -72,12 +125,12 @@ impl HttpServer {
     pub(crate) async fn resume(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
-        let (state, check, refuse) = (Arc::clone(&self.state), self.check, self.refuse);
+        let (state, service) = (Arc::clone(&self.state), Arc::clone(&self.service));
         self.task = Some(tokio::spawn(async move {
             // Connections end with the listener.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&state), check, refuse));
+                connections.spawn(serve(stream, Arc::clone(&state), Arc::clone(&service)));
             }
         }));
     }
@@ -116,13 +169,12 @@ impl HttpServer {
 async fn serve(
     mut stream: TcpStream,
     state: Arc<Mutex<State>>,
-    check: Check,
-    refuse: Refuse,
+    service: Arc<dyn Service>,
 ) -> Option<()> {
     let mut buffer = Vec::new();
     loop {
         let request = read(&mut stream, &mut buffer).await?;
-        let checked = check(&request);
+        let checked = service.read(&request);
         let at = Instant::now();
         let events = checked.as_ref().map_or(0, Vec::len);
         let fault = {
@@ -140,33 +192,28 @@ async fn serve(
             (Some(Fault::TooMany { retry_after_s }), _) => respond(
                 429,
                 &format!("Retry-After: {retry_after_s}\r\n"),
-                "slow down",
+                b"slow down",
             ),
-            (Some(_), _) => respond(503, "", "unavailable"),
+            (Some(_), _) => respond(503, "", b"unavailable"),
             (None, Err(reason)) => {
                 state.lock().violations.push(reason.clone());
-                respond(400, "", &reason)
+                respond(400, "", reason.as_bytes())
             }
             (None, Ok(events)) => {
                 let mut state = state.lock();
-                let poisoned = events.iter().any(|event| event.message.contains("poison"));
-                if state.poison && poisoned {
-                    let (status, body, accepted) = refuse(&events);
-                    state.got.extend(accepted);
-                    respond(status, "", &body)
-                } else {
-                    state.got.extend(events);
-                    respond(200, "", "{}")
-                }
+                let reply = service.answer(&request, events, state.poison);
+                state.got.extend(reply.accepted);
+                respond(reply.status, "", &reply.body)
             }
         };
-        stream.write_all(answer.as_bytes()).await.ok()?;
+        stream.write_all(&answer).await.ok()?;
     }
 }
 
-fn respond(status: u16, headers: &str, body: &str) -> String {
+fn respond(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
-    format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+    let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{headers}\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 /// The next request of a connection.

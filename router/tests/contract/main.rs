@@ -5,8 +5,16 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "elasticsearch")]
+mod elasticsearch;
 #[macro_use]
 mod harness;
 mod http_server;
+#[cfg(feature = "loki")]
+mod loki;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod scenarios;
+#[cfg(feature = "splunk")]
+mod splunk;
 mod webhook;

@@ -82,7 +82,10 @@ pub(crate) async fn what_the_service_asks_to_wait_is_waited<S: Subject>(mut benc
     }
     let router = bench.router().await;
     bench.publish("lamp-1", S::MAX_EVENTS as u64).await;
-    until("the first request", || !bench.subject.requests().is_empty()).await;
+    until("the first answer is read", || {
+        router.metric("thinglog_router_retries_total", &["subject"]) >= 1.0
+    })
+    .await;
     // Others wait as well.
     bench.publish("lamp-2", S::MAX_EVENTS as u64).await;
     bench.exactly().await;
@@ -207,12 +210,18 @@ pub(crate) async fn memory_stays_within_its_cap<S: Subject>(mut bench: Bench<S>)
     let used = || router.metric("thinglog_router_events_in_hand_bytes", &["subject"]);
     until("memory is used", || used() > 0.25 * cap).await;
     bench.subject.resume().await;
-    let (sent, mut most) = (bench.sent.len(), 0f64);
-    until("all are delivered", || {
-        most = most.max(used());
-        router.metric("thinglog_router_events_total", &["subject", "delivered"]) >= sent as f64
-    })
-    .await;
+    let outcome = |what| router.metric("thinglog_router_events_total", &["subject", what]);
+    let (sent, mut most, mut settled) = (bench.sent.len(), 0f64, 0f64);
+    // A busy machine may take long for all, as long as it goes on.
+    while settled < sent as f64 {
+        let before = settled;
+        until("more is delivered", || {
+            most = most.max(used());
+            settled = outcome("delivered") + outcome("duplicate");
+            settled > before
+        })
+        .await;
+    }
     assert!(most <= cap, "{most} bytes of {cap}");
     bench.at_least().await;
     books(&router, sent, 0).await;

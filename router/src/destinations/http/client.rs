@@ -32,8 +32,9 @@ pub(super) fn build(config: &ClientConfig) -> Result<reqwest::Client, String> {
         .map_err(|error| explain(&error))
 }
 
-/// Headers of every request, credentials among them, read where they stand.
-pub(super) fn headers(config: &ClientConfig) -> Result<HeaderMap, String> {
+/// Headers of every request, credentials among them, read where they stand. `scheme` is the word in
+/// front of a token.
+pub(super) fn headers(config: &ClientConfig, scheme: &str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in &config.headers {
         add(&mut headers, "http.headers", name, value)?;
@@ -58,7 +59,7 @@ pub(super) fn headers(config: &ClientConfig) -> Result<HeaderMap, String> {
         )?;
     }
     if let Some(token) = &config.token {
-        let value = format!("Bearer {}", read("token", token)?);
+        let value = format!("{scheme} {}", read("token", token)?);
         add(&mut headers, "http.token", AUTHORIZATION.as_str(), &value)?;
     }
     Ok(headers)

@@ -47,11 +47,7 @@ const ANSWER: usize = 4 << 20;
 /// Sends to a service.
 pub(crate) struct HttpSink<S> {
     service: S,
-    client: reqwest::Client,
-    config: ClientConfig,
-    /// With credentials; read anew when they are refused, so that they can be changed in place.
-    headers: RwLock<HeaderMap>,
-    compression: Compression,
+    connection: Connection,
 }
 
 impl<S: HttpService> HttpSink<S> {
@@ -61,12 +57,20 @@ impl<S: HttpService> HttpSink<S> {
         config: &ClientConfig,
         compression: Compression,
     ) -> Result<HttpSink<S>, String> {
+        HttpSink::with_scheme(service, config, compression, "Bearer")
+    }
+
+    /// The same for a service whose tokens are not `Bearer`.
+    pub(crate) fn with_scheme(
+        service: S,
+        config: &ClientConfig,
+        compression: Compression,
+        scheme: &'static str,
+    ) -> Result<HttpSink<S>, String> {
+        let connection = Connection::new(config, compression, scheme)?;
         Ok(HttpSink {
             service,
-            client: client::build(config)?,
-            config: config.clone(),
-            headers: RwLock::new(client::headers(config)?),
-            compression,
+            connection,
         })
     }
 
@@ -75,25 +79,89 @@ impl<S: HttpService> HttpSink<S> {
     pub(crate) fn service(&self) -> &S {
         &self.service
     }
+}
+
+impl<S: HttpService> Sink for HttpSink<S> {
+    type Encoder = S::Encoder;
+
+    async fn send(&self, request: &Request, body: Vec<u8>) -> Verdict {
+        let body = match self.connection.compress(body) {
+            Ok(body) => body,
+            Err(error) => return Verdict::retry(format!("cannot compress: {error}")),
+        };
+        let mut head = self.service.head(request, &body, clock::now_ns());
+        self.connection.say_encoding(&mut head);
+        match self.connection.exchange(head, body).await {
+            Ok(answer) => self.service.verdict(request, &answer),
+            Err(reason) => Verdict::retry(reason),
+        }
+    }
+}
+
+/// Connections to a service, for what takes more than a request and its answer.
+pub(crate) struct Connection {
+    client: reqwest::Client,
+    config: ClientConfig,
+    /// With credentials; read anew when they are refused, so that they can be changed in place.
+    headers: RwLock<HeaderMap>,
+    /// The word in front of a token.
+    scheme: &'static str,
+    compression: Compression,
+}
+
+impl Connection {
+    /// Reads the files that the configuration names; the error names key and reason.
+    pub(crate) fn new(
+        config: &ClientConfig,
+        compression: Compression,
+        scheme: &'static str,
+    ) -> Result<Connection, String> {
+        Ok(Connection {
+            client: client::build(config)?,
+            config: config.clone(),
+            headers: RwLock::new(client::headers(config, scheme)?),
+            scheme,
+            compression,
+        })
+    }
+
+    /// The body as it is sent.
+    pub(crate) fn compress(&self, body: Vec<u8>) -> std::io::Result<Vec<u8>> {
+        compress::compress(self.compression, body)
+    }
+
+    /// Says in the head how the body is compressed.
+    pub(crate) fn say_encoding(&self, head: &mut Head) {
+        if let Some(encoding) = compress::encoding(self.compression) {
+            let encoding = HeaderValue::from_static(encoding);
+            head.headers
+                .insert(reqwest::header::CONTENT_ENCODING, encoding);
+        }
+    }
+
+    /// Sends a request, once; gives the whole answer, or why there is none.
+    pub(crate) async fn exchange(&self, head: Head, body: Vec<u8>) -> Result<Answer, String> {
+        let answer = self.attempt(head, body).await;
+        let answer = answer.map_err(|error| client::explain(&error))?;
+        if matches!(answer.status, 401 | 403) {
+            self.read_credentials_again();
+        }
+        Ok(answer)
+    }
 
     fn read_credentials_again(&self) {
-        match client::headers(&self.config) {
+        match client::headers(&self.config, self.scheme) {
             Ok(headers) => *self.headers.write() = headers,
             Err(reason) => tracing::warn!(reason, "credentials cannot be read again"),
         }
     }
 
-    async fn exchange(&self, request: &Request, body: Vec<u8>) -> Result<Answer, reqwest::Error> {
-        let head = self.service.head(request, &body, clock::now_ns());
+    async fn attempt(&self, head: Head, body: Vec<u8>) -> Result<Answer, reqwest::Error> {
         let configured = self.headers.read().clone();
         let mut headers = head.headers;
         // What the operator says comes last, and so stands.
         for (name, value) in &configured {
             headers.insert(name, value.clone());
-        }
-        if let Some(encoding) = compress::encoding(self.compression) {
-            let encoding = HeaderValue::from_static(encoding);
-            headers.insert(reqwest::header::CONTENT_ENCODING, encoding);
         }
         let sending = self.client.request(head.method, head.url);
         let mut response = sending.headers(headers).body(body).send().await?;
@@ -108,25 +176,5 @@ impl<S: HttpService> HttpSink<S> {
             answer.body.extend_from_slice(&bytes);
         }
         Ok(answer)
-    }
-}
-
-impl<S: HttpService> Sink for HttpSink<S> {
-    type Encoder = S::Encoder;
-
-    async fn send(&self, request: &Request, body: Vec<u8>) -> Verdict {
-        let body = match compress::compress(self.compression, body) {
-            Ok(body) => body,
-            Err(error) => return Verdict::retry(format!("cannot compress: {error}")),
-        };
-        match self.exchange(request, body).await {
-            Ok(answer) => {
-                if matches!(answer.status, 401 | 403) {
-                    self.read_credentials_again();
-                }
-                self.service.verdict(request, &answer)
-            }
-            Err(error) => Verdict::retry(client::explain(&error)),
-        }
     }
 }
