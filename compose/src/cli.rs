@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use thinglog_schemas::Level;
 
 use crate::{
-    access::cli as access, bench::BenchArgs, fleet::cli as fleet, request::cli as request,
+    access::cli as access, bench::BenchArgs, delivery::cli as delivery, fleet::cli as fleet,
+    request::cli as request,
 };
 
 /// Device logs as event streams over MQTT: devices publish, the broker makes every acknowledged
@@ -97,6 +98,18 @@ Examples:
     /// Show configuration documents that cannot stand, and why
     #[command(after_help = fleet::PROBLEMS_HELP)]
     Problems(fleet::Problems),
+    /// Routes: which events go to which destinations
+    #[command(subcommand, after_help = delivery::ROUTE_HELP)]
+    Route(delivery::Route),
+    /// Dead letters: events that a destination refused for good
+    #[command(subcommand, after_help = delivery::DLQ_HELP)]
+    Dlq(delivery::Dlq),
+    /// Watch what a destination is being sent
+    #[command(after_help = delivery::TAP_HELP)]
+    Tap(delivery::Tap),
+    /// Watch rates, lag and retries of all destinations
+    #[command(after_help = delivery::TOP_HELP)]
+    Top(delivery::Top),
     /// Set or delete a user who logs in with a password
     #[command(after_help = access::PASSWD_HELP)]
     Passwd(access::Passwd),

@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod client;
 mod config;
+mod delivery;
 mod demo;
 mod fleet;
 mod line;
@@ -50,6 +51,10 @@ fn main() -> ExitCode {
         Command::Group(command) => fleet::group(file, &command),
         Command::History(args) => fleet::history(file, &args),
         Command::Problems(args) => fleet::problems(file, &args),
+        Command::Route(command) => delivery::route(file, &command),
+        Command::Dlq(command) => delivery::dlq(file, &command),
+        Command::Tap(args) => delivery::tap(file, &args),
+        Command::Top(args) => delivery::top(file, &args),
         Command::Acl(access::cli::Acl::Test(args)) => access::test(file, &args),
         Command::Check(check) => run_check(check.file.as_deref().or(file), check.insecure),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),

@@ -1,23 +1,31 @@
 //! `up`, `broker` and `router`: puts the parts together and runs them.
 
-use std::{io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    io::IsTerminal,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context, anyhow};
+use parking_lot::Mutex;
 use prometheus::Registry;
 use thinglog_broker::{
     Broker, StartError, Transport,
     access::{FileError, Logins, Role},
 };
 use thinglog_router::{
-    BuildError, Router, config::Endpoint, health::Health, http::authenticate::Authenticate,
+    BuildError, Reloaded, Reloader, Router, config::Endpoint, health::Health,
+    http::authenticate::Authenticate,
 };
 use thinglog_schemas::Topics;
 use tracing::{error, info, warn};
 
 use crate::{
     banner::Banner,
-    cli,
-    config::{Loaded, reachable},
+    check, cli,
+    config::{self, Loaded, reachable},
     demo::{self, OwnLog},
     load, logging, login,
     monitor::{Monitor, watch},
@@ -48,7 +56,13 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
             log_in(&mut router.broker, mqtt, login);
             // The broker's reload reads the users again for both.
             let sign_in = sign_in(supervisor, &router, || Ok(logins))?;
-            let (http, health) = start_router(supervisor, router, registry, sign_in)?;
+            let (http, health) = start_router(
+                supervisor,
+                router,
+                registry,
+                sign_in,
+                again(file, &args.run, &loaded),
+            )?;
             let stop = supervisor.token(Stage::Router);
             supervisor.spawn(MONITOR, watch(health.part("broker"), status, stop));
             let config = &loaded.config.broker;
@@ -125,10 +139,68 @@ pub(crate) fn router(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<Exi
                     errors.map(|error| error.to_string()).collect()
                 });
             }
-            start_router(supervisor, router, registry, sign_in).map(drop)
+            start_router(
+                supervisor,
+                router,
+                registry,
+                sign_in,
+                again(file, args, &loaded),
+            )
+            .map(drop)
         },
         &loaded,
     )
+}
+
+/// How the configuration is read again on SIGHUP.
+struct Again {
+    file: Option<PathBuf>,
+    insecure: bool,
+    /// What was read last.
+    loaded: Mutex<Loaded>,
+}
+
+fn again(file: Option<&Path>, args: &cli::Run, loaded: &Loaded) -> Again {
+    Again {
+        file: file.map(Path::to_owned),
+        insecure: args.insecure,
+        loaded: Mutex::new(loaded.clone()),
+    }
+}
+
+impl Again {
+    /// Takes up destinations and routes; gives why not.
+    fn reload(&self, router: &Reloader) -> Vec<String> {
+        let stays = |error: &dyn std::fmt::Display| {
+            vec![format!(
+                "destinations and routes stay as they were: {error}"
+            )]
+        };
+        let loaded = match config::load(self.file.as_deref(), self.insecure) {
+            Ok(loaded) => loaded,
+            Err(errors) => return stays(&check::complaint(&errors).trim_end()),
+        };
+        let reloaded = match router.reload(loaded.config.router.clone()) {
+            Ok(reloaded) => reloaded,
+            Err(error) => return stays(&error),
+        };
+        if reloaded != Reloaded::default() {
+            info!(added = ?reloaded.added, changed = ?reloaded.changed, removed = ?reloaded.removed,
+                "destinations taken up");
+        }
+        let mut before = self.loaded.lock();
+        let keys = before.needs_restart(&loaded);
+        if !keys.is_empty() {
+            warn!(
+                keys = keys.join(", "),
+                "these have changed and take effect with a restart"
+            );
+        }
+        // What waits for a restart is told each time.
+        before.config.router.destinations = loaded.config.router.destinations;
+        before.config.router.routes = loaded.config.router.routes;
+        Vec::new()
+    }
 }
 
 /// Runs what `start` starts until it is over.
@@ -225,6 +297,7 @@ fn start_router(
     config: thinglog_router::Config,
     registry: &Registry,
     sign_in: Option<Arc<SignIn>>,
+    again: Again,
 ) -> anyhow::Result<(Option<SocketAddr>, Health)> {
     let doorkeeper = sign_in.map(|sign_in| sign_in as Arc<dyn Authenticate>);
     let router =
@@ -236,6 +309,8 @@ fn start_router(
             _ => anyhow!("{error}"),
         })?;
     let (address, health) = (router.http_address(), router.health());
+    let reloader = router.reloader();
+    supervisor.reload_on_hangup(move || again.reload(&reloader));
     let running = router.run(supervisor.token(Stage::Router));
     supervisor.spawn(ROUTER, async move {
         if let Err(error) = running.await {

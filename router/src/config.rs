@@ -4,7 +4,9 @@
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
 mod destinations;
+mod kinds;
 mod remote;
+mod routes;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -15,11 +17,13 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
-pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
+pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
+pub use kinds::DestinationKind;
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };
 pub(crate) use remote::{Delivery, read_secret};
+pub use routes::{Condition, RedactConfig, RouteConfig};
 pub use webhook::{Format, Method, Preset, WebhookConfig};
 
 /// The router's configuration.
@@ -37,6 +41,9 @@ pub struct Config {
     pub http: Option<HttpConfig>,
     /// Where events go, by name. Each is a subscription of its own.
     pub destinations: BTreeMap<String, DestinationConfig>,
+    /// Which events go to which destinations, by name, see [`crate::routes`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<String, RouteConfig>,
     /// Quarantine and gap detection.
     pub audit: AuditConfig,
     /// Live topics for operators.
@@ -58,6 +65,7 @@ impl Default for Config {
             root: "thinglog".into(),
             http: None,
             destinations: BTreeMap::new(),
+            routes: BTreeMap::new(),
             audit: AuditConfig::default(),
             live: LiveConfig::default(),
             window_packets: u16::MAX,
@@ -236,6 +244,9 @@ impl Config {
         for (name, destination) in &self.destinations {
             validate_destination(name, destination)?;
         }
+        for (name, route) in &self.routes {
+            self.validate_route(name, route)?;
+        }
         if self.window_packets == 0 {
             return Err(ConfigError::new("window_packets", "must be at least 1"));
         }
@@ -244,6 +255,26 @@ impl Config {
             return Err(ConfigError::new("window_bytes", reason));
         }
         Ok(())
+    }
+
+    fn validate_route(&self, name: &str, route: &RouteConfig) -> Result<(), ConfigError> {
+        let key = format!("routes.{name}");
+        if !name::is_valid(name) {
+            let reason = "a name is 1-128 characters of A-Z a-z 0-9 . _ : -";
+            return Err(ConfigError::new(key, reason));
+        }
+        route.validate().map_err(|error| {
+            let key = format!("{key}.{}", error.key);
+            ConfigError::new(key, error.reason)
+        })?;
+        let unknown = |to: &&String| !self.destinations.contains_key(*to);
+        match route.to.iter().find(unknown) {
+            Some(to) => Err(ConfigError::new(
+                format!("{key}.to"),
+                format!("there is no destination {to:?}"),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The router's own folder.

@@ -26,12 +26,22 @@ impl Health {
 
     /// Adds a part, not ready yet.
     pub fn part(&self, name: &str) -> Part {
-        let part = Part {
-            health: self.clone(),
-            name: Arc::from(name),
-        };
+        let part = self.entry(name);
         part.not_ready("starting");
         part
+    }
+
+    /// The entry of a part that is there, or will be once it says something.
+    pub(crate) fn entry(&self, name: &str) -> Part {
+        Part {
+            health: self.clone(),
+            name: Arc::from(name),
+        }
+    }
+
+    /// Forgets a part that is no more.
+    pub(crate) fn remove(&self, name: &str) {
+        self.parts.lock().remove(name);
     }
 
     /// Whether every part is ready.

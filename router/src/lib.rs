@@ -51,4 +51,5 @@ mod testing;
 mod throughput;
 
 pub use config::Config;
+pub use destinations::running::{Reloaded, Reloader};
 pub use router::{BuildError, Router, RunError};

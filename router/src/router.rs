@@ -1,7 +1,6 @@
 //! Puts the parts together: `Config` -> [`Router::build`] -> [`Router::run`].
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +12,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::api::destinations::Desk;
 use crate::audit::stage::AuditOpener;
 use crate::aws;
 use crate::backoff::Jitter;
 use crate::clock;
-use crate::config::{Config, ConfigError, StartFrom};
+use crate::config::{Config, ConfigError};
 use crate::deliver::share::DecodeCache;
-use crate::deliver::supervise::{Open, OpenError, Supervised};
-use crate::destinations::opener::DestinationOpener;
-use crate::folder::Folder;
+use crate::deliver::supervise::Supervised;
+use crate::destinations::running::{Base, Reloader, Running, try_open, when_complete};
 use crate::health::Health;
 use crate::http::Http;
 use crate::http::authenticate::Authenticate;
@@ -31,7 +30,6 @@ use crate::levels::task::LevelsTask;
 use crate::live::interest::{Interest, InterestTask};
 use crate::live::{self, Live};
 use crate::mqtt::connect::LinkOptions;
-use crate::mqtt::link::Subscription;
 use crate::mqtt::publisher::{self, Publisher, PublisherTask};
 use crate::registry::arrivals::Arrivals;
 use crate::registry::contacts::Contacts;
@@ -81,7 +79,8 @@ pub enum RunError {
 pub struct Router {
     health: Health,
     http: Option<Http>,
-    destinations: Vec<(Supervised, Arc<DestinationOpener>)>,
+    destinations: Running,
+    reloader: Reloader,
     audit: (Supervised, Arc<AuditOpener>),
     levels: Arc<Levels>,
     levels_task: LevelsTask,
@@ -129,6 +128,11 @@ impl Router {
         self.health.clone()
     }
 
+    /// Changes destinations and routes while the router runs.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
     /// Runs until `shutdown`: then no more is taken, what is in hand is brought in, committed and
     /// acknowledged, and the connections are closed. Must be called on a tokio runtime.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
@@ -148,16 +152,8 @@ impl Router {
         parts.spawn(infallible(self.presence.run(stop.clone())));
         let (audit, opener) = self.audit;
         parts.spawn(infallible(audit.run(opener, stop.clone())));
-        for (destination, opener) in self.destinations {
-            let (levels, stop) = (Arc::clone(&self.levels), stop.clone());
-            parts.spawn(infallible(when_complete(
-                levels,
-                stop.clone(),
-                async move {
-                    destination.run(opener, stop).await;
-                },
-            )));
-        }
+        drop(self.reloader);
+        parts.spawn(self.destinations.run(stop.clone()));
         parts.spawn(infallible(tidy(self.shared, stop.clone())));
         if let Some((live, interest)) = self.live {
             parts.spawn(infallible(interest.run(stop.clone())));
@@ -189,19 +185,6 @@ async fn tidy(shared: Arc<DecodeCache>, stop: CancellationToken) {
     }
 }
 
-/// No event is judged before the fleet's configuration is complete.
-async fn when_complete(
-    levels: Arc<Levels>,
-    stop: CancellationToken,
-    run: impl Future<Output = ()>,
-) {
-    tokio::select! {
-        () = stop.cancelled() => return,
-        () = levels.complete() => {}
-    }
-    run.await;
-}
-
 async fn infallible(part: impl Future<Output = ()>) -> Result<(), RunError> {
     part.await;
     Ok(())
@@ -229,11 +212,7 @@ async fn join(
 
 /// What the parts are made from.
 struct Builder {
-    config: Config,
-    topics: Topics,
-    telemetry: Telemetry,
-    health: Health,
-    shared: Arc<DecodeCache>,
+    base: Base,
     jitter: Jitter,
 }
 
@@ -245,11 +224,13 @@ impl Builder {
         let (hits, misses) = (telemetry.cache_hits.clone(), telemetry.cache_misses.clone());
         let shared = Arc::new(DecodeCache::new(readers, config.cache_bytes, hits, misses));
         Ok(Builder {
-            config,
-            topics,
-            telemetry,
-            health: Health::new(),
-            shared,
+            base: Base {
+                config,
+                topics,
+                telemetry,
+                health: Health::new(),
+                shared,
+            },
             jitter: Jitter::from_system(),
         })
     }
@@ -263,23 +244,23 @@ impl Builder {
         let (levels, news) = Levels::new();
         let (publisher, publisher_task) = publisher::new(
             self.passing("publisher"),
-            self.telemetry.clone(),
-            self.health.part("publisher"),
+            self.base.telemetry.clone(),
+            self.base.health.part("publisher"),
         );
         let changes = self.passing("changes");
-        let health = self.health.part("changes");
-        let (changes, changes_task) = publisher::new(changes, self.telemetry.clone(), health);
+        let health = self.base.health.part("changes");
+        let (changes, changes_task) = publisher::new(changes, self.base.telemetry.clone(), health);
         let devices = Arc::new(RwLock::default());
         let contacts = Arc::new(Contacts::default());
         let arrivals = Arc::new(Arrivals::default());
         let fleet = FleetRegistry::new(Parts {
-            topics: self.topics.clone(),
+            topics: self.base.topics.clone(),
             levels: Arc::clone(&levels),
             devices: Arc::clone(&devices),
             contacts: Arc::clone(&contacts),
             arrivals: Arc::clone(&arrivals),
             publisher: changes,
-            telemetry: self.telemetry.clone(),
+            telemetry: self.base.telemetry.clone(),
         });
         if let Some(http) = &mut http {
             http.mount(api::routes(fleet.clone()));
@@ -291,30 +272,38 @@ impl Builder {
             contacts: Arc::clone(&contacts),
             levels: Arc::clone(&levels),
             news: levels.news(),
-            telemetry: self.telemetry.clone(),
-            health: self.health.part("presence"),
+            telemetry: self.base.telemetry.clone(),
+            health: self.base.health.part("presence"),
             logged: None,
         };
-        let destinations = self.destinations(&levels)?;
         let audit = self.audit(&levels, &contacts, &publisher)?;
         let levels_task = LevelsTask {
             link: self.passing("levels"),
             levels: Arc::clone(&levels),
             news,
             publisher,
-            telemetry: self.telemetry.clone(),
-            health: self.health.part("levels"),
+            telemetry: self.base.telemetry.clone(),
+            health: self.base.health.part("levels"),
             documents: Documents::default(),
             devices,
             contacts,
             arrivals,
             looked: clock::now_ns(),
         };
-        let live = self.config.live.enabled.then(|| self.live(&levels));
+        let live = self.base.config.live.enabled.then(|| self.live(&levels));
+        let (health, shared) = (self.base.health.clone(), Arc::clone(&self.base.shared));
+        let (destinations, reloader) = Running::new(self.base, Arc::clone(&levels))?;
+        if let Some(http) = &mut http {
+            http.mount(api::destinations::routes(Desk {
+                shown: destinations.shown(),
+                health: health.clone(),
+            }));
+        }
         Ok(Router {
-            health: self.health,
+            health,
             http,
             destinations,
+            reloader,
             audit,
             levels,
             levels_task,
@@ -322,7 +311,7 @@ impl Builder {
             publishers: [publisher_task, changes_task],
             fleet,
             live,
-            shared: self.shared,
+            shared,
         })
     }
 
@@ -332,7 +321,7 @@ impl Builder {
         registry: &Registry,
         doorkeeper: Option<Arc<dyn Authenticate>>,
     ) -> Result<Option<Http>, BuildError> {
-        let Some(config) = &self.config.http else {
+        let Some(config) = &self.base.config.http else {
             return Ok(None);
         };
         let doorkeeper = doorkeeper.filter(|_| config.sign_in);
@@ -340,33 +329,16 @@ impl Builder {
             let reason = "there is nothing to sign in with";
             return Err(ConfigError::new("http.sign_in", reason).into());
         }
-        let bound = Http::bind(config, registry.clone(), self.health.clone(), doorkeeper);
+        let bound = Http::bind(
+            config,
+            registry.clone(),
+            self.base.health.clone(),
+            doorkeeper,
+        );
         bound.map(Some).map_err(|source| BuildError::Http {
             address: config.address,
             source,
         })
-    }
-
-    fn destinations(
-        &self,
-        levels: &Arc<Levels>,
-    ) -> Result<Vec<(Supervised, Arc<DestinationOpener>)>, BuildError> {
-        let mut destinations = Vec::new();
-        for (name, config) in &self.config.destinations {
-            let opener = DestinationOpener {
-                name: name.clone(),
-                config: config.clone(),
-                folder: self.lock(name)?,
-                levels: Arc::clone(levels),
-                shared: Arc::clone(&self.shared),
-                telemetry: self.telemetry.clone(),
-                books: self.telemetry.books(name),
-                health: self.health.part(name),
-            };
-            try_open(name, &opener)?;
-            destinations.push((self.supervised(name, &config.start()), Arc::new(opener)));
-        }
-        Ok(destinations)
     }
 
     fn audit(
@@ -376,20 +348,20 @@ impl Builder {
         publisher: &Publisher,
     ) -> Result<(Supervised, Arc<AuditOpener>), BuildError> {
         let opener = AuditOpener {
-            folder: self.lock("audit")?,
-            quarantine: self.config.folder_of("quarantine"),
-            config: self.config.audit.clone(),
-            topics: self.topics.clone(),
+            folder: self.base.lock("audit")?,
+            quarantine: self.base.config.folder_of("quarantine"),
+            config: self.base.config.audit.clone(),
+            topics: self.base.topics.clone(),
             levels: Arc::clone(levels),
             contacts: Arc::clone(contacts),
-            shared: Arc::clone(&self.shared),
+            shared: Arc::clone(&self.base.shared),
             publisher: publisher.clone(),
-            telemetry: self.telemetry.clone(),
-            books: self.telemetry.books("audit"),
+            telemetry: self.base.telemetry.clone(),
+            books: self.base.telemetry.books("audit"),
         };
         try_open("audit", &opener)?;
         Ok((
-            self.supervised("audit", &self.config.audit.from),
+            self.base.supervised("audit", &self.base.config.audit.from),
             Arc::new(opener),
         ))
     }
@@ -400,12 +372,12 @@ impl Builder {
         link.window_bytes = link.window_bytes.min(live::WINDOW);
         let live = Live {
             link,
-            topics: self.topics.clone(),
+            topics: self.base.topics.clone(),
             levels: Arc::clone(levels),
-            shared: Arc::clone(&self.shared),
-            telemetry: self.telemetry.clone(),
-            skip_behind: Duration::from_secs(self.config.live.skip_behind_s),
-            health: self.health.part("live"),
+            shared: Arc::clone(&self.base.shared),
+            telemetry: self.base.telemetry.clone(),
+            skip_behind: Duration::from_secs(self.base.config.live.skip_behind_s),
+            health: self.base.health.part("live"),
             interest,
         };
         // Nobody watching is a fine state to be in.
@@ -413,63 +385,15 @@ impl Builder {
         let task = InterestTask {
             link: self.passing("interest"),
             interest: sender,
-            health: self.health.part("interest"),
+            health: self.base.health.part("interest"),
         };
         (live, task)
-    }
-
-    fn lock(&self, part: &str) -> Result<Folder, BuildError> {
-        let path: PathBuf = self.config.folder_of(part);
-        Folder::lock(&path).map_err(|error| open_error(part, &error))
-    }
-
-    fn supervised(&self, name: &str, from: &StartFrom) -> Supervised {
-        let client_id = format!("thinglog-router/{name}");
-        Supervised {
-            name: name.to_owned(),
-            link: self.link(client_id, true),
-            subscription: Subscription {
-                filter: self.topics.all_logs(),
-                from: Some(from.property()),
-                retained: false,
-            },
-            books: self.telemetry.books(name),
-            metrics: self.telemetry.consumer(name),
-            connected: self.health.part(&format!("{name} subscription")),
-            working: self.health.part(name),
-        }
     }
 
     /// A session that leaves nothing behind. Its client id is random, so that any number of routers
     /// can serve one broker.
     fn passing(&mut self, what: &str) -> LinkOptions {
         let client_id = format!("thinglog-router/{what}-{:016x}", self.jitter.next());
-        self.link(client_id, false)
-    }
-
-    fn link(&self, client_id: String, persistent: bool) -> LinkOptions {
-        LinkOptions {
-            endpoint: self.config.broker.clone(),
-            client_id,
-            persistent,
-            window_packets: self.config.window_packets,
-            window_bytes: self.config.window_bytes,
-            topics: self.topics.clone(),
-        }
-    }
-}
-
-/// Recovers a part's files once before anything runs, so that damage is an error of the start.
-fn try_open<O: Open>(part: &str, opener: &O) -> Result<(), BuildError> {
-    opener
-        .open(&CancellationToken::new())
-        .map(drop)
-        .map_err(|error| open_error(part, &error))
-}
-
-fn open_error(part: &str, error: &OpenError) -> BuildError {
-    BuildError::Open {
-        part: part.to_owned(),
-        reason: error.to_string(),
+        self.base.link(client_id, false)
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! *Received* counts events decoded from deliveries (a delivery whose broker offset was settled
 //! before is counted as redelivered and not decoded again); *generated* are events a part makes
-//! itself; *filtered* fell to the levels, *duplicate* were there before, *rejected* were refused for
+//! itself; *filtered* fell to levels or routes, *duplicate* were there before, *rejected* were refused for
 //! good, *returned* were in hand when the destination had to start over and come again from the
 //! broker. The outcomes are counted when their commit stands, not before.
 
@@ -96,6 +96,19 @@ pub(crate) struct Books {
     pub(crate) restarts: IntCounter,
     /// Age of the newest event in hand, by the broker's clock.
     pub(crate) lag_ms: IntGauge,
+}
+
+/// The books at one moment, events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Figures {
+    received: u64,
+    generated: u64,
+    delivered: u64,
+    filtered: u64,
+    duplicate: u64,
+    rejected: u64,
+    returned: u64,
+    in_flight: i64,
 }
 
 /// Outcomes of events that wait for their commit.
@@ -314,6 +327,20 @@ impl Books {
             Fate::Refused => tally.rejected = events,
         }
         self.settle(tally);
+    }
+
+    /// What stands in the books.
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            received: self.received.get(),
+            generated: self.generated.get(),
+            delivered: self.delivered.get(),
+            filtered: self.filtered.get(),
+            duplicate: self.duplicate.get(),
+            rejected: self.rejected.get(),
+            returned: self.returned.get(),
+            in_flight: self.in_flight.get(),
+        }
     }
 
     /// Events delivered.

@@ -11,6 +11,8 @@ use thinglog_schemas::{Attributes, Event, EventId, Severity, Topics};
 use crate::dedup::table::Table;
 use crate::deliver::judge::{Judge, Reader};
 use crate::deliver::share::{DecodeCache, Seat, Shared};
+use crate::deliver::stage::Way;
+use crate::levels::facts::FactsCache;
 use crate::levels::{LevelCache, Levels};
 use crate::mqtt::Delivery;
 use crate::mqtt::names::TopicInfo;
@@ -98,6 +100,15 @@ pub(crate) fn cache(readers: u32) -> Arc<DecodeCache> {
     let telemetry = telemetry();
     let (hits, misses) = (telemetry.cache_hits, telemetry.cache_misses);
     Arc::new(DecodeCache::new(readers, 1 << 20, hits, misses))
+}
+
+/// A way without routes that nobody taps.
+pub(crate) fn way(levels: Arc<Levels>) -> Way {
+    Way {
+        routes: Arc::default(),
+        facts: FactsCache::new(levels),
+        tap: Arc::default(),
+    }
 }
 
 /// A judge over `table`, and the levels it goes by.

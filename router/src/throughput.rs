@@ -22,7 +22,7 @@ use crate::mqtt::Delivery;
 use crate::mqtt::frame;
 use crate::mqtt::names::TopicTable;
 use crate::state::StateLog;
-use crate::testing::{judge, telemetry};
+use crate::testing::{judge, telemetry, way};
 
 const EVENTS: u64 = 1_000_000;
 const BATCH: u64 = 500;
@@ -164,7 +164,8 @@ fn to_file(what: &str, deliveries: &[Delivery]) {
     let config = FileConfig::default();
     let file = FileDestination::open(folder.path(), config, None, bytes, deleted).unwrap();
     let (mut log, _) = StateLog::open::<u64>(&folder.path().join("state")).unwrap();
-    let mut stage = Deliver::new(judge(Table::default()).0, file, books.clone(), log.growth());
+    let (judge, levels) = judge(Table::default());
+    let mut stage = Deliver::new(judge, way(levels), file, books.clone(), log.growth());
     let begun = Instant::now();
     let mut syncing = Duration::ZERO;
     let mut committed = 0;

@@ -9,9 +9,10 @@
 
 mod environment;
 mod error;
+mod origins;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ use std::{
 
 use error::Origin;
 pub(crate) use error::{ConfigError, nearest};
+use origins::Origins;
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -46,7 +48,7 @@ pub(crate) struct Config {
 }
 
 /// A configuration that can be used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// The file it comes from, if any.
@@ -57,8 +59,8 @@ pub(crate) struct Loaded {
     pub(crate) http_given: bool,
     /// What was ignored, and why.
     pub(crate) warnings: Vec<String>,
-    /// The variable that each key was set by.
-    variables: BTreeMap<String, String>,
+    /// Who set each key.
+    origins: Origins,
 }
 
 impl Loaded {
@@ -69,15 +71,32 @@ impl Loaded {
         broker.username.clone().map(|user| (user, password))
     }
 
+    /// What of another configuration a running process cannot take up: by key.
+    pub(crate) fn needs_restart(&self, other: &Loaded) -> Vec<String> {
+        let mut keys = Vec::new();
+        let tables = (
+            Table::try_from(&self.config.router),
+            Table::try_from(&other.config.router),
+        );
+        if let (Ok(mine), Ok(theirs)) = tables {
+            let all: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
+            let differs = |key: &&String| mine.get(*key) != theirs.get(*key);
+            let taken_up = |key: &&String| ["destinations", "routes"].contains(&key.as_str());
+            let all = all.into_iter().filter(|key| differs(key) && !taken_up(key));
+            keys.extend(all.map(|key| format!("router.{key}")));
+        }
+        // Its types are read only.
+        if format!("{:?}", self.config.broker) != format!("{:?}", other.config.broker) {
+            keys.push("broker".into());
+        }
+        keys
+    }
+
     /// Reads the files that the configuration names; says what is wrong with them.
     pub(crate) fn check_files(&self) -> Result<(), ConfigError> {
         self.config.broker.check_files().map_err(|error| {
             let key = format!("broker.{}", error.key);
-            ConfigError::new(
-                origin(&self.variables, self.file.as_deref(), &key),
-                key,
-                error.reason,
-            )
+            ConfigError::new(self.origins.of(&key), key, error.reason)
         })
     }
 
@@ -89,8 +108,7 @@ impl Loaded {
         };
         Keys::read(file).map(drop).map_err(|error| {
             let key = "router.http.access_keys";
-            let origin = origin(&self.variables, self.file.as_deref(), key);
-            ConfigError::new(origin, key, error.to_string())
+            ConfigError::new(self.origins.of(key), key, error.to_string())
         })
     }
 
@@ -111,8 +129,7 @@ impl Loaded {
                 self.warnings.push(format!("{key}: {reason}"));
                 continue;
             }
-            let origin = origin(&self.variables, self.file.as_deref(), key);
-            return Err(ConfigError::new(origin, key, reason));
+            return Err(ConfigError::new(self.origins.of(key), key, reason));
         }
         Ok(())
     }
@@ -192,31 +209,23 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
         set(&mut table, "router.http.insecure", Value::Boolean(true));
         set(&mut table, "monitor.insecure", Value::Boolean(true));
     }
-    let file = sources.file.map(|(path, _)| path);
-    let origin = |key: &str| origin(&overlay.origins, file, key);
-    let config: Config =
-        typed(table).map_err(|(key, reason)| vec![ConfigError::new(origin(&key), key, reason)])?;
-    let errors = validate(&config, origin);
+    let origins = Origins::new(sources.file, overlay.variables);
+    let config: Config = typed(table).map_err(|(key, reason)| {
+        let error = ConfigError::new(Origin::Default, key, reason);
+        vec![error.found(|key| origins.of(key))]
+    })?;
+    let errors = validate(&config, |key| origins.of(key));
     if !errors.is_empty() {
         return Err(errors);
     }
     Ok(Loaded {
         config,
-        file: file.map(Path::to_owned),
+        file: sources.file.map(|(path, _)| path.to_owned()),
         router_broker_given,
         http_given,
         warnings: overlay.warnings,
-        variables: overlay.origins,
+        origins,
     })
-}
-
-/// Who set a key: a variable, else the file, if there is one.
-fn origin(variables: &BTreeMap<String, String>, file: Option<&Path>, key: &str) -> Origin {
-    match (variables.get(key), file) {
-        (Some(variable), _) => Origin::Variable(variable.clone()),
-        (None, Some(file)) => Origin::File(file.to_owned(), None),
-        (None, None) => Origin::Default,
-    }
 }
 
 /// The file as a table, its types checked while line numbers are known.
@@ -231,7 +240,8 @@ fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
     serde_path_to_error::deserialize::<_, Config>(deserializer).map_err(|error| {
         let key = error.path().to_string();
         let error = error.into_inner();
-        ConfigError::new(at(error.span()), key, error.message())
+        let lines = Origins::new(Some((path, text)), BTreeMap::new());
+        ConfigError::new(at(error.span()), key, error.message()).found(|key| lines.of(key))
     })?;
     Ok(table)
 }

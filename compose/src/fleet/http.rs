@@ -1,7 +1,11 @@
 //! The router's HTTP interface as commands use it: address, login, one call after another, and
 //! errors that say what to do.
 
-use std::{io::ErrorKind, path::Path, time::Duration};
+use std::{
+    io::{BufRead, BufReader, ErrorKind},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -43,8 +47,14 @@ enum Login {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Refused {
-    pub(crate) code: String,
+    code: String,
     message: String,
+}
+
+/// Whether it failed because what it names does not exist.
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.code == "ResourceNotFound")
 }
 
 impl Api {
@@ -68,10 +78,8 @@ impl Api {
     pub(crate) fn find(&self, path: &[&str]) -> anyhow::Result<Option<Value>> {
         match self.get(path, &[]) {
             Ok(found) => Ok(Some(found)),
-            Err(error) => match error.downcast_ref::<Refused>() {
-                Some(refused) if refused.code == "ResourceNotFound" => Ok(None),
-                _ => Err(error),
-            },
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -123,6 +131,35 @@ impl Api {
             Ok(true)
         })?;
         Ok(items)
+    }
+
+    /// What comes line by line for as long as it comes; `take` sees each line and says whether to go on.
+    pub(crate) fn lines(
+        &self,
+        path: &[&str],
+        mut take: impl FnMut(&str) -> bool,
+    ) -> anyhow::Result<()> {
+        let mut request = Request::builder().uri(address(&self.base, path, &[]));
+        if let Some(login) = &self.login {
+            request = request.header("authorization", login.header());
+        }
+        let request = self.agent.configure_request(request.body(())?);
+        let answer = self.agent.run(request.timeout_global(None).build());
+        let mut answer = answer.map_err(|error| anyhow!(self.unreachable(&error)))?;
+        let status = answer.status().as_u16();
+        if !(200..300).contains(&status) {
+            let body = answer.body_mut().with_config().limit(MAX_ANSWER);
+            return self
+                .judge(status, &body.read_to_string().unwrap_or_default())
+                .map(drop);
+        }
+        for line in BufReader::new(answer.body_mut().as_reader()).lines() {
+            let line = line.with_context(|| format!("the answer of {} broke off", self.base))?;
+            if !take(&line) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn call(

@@ -9,7 +9,7 @@ mod group;
 mod history;
 mod http;
 mod level;
-mod table;
+pub(crate) mod table;
 mod target;
 mod words;
 
@@ -26,16 +26,16 @@ use serde_json::Value;
 use crate::{client, config::reachable, line, load, say};
 
 /// A command: the way to the router, and how its answer looks.
-struct Session {
-    api: Api,
-    json: bool,
-    colour: bool,
+pub(crate) struct Session {
+    pub(crate) api: Api,
+    pub(crate) json: bool,
+    pub(crate) colour: bool,
     /// When the command was given, ns since the Unix epoch.
-    now: u64,
+    pub(crate) now: u64,
 }
 
 impl Session {
-    fn new(config: Option<&Path>, args: &cli::Api) -> anyhow::Result<Session> {
+    pub(crate) fn new(config: Option<&Path>, args: &cli::Api) -> anyhow::Result<Session> {
         let configured = match &args.url {
             // Whatever is configured here has nothing to do with it.
             Some(_) => String::new(),
@@ -50,7 +50,7 @@ impl Session {
     }
 
     /// An answer: as JSON, or for people what `text` makes of it.
-    fn tell(&self, answer: &Value, text: impl FnOnce(&Session) -> String) {
+    pub(crate) fn tell(&self, answer: &Value, text: impl FnOnce(&Session) -> String) {
         match self.json {
             true => say_json(answer),
             false => say(&text(self)),
@@ -59,7 +59,7 @@ impl Session {
 
     /// A list: a line of JSON each, or for people what `text` makes of all. Of nothing, `none` is told
     /// on standard error.
-    fn tell_all(
+    pub(crate) fn tell_all(
         &self,
         path: &[&str],
         query: &[(&str, &str)],

@@ -5,6 +5,7 @@
 //! `{"error": {"code", "message"}}`. Lists are `{"items": […], "next": …}`, see [`list`].
 
 mod body;
+pub(crate) mod destinations;
 mod devices;
 mod explain;
 mod groups;

@@ -60,6 +60,13 @@ const GROUPS: &str = "/api/v1/groups";
 const GROUP: &str = "/api/v1/groups/{name}";
 const MEMBERS: &str = "/api/v1/groups/{name}/members";
 const MEMBER: &str = "/api/v1/groups/{name}/members/{device}";
+const DESTINATIONS: &str = "/api/v1/destinations";
+const DESTINATION: &str = "/api/v1/destinations/{name}";
+const TAP: &str = "/api/v1/destinations/{name}/tap";
+const LETTERS: &str = "/api/v1/destinations/{name}/dead-letters";
+const LETTER: &str = "/api/v1/destinations/{name}/dead-letters/{n}";
+const REPLAY: &str = "/api/v1/destinations/{name}/dead-letters/replay";
+const DROP: &str = "/api/v1/destinations/{name}/dead-letters/drop";
 const DEVICES: &str = "/api/v1/devices";
 const DEVICE: &str = "/api/v1/devices/{name}";
 
@@ -100,6 +107,13 @@ const OPERATIONS: &[Operation] = &[
     operation(("put", DEVICE), "Declare a device", &[], Some("NewDevice"), One("Device")),
     operation(("patch", DEVICE), "Change what is said of a device; null removes", &[], Some("DevicePatch"), One("Device")),
     operation(("delete", DEVICE), "Remove everything that is retained of a device", &[], None, Nothing),
+    operation(("get", DESTINATIONS), "Destinations, and how they are", &[], None, Page("Destination")),
+    operation(("get", DESTINATION), "One destination", &[], None, One("Destination")),
+    operation(("get", TAP), "What it is being sent, as NDJSON without an end", &[], None, One("Event")),
+    operation(("get", LETTERS), "Events that it refused for good", &[PAGE, CURSOR], None, Page("DeadLetter")),
+    operation(("get", LETTER), "One of them", &[], None, One("DeadLetter")),
+    operation(("post", REPLAY), "Send dead letters again", &[], Some("Letters"), One("LettersDone")),
+    operation(("post", DROP), "Delete dead letters", &[], Some("Letters"), One("LettersDone")),
     operation(("get", "/api/v1/problems"), "Documents that are there and do not act as they read", &[PAGE, CURSOR], None, Page("Problem")),
 ];
 
@@ -266,6 +280,16 @@ fn schemas() -> Value {
         "DevicePatch": object(json!({"type": {"type": ["string", "null"]}, "attributes": attributes,
             "expected_version": number}), &[]),
         "Device": device,
+        "Destination": object(json!({"name": text, "type": text, "routes": names, "ready": flag, "reason": text,
+            "events": {"type": "object", "additionalProperties": number}, "retries": number, "restarts": number,
+            "redelivered": number, "bytes": number, "lag_ms": number, "requests": any, "in_hand_bytes": number,
+            "dead_letters": number, "dead_letters_lost": number}), &["name", "type", "ready", "events", "lag_ms"]),
+        "Event": any,
+        "DeadLetter": object(json!({"n": number, "refused": time, "reason": text, "event": any}),
+            &["n", "refused", "reason", "event"]),
+        "Letters": object(json!({"letters": {"type": "array", "items": number}, "all": flag}), &[]),
+        "LettersDone": object(json!({"asked": number, "done": flag, "dropped": number, "accepted": number,
+            "refused": number, "error": text}), &["asked", "done"]),
         "HistoryEntry": object(json!({"at": time, "by": text, "subject": text, "change": text, "topic": text,
             "document": {"type": ["object", "null"]}}), &["at", "subject", "change", "topic"]),
         "Problem": object(json!({"topic": text, "reason": text, "fault": text, "last_good": {"type": "boolean"}}),

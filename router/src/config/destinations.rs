@@ -12,84 +12,40 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::kinds::DestinationKind;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
-use super::webhook::WebhookConfig;
+use super::routes::Condition;
 use super::{ConfigError, StartFrom};
 
 /// One destination: what holds for all, and what is its type's own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DestinationConfig {
     /// Where a subscription that the broker does not know yet starts; `earliest`, standard output:
     /// `tail`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<StartFrom>,
+    /// Which events it gets at all, before its routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
     /// How events are gathered into requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchConfig>,
     /// When a request that failed is tried again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryConfig>,
     /// Where events go that the other side refuses for good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<DeadLetterConfig>,
     /// Requests under way at once; 4. Where order per device is promised, a device's events are
     /// never in two of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
     /// Most bytes of memory for events on their way; 32 MiB, or what the requests need.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<usize>,
     /// The type and its own keys.
     #[serde(flatten)]
     pub kind: DestinationKind,
-}
-
-/// The types of destinations.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum DestinationKind {
-    /// Rotating NDJSON files that hold every event exactly once.
-    File(FileConfig),
-    /// Lines on standard output.
-    Stdout(StdoutConfig),
-    /// HTTP requests to anybody.
-    Webhook(Box<WebhookConfig>),
-}
-
-impl DestinationKind {
-    /// The word of `type`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            DestinationKind::File(_) => "file",
-            DestinationKind::Stdout(_) => "stdout",
-            DestinationKind::Webhook(_) => "webhook",
-        }
-    }
-
-    /// Whether it delivers over a network, by requests.
-    fn is_remote(&self) -> bool {
-        !matches!(self, DestinationKind::File(_) | DestinationKind::Stdout(_))
-    }
-
-    /// Whether this build can do it; a type is left out by leaving out the feature of its name.
-    fn is_built_in(&self) -> bool {
-        match self {
-            DestinationKind::File(_) | DestinationKind::Stdout(_) => true,
-            DestinationKind::Webhook(_) => cfg!(feature = "webhook"),
-        }
-    }
-
-    /// Checks the keys of the type; gives the key that is wrong and why.
-    fn validate(&self) -> Result<(), ConfigError> {
-        match self {
-            DestinationKind::File(file) if file.rotate_bytes < 1 << 20 => Err(ConfigError::new(
-                "rotate_bytes",
-                "must be at least 1048576 (1 MiB)",
-            )),
-            DestinationKind::File(_) | DestinationKind::Stdout(_) => Ok(()),
-            DestinationKind::Webhook(config) => config.validate(),
-        }
-    }
 }
 
 /// A destination of this type with the defaults of everything.
@@ -97,6 +53,7 @@ impl From<DestinationKind> for DestinationConfig {
     fn from(kind: DestinationKind) -> DestinationConfig {
         DestinationConfig {
             from: None,
+            when: None,
             batch: None,
             retry: None,
             dead_letters: None,
@@ -167,6 +124,16 @@ pub struct FileConfig {
     pub keep_files: Option<u32>,
 }
 
+impl FileConfig {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.rotate_bytes < 1 << 20 {
+            let reason = "must be at least 1048576 (1 MiB)";
+            return Err(ConfigError::new("rotate_bytes", reason));
+        }
+        Ok(())
+    }
+}
+
 impl Default for FileConfig {
     fn default() -> Self {
         FileConfig {
@@ -183,6 +150,12 @@ impl Default for FileConfig {
 pub struct StdoutConfig {
     /// How a line looks.
     pub format: LineFormat,
+}
+
+impl StdoutConfig {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
 }
 
 /// The form of a line on standard output.
@@ -225,6 +198,38 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.to_string().contains("brocker"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_where_below_the_destination_it_is() {
+        for (text, expected) in [
+            (r#"{"url": "http://h/"}"#, "missing field `type`"),
+            (r#"{"type": 7}"#, "in `type`: invalid type: integer `7`"),
+            (
+                r#"{"type": "fil"}"#,
+                "in `type`: unknown variant `fil`, expected one of `file`, ",
+            ),
+            (
+                r#"{"type": "file", "from": 3}"#,
+                "in `from`: invalid type: integer `3`",
+            ),
+            (r#"{"type": "webhook"}"#, "missing field `url`"),
+            (
+                r#"{"type": "file", "batch": {"max_events": -1}}"#,
+                "in `batch.max_events`: invalid value: integer `-1`",
+            ),
+            (
+                r#"{"type": "webhook", "url": "http://h/", "http": {"headers": {"a": 1}}}"#,
+                "in `http.headers.a`: invalid type: integer `1`",
+            ),
+            (
+                r#"{"type": "stdout", "batsh": {}}"#,
+                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `when`, `batch`, ",
+            ),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{text}: {error}");
         }
     }
 

@@ -18,6 +18,7 @@ pub(crate) mod remote;
 pub(crate) mod share;
 pub(crate) mod stage;
 pub(crate) mod supervise;
+pub(crate) mod tap;
 pub(crate) mod worker;
 
 use std::io;

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -52,7 +53,7 @@ pub(crate) struct DecodeCache {
     state: Mutex<State>,
     decoded: Condvar,
     /// Readers that will ask for each payload: those in front and behind.
-    readers: u32,
+    readers: AtomicU32,
     limit: usize,
     hits: IntCounter,
     misses: IntCounter,
@@ -85,11 +86,17 @@ impl DecodeCache {
         DecodeCache {
             state: Mutex::default(),
             decoded: Condvar::new(),
-            readers,
+            readers: AtomicU32::new(readers),
             limit,
             hits,
             misses,
         }
+    }
+
+    /// From now on this many readers will ask for each payload. What the others leave goes with time.
+    pub(crate) fn read_by(&self, readers: usize) {
+        let readers = u32::try_from(readers).unwrap_or(u32::MAX);
+        self.readers.store(readers, Ordering::Relaxed);
     }
 
     fn store(&self, place: Place, decoded: &Arc<Decoded>, left: u32) {
@@ -160,7 +167,8 @@ impl Shared {
         place: Place,
         decode: impl FnOnce() -> Result<Decoded, PayloadError>,
     ) -> Result<Arc<Decoded>, PayloadError> {
-        if self.cache.readers < 2 {
+        let readers = self.cache.readers.load(Ordering::Relaxed);
+        if readers < 2 {
             return decode().map(Arc::new);
         }
         if let Some(decoded) = self.find_or_claim(place) {
@@ -174,7 +182,7 @@ impl Shared {
         };
         let decoded = Arc::new(decode()?);
         let myself = u32::from(self.seat != Seat::Guest);
-        claim.fulfil(&decoded, self.cache.readers - myself);
+        claim.fulfil(&decoded, readers.saturating_sub(myself));
         Ok(decoded)
     }
 

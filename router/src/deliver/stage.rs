@@ -1,16 +1,21 @@
 //! What a worker thread does with deliveries; for a destination: judge, batch, deliver, remember.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, weight};
 use super::commit::Write;
-use super::judge::{Judge, Verdict};
+use super::judge::{Judge, Judged, Verdict};
+use super::tap::Tap;
 use super::{Destination, Outcome, Position, Sync};
 use crate::clock;
 use crate::dedup::table::{Mark, Table};
+use crate::levels::facts::FactsCache;
 use crate::mqtt::Delivery;
+use crate::mqtt::names::Names;
+use crate::routes::Routes;
 use crate::state::{self, Growth, StateError};
 use crate::telemetry::{Books, Tally};
 
@@ -93,9 +98,48 @@ pub(crate) fn replay(records: &[Record]) -> (Table, Option<Position>) {
     (table, position)
 }
 
+/// What stands between the judge and the destination.
+pub(crate) struct Way {
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) facts: FactsCache,
+    pub(crate) tap: Arc<Tap>,
+}
+
+impl Way {
+    /// What routes leave of judged events.
+    fn routed(&mut self, names: &Names, judged: Judged) -> Judged {
+        let Some(keep) = judged.keep else {
+            return judged;
+        };
+        if self.routes.is_open() {
+            let keep = Some(keep);
+            return Judged { keep, ..judged };
+        }
+        let facts = match self.routes.asks_for_facts() {
+            true => self.facts.of(&names.device),
+            false => self.facts.none(),
+        };
+        let of = (&*names.device, &*names.source);
+        let routed = self
+            .routes
+            .route(of, Arc::clone(&judged.decoded), keep, facts);
+        let (decoded, keep) = match routed.rest {
+            Some((decoded, keep)) => (decoded, Some(keep)),
+            None => (judged.decoded, None),
+        };
+        Judged {
+            decoded,
+            keep,
+            duplicate: judged.duplicate,
+            filtered: judged.filtered + routed.filtered,
+        }
+    }
+}
+
 /// The stage of a destination.
 pub(crate) struct Deliver<D> {
     judge: Judge,
+    way: Way,
     destination: D,
     batch: Batch,
     books: Books,
@@ -106,9 +150,16 @@ pub(crate) struct Deliver<D> {
 }
 
 impl<D: Destination> Deliver<D> {
-    pub(crate) fn new(judge: Judge, destination: D, books: Books, growth: Growth) -> Deliver<D> {
+    pub(crate) fn new(
+        judge: Judge,
+        way: Way,
+        destination: D,
+        books: Books,
+        growth: Growth,
+    ) -> Deliver<D> {
         Deliver {
             judge,
+            way,
             destination,
             batch: Batch::default(),
             books,
@@ -162,6 +213,10 @@ impl<D: Destination> Stage for Deliver<D> {
             Verdict::Unreadable => self.books.unreadable.inc(),
             Verdict::Events(judged) => {
                 self.books.take(judged.decoded.events.len() as u64, 0);
+                let judged = match &delivery.topic.logs {
+                    Ok(names) => self.way.routed(names, judged),
+                    Err(_) => judged,
+                };
                 self.tally.duplicate += judged.duplicate;
                 self.tally.filtered += judged.filtered;
                 if let Some(keep) = judged.keep {
@@ -183,6 +238,7 @@ impl<D: Destination> Stage for Deliver<D> {
             return Pushed::Done;
         }
         let events = self.batch.len() as u64;
+        self.way.tap.show(&self.batch);
         match self.destination.deliver(&self.batch) {
             Outcome::Delivered => self.tally.delivered += events,
             Outcome::Taken => {}

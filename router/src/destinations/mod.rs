@@ -5,6 +5,7 @@ pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod opener;
 pub(crate) mod rotation;
+pub(crate) mod running;
 pub(crate) mod stdout;
 #[cfg(feature = "webhook")]
 pub(crate) mod webhook;

@@ -13,12 +13,15 @@ use crate::deliver::judge::{Judge, Reader};
 use crate::deliver::remote::letters::Letters;
 use crate::deliver::remote::{Plan, Remote, Sink};
 use crate::deliver::share::{DecodeCache, Seat, Shared};
-use crate::deliver::stage::{Deliver, Record, replay};
+use crate::deliver::stage::{Deliver, Record, Way, replay};
 use crate::deliver::supervise::{Open, OpenError};
+use crate::deliver::tap::Tap;
 use crate::deliver::{Destination, Outcome, Position, Promise};
 use crate::folder::Folder;
 use crate::health::Part;
+use crate::levels::facts::FactsCache;
 use crate::levels::{LevelCache, Levels};
+use crate::routes::Routes;
 use crate::state::{self, StateLog};
 use crate::telemetry::{Books, Telemetry};
 
@@ -26,22 +29,32 @@ use crate::telemetry::{Books, Telemetry};
 pub(crate) struct DestinationOpener {
     pub(crate) name: String,
     pub(crate) config: DestinationConfig,
-    pub(crate) folder: Folder,
+    pub(crate) folder: Arc<Folder>,
     pub(crate) levels: Arc<Levels>,
     pub(crate) shared: Arc<DecodeCache>,
     pub(crate) telemetry: Telemetry,
     pub(crate) books: Books,
     pub(crate) health: Part,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) tap: Arc<Tap>,
 }
 
+/// A destination; nothing where it was only to be seen whether it could be made.
+type Made = Result<Option<Box<dyn Destination>>, OpenError>;
+
 impl DestinationOpener {
-    fn destination(
-        &self,
-        committed: Option<Position>,
-        ending: &CancellationToken,
-    ) -> Result<Box<dyn Destination>, OpenError> {
+    /// Whether the destination could be made, as far as that shows without its files.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        self.destination(None, None).map(drop)
+    }
+
+    /// Makes the destination. Without an `ending` nothing is opened or started.
+    fn destination(&self, committed: Option<Position>, ending: Option<&CancellationToken>) -> Made {
         match &self.config.kind {
-            DestinationKind::Stdout(config) => Ok(Box::new(Stdout::of_process(config.format))),
+            DestinationKind::File(_) | DestinationKind::Stdout(_) if ending.is_none() => Ok(None),
+            DestinationKind::Stdout(config) => {
+                Ok(Some(Box::new(Stdout::of_process(config.format))))
+            }
             DestinationKind::File(config) => {
                 let folder = self.folder.path();
                 let deleted = self
@@ -50,17 +63,14 @@ impl DestinationOpener {
                     .with_label_values(&[self.name.as_str()]);
                 let bytes = self.books.bytes.clone();
                 FileDestination::open(folder, config.clone(), committed, bytes, deleted)
-                    .map(|file| Box::new(file) as Box<dyn Destination>)
+                    .map(|file| Some(Box::new(file) as Box<dyn Destination>))
                     .map_err(|source| OpenError::Io {
                         path: PathBuf::from(folder),
                         source,
                     })
             }
             #[cfg(feature = "webhook")]
-            DestinationKind::Webhook(config) => {
-                let made = super::webhook::build(config);
-                self.remote(made, ending)
-            }
+            DestinationKind::Webhook(config) => self.remote(super::webhook::build(config), ending),
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }
@@ -71,9 +81,12 @@ impl DestinationOpener {
     fn remote<S: Sink>(
         &self,
         made: Result<(S::Encoder, S), String>,
-        ending: &CancellationToken,
-    ) -> Result<Box<dyn Destination>, OpenError> {
+        ending: Option<&CancellationToken>,
+    ) -> Made {
         let (encoder, sink) = made.map_err(|reason| self.cannot(reason))?;
+        let Some(ending) = ending else {
+            return Ok(None);
+        };
         let delivery = self.config.delivery();
         let folder = self.folder.path().join("dead");
         let metrics = self.telemetry.remote(&self.name);
@@ -94,7 +107,7 @@ impl DestinationOpener {
         };
         let remote = Remote::start(encoder, sink, plan);
         remote
-            .map(|remote| Box::new(remote) as Box<dyn Destination>)
+            .map(|remote| Some(Box::new(remote) as Box<dyn Destination>))
             .map_err(|error| self.cannot(error.to_string()))
     }
 
@@ -134,7 +147,8 @@ impl Open for DestinationOpener {
         let path = self.folder.path().join("state");
         let (mut log, records) = StateLog::open::<Record>(&path)?;
         let (table, committed) = replay(&records);
-        let mut destination = self.destination(committed, ending)?;
+        let made = self.destination(committed, Some(ending))?;
+        let mut destination = made.ok_or_else(|| self.cannot("it was not opened".into()))?;
         if committed.is_none() {
             // Where the data ends before the first event, or what is written before the first commit
             // would be taken for somebody's earlier data after a crash.
@@ -143,7 +157,12 @@ impl Open for DestinationOpener {
         }
         let reader = Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Front));
         let judge = Judge::new(reader, LevelCache::new(Arc::clone(&self.levels)), table);
-        let stage = Deliver::new(judge, destination, self.books.clone(), log.growth());
+        let way = Way {
+            routes: Arc::clone(&self.routes),
+            facts: FactsCache::new(Arc::clone(&self.levels)),
+            tap: Arc::clone(&self.tap),
+        };
+        let stage = Deliver::new(judge, way, destination, self.books.clone(), log.growth());
         Ok((stage, log))
     }
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod configuration;
 pub(crate) mod desired;
+pub(crate) mod facts;
 pub(crate) mod task;
 
 use std::collections::HashMap;

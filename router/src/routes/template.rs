@@ -7,11 +7,14 @@
 //! FIELD                  id, device, source, level, severity, message, time, received (RFC 3339),
 //!                        time_s, time_ms, time_us, time_ns (since the Unix epoch),
 //!                        attributes (an object), attributes.NAME
+//!                        in routes also device.NAME, an attribute of the device, device.type, and
+//!                        groups (an array)
 //! ```
 //!
 //! An attribute that is not there is an empty text, in JSON `null`. A brace pair that is to stand as it
 //! is: `{{"{{"}}`. Pure.
 
+use thinglog_schemas::query::Facts;
 use thinglog_schemas::{Event, json};
 
 /// A parsed template.
@@ -38,6 +41,9 @@ enum Field {
     Received,
     Attributes,
     Attribute(String),
+    OfDevice(String),
+    DeviceType,
+    Groups,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +64,27 @@ enum Filter {
 impl Template {
     /// Parses a template; the error says where and what.
     pub fn parse(text: &str) -> Result<Template, String> {
+        Template::parse_fields(text, field_of)
+    }
+
+    /// The same where devices are known too.
+    pub(crate) fn parse_with_device(text: &str) -> Result<Template, String> {
+        Template::parse_fields(text, |name| match name {
+            "groups" => Ok(Field::Groups),
+            "device.type" => Ok(Field::DeviceType),
+            name => match name.strip_prefix("device.") {
+                Some(attribute) if !attribute.is_empty() => {
+                    Ok(Field::OfDevice(attribute.to_owned()))
+                }
+                _ => field_of(name),
+            },
+        })
+    }
+
+    fn parse_fields(
+        text: &str,
+        field: impl Fn(&str) -> Result<Field, String>,
+    ) -> Result<Template, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once("{{") {
@@ -74,7 +101,8 @@ impl Template {
             let Some((place, after)) = behind.split_once("}}") else {
                 return Err(format!("the {{{{ at byte {at} has no }}}}"));
             };
-            parts.push(place_of(place).map_err(|reason| format!("at byte {at}: {reason}"))?);
+            parts
+                .push(place_of(place, &field).map_err(|reason| format!("at byte {at}: {reason}"))?);
             rest = after;
         }
         if !rest.is_empty() {
@@ -85,12 +113,45 @@ impl Template {
 
     /// Appends the text for an event.
     pub fn write(&self, event: &Event, out: &mut Vec<u8>) {
+        self.write_with(event, None, out);
+    }
+
+    fn write_with(&self, event: &Event, facts: Option<&Facts>, out: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Place { field, filters } => write_place(field, filters, event, out),
+                Part::Place { field, filters } => write_place(field, filters, event, facts, out),
             }
         }
+    }
+
+    /// What it stands for as a value: a template of one place alone keeps that field's own type, `null`
+    /// if there is none; any other is a text.
+    pub(crate) fn value(&self, event: &Event, facts: &Facts) -> serde_json::Value {
+        if let [Part::Place { field, filters }] = &self.parts[..]
+            && filters.is_empty()
+        {
+            return match value_of(field, event, Some(facts)) {
+                Value::Text(text) => text.into(),
+                Value::Json(json) => serde_json::from_slice(&json).unwrap_or_default(),
+            };
+        }
+        let mut out = Vec::new();
+        self.write_with(event, Some(facts), &mut out);
+        String::from_utf8_lossy(&out).into_owned().into()
+    }
+
+    /// Whether there is a place for something of the device.
+    pub(crate) fn asks_for_facts(&self) -> bool {
+        self.parts.iter().any(|part| {
+            let Part::Place { field, .. } = part else {
+                return false;
+            };
+            matches!(
+                field,
+                Field::OfDevice(_) | Field::DeviceType | Field::Groups
+            )
+        })
     }
 
     /// Whether it is the same for every event.
@@ -124,9 +185,9 @@ impl Template {
     }
 }
 
-fn place_of(text: &str) -> Result<Part, String> {
+fn place_of(text: &str, field: &dyn Fn(&str) -> Result<Field, String>) -> Result<Part, String> {
     let mut words = text.split('|').map(str::trim);
-    let field = field_of(words.next().unwrap_or_default())?;
+    let field = field(words.next().unwrap_or_default())?;
     let filters = words.map(filter_of).collect::<Result<_, _>>()?;
     Ok(Part::Place { field, filters })
 }
@@ -174,12 +235,18 @@ enum Value {
     Json(Vec<u8>),
 }
 
-fn write_place(field: &Field, filters: &[Filter], event: &Event, out: &mut Vec<u8>) {
+fn write_place(
+    field: &Field,
+    filters: &[Filter],
+    event: &Event,
+    facts: Option<&Facts>,
+    out: &mut Vec<u8>,
+) {
     // The most frequent place needs no value of its own.
     if let (Field::Message, []) = (field, filters) {
         return out.extend_from_slice(event.message.as_bytes());
     }
-    let mut value = value_of(field, event);
+    let mut value = value_of(field, event, facts);
     for filter in filters {
         value = filtered(value, *filter);
     }
@@ -189,7 +256,7 @@ fn write_place(field: &Field, filters: &[Filter], event: &Event, out: &mut Vec<u
     }
 }
 
-fn value_of(field: &Field, event: &Event) -> Value {
+fn value_of(field: &Field, event: &Event, facts: Option<&Facts>) -> Value {
     let json = |value: &serde_json::Value| {
         let mut out = Vec::new();
         json::write_value(value, &mut out);
@@ -213,6 +280,19 @@ fn value_of(field: &Field, event: &Event) -> Value {
             Some(value) => json(value),
             None => Value::Json(Vec::new()),
         },
+        Field::OfDevice(name) => text_or_nothing(facts.and_then(|it| it.attributes.get(name))),
+        Field::DeviceType => text_or_nothing(facts.and_then(|it| it.kind.as_ref())),
+        Field::Groups => {
+            let groups = facts.map(|it| it.groups.clone()).unwrap_or_default();
+            json(&groups.into())
+        }
+    }
+}
+
+fn text_or_nothing(text: Option<&String>) -> Value {
+    match text {
+        Some(text) => Value::Text(text.clone()),
+        None => Value::Json(Vec::new()),
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Longest a test waits for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A broker that ends with the value. `None` where mosquitto is not installed, unless in CI.
 pub(crate) struct Mosquitto {
@@ -129,6 +129,7 @@ pub(crate) struct Running {
     pub(crate) registry: Registry,
     pub(crate) fleet: thinglog_router::registry::Registry,
     pub(crate) health: thinglog_router::health::Health,
+    pub(crate) reloader: thinglog_router::Reloader,
 }
 
 impl Running {
@@ -137,7 +138,7 @@ impl Running {
         let registry = Registry::new();
         let router = Router::build(config, &registry).unwrap();
         let (health, http) = (router.health(), router.http_address().unwrap());
-        let fleet = router.fleet();
+        let (fleet, reloader) = (router.fleet(), router.reloader());
         let stop = CancellationToken::new();
         let task = tokio::spawn(router.run(stop.clone()));
         until("the router is ready", || health.is_ready()).await;
@@ -148,6 +149,7 @@ impl Running {
             registry,
             fleet,
             health,
+            reloader,
         }
     }
 
@@ -317,7 +319,12 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Every event of the destination `file`, rotated files first.
 pub(crate) fn events(data: &Path) -> Vec<Event> {
-    let folder = data.join("router/file");
+    events_of(data, "file")
+}
+
+/// Every event of a file destination, rotated files first.
+pub(crate) fn events_of(data: &Path, destination: &str) -> Vec<Event> {
+    let folder = data.join("router").join(destination);
     let Ok(entries) = std::fs::read_dir(&folder) else {
         return Vec::new();
     };

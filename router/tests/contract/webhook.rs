@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Fault, Got, Request, Subject};
+use crate::common::http::ask;
+use crate::harness::{Bench, Fault, Got, Request, Subject, books};
 use crate::http_server::{HttpRequest, HttpServer};
 
 const MAX_BYTES: usize = 64 << 10;
@@ -107,6 +108,67 @@ fn check_signature(request: &HttpRequest) -> Result<(), String> {
     } else {
         Err("a wrong signature".into())
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_shown_replayed_and_dropped_over_http() {
+    let Some(mut bench) = Bench::<Webhook>::start().await else {
+        return;
+    };
+    bench.subject.fail(Fault::Poison);
+    let router = bench.router().await;
+    for n in 0..3 {
+        bench.publish_text("lamp-1", &format!("poison {n}")).await;
+    }
+    books(&router, 0, 3).await;
+    let http = router.http;
+    let letters = "/api/v1/destinations/subject/dead-letters";
+    let path = |rest: &str| format!("{letters}{rest}");
+    let page = ask(http, "GET", &path("?limit=2"), None).await.body;
+    assert_eq!(page["items"][1]["event"]["message"], "poison 1");
+    let next = page["next"].as_str().unwrap();
+    let page = ask(http, "GET", &path(&format!("?cursor={next}")), None)
+        .await
+        .body;
+    assert_eq!(page["items"].as_array().unwrap().len(), 1);
+    assert_eq!(page["next"], Value::Null);
+    let one = ask(http, "GET", &path("/1"), None).await.body;
+    assert_eq!(
+        (&one["n"], &one["event"]["device"]),
+        (&json!(1), &json!("lamp-1"))
+    );
+    assert_eq!(ask(http, "GET", &path("/7"), None).await.status, 404);
+
+    // Refused again, it stays.
+    let replay = || path("/replay");
+    let done = ask(http, "POST", &replay(), Some(json!({"letters": [0, 7]})))
+        .await
+        .body;
+    assert_eq!((&done["asked"], &done["refused"]), (&json!(1), &json!(1)));
+    bench.subject.fail(Fault::Antidote);
+    let done = ask(http, "POST", &replay(), Some(json!({"letters": [0]})))
+        .await
+        .body;
+    assert_eq!(
+        (&done["done"], &done["accepted"]),
+        (&json!(true), &json!(1))
+    );
+    let done = ask(http, "POST", &path("/drop"), Some(json!({"all": true})))
+        .await
+        .body;
+    assert_eq!(done["dropped"], 2);
+    let left = ask(http, "GET", letters, None).await.body;
+    assert_eq!(left["items"], json!([]));
+    for body in [
+        json!({}),
+        json!({"letters": [1], "all": true}),
+        json!({"letter": [1]}),
+    ] {
+        assert_eq!(ask(http, "POST", &replay(), Some(body)).await.status, 400);
+    }
+    let got = bench.subject.got();
+    assert_eq!(got.len(), 1, "{got:?}");
+    router.stop().await;
 }
 
 crate::contract!(Webhook);

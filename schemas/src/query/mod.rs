@@ -41,6 +41,7 @@
 //! **Limits.** [`MAX_LENGTH`] characters, [`MAX_CONDITIONS`] values (AWS: 12), brackets and `not`
 //! [`MAX_DEPTH`] deep, a regular expression of at most 256 KiB compiled; it takes linear time.
 
+pub mod event;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ use std::fmt;
 
 use regex::Regex;
 
+pub use self::event::{EventQuery, Facts};
 use crate::config::Attributes;
 use value::{Glob, Literal};
 
@@ -108,6 +110,8 @@ enum Node {
     Any(Vec<Node>),
     Not(Box<Node>),
     Is(Field, Test),
+    /// The severity of an event is one of these: bit 1 stands for 1.
+    Severity(u32),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +120,23 @@ enum Field {
     Kind,
     Online,
     Group,
+    /// Of the device.
     Attribute(String),
+    Source,
+    Level,
+    Severity,
+    Message,
+    /// Of the event.
+    OfEvent(String),
+}
+
+/// What is asked.
+trait Subject {
+    /// Whether one of the values there is wanted; `None` if that is not known yet.
+    fn any(&self, field: &Field, wanted: Wanted<'_>) -> Option<bool>;
+
+    /// The severity, if it is known.
+    fn severity(&self) -> Option<u8>;
 }
 
 #[derive(Clone, Debug)]
@@ -142,7 +162,7 @@ impl Query {
     pub fn parse(text: &str) -> Result<Query, QueryError> {
         Ok(Query {
             text: text.to_owned(),
-            root: parse::parse(text)?,
+            root: parse::parse(text, parse::Words::OfDevices)?,
         })
     }
 
@@ -153,7 +173,7 @@ impl Query {
 
     /// Whether a device matches.
     pub fn matches(&self, thing: &Thing<'_>) -> bool {
-        self.root.matches(thing)
+        self.root.decide(thing) == Some(true)
     }
 
     /// Whether the answer depends on the groups of the device.
@@ -163,42 +183,69 @@ impl Query {
 }
 
 impl Node {
-    fn matches(&self, thing: &Thing<'_>) -> bool {
+    /// Whether it is true; `None` if that hangs on what is not known.
+    fn decide(&self, subject: &impl Subject) -> Option<bool> {
         match self {
-            Node::All(nodes) => nodes.iter().all(|node| node.matches(thing)),
-            Node::Any(nodes) => nodes.iter().any(|node| node.matches(thing)),
-            Node::Not(node) => !node.matches(thing),
-            Node::Is(field, test) => field.any(thing, &mut |value| test.holds(value)),
+            Node::All(nodes) => decide_all(nodes, subject, false),
+            Node::Any(nodes) => decide_all(nodes, subject, true),
+            Node::Not(node) => node.decide(subject).map(|it| !it),
+            Node::Is(field, test) => subject.any(field, &mut |value| test.holds(value)),
+            Node::Severity(wanted) => subject.severity().map(|it| wanted >> it & 1 == 1),
         }
     }
 
     fn asks_for_groups(&self) -> bool {
+        self.asks_for(&|field| *field == Field::Group)
+    }
+
+    fn asks_for(&self, wanted: &dyn Fn(&Field) -> bool) -> bool {
         match self {
-            Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(Node::asks_for_groups),
-            Node::Not(node) => node.asks_for_groups(),
-            Node::Is(field, _) => *field == Field::Group,
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(|node| node.asks_for(wanted)),
+            Node::Not(node) => node.asks_for(wanted),
+            Node::Is(field, _) => wanted(field),
+            Node::Severity(_) => wanted(&Field::Severity),
         }
     }
 }
 
-impl Field {
-    /// Whether one of the values that the device has there is wanted.
-    fn any(&self, thing: &Thing<'_>, wanted: Wanted<'_>) -> bool {
-        match self {
-            Field::Name => wanted(thing.name),
-            Field::Kind => thing.kind.is_some_and(wanted),
-            Field::Online => match thing.online {
+/// The first node that says `ends` decides; else what is not known leaves it open.
+fn decide_all(nodes: &[Node], subject: &impl Subject, ends: bool) -> Option<bool> {
+    let mut is_known = true;
+    for node in nodes {
+        match node.decide(subject) {
+            Some(it) if it == ends => return Some(ends),
+            Some(_) => {}
+            None => is_known = false,
+        }
+    }
+    is_known.then_some(!ends)
+}
+
+impl Subject for Thing<'_> {
+    fn any(&self, field: &Field, wanted: Wanted<'_>) -> Option<bool> {
+        Some(match field {
+            Field::Name => wanted(self.name),
+            Field::Kind => self.kind.is_some_and(wanted),
+            Field::Online => match self.online {
                 Some(true) => wanted("true"),
                 Some(false) => wanted("false"),
                 None => false,
             },
-            Field::Group => (thing.any_group)(wanted),
+            Field::Group => (self.any_group)(wanted),
             Field::Attribute(key) => {
-                let operator = thing.operator.and_then(|from| from.get(key));
-                let value = operator.or_else(|| thing.reported?.get(key));
+                let operator = self.operator.and_then(|from| from.get(key));
+                let value = operator.or_else(|| self.reported?.get(key));
                 value.is_some_and(|value| wanted(value))
             }
-        }
+            // No query of devices has these.
+            Field::Source | Field::Level | Field::Severity | Field::Message | Field::OfEvent(_) => {
+                false
+            }
+        })
+    }
+
+    fn severity(&self) -> Option<u8> {
+        None
     }
 }
 

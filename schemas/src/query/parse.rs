@@ -3,15 +3,23 @@
 use regex::RegexBuilder;
 
 use super::{
-    Field, MAX_CONDITIONS, MAX_DEPTH, MAX_LENGTH, Node, Order, QueryError, Test,
+    Field, MAX_CONDITIONS, MAX_DEPTH, MAX_LENGTH, Node, Order, QueryError, Test, event,
     value::{Glob, Literal, Piece},
 };
 
 /// Bytes that a regular expression may take.
 const REGEX_BYTES: usize = 256 << 10;
 
-pub(super) fn parse(text: &str) -> Result<Node, QueryError> {
+/// Which words are fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    OfDevices,
+    OfEvents,
+}
+
+pub(super) fn parse(text: &str, words: Words) -> Result<Node, QueryError> {
     let mut parser = Parser {
+        words,
         chars: text.chars().collect(),
         at: 0,
         depth: 0,
@@ -30,6 +38,7 @@ pub(super) fn parse(text: &str) -> Result<Node, QueryError> {
 }
 
 struct Parser {
+    words: Words,
     chars: Vec<char>,
     at: usize,
     depth: usize,
@@ -148,6 +157,13 @@ impl Parser {
 
     /// A field and what is asked of it.
     fn condition(&mut self) -> Result<Node, QueryError> {
+        self.peek();
+        let start = self.at;
+        let node = self.comparison()?;
+        event::graded(node).map_err(|reason| self.error_at(start, reason))
+    }
+
+    fn comparison(&mut self) -> Result<Node, QueryError> {
         if self.keyword("exists") {
             let bracket = self.take('(');
             let (field, _) = self.field()?;
@@ -210,17 +226,34 @@ impl Parser {
         let first = self.peek();
         let start = self.at;
         if !first.is_some_and(|c| c.is_alphabetic() || c == '_') {
-            return Err(self.error(
-                "expected a field: name, type, online, group or an attribute, like model = \"x1\"",
-            ));
+            return Err(self.error(match self.words {
+                Words::OfDevices => {
+                    "expected a field: name, type, online, group or an attribute, like model = \"x1\""
+                }
+                Words::OfEvents => {
+                    "expected a field: device, group, source, level, severity, message or an attribute, \
+                     like level >= WARN"
+                }
+            }));
         }
         let mut word = String::new();
         while let Some(c) = self.next_char().filter(|c| is_word(*c)) {
             word.push(c);
             self.at += 1;
         }
-        if word == "attributes." && self.next_char() == Some('"') {
-            return Ok((Field::Attribute(self.quoted()?), start));
+        if self.next_char() == Some('"') {
+            match (word.as_str(), self.words) {
+                ("attributes.", Words::OfDevices) | ("device.", Words::OfEvents) => {
+                    return Ok((Field::Attribute(self.quoted()?), start));
+                }
+                ("attributes.", Words::OfEvents) => {
+                    return Ok((Field::OfEvent(self.quoted()?), start));
+                }
+                _ => {}
+            }
+        }
+        if let (Words::OfEvents, Some(field)) = (self.words, event::field(&word)) {
+            return Ok((field, start));
         }
         let field = match word.as_str() {
             "name" | "thingName" => Field::Name,
@@ -229,7 +262,7 @@ impl Parser {
             "group" | "thingGroupNames" => Field::Group,
             _ => match word.strip_prefix("attributes.") {
                 Some("") => return Err(self.error("expected the name of an attribute")),
-                Some(key) => Field::Attribute(key.to_owned()),
+                Some(key) => self.attribute(key.to_owned()),
                 None => self.plain_attribute(word, start)?,
             },
         };
@@ -259,7 +292,15 @@ impl Parser {
                 format!("there is no field {word}; an attribute of that name is attributes.{word}");
             return Err(self.error_at(start, reason));
         }
-        Ok(Field::Attribute(word))
+        Ok(self.attribute(word))
+    }
+
+    /// An attribute that is named without saying whose.
+    fn attribute(&self, name: String) -> Field {
+        match self.words {
+            Words::OfDevices => Field::Attribute(name),
+            Words::OfEvents => Field::OfEvent(name),
+        }
     }
 
     fn count(&mut self, at: usize) -> Result<(), QueryError> {

@@ -21,6 +21,11 @@ impl Literal {
         }
     }
 
+    /// As it was written; AWS IoT's in small letters.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(super) fn equals(&self, value: &str) -> bool {
         match self.fold {
             true => value.to_lowercase() == self.text,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{ConfigError, Fleet, LevelDocument, Report, forest::Name};
 use crate::{
     config::{self, Member, Override},
+    query::Facts,
     topic::ConfigTopic,
 };
 
@@ -228,6 +229,21 @@ impl Fleet {
             groups: names(false),
             dynamic_groups: names(true),
         })
+    }
+
+    /// What conditions on events may ask of a device.
+    pub fn facts(&self, device: &str) -> Facts {
+        let entry = self.devices.get(device);
+        let document = entry.and_then(|entry| entry.document.as_deref());
+        let report = entry.and_then(|entry| entry.report.as_deref());
+        let mut attributes = report.map(|it| it.attributes.clone()).unwrap_or_default();
+        attributes.extend(document.into_iter().flat_map(|it| it.attributes.clone()));
+        Facts {
+            kind: document.and_then(|document| document.kind.clone()),
+            attributes,
+            groups: self.groups_of(device),
+            online: report.is_some_and(|report| report.online),
+        }
     }
 
     /// What the device reported last.

@@ -43,6 +43,7 @@ pub(crate) mod carry;
 pub(crate) mod form;
 pub(crate) mod ledger;
 pub(crate) mod letters;
+pub(crate) mod look;
 pub(crate) mod replay;
 pub(crate) mod request;
 pub(crate) mod sender;
