@@ -136,13 +136,17 @@ impl Outgoing {
     }
 
     async fn give_one(&self, batch: &mut Batch, sink: &Sink, cancel: &CancellationToken) -> Given {
+        let cancelled = cancel.cancelled();
+        tokio::pin!(cancelled);
         while let Some((mut record, place)) = batch.records.pop_front() {
             if self.marking {
                 record.mark(batch.key, &place);
             }
+            // There nearly always is room: the end is looked for only while one has to wait.
             let given = tokio::select! {
+                biased;
                 given = sink.emit_paced(record, &batch.path, self.rate) => given,
-                () = cancel.cancelled() => return Given::Stopped,
+                () = &mut cancelled => return Given::Stopped,
             };
             match given {
                 Paced::Sent(true) => batch.stands = place,
