@@ -32,6 +32,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// So much waits to be written before nothing more is taken to be.
 const UNWRITTEN: usize = 64 << 10;
+/// So much before nothing more is read either: what the broker sends asks for answers.
+const UNANSWERED: usize = 2 * MAX_PACKET as usize;
 
 /// What the worker wants written.
 #[derive(Debug)]
@@ -77,7 +79,11 @@ pub(super) async fn drive(
     orders: mpsc::Receiver<Order>,
     events: mpsc::Sender<LinkEvent>,
 ) {
-    let End(cause, reason) = match Wire::open(&endpoint, &events).await {
+    let opened = match reach(&endpoint).await {
+        Ok(stream) => Wire::open(stream, &endpoint, &events).await,
+        Err(end) => Err(end),
+    };
+    let End(cause, reason) = match opened {
         Ok(mut wire) => wire.serve(orders, &events).await,
         Err(end) => end,
     };
@@ -90,6 +96,8 @@ struct Wire {
     writer: WriteHalf<Box<dyn Stream>>,
     input: BytesMut,
     output: BytesMut,
+    /// Not all that was written has left the stream's own buffers.
+    unflushed: bool,
     last_pkid: u16,
     keep_alive: Duration,
     /// The next PINGREQ, or when its answer is overdue.
@@ -99,13 +107,18 @@ struct Wire {
 
 impl Wire {
     /// A connection that the broker has accepted.
-    async fn open(endpoint: &Endpoint, events: &mpsc::Sender<LinkEvent>) -> Result<Wire, End> {
-        let (reader, writer) = tokio::io::split(reach(endpoint).await?);
+    async fn open(
+        stream: Box<dyn Stream>,
+        endpoint: &Endpoint,
+        events: &mpsc::Sender<LinkEvent>,
+    ) -> Result<Wire, End> {
+        let (reader, writer) = tokio::io::split(stream);
         let mut wire = Wire {
             reader,
             writer,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            unflushed: false,
             last_pkid: 0,
             keep_alive: KEEP_ALIVE,
             ping_at: Instant::now() + KEEP_ALIVE,
@@ -154,10 +167,12 @@ impl Wire {
     ) -> End {
         loop {
             let step = tokio::select! {
-                done = read(&mut self.reader, &mut self.input) => done.map_err(End::from),
-                done = write(&mut self.writer, &mut self.output), if self.output.has_remaining() => {
+                done = read(&mut self.reader, &mut self.input), if self.output.len() < UNANSWERED => {
+                    self.heard();
                     done.map_err(End::from)
                 }
+                done = write(&mut self.writer, &mut self.output, &mut self.unflushed),
+                    if self.output.has_remaining() || self.unflushed => done.map_err(End::from),
                 order = orders.recv(), if self.output.len() < UNWRITTEN => match order {
                     Some(Order::Disconnect) | None => return self.leave().await,
                     Some(order) => self.take(order, events).await,
@@ -220,15 +235,17 @@ impl Wire {
         Ok(())
     }
 
-    /// The next packet when all of it is there. Whatever comes shows that the broker lives.
+    /// Whatever comes shows that the broker lives, also a part of a packet that takes long.
+    fn heard(&mut self) {
+        if std::mem::take(&mut self.pinged) {
+            self.ping_at = Instant::now() + self.keep_alive;
+        }
+    }
+
+    /// The next packet when all of it is there.
     fn packet(&mut self) -> Result<Option<Packet>, End> {
         match Packet::read(&mut self.input, Some(MAX_PACKET)) {
-            Ok(packet) => {
-                if std::mem::take(&mut self.pinged) {
-                    self.ping_at = Instant::now() + self.keep_alive;
-                }
-                Ok(Some(packet))
-            }
+            Ok(packet) => Ok(Some(packet)),
             Err(mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -267,12 +284,23 @@ async fn read(reader: &mut ReadHalf<Box<dyn Stream>>, input: &mut BytesMut) -> i
     }
 }
 
-async fn write(writer: &mut WriteHalf<Box<dyn Stream>>, output: &mut BytesMut) -> io::Result<()> {
-    writer.write_buf(output).await?;
-    match output.has_remaining() {
-        true => Ok(()),
-        false => writer.flush().await,
+/// Writes a part. Dropping the future loses nothing: what was taken and not flushed is `unflushed`.
+async fn write(
+    writer: &mut WriteHalf<Box<dyn Stream>>,
+    output: &mut BytesMut,
+    unflushed: &mut bool,
+) -> io::Result<()> {
+    if output.has_remaining() {
+        *unflushed = true;
+        if writer.write_buf(output).await? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
     }
+    if !output.has_remaining() {
+        writer.flush().await?;
+        *unflushed = false;
+    }
+    Ok(())
 }
 
 /// A stream to the broker, encrypted if it is to be.
@@ -331,3 +359,6 @@ fn judge(code: ConnectReturnCode) -> Cause {
         _ => Cause::Other,
     }
 }
+
+#[cfg(test)]
+mod tests;
