@@ -7,4 +7,5 @@ mod alone;
 mod bad;
 mod cli;
 mod fleet;
+mod reach;
 mod temporary;
