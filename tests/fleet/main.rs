@@ -8,4 +8,5 @@ mod bad;
 mod cli;
 mod fleet;
 mod settings;
+mod reach;
 mod temporary;
