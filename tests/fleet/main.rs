@@ -7,6 +7,6 @@ mod alone;
 mod bad;
 mod cli;
 mod fleet;
-mod settings;
 mod reach;
+mod settings;
 mod temporary;
