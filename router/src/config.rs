@@ -4,7 +4,10 @@
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
 mod destinations;
+mod mqtt;
 mod remote;
+mod syslog;
+mod tls;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -16,10 +19,15 @@ use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
 pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
+pub(crate) use mqtt::MQTT_SCHEMES;
+pub use mqtt::{EmitterConfig, MqttConfig, MqttFormat};
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };
 pub(crate) use remote::{Delivery, read_secret};
+pub(crate) use syslog::SYSLOG_SCHEMES;
+pub use syslog::{Facility, SyslogConfig};
+pub use tls::TlsKeys;
 pub use webhook::{Format, Method, Preset, WebhookConfig};
 
 /// The router's configuration.

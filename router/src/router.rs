@@ -362,6 +362,8 @@ impl Builder {
                 telemetry: self.telemetry.clone(),
                 books: self.telemetry.books(name),
                 health: self.health.part(name),
+                broker: self.config.broker.clone(),
+                topics: self.topics.clone(),
             };
             try_open(name, &opener)?;
             destinations.push((self.supervised(name, &config.start()), Arc::new(opener)));

@@ -12,6 +12,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::mqtt::{EmitterConfig, MqttConfig};
+use super::syslog::SyslogConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
@@ -54,6 +56,12 @@ pub enum DestinationKind {
     Stdout(StdoutConfig),
     /// HTTP requests to anybody.
     Webhook(Box<WebhookConfig>),
+    /// The log emitter: `<root>/out/<route>/<device>` at the router's own broker.
+    Emitter(EmitterConfig),
+    /// Another MQTT broker.
+    Mqtt(Box<MqttConfig>),
+    /// A syslog server.
+    Syslog(SyslogConfig),
 }
 
 impl DestinationKind {
@@ -63,6 +71,9 @@ impl DestinationKind {
             DestinationKind::File(_) => "file",
             DestinationKind::Stdout(_) => "stdout",
             DestinationKind::Webhook(_) => "webhook",
+            DestinationKind::Emitter(_) => "emitter",
+            DestinationKind::Mqtt(_) => "mqtt",
+            DestinationKind::Syslog(_) => "syslog",
         }
     }
 
@@ -76,6 +87,9 @@ impl DestinationKind {
         match self {
             DestinationKind::File(_) | DestinationKind::Stdout(_) => true,
             DestinationKind::Webhook(_) => cfg!(feature = "webhook"),
+            DestinationKind::Emitter(_) => cfg!(feature = "emitter"),
+            DestinationKind::Mqtt(_) => cfg!(feature = "mqtt"),
+            DestinationKind::Syslog(_) => cfg!(feature = "syslog"),
         }
     }
 
@@ -88,6 +102,9 @@ impl DestinationKind {
             )),
             DestinationKind::File(_) | DestinationKind::Stdout(_) => Ok(()),
             DestinationKind::Webhook(config) => config.validate(),
+            DestinationKind::Emitter(config) => config.validate(),
+            DestinationKind::Mqtt(config) => config.validate(),
+            DestinationKind::Syslog(config) => config.validate(),
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use thinglog_schemas::Topics;
 use tokio_util::sync::CancellationToken;
 
 use super::file::FileDestination;
 use super::stdout::Stdout;
-use crate::config::{DestinationConfig, DestinationKind};
+use crate::config::{DestinationConfig, DestinationKind, Endpoint};
 use crate::deliver::batch::Batch;
 use crate::deliver::judge::{Judge, Reader};
 use crate::deliver::remote::letters::Letters;
@@ -32,6 +33,9 @@ pub(crate) struct DestinationOpener {
     pub(crate) telemetry: Telemetry,
     pub(crate) books: Books,
     pub(crate) health: Part,
+    /// The router's own broker, and its topics.
+    pub(crate) broker: Endpoint,
+    pub(crate) topics: Topics,
 }
 
 impl DestinationOpener {
@@ -61,13 +65,28 @@ impl DestinationOpener {
                 let made = super::webhook::build(config);
                 self.remote(made, ending)
             }
+            #[cfg(feature = "emitter")]
+            DestinationKind::Emitter(config) => {
+                let made = super::mqtt::emitter(config, &self.name, &self.broker, &self.topics);
+                self.remote(made, ending)
+            }
+            #[cfg(feature = "mqtt")]
+            DestinationKind::Mqtt(config) => {
+                let made = super::mqtt::build(config, &self.name);
+                self.remote(made, ending)
+            }
+            #[cfg(feature = "syslog")]
+            DestinationKind::Syslog(config) => {
+                let made = super::syslog::build(config);
+                self.remote(made, ending)
+            }
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }
     }
 
     /// A destination that delivers by requests, of what its type made.
-    #[cfg_attr(not(feature = "http-client"), allow(dead_code))]
+    #[cfg_attr(not(feature = "default"), allow(dead_code))]
     fn remote<S: Sink>(
         &self,
         made: Result<(S::Encoder, S), String>,

@@ -32,12 +32,17 @@ pub(crate) struct Mosquitto {
 
 impl Mosquitto {
     pub(crate) fn start() -> Option<Mosquitto> {
+        Mosquitto::start_with("allow_anonymous true\nmax_inflight_messages 0\n")
+    }
+
+    /// With more lines of its configuration.
+    pub(crate) fn start_with(more: &str) -> Option<Mosquitto> {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let config = folder.path().join("mosquitto.conf");
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
-             max_inflight_messages 0\nmax_queued_messages 0\n"
+            "persistence false\nmax_queued_messages 0\nuser root\n\
+             listener {port} 127.0.0.1\n{more}"
         );
         std::fs::write(&config, text).unwrap();
         let Some(child) = spawn_mosquitto(&config) else {
@@ -72,6 +77,12 @@ impl Mosquitto {
         self.child.wait().unwrap();
     }
 
+    /// Has the broker read its files again.
+    pub(crate) fn reload(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
+    }
+
     fn wait_until_up(&self) {
         let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -101,7 +112,7 @@ fn spawn_mosquitto(config: &Path) -> Option<Child> {
     })
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
         .local_addr()

@@ -7,6 +7,11 @@
 mod common;
 #[macro_use]
 mod harness;
+mod certificates;
 mod http_server;
+mod mqtt;
+mod mqtt_proxy;
 mod scenarios;
+mod syslog;
+mod tcp_proxy;
 mod webhook;
