@@ -13,8 +13,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::mqtt::{EmitterConfig, MqttConfig};
-use super::syslog::SyslogConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
+use super::syslog::SyslogConfig;
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
 

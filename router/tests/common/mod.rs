@@ -318,8 +318,13 @@ impl Drop for Client {
 }
 
 /// Waits until `done`, or fails with what was waited for.
-pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) async fn until(what: &str, done: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, done).await;
+}
+
+/// The same for what may take longer.
+pub(crate) async fn until_within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !done() {
         assert!(Instant::now() < deadline, "still waiting: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -20,6 +20,9 @@ pub(crate) trait Subject: Sized + Send + 'static {
     /// Most events of a request of [`Subject::config`].
     const MAX_EVENTS: usize = 50;
 
+    /// Events that are more than may be in memory at once, a twentieth of them.
+    const FLOOD: u64 = 5000;
+
     /// Starts the service. `None` where it cannot be had: says so, and fails in CI.
     async fn start() -> Option<Self>;
 

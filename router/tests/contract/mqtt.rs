@@ -26,6 +26,9 @@ pub(crate) struct Mqtt {
 }
 
 impl Subject for Mqtt {
+    /// An event is a message here.
+    const FLOOD: u64 = 2000;
+
     async fn start() -> Option<Mqtt> {
         let config = format!("allow_anonymous true\nmax_inflight_messages {WINDOW}\n");
         let broker = Mosquitto::start_with(&config)?;

@@ -116,28 +116,32 @@ async fn upwards(
 ) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     loop {
-        let packet = packet(&mut from, &mut buffer).await?;
-        if packet[0] >> 4 != PUBLISH {
-            to.write_all(&packet).await?;
-            continue;
-        }
-        flow.publish_goes();
-        let fault = flow.state.lock().faults.pop_front();
-        match fault {
-            Some(Fault::Unavailable) => {
-                let disconnect = [DISCONNECT << 4, 1, SERVER_BUSY];
-                return flow.to_client.lock().await.write_all(&disconnect).await;
+        let packets = packets(&mut from, &mut buffer).await?;
+        let mut passing = Vec::new();
+        for packet in &packets {
+            if packet[0] >> 4 != PUBLISH {
+                passing.extend_from_slice(packet);
+                continue;
             }
-            Some(Fault::Reset) => return Ok(()),
-            Some(_) => std::future::pending().await,
-            None if flow.state.lock().poison && is_poison(&packet) => {
-                flow.window.lock().0 -= 1;
-                let [high, low] = packet_id(&packet);
-                let refusal = [PUBACK << 4, 3, high, low, PAYLOAD_FORMAT_INVALID];
-                flow.to_client.lock().await.write_all(&refusal).await?;
+            flow.publish_goes();
+            let fault = flow.state.lock().faults.pop_front();
+            match fault {
+                Some(Fault::Unavailable) => {
+                    let disconnect = [DISCONNECT << 4, 1, SERVER_BUSY];
+                    return flow.to_client.lock().await.write_all(&disconnect).await;
+                }
+                Some(Fault::Reset) => return Ok(()),
+                Some(_) => std::future::pending().await,
+                None if flow.state.lock().poison && is_poison(packet) => {
+                    flow.window.lock().0 -= 1;
+                    let [high, low] = packet_id(packet);
+                    let refusal = [PUBACK << 4, 3, high, low, PAYLOAD_FORMAT_INVALID];
+                    flow.to_client.lock().await.write_all(&refusal).await?;
+                }
+                None => passing.extend_from_slice(packet),
             }
-            None => to.write_all(&packet).await?,
         }
+        to.write_all(&passing).await?;
     }
 }
 
@@ -145,17 +149,20 @@ async fn upwards(
 async fn downwards(mut from: OwnedReadHalf, flow: &Flow) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     loop {
-        let packet = packet(&mut from, &mut buffer).await?;
-        match packet[0] >> 4 {
-            PUBACK => flow.window.lock().0 -= 1,
-            CONNACK => {
-                if let Some(most) = receive_maximum(&packet) {
-                    flow.window.lock().1 = i64::from(most);
+        let packets = packets(&mut from, &mut buffer).await?;
+        for packet in &packets {
+            match packet[0] >> 4 {
+                PUBACK => flow.window.lock().0 -= 1,
+                CONNACK => {
+                    if let Some(most) = receive_maximum(packet) {
+                        flow.window.lock().1 = i64::from(most);
+                    }
                 }
+                _ => {}
             }
-            _ => {}
         }
-        flow.to_client.lock().await.write_all(&packet).await?;
+        let passing = packets.concat();
+        flow.to_client.lock().await.write_all(&passing).await?;
     }
 }
 
@@ -171,14 +178,21 @@ impl Flow {
     }
 }
 
-/// The next whole packet.
-async fn packet(from: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> std::io::Result<Vec<u8>> {
+/// The next whole packets, at least one.
+async fn packets(from: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> std::io::Result<Vec<Vec<u8>>> {
     loop {
-        if let Some(length) = length(buffer)
-            && buffer.len() >= length
+        let (mut packets, mut at) = (Vec::new(), 0);
+        while let Some(length) = length(&buffer[at..])
+            && buffer.len() - at >= length
         {
-            return Ok(buffer.drain(..length).collect());
+            packets.push(buffer[at..at + length].to_vec());
+            at += length;
         }
+        if !packets.is_empty() {
+            buffer.drain(..at);
+            return Ok(packets);
+        }
+        buffer.reserve(64 << 10);
         if from.read_buf(buffer).await? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }

@@ -253,8 +253,7 @@ async fn over_tls_the_server_must_be_who_it_says() {
         certificate = files.certificate.display(),
         key = files.key.display()
     );
-    let (Some(mut bench), Some(server)) =
-        (Bench::<Syslog>::start().await, Rsyslog::start(&more))
+    let (Some(mut bench), Some(server)) = (Bench::<Syslog>::start().await, Rsyslog::start(&more))
     else {
         return;
     };

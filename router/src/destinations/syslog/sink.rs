@@ -84,7 +84,11 @@ async fn send_datagrams(address: &Address, request: &Request) -> Result<(), Stri
         .await
         .map_err(named)?;
     let server = found.next().ok_or(format!("{host}: no address"))?;
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let any = if server.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
     let socket = UdpSocket::bind(any).await.map_err(named)?;
     socket.connect(server).await.map_err(named)?;
     for message in request.pieces() {
@@ -124,11 +128,7 @@ async fn send_on(
     spare: Option<Box<dyn Wire>>,
     body: &[u8],
 ) -> Result<Box<dyn Wire>, String> {
-    let usable = match spare {
-        Some(mut wire) if !wire::is_spent(&mut wire).await => Some(wire),
-        _ => None,
-    };
-    let mut wire = match usable {
+    let mut wire = match reusable(spare).await {
         Some(wire) => wire,
         None => server.connect().await?,
     };
@@ -138,6 +138,12 @@ async fn send_on(
         true => Err("the server closed the connection".into()),
         false => Ok(wire),
     }
+}
+
+/// A kept connection, unless the server has closed it.
+async fn reusable(spare: Option<Box<dyn Wire>>) -> Option<Box<dyn Wire>> {
+    let mut wire = spare?;
+    (!wire::is_spent(&mut wire).await).then_some(wire)
 }
 
 fn broken(error: io::Error) -> String {

@@ -31,7 +31,10 @@ fn a_message_is_that_of_the_rfc_with_its_length_in_front() {
                    id=\"lamp-7/0000000000000001/2\" severity=\"13\"][attributes@32473 \
                    status=\"502\"] upstream is gone";
     let text = r#"{"server": "tcp://h", "facility": "local0"}"#;
-    assert_eq!(encoded(text, &event), format!("{} {message}", message.len()));
+    assert_eq!(
+        encoded(text, &event),
+        format!("{} {message}", message.len())
+    );
     let text = r#"{"server": "udp://h", "facility": "local0"}"#;
     assert_eq!(encoded(text, &event), message);
 }
@@ -41,9 +44,11 @@ fn no_attribute_can_leave_its_place() {
     let mut event = event("x");
     let odd = r#"a"b\c]d [e=1]"#;
     event.attributes.insert("a b=\"]é".into(), odd.into());
-    event.attributes.insert("".into(), serde_json::json!([1, "]"]));
+    event
+        .attributes
+        .insert("".into(), serde_json::json!([1, "]"]));
     let text = encoded(r#"{"server": "udp://h", "enterprise": 7}"#, &event);
-    let data = r#"[attributes@7 _="[1,\"]\"\]" a_b____="a\"b\\c\]d [e=1\]"] x"#;
+    let data = r#"[attributes@7 _="[1,\"\]\"\]" a_b____="a\"b\\c\]d [e=1\]"] x"#;
     assert!(text.ends_with(data), "{text}");
 }
 
@@ -93,7 +98,10 @@ fn structured_data_is_never_cut() {
 fn what_cannot_be_is_refused_by_key() {
     for (text, key) in [
         (r#"{"type": "syslog", "server": "h"}"#, "server"),
-        (r#"{"type": "syslog", "server": "tcp://h", "tls": {"ca": "x"}}"#, "tls"),
+        (
+            r#"{"type": "syslog", "server": "tcp://h", "tls": {"ca": "x"}}"#,
+            "tls",
+        ),
         (
             r#"{"type": "syslog", "server": "udp://h", "max_message_bytes": 70000}"#,
             "max_message_bytes",
