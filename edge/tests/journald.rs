@@ -181,6 +181,8 @@ fn a_journalctl_that_dies_is_started_again_where_it_was() {
     let Some(mut journal) = Journal::new("a_journalctl_that_dies") else {
         return;
     };
+    // Without its file journalctl only fails, which is another test's.
+    journal.write(&[(AT, "a.service", 6, "begin")]);
     let broker = Broker::start();
     let options = JournalOptions {
         program: journal.program(),
@@ -195,16 +197,17 @@ fn a_journalctl_that_dies_is_started_again_where_it_was() {
             .map(|l| (AT + round as u64, "a.service", 6, &**l))
             .collect();
         journal.write(&entries);
-        events(&broker, 5 * round);
+        events(&broker, 1 + 5 * round);
         let readers = journal.readers();
         assert_eq!(readers.len(), 1);
         let pid = rustix::process::Pid::from_raw(readers[0].cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
     journal.write(&[(AT + 9, "a.service", 6, "end")]);
-    let all = events(&broker, 16);
+    let all = events(&broker, 17);
     running.stop();
-    let expected = (1..4).flat_map(|round| (0..5).map(move |n| format!("{round} {n}")));
+    let lines = (1..4).flat_map(|round| (0..5).map(move |n| format!("{round} {n}")));
+    let expected = ["begin".to_owned()].into_iter().chain(lines);
     let expected: Vec<String> = expected.chain(["end".to_owned()]).collect();
     assert_eq!(messages(&all), expected);
     assert!(journal.readers().is_empty(), "it ends with the source");

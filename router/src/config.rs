@@ -4,6 +4,7 @@
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
 mod destinations;
+mod kinds;
 mod mqtt;
 mod remote;
 mod syslog;
@@ -18,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
-pub use destinations::{DestinationConfig, DestinationKind, FileConfig, LineFormat, StdoutConfig};
+pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
+pub use kinds::DestinationKind;
 pub(crate) use mqtt::MQTT_SCHEMES;
 pub use mqtt::{EmitterConfig, MqttConfig, MqttFormat};
 pub use remote::{

@@ -1,13 +1,14 @@
 //! A fleet run by retained messages alone.
 
 use std::fs;
+use std::time::Instant;
 
 use serde_json::json;
 use thinglog_tests::mosquitto;
 use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
-use crate::fleet::{Agent, in_seconds, remove, retain, retained};
+use crate::fleet::{Agent, in_seconds, in_time, remove, retain, retained, within};
 
 #[test]
 fn retained_messages_alone_run_a_fleet() {
@@ -33,11 +34,14 @@ fn retained_messages_alone_run_a_fleet() {
     retain(&site, "device/lamp-7", r#"{"level":"ERROR"}"#);
     lamp.until_level("ERROR");
     // A temporary level comes before any lasting one, and ends with no further message.
-    let until = in_seconds(2);
-    let document = format!(r#"{{"level":"DEBUG","until":"{until}"}}"#);
-    retain(&site, "override/group/world", &document);
-    lamp.until("the temporary level", |status| {
-        status["configuration"]["temporary"] == true
+    in_time("the temporary level", |seconds| {
+        let (start, until) = (Instant::now(), in_seconds(seconds));
+        let document = format!(r#"{{"level":"DEBUG","until":"{until}"}}"#);
+        retain(&site, "override/group/world", &document);
+        within((start, seconds), || {
+            let status = lamp.status()?;
+            (status["configuration"]["temporary"] == true).then_some(())
+        })
     });
     lamp.until("its end", |status| {
         status["configuration"]["temporary"] == false
@@ -54,11 +58,11 @@ fn retained_messages_alone_run_a_fleet() {
     );
     retain(&site, "device/lamp-7", r#"{"upload":{"flush_ms":50}}"#);
     let desired = wait::until("the settings", || {
-        let desired = retained(&site, "desired/lamp-7")?;
+        let desired = retained(&site, "desired/lamp-7");
         (desired["upload"] == json!({"mode": "manual", "flush_ms": 50})).then_some(desired)
     });
     wait::until("the device to go by them", || {
-        let reported = retained(&site, "reported/lamp-7")?;
+        let reported = retained(&site, "reported/lamp-7");
         (reported["upload"] == "manual" && reported["revision"] == desired["revision"])
             .then_some(())
     });
@@ -82,7 +86,7 @@ fn a_router_that_has_lost_its_data_is_rebuilt_from_the_broker() {
     retain(&site, "group/eu", r#"{"parent":"world"}"#);
     retain(&site, "member/eu/lamp-7", "{}");
     lamp.until_level("WARN");
-    let before = retained(&site, "desired/lamp-7").unwrap();
+    let before = retained(&site, "desired/lamp-7");
 
     router.kill();
     fs::remove_dir_all(site.path().join("thinglog-data/router")).unwrap();
@@ -95,7 +99,7 @@ fn a_router_that_has_lost_its_data_is_rebuilt_from_the_broker() {
     let mut router = site.router();
     site.wait_for_router(&mut router);
     lamp.until_level("ERROR");
-    let after = retained(&site, "desired/lamp-7").unwrap();
+    let after = retained(&site, "desired/lamp-7");
     assert_ne!(after["revision"], before["revision"]);
     assert_eq!(after["limits"], before["limits"]);
     retain(
@@ -104,5 +108,5 @@ fn a_router_that_has_lost_its_data_is_rebuilt_from_the_broker() {
         r#"{"level":"WARN","limits":{"spool_bytes":8388608}}"#,
     );
     lamp.until_level("WARN");
-    assert_eq!(retained(&site, "desired/lamp-7").unwrap(), before);
+    assert_eq!(retained(&site, "desired/lamp-7"), before);
 }

@@ -1,9 +1,11 @@
 //! What the tests of fleets share: an agent that says what is in force, and the command line.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use thinglog_schemas::json::{parse_time, write_time};
@@ -15,6 +17,8 @@ use thinglog_tests::{mosquitto, wait};
 pub(crate) struct Agent {
     name: String,
     folder: PathBuf,
+    /// How many lines it was given to read.
+    lines: Cell<u64>,
     /// Ends with it.
     _process: Process,
 }
@@ -40,6 +44,7 @@ impl Agent {
         Agent {
             name: name.to_owned(),
             folder,
+            lines: Cell::new(0),
             _process: process,
         }
     }
@@ -59,6 +64,18 @@ impl Agent {
             .append(true)
             .open(self.folder.join("app.log"));
         writeln!(file.unwrap(), r#"{{"level":"{level}","msg":"{message}"}}"#).unwrap();
+        self.lines.set(self.lines.get() + 1);
+    }
+
+    /// Waits until it has read all that; how many lines went on.
+    #[track_caller]
+    pub(crate) fn passed(&self) -> u64 {
+        let count = |status: &Value, what: &str| status["sources"]["app"][what].as_u64();
+        let status = self.until("all lines to be read", |status| {
+            let read = count(status, "events").zip(count(status, "filtered"));
+            read.is_some_and(|(passed, filtered)| passed + filtered == self.lines.get())
+        });
+        count(&status, "events").unwrap()
     }
 
     /// What `thinglog-edge status` says.
@@ -102,10 +119,35 @@ pub(crate) fn remove(site: &Site, topic: &str) {
     mosquitto::remove_retained(site.mqtt, &format!("thinglog/config/{topic}"));
 }
 
-/// The retained document of a topic below `thinglog/`.
-pub(crate) fn retained(site: &Site, topic: &str) -> Option<Value> {
-    let text = mosquitto::retained(site.mqtt, &format!("thinglog/{topic}"))?;
-    serde_json::from_str(&text).ok()
+/// The retained document of a topic below `thinglog/`, once there is one.
+#[track_caller]
+pub(crate) fn retained(site: &Site, topic: &str) -> Value {
+    let topic = format!("thinglog/{topic}");
+    let text = wait::until(&topic, || mosquitto::retained(site.mqtt, &topic));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// How long temporary levels last here, seconds: the first is meant, the others are for machines that
+/// have too much else to do to see it.
+const SPANS: [u64; 4] = [2, 6, 18, 45];
+
+/// Does something that has to happen while a temporary level runs, if need be with longer ones.
+#[track_caller]
+pub(crate) fn in_time<T>(what: &str, attempt: impl FnMut(u64) -> Option<T>) -> T {
+    let done = SPANS.into_iter().find_map(attempt);
+    done.unwrap_or_else(|| panic!("not within {SPANS:?} seconds: {what}"))
+}
+
+/// The first value that `look` gives for so many seconds from `start`.
+pub(crate) fn within<T>(
+    (start, seconds): (Instant, u64),
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    let over = || start.elapsed() >= Duration::from_secs(seconds);
+    wait::until("a value or the end of its time", || match look() {
+        None => over().then_some(None),
+        found => Some(found),
+    })
 }
 
 /// An RFC 3339 time so many seconds from now.

@@ -65,7 +65,7 @@ const OTHERS: [&str; 20] = [
 /// What the environment did.
 pub(super) struct Overlay {
     /// The variable that each key was set by.
-    pub(super) origins: BTreeMap<String, String>,
+    pub(super) variables: BTreeMap<String, String>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn overlay(
     sources: &Sources<'_>,
 ) -> Result<Overlay, Vec<ConfigError>> {
     let mut overlay = Overlay {
-        origins: BTreeMap::new(),
+        variables: BTreeMap::new(),
         warnings: Vec::new(),
     };
     let mut errors = Vec::new();
@@ -90,7 +90,7 @@ pub(super) fn overlay(
         let set = secret(&key, value, sources.read)
             .and_then(|(key, value)| set_typed(table, &key, &value).map(|()| key));
         match set {
-            Ok(key) => drop(overlay.origins.insert(key, variable.clone())),
+            Ok(key) => drop(overlay.variables.insert(key, variable.clone())),
             Err((key, reason)) => {
                 errors.push(ConfigError::new(
                     Origin::Variable(variable.clone()),

@@ -51,10 +51,14 @@ impl ConfigError {
         key: impl Into<String>,
         reason: impl Into<String>,
     ) -> ConfigError {
-        let (mut key, reason) = (key.into(), reason.into());
+        let (mut key, mut reason) = (key.into(), reason.into());
         // The path of an error at the top is a dot.
         if key == "." {
             key.clear();
+        }
+        if let Some((below, rest)) = below(&reason) {
+            key = format!("{key}.{below}");
+            reason = rest.to_owned();
         }
         match unknown_field(&reason) {
             None => ConfigError {
@@ -82,6 +86,19 @@ impl ConfigError {
             }
         }
     }
+
+    /// With the origin of its key, where it has one.
+    pub(crate) fn found(mut self, origin: impl Fn(&str) -> Origin) -> ConfigError {
+        if !self.key.is_empty() {
+            self.origin = origin(&self.key);
+        }
+        self
+    }
+}
+
+/// Key and reason of the router's "in `batch.max_events`: …", of a table that was read in parts.
+fn below(reason: &str) -> Option<(&str, &str)> {
+    reason.strip_prefix("in `")?.split_once("`: ")
 }
 
 /// The field and the known ones of serde's "unknown field `a`, expected one of `b`, `c`".

@@ -9,6 +9,7 @@
 
 mod environment;
 mod error;
+mod origins;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use std::{
 
 use error::Origin;
 pub(crate) use error::{ConfigError, nearest};
+use origins::Origins;
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -57,8 +59,8 @@ pub(crate) struct Loaded {
     pub(crate) http_given: bool,
     /// What was ignored, and why.
     pub(crate) warnings: Vec<String>,
-    /// The variable that each key was set by.
-    variables: BTreeMap<String, String>,
+    /// Who set each key.
+    origins: Origins,
 }
 
 impl Loaded {
@@ -73,11 +75,7 @@ impl Loaded {
     pub(crate) fn check_files(&self) -> Result<(), ConfigError> {
         self.config.broker.check_files().map_err(|error| {
             let key = format!("broker.{}", error.key);
-            ConfigError::new(
-                origin(&self.variables, self.file.as_deref(), &key),
-                key,
-                error.reason,
-            )
+            ConfigError::new(self.origins.of(&key), key, error.reason)
         })
     }
 
@@ -89,8 +87,7 @@ impl Loaded {
         };
         Keys::read(file).map(drop).map_err(|error| {
             let key = "router.http.access_keys";
-            let origin = origin(&self.variables, self.file.as_deref(), key);
-            ConfigError::new(origin, key, error.to_string())
+            ConfigError::new(self.origins.of(key), key, error.to_string())
         })
     }
 
@@ -111,8 +108,7 @@ impl Loaded {
                 self.warnings.push(format!("{key}: {reason}"));
                 continue;
             }
-            let origin = origin(&self.variables, self.file.as_deref(), key);
-            return Err(ConfigError::new(origin, key, reason));
+            return Err(ConfigError::new(self.origins.of(key), key, reason));
         }
         Ok(())
     }
@@ -192,31 +188,23 @@ pub(crate) fn assemble(sources: &Sources<'_>) -> Result<Loaded, Vec<ConfigError>
         set(&mut table, "router.http.insecure", Value::Boolean(true));
         set(&mut table, "monitor.insecure", Value::Boolean(true));
     }
-    let file = sources.file.map(|(path, _)| path);
-    let origin = |key: &str| origin(&overlay.origins, file, key);
-    let config: Config =
-        typed(table).map_err(|(key, reason)| vec![ConfigError::new(origin(&key), key, reason)])?;
-    let errors = validate(&config, origin);
+    let origins = Origins::new(sources.file, overlay.variables);
+    let config: Config = typed(table).map_err(|(key, reason)| {
+        let error = ConfigError::new(Origin::Default, key, reason);
+        vec![error.found(|key| origins.of(key))]
+    })?;
+    let errors = validate(&config, |key| origins.of(key));
     if !errors.is_empty() {
         return Err(errors);
     }
     Ok(Loaded {
         config,
-        file: file.map(Path::to_owned),
+        file: sources.file.map(|(path, _)| path.to_owned()),
         router_broker_given,
         http_given,
         warnings: overlay.warnings,
-        variables: overlay.origins,
+        origins,
     })
-}
-
-/// Who set a key: a variable, else the file, if there is one.
-fn origin(variables: &BTreeMap<String, String>, file: Option<&Path>, key: &str) -> Origin {
-    match (variables.get(key), file) {
-        (Some(variable), _) => Origin::Variable(variable.clone()),
-        (None, Some(file)) => Origin::File(file.to_owned(), None),
-        (None, None) => Origin::Default,
-    }
 }
 
 /// The file as a table, its types checked while line numbers are known.
@@ -231,7 +219,8 @@ fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
     serde_path_to_error::deserialize::<_, Config>(deserializer).map_err(|error| {
         let key = error.path().to_string();
         let error = error.into_inner();
-        ConfigError::new(at(error.span()), key, error.message())
+        let lines = Origins::new(Some((path, text)), BTreeMap::new());
+        ConfigError::new(at(error.span()), key, error.message()).found(|key| lines.of(key))
     })?;
     Ok(table)
 }

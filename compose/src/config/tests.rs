@@ -205,7 +205,43 @@ fn what_is_wrong_is_named_by_place_key_and_reason() {
         ("a = 1\na = 2", "thinglog.toml:2: duplicate key\n"),
         (
             "[router.destinations.x]\ntype = 'file'\nformat = 'json'",
-            "thinglog.toml:1: router.destinations.x.format: unknown key; ",
+            "thinglog.toml:3: router.destinations.x.format: unknown key; known here: rotate_bytes, ",
+        ),
+        (
+            "[router.destinations.x]\ntype = 'file'\nrotate_byte = 1",
+            "thinglog.toml:3: router.destinations.x.rotate_byte: unknown key; did you mean `rotate_bytes`?\n",
+        ),
+        (
+            "[router.destinations.x]\ntype = 'file'\n\nform = 'tail'",
+            "thinglog.toml:4: router.destinations.x.form: unknown key; did you mean `from`?\n",
+        ),
+        (
+            "[router.destinations.x]\nformat = 'xml'\ntype = 'stdout'",
+            "thinglog.toml:2: router.destinations.x.format: unknown variant `xml`, expected `text` or `json`\n",
+        ),
+        (
+            "[router.destinations.x]\ntype = 'webhook'\nurl = 'http://h/'\n[router.destinations.x.batch]\nmax_bytes = 1\nmax_events = 'all'",
+            "thinglog.toml:6: router.destinations.x.batch.max_events: invalid type: string \"all\", expected usize\n",
+        ),
+        (
+            "[router.destinations.x]\ntype = 'webhook'\nurl = 'http://h/'\nbatch = {\n  max_event = 7 }",
+            "thinglog.toml:5: router.destinations.x.batch.max_event: unknown key; did you mean `max_events`?\n",
+        ),
+        (
+            "[router.destinations.x]\ntype = 'webhook'\nurl = 'http://h/'\nhttp.timeout_ms = 1\nhttp.headers.a = 1",
+            "thinglog.toml:5: router.destinations.x.http.headers.a: invalid type: integer `1`, expected a string\n",
+        ),
+        (
+            "[router.destinations.x]\ntype = 'webhook'\nurl = 'http://h/'\nretry.from_ms = 0",
+            "thinglog.toml:4: router.destinations.x.retry.from_ms: must be at least 1",
+        ),
+        (
+            "\n[router.destinations.x]\nfrom = 'tail'",
+            "thinglog.toml:2: router.destinations.x: missing field `type`\n",
+        ),
+        (
+            "[router.destinations]\nx = 'file'",
+            "thinglog.toml:2: router.destinations.x: invalid type: string \"file\", expected a map\n",
         ),
         (
             "[router.destinations.x]\ntype = 'fil'",
@@ -213,11 +249,11 @@ fn what_is_wrong_is_named_by_place_key_and_reason() {
         ),
         (
             "[router.destinations.audit]\ntype = 'file'",
-            "thinglog.toml: router.destinations.audit: ",
+            "thinglog.toml:1: router.destinations.audit: ",
         ),
         (
             "broker.listen = '0.0.0.0:1883'",
-            "thinglog.toml: broker.listen: 0.0.0.0:1883 is reachable",
+            "thinglog.toml:1: broker.listen: 0.0.0.0:1883 is reachable",
         ),
         ("root = '#'", "thinglog.toml: broker.root: "),
     ];
@@ -397,15 +433,15 @@ fn http_asks_who_calls_as_soon_as_there_is_something_to_show() {
     for (text, expected) in [
         (
             "router.http.sign_in = true",
-            "thinglog.toml: router.http.sign_in: there is nothing to sign in with",
+            "thinglog.toml:1: router.http.sign_in: there is nothing to sign in with",
         ),
         (
             "router.http.access_keys = 'k'\nrouter.http.sign_in = false",
-            "thinglog.toml: router.http.sign_in: access keys count for nothing",
+            "thinglog.toml:2: router.http.sign_in: access keys count for nothing",
         ),
         (
             "router.http.address = '0.0.0.0:8080'",
-            "thinglog.toml: router.http.address: 0.0.0.0:8080 can be reached",
+            "thinglog.toml:1: router.http.address: 0.0.0.0:8080 can be reached",
         ),
     ] {
         let error = http(text).unwrap_err();
@@ -439,7 +475,7 @@ fn certificates_that_cannot_be_read_are_found_before_the_start() {
     let error = file(text).unwrap().check_files().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "thinglog.toml: broker.tls.certificate: /nowhere/c.pem: No such file or directory (os error 2)"
+        "thinglog.toml:2: broker.tls.certificate: /nowhere/c.pem: No such file or directory (os error 2)"
     );
     let named = environment(&[
         ("THINGLOG_BROKER_TLS_CERTIFICATE", "/nowhere/c.pem"),
@@ -458,7 +494,7 @@ fn two_listeners_at_one_place_are_found_before_the_start() {
         file("broker.listen = '0.0.0.0:8083'\nbroker.insecure = true\nbroker.websocket = {}");
     assert_eq!(
         of_broker.unwrap_err(),
-        "thinglog.toml: broker.websocket.listen: 0.0.0.0:8083 is that of broker.listen already\n"
+        "thinglog.toml:3: broker.websocket.listen: 0.0.0.0:8083 is that of broker.listen already\n"
     );
     let mut apart = file("broker.listen = '127.0.0.1:8080'").unwrap();
     assert_eq!(apart.check_listeners(), Ok(()));
@@ -467,11 +503,11 @@ fn two_listeners_at_one_place_are_found_before_the_start() {
     for (text, expected) in [
         (
             "router.http.address = '[::1]:1883'\nbroker.listen = '[::]:1883'\nbroker.insecure = true",
-            "thinglog.toml: router.http.address: [::1]:1883 is that of broker.listen already",
+            "thinglog.toml:1: router.http.address: [::1]:1883 is that of broker.listen already",
         ),
         (
             "monitor.address = '127.0.0.1:1883'",
-            "thinglog.toml: monitor.address: 127.0.0.1:1883 is that of broker.listen already",
+            "thinglog.toml:1: monitor.address: 127.0.0.1:1883 is that of broker.listen already",
         ),
     ] {
         let error = file(text).unwrap().check_listeners().unwrap_err();

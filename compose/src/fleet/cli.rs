@@ -448,7 +448,7 @@ pub(crate) struct History {
     pub(crate) subject: Option<Target>,
     /// The newest so many
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) limit: u32,
     #[command(flatten)]
     pub(crate) api: Api,

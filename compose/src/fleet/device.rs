@@ -10,6 +10,7 @@ use super::{
     Session,
     cli::{DeviceDelete, DeviceList, DeviceShow, DeviceTag},
     group::temporary,
+    http::is_missing,
     names, pairs,
     table::{Cell, Fields, Style, Table},
     text, time,
@@ -126,13 +127,30 @@ pub(crate) fn tag(config: Option<&Path>, args: &DeviceTag) -> anyhow::Result<Exi
     }
     let name = name::encode(&args.name);
     let path = ["devices", &*name];
-    let answer = session
+    let changed = session
         .api
-        .change(Method::PATCH, &path, Some(&Value::Object(patch)))?;
+        .change(Method::PATCH, &path, Some(&json!(patch)));
+    let (answer, new) = match changed {
+        Err(error) if is_missing(&error) => {
+            let device = declared(patch);
+            let answer = session.api.change(Method::PUT, &path, Some(&device))?;
+            (answer, "new device ")
+        }
+        changed => (changed?, ""),
+    };
     session.tell(&answer, |_| {
-        format!("{name}: {}\n", pairs(&answer["attributes"]))
+        format!("{new}{name}: {}\n", pairs(&answer["attributes"]))
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// A device that nobody knew yet: what is taken away from it was never there.
+fn declared(mut patch: Map<String, Value>) -> Value {
+    if let Some(Value::Object(attributes)) = patch.get_mut("attributes") {
+        attributes.retain(|_, value| !value.is_null());
+    }
+    patch.retain(|_, value| !value.is_null());
+    Value::Object(patch)
 }
 
 pub(crate) fn delete(config: Option<&Path>, args: &DeviceDelete) -> anyhow::Result<ExitCode> {

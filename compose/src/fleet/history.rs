@@ -13,19 +13,20 @@ use super::{
 
 pub(crate) fn history(config: Option<&Path>, args: &History) -> anyhow::Result<ExitCode> {
     let session = Session::new(config, &args.api)?;
-    let limit = args.limit.to_string();
     let subject = args.subject.as_ref().map(ToString::to_string);
-    let mut query = vec![("limit", limit.as_str())];
-    query.extend(subject.as_deref().map(|subject| ("subject", subject)));
-    let mut answer = session.api.get(&["history"], &query)?;
-    let items = answer["items"].take();
-    let items = items.as_array().map_or(&[][..], Vec::as_slice);
+    let subject = subject.as_deref().map(|subject| ("subject", subject));
+    let query: Vec<_> = subject.into_iter().collect();
+    let mut items = Vec::new();
+    session.api.each(&["history"], &query, |item| {
+        items.push(item);
+        Ok(items.len() < args.limit as usize)
+    })?;
     if session.json {
         items.iter().for_each(super::say_json);
     } else if items.is_empty() {
         eprintln!("no changes");
     } else {
-        crate::say(&changes(items, session.now).render(session.colour));
+        crate::say(&changes(&items, session.now).render(session.colour));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -43,8 +43,14 @@ enum Login {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Refused {
-    pub(crate) code: String,
+    code: String,
     message: String,
+}
+
+/// Whether it failed because what it names does not exist.
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.code == "ResourceNotFound")
 }
 
 impl Api {
@@ -68,10 +74,8 @@ impl Api {
     pub(crate) fn find(&self, path: &[&str]) -> anyhow::Result<Option<Value>> {
         match self.get(path, &[]) {
             Ok(found) => Ok(Some(found)),
-            Err(error) => match error.downcast_ref::<Refused>() {
-                Some(refused) if refused.code == "ResourceNotFound" => Ok(None),
-                _ => Err(error),
-            },
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

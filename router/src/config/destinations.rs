@@ -12,101 +12,36 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::mqtt::{EmitterConfig, MqttConfig};
+use super::kinds::DestinationKind;
 use super::remote::{BatchConfig, DeadLetterConfig, Delivery, RetryConfig};
-use super::syslog::SyslogConfig;
-use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
 
 /// One destination: what holds for all, and what is its type's own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DestinationConfig {
     /// Where a subscription that the broker does not know yet starts; `earliest`, standard output:
     /// `tail`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<StartFrom>,
     /// How events are gathered into requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchConfig>,
     /// When a request that failed is tried again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryConfig>,
     /// Where events go that the other side refuses for good.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<DeadLetterConfig>,
     /// Requests under way at once; 4. Where order per device is promised, a device's events are
     /// never in two of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
     /// Most bytes of memory for events on their way; 32 MiB, or what the requests need.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<usize>,
     /// The type and its own keys.
     #[serde(flatten)]
     pub kind: DestinationKind,
-}
-
-/// The types of destinations.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum DestinationKind {
-    /// Rotating NDJSON files that hold every event exactly once.
-    File(FileConfig),
-    /// Lines on standard output.
-    Stdout(StdoutConfig),
-    /// HTTP requests to anybody.
-    Webhook(Box<WebhookConfig>),
-    /// The log emitter: `<root>/out/<route>/<device>` at the router's own broker.
-    Emitter(EmitterConfig),
-    /// Another MQTT broker.
-    Mqtt(Box<MqttConfig>),
-    /// A syslog server.
-    Syslog(SyslogConfig),
-}
-
-impl DestinationKind {
-    /// The word of `type`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            DestinationKind::File(_) => "file",
-            DestinationKind::Stdout(_) => "stdout",
-            DestinationKind::Webhook(_) => "webhook",
-            DestinationKind::Emitter(_) => "emitter",
-            DestinationKind::Mqtt(_) => "mqtt",
-            DestinationKind::Syslog(_) => "syslog",
-        }
-    }
-
-    /// Whether it delivers over a network, by requests.
-    fn is_remote(&self) -> bool {
-        !matches!(self, DestinationKind::File(_) | DestinationKind::Stdout(_))
-    }
-
-    /// Whether this build can do it; a type is left out by leaving out the feature of its name.
-    fn is_built_in(&self) -> bool {
-        match self {
-            DestinationKind::File(_) | DestinationKind::Stdout(_) => true,
-            DestinationKind::Webhook(_) => cfg!(feature = "webhook"),
-            DestinationKind::Emitter(_) => cfg!(feature = "emitter"),
-            DestinationKind::Mqtt(_) => cfg!(feature = "mqtt"),
-            DestinationKind::Syslog(_) => cfg!(feature = "syslog"),
-        }
-    }
-
-    /// Checks the keys of the type; gives the key that is wrong and why.
-    fn validate(&self) -> Result<(), ConfigError> {
-        match self {
-            DestinationKind::File(file) if file.rotate_bytes < 1 << 20 => Err(ConfigError::new(
-                "rotate_bytes",
-                "must be at least 1048576 (1 MiB)",
-            )),
-            DestinationKind::File(_) | DestinationKind::Stdout(_) => Ok(()),
-            DestinationKind::Webhook(config) => config.validate(),
-            DestinationKind::Emitter(config) => config.validate(),
-            DestinationKind::Mqtt(config) => config.validate(),
-            DestinationKind::Syslog(config) => config.validate(),
-        }
-    }
 }
 
 /// A destination of this type with the defaults of everything.
@@ -184,6 +119,16 @@ pub struct FileConfig {
     pub keep_files: Option<u32>,
 }
 
+impl FileConfig {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.rotate_bytes < 1 << 20 {
+            let reason = "must be at least 1048576 (1 MiB)";
+            return Err(ConfigError::new("rotate_bytes", reason));
+        }
+        Ok(())
+    }
+}
+
 impl Default for FileConfig {
     fn default() -> Self {
         FileConfig {
@@ -200,6 +145,12 @@ impl Default for FileConfig {
 pub struct StdoutConfig {
     /// How a line looks.
     pub format: LineFormat,
+}
+
+impl StdoutConfig {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
 }
 
 /// The form of a line on standard output.
@@ -242,6 +193,38 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.to_string().contains("brocker"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_where_below_the_destination_it_is() {
+        for (text, expected) in [
+            (r#"{"url": "http://h/"}"#, "missing field `type`"),
+            (r#"{"type": 7}"#, "in `type`: invalid type: integer `7`"),
+            (
+                r#"{"type": "fil"}"#,
+                "in `type`: unknown variant `fil`, expected one of `file`, ",
+            ),
+            (
+                r#"{"type": "file", "from": 3}"#,
+                "in `from`: invalid type: integer `3`",
+            ),
+            (r#"{"type": "webhook"}"#, "missing field `url`"),
+            (
+                r#"{"type": "file", "batch": {"max_events": -1}}"#,
+                "in `batch.max_events`: invalid value: integer `-1`",
+            ),
+            (
+                r#"{"type": "webhook", "url": "http://h/", "http": {"headers": {"a": 1}}}"#,
+                "in `http.headers.a`: invalid type: integer `1`",
+            ),
+            (
+                r#"{"type": "stdout", "batsh": {}}"#,
+                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `batch`, ",
+            ),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{text}: {error}");
         }
     }
 

@@ -61,10 +61,7 @@ impl DestinationOpener {
                     })
             }
             #[cfg(feature = "webhook")]
-            DestinationKind::Webhook(config) => {
-                let made = super::webhook::build(config);
-                self.remote(made, ending)
-            }
+            DestinationKind::Webhook(config) => self.remote(super::webhook::build(config), ending),
             #[cfg(feature = "emitter")]
             DestinationKind::Emitter(config) => {
                 let made = super::mqtt::emitter(config, &self.name, &self.broker, &self.topics);
@@ -72,14 +69,10 @@ impl DestinationOpener {
             }
             #[cfg(feature = "mqtt")]
             DestinationKind::Mqtt(config) => {
-                let made = super::mqtt::build(config, &self.name);
-                self.remote(made, ending)
+                self.remote(super::mqtt::build(config, &self.name), ending)
             }
             #[cfg(feature = "syslog")]
-            DestinationKind::Syslog(config) => {
-                let made = super::syslog::build(config);
-                self.remote(made, ending)
-            }
+            DestinationKind::Syslog(config) => self.remote(super::syslog::build(config), ending),
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }
