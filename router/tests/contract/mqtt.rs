@@ -17,7 +17,7 @@ use crate::harness::{Bench, Fault, Got, Subject};
 use crate::mqtt_proxy::MqttProxy;
 
 /// Publishes that the broker takes at once.
-const WINDOW: usize = 30;
+const WINDOW: usize = 60;
 
 pub(crate) struct Mqtt {
     broker: Mosquitto,
@@ -27,7 +27,7 @@ pub(crate) struct Mqtt {
 
 impl Subject for Mqtt {
     /// An event is a message here.
-    const FLOOD: u64 = 2000;
+    const FLOOD: u64 = 1500;
 
     async fn start() -> Option<Mqtt> {
         let config = format!("allow_anonymous true\nmax_inflight_messages {WINDOW}\n");
@@ -178,6 +178,19 @@ async fn events_of_one_topic_share_a_message_as_lines() {
     bench.exactly().await;
     let requests = router.metric("thinglog_router_requests_total", &["subject"]);
     assert!(requests <= 12.0, "{requests} messages");
+    router.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_is_under_way_than_the_broker_takes_at_once() {
+    let Some(mut bench) = Bench::<Mqtt>::start().await else {
+        return;
+    };
+    bench.publish("lamp-1", 5 * WINDOW as u64).await;
+    let batch = json!({"max_events": 4 * WINDOW, "max_age_ms": 50});
+    let router = router(&bench, json!({"batch": batch})).await;
+    bench.exactly().await;
+    assert_eq!(bench.subject.proxy.most_under_way(), WINDOW as i64);
     router.stop().await;
 }
 

@@ -26,6 +26,7 @@ struct State {
     faults: VecDeque<Fault>,
     poison: bool,
     violations: Vec<String>,
+    most_under_way: i64,
 }
 
 /// A proxy on a port of its own.
@@ -76,6 +77,11 @@ impl MqttProxy {
             fault => state.faults.push_back(fault),
         }
         true
+    }
+
+    /// Publishes that were unacknowledged on one connection at once.
+    pub(crate) fn most_under_way(&self) -> i64 {
+        self.state.lock().most_under_way
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
@@ -171,9 +177,11 @@ impl Flow {
         let mut window = self.window.lock();
         window.0 += 1;
         let (under_way, most) = *window;
+        let mut state = self.state.lock();
+        state.most_under_way = state.most_under_way.max(under_way);
         if under_way > most {
             let text = format!("{under_way} publishes under way; the broker takes {most}");
-            self.state.lock().violations.push(text);
+            state.violations.push(text);
         }
     }
 }
