@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use thinglog_router::{Config, Router};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Client, Mosquitto, Running, batch, until};
+use crate::common::{Client, Mosquitto, PATIENCE, Running, batch, until, until_within};
 
 /// The service of one destination, running, and what it got.
 pub(crate) trait Subject: Sized + Send + 'static {
@@ -151,7 +151,7 @@ impl<S: Subject> Bench<S> {
     pub(crate) async fn everything(&self) {
         let sent: HashSet<&Got> = self.sent.iter().collect();
         let what = format!("all {} events are delivered", sent.len());
-        until(&what, || {
+        until_within(3 * PATIENCE, &what, || {
             let got: HashSet<Got> = self.subject.got().into_iter().collect();
             sent.iter().all(|sent| got.contains(sent))
         })
