@@ -112,12 +112,15 @@ fn spawn_mosquitto(config: &Path) -> Option<Child> {
     })
 }
 
+/// Below the ports that connections get by themselves: one of them could take it before the server
+/// does, or while the server is stopped.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    loop {
+        let port = 10_000 + (getrandom::u32().unwrap() % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A configuration with one file destination called `file`.

@@ -27,14 +27,14 @@ pub(crate) struct Mqtt {
 
 impl Subject for Mqtt {
     /// An event is a message here.
-    const FLOOD: u64 = 1500;
+    const FLOOD: u64 = 1200;
 
     async fn start() -> Option<Mqtt> {
         let config = format!("allow_anonymous true\nmax_inflight_messages {WINDOW}\n");
         let broker = Mosquitto::start_with(&config)?;
         let mut subscriber = Subscriber::start(broker.port, "got/#");
         subscriber.is_there().await;
-        let mut proxy = MqttProxy::new(broker.port).await;
+        let mut proxy = MqttProxy::new(broker.port);
         proxy.listen().await;
         Some(Mqtt {
             broker,
@@ -221,7 +221,7 @@ async fn no_more_is_under_way_than_the_broker_takes_at_once() {
         return;
     };
     bench.publish("lamp-1", 5 * WINDOW as u64).await;
-    let batch = json!({"max_events": 4 * WINDOW, "max_age_ms": 50});
+    let batch = json!({"max_events": 4 * WINDOW, "max_bytes": 64 << 10, "max_age_ms": 50});
     let router = router(&bench, json!({"batch": batch})).await;
     bench.exactly().await;
     // More would be a violation.

@@ -11,6 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::common::free_port;
 use crate::harness::Fault;
 
 const CONNACK: u8 = 2;
@@ -39,10 +40,9 @@ pub(crate) struct MqttProxy {
 
 impl MqttProxy {
     /// Nobody can connect before [`MqttProxy::listen`].
-    pub(crate) async fn new(broker: u16) -> MqttProxy {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    pub(crate) fn new(broker: u16) -> MqttProxy {
         MqttProxy {
-            address: listener.local_addr().unwrap(),
+            address: ([127, 0, 0, 1], free_port()).into(),
             broker,
             state: Arc::default(),
             task: None,

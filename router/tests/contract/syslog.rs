@@ -70,7 +70,7 @@ impl Rsyslog {
     }
 
     fn wait_until_up(&self) {
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + 3 * PATIENCE;
         while std::net::TcpStream::connect(("127.0.0.1", self.tcp)).is_err() {
             assert!(
                 std::time::Instant::now() < deadline,

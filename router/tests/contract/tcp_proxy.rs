@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::common::free_port;
 use crate::harness::Fault;
 
 /// A proxy on a port of its own.
@@ -24,11 +25,8 @@ pub(crate) struct TcpProxy {
 
 impl TcpProxy {
     pub(crate) async fn start(server: u16) -> TcpProxy {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
         let mut proxy = TcpProxy {
-            address,
+            address: ([127, 0, 0, 1], free_port()).into(),
             server,
             faults: Arc::default(),
             task: None,
