@@ -19,7 +19,7 @@ use super::{
     open::{OpenFile, Progress},
     options::StartAt,
     position::{FileId, Position},
-    rotation::{self, Last},
+    rotation::{self, Known, Last},
     siblings::siblings,
 };
 use crate::agent::{entries::TextOptions, lines::Line};
@@ -72,7 +72,7 @@ pub(crate) struct Follower {
     looked: Option<(u64, u64)>,
     /// There was no file at the path, and which of its rotated forms there were then.
     absent: Option<Last>,
-    before: HashSet<FileId>,
+    before: Vec<Position>,
     missing_since: Option<Instant>,
     /// The file that was read from last.
     reading: Option<Position>,
@@ -101,7 +101,7 @@ impl Follower {
             copied: None,
             looked: None,
             absent: None,
-            before: HashSet::new(),
+            before: Vec::new(),
             missing_since: None,
             reading: None,
             notes: Vec::new(),
@@ -135,11 +135,11 @@ impl Follower {
         self.finished.iter()
     }
 
-    /// Whether the file at `path` is a copy of the one that is followed.
-    pub(crate) fn is_copied_at(&self, path: &Path) -> bool {
-        let copy = OpenFile::open(path, 0, &self.text);
-        let current = self.current.as_ref();
-        current.is_some_and(|current| copy.is_ok_and(|copy| current.is_copied_in(&copy)))
+    /// Where the file at `path` ends, if it is a copy of the one that is followed.
+    pub(crate) fn end_of_copy_at(&self, path: &Path) -> Option<Position> {
+        let copy = OpenFile::open(path, 0, &self.text).ok()?;
+        let is_copy = self.current.as_ref()?.is_copied_in(&copy);
+        is_copy.then(|| copy.end().ok()).flatten()
     }
 
     /// The file that the last call of [`read`](Follower::read) gave out lines of, as it stood before.
@@ -198,7 +198,15 @@ impl Follower {
         if !self.is_open() {
             return self.reopen_current(now, owned);
         }
-        if self.was_copied_unread(owned, now) {
+        let Some(current) = &mut self.current else {
+            return Ok(Found::More);
+        };
+        let Some(bytes) = current.fetch(buffer)? else {
+            self.replaced(now, owned, each);
+            return Ok(Found::More);
+        };
+        // What was copied away before this was written comes first.
+        if self.was_copied_unread(bytes > 0, owned, now) {
             return Ok(Found::More);
         }
         let Some(current) = &mut self.current else {
@@ -206,17 +214,13 @@ impl Follower {
         };
         self.reading = Some(current.position());
         let mut given = false;
-        let progress = current.read(buffer, now, |line, end| {
+        let progress = current.take(&buffer[..bytes], now, |line, end| {
             given = true;
             each(line, end);
         })?;
         match progress {
-            Progress::Replaced => {
-                self.replaced(now, owned, each);
-                Ok(Found::More)
-            }
             Progress::End if !given => self.look_for_another(now, owned, each),
-            Progress::More | Progress::End => Ok(Found::More),
+            _ => Ok(Found::More),
         }
     }
 
@@ -421,9 +425,10 @@ impl Follower {
         self.current = Some(current);
     }
 
-    /// Nothing of the file was read, and something was done to it: all that was written may have been
-    /// copied away and truncated. True when that is so.
-    fn was_copied_unread(&mut self, owned: &HashSet<FileId>, now: Instant) -> bool {
+    /// Nothing of the file was given out yet, and something was done to it: all that was written may
+    /// have been copied away and truncated, before what was fetched now was written. True when that
+    /// is so.
+    fn was_copied_unread(&mut self, fetched: bool, owned: &HashSet<FileId>, now: Instant) -> bool {
         let Some(last) = self.copied else {
             return false;
         };
@@ -432,7 +437,7 @@ impl Follower {
         };
         let before = self.old.len();
         let stamp = current.stamp();
-        if self.looked != stamp {
+        if fetched || self.looked != stamp {
             self.looked = stamp;
             self.read_what_came_between(&last, Some(&current), owned, now);
         }
@@ -459,7 +464,10 @@ impl Follower {
     /// What is beside the file now is not new.
     fn know_what_is_beside(&mut self) {
         let beside = siblings(&self.real).readable;
-        self.before = beside.into_iter().map(|sibling| sibling.id).collect();
+        let known = beside
+            .iter()
+            .filter_map(|sibling| OpenFile::open(&sibling.path, 0, &self.text).ok());
+        self.before = known.filter_map(|file| file.end().ok()).collect();
     }
 
     fn put_to_old(&mut self, mut file: OpenFile, path: PathBuf, now: Instant) {
@@ -506,7 +514,7 @@ impl Follower {
         now: Instant,
     ) {
         let mut known = self.known(owned);
-        known.extend(current.map(OpenFile::id));
+        known.open.extend(current.map(OpenFile::id));
         let between = rotation::between(&self.real, last, &known, current, &self.text);
         if between.overtaken {
             let path = self.path.display();
@@ -524,13 +532,12 @@ impl Follower {
     }
 
     /// What is no news: read by whomever, or read to its end.
-    fn known(&self, owned: &HashSet<FileId>) -> HashSet<FileId> {
-        let finished = self.finished.iter().map(|position| position.id);
-        let own = self
-            .ids()
-            .chain(finished)
-            .chain(self.before.iter().copied());
-        owned.iter().copied().chain(own).collect()
+    fn known(&self, owned: &HashSet<FileId>) -> Known {
+        let closed = self.before.iter().chain(&self.finished);
+        Known {
+            open: owned.iter().copied().chain(self.ids()).collect(),
+            closed: closed.map(|position| (position.id, *position)).collect(),
+        }
     }
 
     fn resume(&mut self, remembered: &[Position], owned: &HashSet<FileId>, now: Instant) {

@@ -50,13 +50,14 @@ impl OpenFile {
     /// Opens `path` to be read from `offset`, where a line begins.
     pub(crate) fn open(path: &Path, offset: u64, text: &TextOptions) -> io::Result<OpenFile> {
         let file = open(path)?;
+        let metadata = file.metadata()?;
         let mut open = OpenFile {
-            id: FileId::of(&file.metadata()?),
+            id: FileId::of(&metadata),
             file: Some(file),
             read: offset,
             fingerprint: (0, fnv1a(&[])),
             entries: Entries::new(text),
-            seen: (0, 0),
+            seen: (metadata.len(), modified(&metadata)),
         };
         open.go_to(offset, false)?;
         Ok(open)
@@ -89,14 +90,26 @@ impl OpenFile {
         same: impl Fn(&OpenFile) -> bool,
     ) -> io::Result<Option<OpenFile>> {
         let mut open = OpenFile::open(path, 0, text)?;
-        let is_same = same(&open)
-            && open.file()?.metadata()?.len() >= position.offset
-            && open.hash_of(position.fingerprint.0)? == Some(position.fingerprint.1);
-        if !is_same {
+        if !same(&open) || !open.goes_on_from(position)? {
             return Ok(None);
         }
         open.go_to(position.offset, position.passing_over)?;
         Ok(Some(open))
+    }
+
+    /// Whether it begins as the file of `position` does and is no shorter.
+    fn goes_on_from(&self, position: &Position) -> io::Result<bool> {
+        let (length, hash) = position.fingerprint;
+        let long_enough = self.file()?.metadata()?.len() >= position.offset;
+        Ok(long_enough && self.hash_of(length)? == Some(hash))
+    }
+
+    /// Whether this is the file of `position`, and not another one that was given its inode.
+    pub(crate) fn is_at(&self, position: &Position) -> bool {
+        let was_empty = position.fingerprint.0 == 0;
+        self.id == position.id
+            && matches!(self.goes_on_from(position), Ok(true))
+            && (!was_empty || self.length() == Some(position.offset))
     }
 
     /// Everything before this was given out.
@@ -108,6 +121,20 @@ impl OpenFile {
             fingerprint: self.fingerprint,
             modified: self.seen.1,
         }
+    }
+
+    /// Where it ends now, as if all of it had been given out.
+    pub(crate) fn end(&self) -> io::Result<Position> {
+        let metadata = self.file()?.metadata()?;
+        let known = FINGERPRINT.min(usize::try_from(metadata.len()).unwrap_or(FINGERPRINT));
+        let hash = self.hash_of(known)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Position {
+            id: self.id,
+            offset: metadata.len(),
+            passing_over: false,
+            fingerprint: (known, hash),
+            modified: modified(&metadata),
+        })
     }
 
     pub(crate) fn id(&self) -> FileId {
@@ -201,18 +228,27 @@ impl OpenFile {
         Ok(true)
     }
 
-    /// Reads one block and gives out what became complete.
-    pub(crate) fn read(
+    /// Reads one block, for [`take`](OpenFile::take), and says how long it is; nothing changes yet.
+    /// `None`: the file was emptied, or overwritten from its beginning.
+    pub(crate) fn fetch(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.is_unchanged()? {
+            return Ok(None);
+        }
+        let bytes = self.file()?.read_at(buffer, self.read)?;
+        // It may have been overwritten in between.
+        let known = self.fingerprint;
+        let still = bytes == 0 || self.hash_of(known.0)? == Some(known.1);
+        Ok(still.then_some(bytes))
+    }
+
+    /// Gives out what became complete with a block that was fetched.
+    pub(crate) fn take(
         &mut self,
-        buffer: &mut [u8],
+        block: &[u8],
         now: Instant,
         mut each: impl FnMut(Line<'_>, u64),
     ) -> io::Result<Progress> {
-        if !self.is_unchanged()? {
-            return Ok(Progress::Replaced);
-        }
-        let bytes = self.file()?.read_at(buffer, self.read)?;
-        if bytes == 0 {
+        if block.is_empty() {
             if self.entries.held_of_line() > HELD {
                 self.read -= self.entries.forget_line() as u64;
             }
@@ -221,18 +257,31 @@ impl OpenFile {
         }
         if self.read == 0 {
             // By what was read, not by what is there now.
-            let length = bytes.min(FINGERPRINT);
-            self.fingerprint = (length, fnv1a(&buffer[..length]));
+            let length = block.len().min(FINGERPRINT);
+            self.fingerprint = (length, fnv1a(&block[..length]));
         }
-        self.read += bytes as u64;
-        self.entries.feed(&buffer[..bytes], now, &mut each);
+        self.read += block.len() as u64;
+        self.entries.feed(block, now, &mut each);
         if self.fingerprint.0 < FINGERPRINT {
             self.take_fingerprint()?;
         }
-        if self.entries.is_between_lines() && buffer[..bytes].iter().all(|byte| *byte == 0) {
+        if self.entries.is_between_lines() && block.iter().all(|byte| *byte == 0) {
             self.skip_hole()?;
         }
         Ok(Progress::More)
+    }
+
+    /// Both at once.
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        now: Instant,
+        each: impl FnMut(Line<'_>, u64),
+    ) -> io::Result<Progress> {
+        match self.fetch(buffer)? {
+            Some(bytes) => self.take(&buffer[..bytes], now, each),
+            None => Ok(Progress::Replaced),
+        }
     }
 
     /// When something that is held becomes complete by waiting.
@@ -293,8 +342,11 @@ impl OpenFile {
         if seen == self.seen {
             return Ok(true);
         }
-        self.seen = seen;
-        Ok(self.hash_of(self.fingerprint.0)? == Some(self.fingerprint.1))
+        let unchanged = self.hash_of(self.fingerprint.0)? == Some(self.fingerprint.1);
+        if unchanged {
+            self.seen = seen;
+        }
+        Ok(unchanged)
     }
 
     /// Of what was read only: later bytes may still be on their way. It only ever grows: a file that

@@ -1,7 +1,7 @@
 //! What rotation did to a file while nobody looked: what came between, and where the rest of it is.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs, io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -10,43 +10,49 @@ use std::{
 use super::{
     open::OpenFile,
     position::{FileId, Position},
-    siblings::{Rank, Sibling, siblings},
+    siblings::{Rank, Sibling, TRIES, look_through, siblings},
 };
 use crate::agent::entries::TextOptions;
 
 /// The last file that is known; what is younger is new.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Last {
-    id: FileId,
-    modified: u64,
-}
+pub(super) struct Last(Position);
 
 impl Last {
     /// There was none; all that is not known is new.
     pub(super) fn nothing() -> Last {
-        Last {
-            id: FileId::default(),
-            modified: 0,
-        }
+        Last(Position::default())
     }
-}
 
-impl Last {
     /// What was written last before the file was emptied, which may have been in the same moment.
     pub(super) fn before(position: &Position) -> Last {
-        Last {
-            id: position.id,
+        Last(Position {
             modified: position.modified.saturating_add(1),
-        }
+            ..*position
+        })
     }
 }
 
 impl From<Position> for Last {
     fn from(position: Position) -> Last {
-        Last {
-            id: position.id,
-            modified: position.modified,
-        }
+        Last(position)
+    }
+}
+
+/// What is no news. File systems give the inodes of removed files to new ones at once, so those that
+/// are closed are known by their content as well.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Being read, by whomever.
+    pub(super) open: HashSet<FileId>,
+    /// Read to their end, or none of our business.
+    pub(super) closed: HashMap<FileId, Position>,
+}
+
+impl Known {
+    fn has(&self, file: &OpenFile) -> bool {
+        let closed = self.closed.get(&file.id());
+        self.open.contains(&file.id()) || closed.is_some_and(|position| file.is_at(position))
     }
 }
 
@@ -66,25 +72,24 @@ pub(super) struct Between {
 pub(super) fn between(
     path: &Path,
     last: &Last,
-    known: &HashSet<FileId>,
+    known: &Known,
     current: Option<&OpenFile>,
     text: &TextOptions,
 ) -> Between {
-    const TRIES: usize = 8;
     let mut found: Vec<(OpenFile, Sibling)> = Vec::new();
     let mut between = Between::default();
-    let mut listed = siblings(path);
+    let mut listed = look_through(path);
     for _ in 0..TRIES {
         let all = &listed.readable;
-        let rank = all.iter().find(|s| s.id == last.id).map(|s| s.rank.clone());
-        let young = all.iter().filter(|s| is_younger(s, last, rank.as_ref()));
+        let rank = rank_of(last, all, text);
+        let young = all.iter().filter(|s| is_younger(s, last, rank));
         // By now it may be rotated itself, and others behind it.
         let here = current.and_then(|current| all.iter().find(|s| s.id == current.id()));
         let young = young.filter(|s| here.is_none_or(|here| s.age(here).is_lt()));
-        for sibling in young.filter(|sibling| !known.contains(&sibling.id)) {
+        for sibling in young.filter(|sibling| !known.open.contains(&sibling.id)) {
             match OpenFile::open(&sibling.path, 0, text) {
                 // By what was opened, not by what had the name before.
-                Ok(file) if known.contains(&file.id()) => {}
+                Ok(file) if known.has(&file) => {}
                 Ok(file) if found.iter().any(|(other, _)| other.id() == file.id()) => {}
                 Ok(file) if current.is_some_and(|current| current.is_copied_in(&file)) => {}
                 Ok(file) => found.push((file, sibling.clone())),
@@ -98,19 +103,20 @@ pub(super) fn between(
             }
         }
         // Names wander while files are rotated.
-        let again = siblings(path);
-        if again == listed {
+        let again = look_through(path);
+        let settled = again.is_named_as(&listed);
+        listed = again;
+        if settled {
             break;
         }
         between.unreadable.clear();
-        listed = again;
     }
-    let left = listed.readable.iter();
-    let known_left = |s: &Sibling| s.id == last.id || known.contains(&s.id);
-    between.overtaken = last.modified > 0 && !found.is_empty() && !left.clone().any(known_left);
+    let left = &listed.readable;
+    between.overtaken =
+        last.0.modified > 0 && !found.is_empty() && !is_any_left(left, last, known, text);
     // By the latest names.
     for (file, sibling) in &mut found {
-        if let Some(now) = left.clone().find(|s| s.id == file.id()) {
+        if let Some(now) = left.iter().find(|s| s.id == file.id()) {
             *sibling = now.clone();
         }
     }
@@ -122,26 +128,58 @@ pub(super) fn between(
     between
 }
 
+/// How the last file is called by now.
+fn rank_of<'a>(last: &Last, all: &'a [Sibling], text: &TextOptions) -> Option<&'a Rank> {
+    let sibling = all.iter().find(|sibling| sibling.id == last.0.id)?;
+    let file = OpenFile::open(&sibling.path, 0, text).ok()?;
+    file.is_at(&last.0).then_some(&sibling.rank)
+}
+
 fn is_younger(sibling: &Sibling, last: &Last, rank: Option<&Rank>) -> bool {
     match rank.and_then(|rank| sibling.rank.compare(rank)) {
         Some(order) => order.is_gt(),
-        None => sibling.id != last.id && sibling.modified >= last.modified,
+        None => sibling.modified >= last.0.modified,
     }
+}
+
+fn is_any_left(left: &[Sibling], last: &Last, known: &Known, text: &TextOptions) -> bool {
+    let is_known = |sibling: &Sibling| {
+        let id = sibling.id;
+        known.open.contains(&id)
+            || (id == last.0.id || known.closed.contains_key(&id))
+                && OpenFile::open(&sibling.path, 0, text)
+                    .is_ok_and(|file| file.is_at(&last.0) || known.has(&file))
+    };
+    left.iter().any(is_known)
 }
 
 /// The youngest copy of the file that `position` was in, where the position says.
 pub(super) fn find_copy(
     path: &Path,
     position: &Position,
-    known: &HashSet<FileId>,
+    known: &Known,
     text: &TextOptions,
 ) -> Option<(OpenFile, PathBuf)> {
-    let beside = siblings(path).readable.into_iter().rev();
-    let mut new = beside.filter(|sibling| !known.contains(&sibling.id));
-    new.find_map(|sibling| {
-        let copy = OpenFile::resume_copy(&sibling.path, position, text);
-        Some((copy.ok()??, sibling.path))
-    })
+    let mut listed = look_through(path);
+    for _ in 0..TRIES {
+        let youngest_first = listed.readable.iter().rev();
+        let mut copies = youngest_first.filter_map(|sibling| {
+            let copy = OpenFile::resume_copy(&sibling.path, position, text);
+            let copy = copy.ok().flatten().filter(|copy| !known.has(copy))?;
+            Some((copy, sibling.path.clone()))
+        });
+        if let Some(copy) = copies.next() {
+            return Some(copy);
+        }
+        // It may have been renamed before it was its turn.
+        let again = look_through(path);
+        let settled = again.is_named_as(&listed);
+        listed = again;
+        if settled {
+            break;
+        }
+    }
+    None
 }
 
 /// Opens a rotated file again, wherever it is by now.
@@ -149,12 +187,13 @@ pub(super) fn reopen(file: &mut OpenFile, path: &mut PathBuf, of: &Path) -> bool
     if let Ok(true) = file.reopen(path) {
         return true;
     }
-    for sibling in siblings(of).readable {
-        if sibling.id != file.id() {
-            continue;
-        }
-        if let Ok(true) = file.reopen(&sibling.path) {
-            *path = sibling.path;
+    for _ in 0..TRIES {
+        let beside = siblings(of).readable;
+        let Some(now) = beside.into_iter().find(|s| s.id == file.id()) else {
+            return false;
+        };
+        if let Ok(true) = file.reopen(&now.path) {
+            *path = now.path;
             return true;
         }
     }

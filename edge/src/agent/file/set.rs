@@ -16,6 +16,7 @@ use thinglog_schemas::hash::fnv1a;
 use super::{
     follow::{Follower, Found},
     naming::Naming,
+    open::OpenFile,
     options::StartAt,
     patterns::Patterns,
     places::Places,
@@ -481,26 +482,25 @@ impl FileSet {
         if let Some(position) = finished.find(|position| position.id == id) {
             self.done.insert(id, *position);
         }
-        if self
-            .done
-            .get(&id)
-            .is_some_and(|position| length <= position.offset)
-        {
-            return true;
+        if let Some(position) = self.done.get(&id) {
+            let file = OpenFile::open(path, 0, &self.options.text);
+            match file.is_ok_and(|file| file.is_at(position)) {
+                true if length <= position.offset => return true,
+                true => {}
+                // Another file has its inode.
+                false => _ = self.done.remove(&id),
+            }
         }
         // A copy that rotation made of a file that is read.
         let mut others = self.files.values().map(|file| &file.follower);
-        let copied =
-            others.any(|other| is_rotated_form(path, other.path()) && other.is_copied_at(path));
-        if copied {
-            let position = Position {
-                id,
-                offset: length,
-                ..Position::default()
-            };
-            self.done.insert(id, position);
+        let copied = others.find_map(|other| {
+            let of = is_rotated_form(path, other.path());
+            of.then(|| other.end_of_copy_at(path)).flatten()
+        });
+        if let Some(end) = copied {
+            self.done.insert(id, end);
         }
-        copied
+        copied.is_some()
     }
 
     fn add(

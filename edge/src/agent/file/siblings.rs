@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Ordering,
+    collections::HashSet,
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
@@ -106,8 +107,37 @@ pub(crate) struct Siblings {
     pub(crate) compressed: Vec<Sibling>,
 }
 
-/// Looks through the directory of `path`.
+impl Siblings {
+    /// Whether these are the same files under the same names.
+    pub(crate) fn is_named_as(&self, other: &Siblings) -> bool {
+        let named = |siblings: &[Sibling]| -> HashSet<(PathBuf, FileId)> {
+            let named = siblings.iter().map(|s| (s.path.clone(), s.id));
+            named.collect()
+        };
+        named(&self.readable) == named(&other.readable)
+            && named(&self.compressed) == named(&other.compressed)
+    }
+}
+
+/// How often a directory is looked through in which names wander.
+pub(crate) const TRIES: usize = 50;
+
+/// Looks through the directory of `path`, again while names in it wander.
 pub(crate) fn siblings(path: &Path) -> Siblings {
+    let mut found = look_through(path);
+    for _ in 0..TRIES {
+        let again = look_through(path);
+        if again.is_named_as(&found) {
+            return again;
+        }
+        found = again;
+    }
+    found
+}
+
+/// The same, once: a directory that is read while a file in it is renamed may show that file twice, or
+/// not at all.
+pub(crate) fn look_through(path: &Path) -> Siblings {
     let mut found = Siblings::default();
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
     let Ok(entries) = fs::read_dir(directory.unwrap_or(Path::new("."))) else {

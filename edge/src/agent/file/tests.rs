@@ -2,7 +2,7 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -264,4 +264,76 @@ fn a_named_pipe_is_an_error_and_never_waited_for() {
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let error = open::OpenFile::open(&path, 0, &bench.text).unwrap_err();
     assert!(error.to_string().contains("pipe"), "{error}");
+}
+
+/// Copies `app.log` away and empties it, as logrotate does: older copies move on by a number first.
+fn copy_and_truncate(dir: &Path, copies: &mut usize) {
+    let name = |number: usize| dir.join(format!("app.log.{number}"));
+    for number in (1..=*copies).rev() {
+        fs::rename(name(number), name(number + 1)).unwrap();
+    }
+    *copies += 1;
+    fs::copy(dir.join("app.log"), name(1)).unwrap();
+    let file = File::options().write(true).open(dir.join("app.log"));
+    file.unwrap().set_len(0).unwrap();
+}
+
+#[test]
+fn copying_and_truncating_in_the_middle_of_a_look_loses_and_repeats_nothing() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    assert!(bench.read().is_empty());
+    let dir = bench.dir.path().to_owned();
+    let writer = std::thread::spawn(move || {
+        let (mut copies, mut count) = (0, 0);
+        for round in 0..150 {
+            let mut file = File::options().append(true).open(dir.join("app.log"));
+            let file = file.as_mut().unwrap();
+            for _ in 0..1 + round * 37 % 300 {
+                // As one write: of two files that begin alike, as far as the first was read, nobody
+                // can tell that one took the place of the other.
+                let line = format!("{count:06} some text\n");
+                file.write_all(line.as_bytes()).unwrap();
+                count += 1;
+            }
+            copy_and_truncate(&dir, &mut copies);
+        }
+        count
+    });
+    let mut lines = Vec::new();
+    while !writer.is_finished() {
+        lines.extend(bench.read());
+    }
+    lines.extend(bench.read());
+    let count: u32 = writer.join().unwrap();
+    let numbers: Vec<u32> = lines
+        .iter()
+        .map(|line| line[..6].parse().unwrap())
+        .collect();
+    let breaks = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1);
+    let breaks: Vec<_> = breaks.collect();
+    assert!(
+        breaks.is_empty(),
+        "{breaks:?} {:?}",
+        bench.follower.take_notes()
+    );
+    assert_eq!((numbers[0], numbers.len()), (0, count as usize));
+}
+
+#[test]
+fn a_copy_that_was_given_the_inode_of_a_removed_one_is_read() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    let mut copies = 0;
+    bench.write("one\n");
+    assert_eq!(bench.read(), ["one"]);
+    copy_and_truncate(bench.dir.path(), &mut copies);
+    assert!(bench.read().is_empty());
+    bench.write("two\n");
+    assert_eq!(bench.read(), ["two"]);
+    bench.write("three\n");
+    // As if the older copy had been removed first.
+    fs::copy(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    let file = File::options().write(true).open(bench.path("app.log"));
+    file.unwrap().set_len(0).unwrap();
+    bench.write("four\n");
+    assert_eq!(bench.read(), ["three", "four"]);
 }
