@@ -6,6 +6,7 @@
 mod destinations;
 mod kinds;
 mod mqtt;
+mod nats;
 mod remote;
 mod syslog;
 mod tls;
@@ -23,6 +24,7 @@ pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
 pub use kinds::DestinationKind;
 pub(crate) use mqtt::MQTT_SCHEMES;
 pub use mqtt::{EmitterConfig, MqttConfig, MqttFormat};
+pub use nats::NatsConfig;
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::destinations::{DestinationConfig, FileConfig, StdoutConfig};
 use super::mqtt::{EmitterConfig, MqttConfig};
+use super::nats::NatsConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
 use super::syslog::SyslogConfig;
 use super::webhook::WebhookConfig;
@@ -78,6 +79,8 @@ kinds! {
     Emitter(EmitterConfig) = "emitter" behind "emitter",
     /// Another MQTT broker.
     Mqtt(Box<MqttConfig>) = "mqtt" behind "mqtt",
+    /// A stream of NATS JetStream.
+    Nats(Box<NatsConfig>) = "nats" behind "nats",
     /// A syslog server.
     Syslog(Box<SyslogConfig>) = "syslog" behind "syslog",
 }

@@ -6,6 +6,8 @@ pub(crate) mod file;
 pub(crate) mod http;
 #[cfg(feature = "mqtt")]
 pub(crate) mod mqtt;
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
 pub(crate) mod opener;
 pub(crate) mod rotation;
 pub(crate) mod stdout;

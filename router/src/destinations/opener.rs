@@ -71,6 +71,10 @@ impl DestinationOpener {
             DestinationKind::Mqtt(config) => {
                 self.remote(super::mqtt::build(config, &self.name), ending)
             }
+            #[cfg(feature = "nats")]
+            DestinationKind::Nats(config) => {
+                self.remote(super::nats::build(config, &self.name), ending)
+            }
             #[cfg(feature = "syslog")]
             DestinationKind::Syslog(config) => self.remote(super::syslog::build(config), ending),
             #[allow(unreachable_patterns)] // where every feature is on

@@ -11,6 +11,7 @@ mod certificates;
 mod http_server;
 mod mqtt;
 mod mqtt_proxy;
+mod nats;
 mod scenarios;
 mod syslog;
 mod tcp_proxy;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -18,16 +18,24 @@ use crate::harness::Fault;
 pub(crate) struct TcpProxy {
     pub(crate) address: SocketAddr,
     server: u16,
-    /// For the next connections.
+    /// What a client sends when a fault is due; `None`: with the connection.
+    trigger: Option<&'static [u8]>,
+    /// For what comes next.
     faults: Arc<Mutex<VecDeque<Fault>>>,
     task: Option<JoinHandle<()>>,
 }
 
 impl TcpProxy {
     pub(crate) async fn start(server: u16) -> TcpProxy {
+        TcpProxy::start_with(server, None).await
+    }
+
+    /// Faults come with the next piece of a connection that has `trigger` in it.
+    pub(crate) async fn start_with(server: u16, trigger: Option<&'static [u8]>) -> TcpProxy {
         let mut proxy = TcpProxy {
             address: ([127, 0, 0, 1], free_port()).into(),
             server,
+            trigger,
             faults: Arc::default(),
             task: None,
         };
@@ -37,12 +45,19 @@ impl TcpProxy {
 
     pub(crate) async fn listen(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
-        let (server, faults) = (self.server, Arc::clone(&self.faults));
+        let (server, trigger, faults) = (self.server, self.trigger, Arc::clone(&self.faults));
         self.task = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let fault = faults.lock().pop_front();
-                connections.spawn(connection(client, server, fault));
+                let (server, faults) = (("127.0.0.1", server), Arc::clone(&faults));
+                connections.spawn(async move {
+                    let passing = match trigger {
+                        None => whole(client, server, &faults).await,
+                        Some(trigger) => pieces(client, server, &faults, trigger).await,
+                    };
+                    // However a connection ends, it ends.
+                    drop(passing);
+                });
             }
         }));
     }
@@ -55,29 +70,70 @@ impl TcpProxy {
         }
     }
 
-    /// Makes one of the next connections fail.
+    /// Makes the next connection fail, or the next piece with the trigger.
     pub(crate) fn fail(&self, fault: Fault) {
         self.faults.lock().push_back(fault);
     }
 }
 
-async fn connection(mut client: TcpStream, server: u16, fault: Option<Fault>) {
-    let mut buffer = Vec::new();
-    match fault {
-        None => {
-            if let Ok(mut server) = TcpStream::connect(("127.0.0.1", server)).await {
-                // However a connection ends, it ends.
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+type Faults = Mutex<VecDeque<Fault>>;
+
+/// A connection that fails at once, or not at all.
+async fn whole(mut client: TcpStream, server: (&str, u16), faults: &Faults) -> std::io::Result<()> {
+    let fault = faults.lock().pop_front();
+    if let Some(fault) = fault {
+        return fail(&mut client, fault).await;
+    }
+    let mut server = TcpStream::connect(server).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+/// A connection that fails with a piece that has the trigger in it.
+async fn pieces(
+    mut client: TcpStream,
+    server: (&str, u16),
+    faults: &Faults,
+    trigger: &[u8],
+) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    loop {
+        tokio::select! {
+            read = client.read_buf(&mut up) => {
+                if read? == 0 {
+                    return Ok(());
+                }
+                let has = up.windows(trigger.len()).any(|window| window == trigger);
+                let fault = if has { faults.lock().pop_front() } else { None };
+                if let Some(fault) = fault {
+                    return fail(&mut client, fault).await;
+                }
+                server.write_all(&up).await?;
+                up.clear();
+            }
+            read = server.read_buf(&mut down) => {
+                if read? == 0 {
+                    return Ok(());
+                }
+                client.write_all(&down).await?;
+                down.clear();
             }
         }
-        Some(Fault::Hang) => std::future::pending().await,
-        // Closed with bytes unread, or with a linger of none, a connection is reset.
-        Some(Fault::Reset) => {
-            let _ = client.read_buf(&mut buffer).await;
-            reset(&client);
-        }
-        Some(_) => reset(&client),
     }
+}
+
+async fn fail(client: &mut TcpStream, fault: Fault) -> std::io::Result<()> {
+    match fault {
+        Fault::Hang => std::future::pending().await,
+        Fault::Reset => {
+            let mut buffer = Vec::new();
+            client.read_buf(&mut buffer).await?;
+        }
+        _ => {}
+    }
+    reset(client);
+    Ok(())
 }
 
 fn reset(client: &TcpStream) {
