@@ -7,10 +7,14 @@ mod destinations;
 mod elasticsearch;
 mod kinds;
 mod loki;
+mod mqtt;
+mod nats;
 mod otlp;
 mod remote;
 mod routes;
 mod splunk;
+mod syslog;
+mod tls;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -25,6 +29,9 @@ pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
 pub use elasticsearch::ElasticsearchConfig;
 pub use kinds::DestinationKind;
 pub use loki::{LokiConfig, LokiLine};
+pub(crate) use mqtt::MQTT_SCHEMES;
+pub use mqtt::{EmitterConfig, MqttConfig, MqttFormat};
+pub use nats::NatsConfig;
 pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
@@ -32,6 +39,9 @@ pub use remote::{
 pub(crate) use remote::{Delivery, read_secret};
 pub use routes::{Condition, RedactConfig, RouteConfig};
 pub use splunk::{SplunkConfig, SplunkForm};
+pub(crate) use syslog::SYSLOG_SCHEMES;
+pub use syslog::{Facility, SyslogConfig};
+pub use tls::TlsKeys;
 pub use webhook::{Format, Method, Preset, WebhookConfig};
 
 /// The router's configuration.

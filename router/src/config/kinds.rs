@@ -13,10 +13,13 @@ use serde_json::Value;
 use super::destinations::{DestinationConfig, FileConfig, StdoutConfig};
 use super::elasticsearch::ElasticsearchConfig;
 use super::loki::LokiConfig;
+use super::mqtt::{EmitterConfig, MqttConfig};
+use super::nats::NatsConfig;
 use super::otlp::OtlpConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
 use super::routes::Condition;
 use super::splunk::SplunkConfig;
+use super::syslog::SyslogConfig;
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
 
@@ -85,6 +88,14 @@ kinds! {
     Elasticsearch(Box<ElasticsearchConfig>) = "elasticsearch" behind "elasticsearch",
     /// Splunk by its HTTP Event Collector.
     Splunk(Box<SplunkConfig>) = "splunk" behind "splunk",
+    /// The log emitter: `<root>/out/<route>/<device>` at the router's own broker.
+    Emitter(EmitterConfig) = "emitter" behind "emitter",
+    /// Another MQTT broker.
+    Mqtt(Box<MqttConfig>) = "mqtt" behind "mqtt",
+    /// A stream of NATS JetStream.
+    Nats(Box<NatsConfig>) = "nats" behind "nats",
+    /// A syslog server.
+    Syslog(Box<SyslogConfig>) = "syslog" behind "syslog",
 }
 
 impl DestinationKind {

@@ -1,5 +1,6 @@
 //! The destinations. Each knows its own medium and nothing of MQTT, levels or other destinations.
 
+pub(crate) mod address;
 #[cfg(feature = "elasticsearch")]
 pub(crate) mod elasticsearch;
 pub(crate) mod file;
@@ -7,7 +8,11 @@ pub(crate) mod file;
 pub(crate) mod http;
 #[cfg(feature = "loki")]
 pub(crate) mod loki;
+#[cfg(feature = "mqtt")]
+pub(crate) mod mqtt;
 pub(crate) mod names;
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
 pub(crate) mod opener;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;
@@ -18,6 +23,8 @@ pub(crate) mod running;
 #[cfg(feature = "splunk")]
 pub(crate) mod splunk;
 pub(crate) mod stdout;
+#[cfg(feature = "syslog")]
+pub(crate) mod syslog;
 #[cfg(test)]
 #[cfg(all(
     feature = "loki",
@@ -26,5 +33,9 @@ pub(crate) mod stdout;
     feature = "splunk"
 ))]
 mod throughput;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 #[cfg(feature = "webhook")]
 pub(crate) mod webhook;
+#[cfg(feature = "wire")]
+pub(crate) mod wire;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use thinglog_schemas::Topics;
 use tokio_util::sync::CancellationToken;
 
 use super::file::FileDestination;
 use super::stdout::Stdout;
-use crate::config::{DestinationConfig, DestinationKind};
+use crate::config::{DestinationConfig, DestinationKind, Endpoint};
 use crate::deliver::batch::Batch;
 use crate::deliver::judge::{Judge, Reader};
 use crate::deliver::remote::letters::Letters;
@@ -38,6 +39,9 @@ pub(crate) struct DestinationOpener {
     pub(crate) health: Part,
     pub(crate) routes: Arc<Routes>,
     pub(crate) tap: Arc<Tap>,
+    /// The router's own broker, and its topics.
+    pub(crate) broker: Endpoint,
+    pub(crate) topics: Topics,
 }
 
 /// A destination; nothing where it was only to be seen whether it could be made.
@@ -82,13 +86,28 @@ impl DestinationOpener {
             }
             #[cfg(feature = "splunk")]
             DestinationKind::Splunk(config) => self.remote(super::splunk::build(config), ending),
+            #[cfg(feature = "emitter")]
+            DestinationKind::Emitter(config) => {
+                let made = super::mqtt::emitter(config, &self.name, &self.broker, &self.topics);
+                self.remote(made, ending)
+            }
+            #[cfg(feature = "mqtt")]
+            DestinationKind::Mqtt(config) => {
+                self.remote(super::mqtt::build(config, &self.name), ending)
+            }
+            #[cfg(feature = "nats")]
+            DestinationKind::Nats(config) => {
+                self.remote(super::nats::build(config, &self.name), ending)
+            }
+            #[cfg(feature = "syslog")]
+            DestinationKind::Syslog(config) => self.remote(super::syslog::build(config), ending),
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }
     }
 
     /// A destination that delivers by requests, of what its type made.
-    #[cfg_attr(not(feature = "http-client"), allow(dead_code))]
+    #[cfg_attr(not(feature = "default"), allow(dead_code))]
     fn remote<S: Sink>(
         &self,
         made: Result<(S::Encoder, S), String>,

@@ -271,6 +271,8 @@ impl Running {
             health: self.base.health.entry(name),
             routes: Arc::new(routes),
             tap,
+            broker: self.base.config.broker.clone(),
+            topics: self.base.topics.clone(),
         }))
     }
 

@@ -51,7 +51,7 @@ impl Default for Peer {
 }
 
 impl Peer {
-    pub(super) fn from_connack(ack: ConnAck) -> Peer {
+    pub(crate) fn from_connack(ack: ConnAck) -> Peer {
         let mut peer = Peer {
             session_present: ack.session_present,
             ..Peer::default()

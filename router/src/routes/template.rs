@@ -169,6 +169,22 @@ impl Template {
         self.all_places_end_with(Filter::Json)
     }
 
+    /// The same for one level of a topic: names that have no separator in them may stand as they are.
+    pub(crate) fn is_safe_in_topics(&self) -> bool {
+        self.parts.iter().all(|part| match part {
+            Part::Text(_) => true,
+            Part::Place { field, filters } => {
+                let is_name = match field {
+                    Field::Device | Field::Source | Field::Level | Field::Severity => true,
+                    Field::Time(unit) => *unit != Unit::Rfc3339,
+                    _ => false,
+                };
+                filters.last() == Some(&Filter::Url)
+                    || (is_name && !filters.contains(&Filter::Json))
+            }
+        })
+    }
+
     /// The text before the first place.
     pub(crate) fn beginning(&self) -> &str {
         match self.parts.first() {

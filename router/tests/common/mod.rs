@@ -32,12 +32,17 @@ pub(crate) struct Mosquitto {
 
 impl Mosquitto {
     pub(crate) fn start() -> Option<Mosquitto> {
+        Mosquitto::start_with("allow_anonymous true\nmax_inflight_messages 0\n")
+    }
+
+    /// With more lines of its configuration.
+    pub(crate) fn start_with(more: &str) -> Option<Mosquitto> {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         let config = folder.path().join("mosquitto.conf");
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
-             max_inflight_messages 0\nmax_queued_messages 0\n"
+            "persistence false\nmax_queued_messages 0\nuser root\n\
+             listener {port} 127.0.0.1\n{more}"
         );
         std::fs::write(&config, text).unwrap();
         let Some(child) = spawn_mosquitto(&config) else {
@@ -80,6 +85,12 @@ impl Mosquitto {
         self.child.wait().unwrap();
     }
 
+    /// Has the broker read its files again.
+    pub(crate) fn reload(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
+    }
+
     fn wait_until_up(&self) {
         let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -109,12 +120,15 @@ fn spawn_mosquitto(config: &Path) -> Option<Child> {
     })
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+/// Below the ports that connections get by themselves: one of them could take it before the server
+/// does, or while the server is stopped.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let port = 10_000 + (getrandom::u32().unwrap() % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A configuration with one file destination called `file`.
@@ -317,8 +331,13 @@ impl Drop for Client {
 }
 
 /// Waits until `done`, or fails with what was waited for.
-pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) async fn until(what: &str, done: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, done).await;
+}
+
+/// The same for what may take longer.
+pub(crate) async fn until_within(patience: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !done() {
         assert!(Instant::now() < deadline, "still waiting: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

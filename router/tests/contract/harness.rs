@@ -20,6 +20,9 @@ pub(crate) trait Subject: Sized + Send + 'static {
     /// Most events of a request of [`Subject::config`].
     const MAX_EVENTS: usize = 50;
 
+    /// Events that are more than may be in memory at once, a twentieth of them.
+    const FLOOD: u64 = 5000;
+
     /// Starts the service. `None` where it cannot be had: says so, and fails in CI.
     async fn start() -> Option<Self>;
 
@@ -153,7 +156,7 @@ impl<S: Subject> Bench<S> {
     pub(crate) async fn everything(&self) {
         let sent: HashSet<&Got> = self.sent.iter().collect();
         let what = format!("all {} events are delivered", sent.len());
-        until(&what, || {
+        until_within(3 * PATIENCE, &what, || {
             let got: HashSet<Got> = self.subject.got().into_iter().collect();
             sent.iter().all(|sent| got.contains(sent))
         })

@@ -9,12 +9,18 @@ mod common;
 mod elasticsearch;
 #[macro_use]
 mod harness;
+mod certificates;
 mod http_server;
 #[cfg(feature = "loki")]
 mod loki;
+mod mqtt;
+mod mqtt_proxy;
+mod nats;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod scenarios;
 #[cfg(feature = "splunk")]
 mod splunk;
+mod syslog;
+mod tcp_proxy;
 mod webhook;

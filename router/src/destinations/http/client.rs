@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
-use super::tls;
 use crate::config::{ClientConfig, read_secret};
+use crate::destinations::tls::{self, Trust};
 
 /// Idle connections are closed after this time: most services do so after a minute.
 const IDLE: Duration = Duration::from_secs(50);
@@ -22,7 +22,7 @@ pub(super) fn build(config: &ClientConfig) -> Result<reqwest::Client, String> {
         );
     }
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::config(config)?)
+        .tls_backend_preconfigured(tls::config(Trust::of_http(config))?)
         .timeout(Duration::from_millis(config.timeout_ms))
         .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
         .pool_idle_timeout(IDLE)

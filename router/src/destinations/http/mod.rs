@@ -5,7 +5,6 @@
 mod answer;
 mod client;
 mod compress;
-mod tls;
 
 pub(crate) use answer::Answer;
 use parking_lot::RwLock;
