@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind::{TimedOut, WouldBlock};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Instant;
 
@@ -49,7 +49,7 @@ impl Listeners {
                 let filter = format!("thinglog/desired/{device}");
                 connection.subscribe(&filter).unwrap();
             }
-            let (to, from) = channel();
+            let (to, from) = sync_channel(devices + 1);
             thread::spawn(move || {
                 loop {
                     let (topic, payload) = match connection.delivery() {

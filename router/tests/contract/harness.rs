@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use thinglog_router::{Config, Router};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Client, Mosquitto, Running, batch_with, until};
+use crate::common::{Client, Mosquitto, PATIENCE, Running, batch_with, until, until_within};
 
 /// The service of one destination, running, and what it got.
 pub(crate) trait Subject: Sized + Send + 'static {

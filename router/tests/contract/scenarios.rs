@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::common::{PATIENCE, until, until_within};
+use crate::common::until;
 use crate::harness::{Bench, Fault, Subject, books};
 
 pub(crate) async fn everything_arrives_once_and_the_books_balance<S: Subject>(mut bench: Bench<S>) {
