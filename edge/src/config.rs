@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use thinglog_schemas::{Level, Topics, config::Upload, name, topic::TopicError};
+use thinglog_schemas::{Level, Topics, config::Upload, name, topic::TopicError, units::Rate};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -50,6 +50,7 @@ pub struct Builder {
     clock_file: Option<PathBuf>,
     reports: bool,
     persistent: bool,
+    rate: Option<Rate>,
 }
 
 /// Why a publisher could not be started.
@@ -91,6 +92,8 @@ pub(crate) struct Settings {
     /// otherwise.
     pub(crate) spool: Option<SpoolOptions>,
     pub(crate) persistent: bool,
+    /// Unless a remote document says otherwise.
+    pub(crate) rate: Option<Rate>,
 }
 
 impl Builder {
@@ -119,6 +122,7 @@ impl Builder {
             clock_file: None,
             reports: true,
             persistent: false,
+            rate: None,
         }
     }
 
@@ -236,6 +240,14 @@ impl Builder {
             block: self.block,
         });
         self.persistent = false;
+        self
+    }
+
+    /// Most events of each source that comes over a [`Sink`](crate::agent::Sink), unless the remote
+    /// configuration says otherwise (`limits.rate`). Default: as many as come.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Builder {
+        self.rate = Some(rate);
         self
     }
 
@@ -411,6 +423,7 @@ impl Builder {
             reports: self.reports,
             spool: self.spool,
             persistent: self.persistent,
+            rate: self.rate,
         };
         let publisher = Publisher::new(shared.clone(), self.linger);
         let mut worker = Worker::new(shared, settings, topics, spool, clock::boot());

@@ -200,8 +200,9 @@ impl Publisher {
         self.shared().queue.lock().place(key)
     }
 
-    /// Whether there is a spool on disk that keeps places.
-    pub(crate) fn keeps_places(&self) -> bool {
+    /// Whether there is a spool on disk, which keeps places as well: configured here, or switched on by
+    /// the remote configuration ([`Builder::spool_allowed`]).
+    pub fn keeps_places(&self) -> bool {
         self.shared().figures.keeps_places.load(Relaxed)
     }
 

@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
-use thinglog_schemas::{Level, Severity};
+use parking_lot::{Mutex, RwLock};
+use thinglog_schemas::{Level, Severity, units::Rate};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Entrance,
     /// Least severity number that passes for any source: most of what is filtered never takes the lock.
     gate: AtomicU8,
+    /// Most events of each source, see [`thinglog_schemas::config::Limits::rate`].
+    pub(crate) rate: RwLock<Option<Rate>>,
     /// Called with the gate when it changes: who filters before us should know.
     followers: Mutex<Vec<fn(u8)>>,
     /// The worker has something to do.
@@ -120,6 +122,7 @@ impl Shared {
             clock,
             pulse: Pulse::new(),
             gate: AtomicU8::new(0),
+            rate: RwLock::new(None),
             followers: Mutex::new(Vec::new()),
             queue: Entrance::new(queue, inbox_bytes, wake.clone()),
             wake,

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use thinglog_schemas::{Level, Severity, config::Desired};
+use thinglog_schemas::{Level, Severity, config::Desired, units::Rate};
 
 use crate::{Publisher, queue::Standing};
 
@@ -53,6 +53,11 @@ impl Publisher {
     /// Whether the worker is gone: nothing is carried any more.
     pub fn has_ended(&self) -> bool {
         *self.shared().ended.borrow()
+    }
+
+    /// Most events of each source that this device may bring.
+    pub(crate) fn rate(&self) -> Option<Rate> {
+        *self.shared().rate.read()
     }
 
     /// What would become of an event, as far as levels go.

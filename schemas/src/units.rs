@@ -1,5 +1,9 @@
 //! Quantities as people write them, in files, variables, documents and on the command line: sizes
-//! (`64MiB`) and spans of time (`15m`).
+//! (`64MiB`), spans of time (`15m`) and rates (`100/s`).
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 /// Longest first where one unit ends with another.
 const SIZES: [(&str, u64); 7] = [
@@ -19,6 +23,69 @@ const TIMES: [(&str, u64); 5] = [
     ("h", 3_600_000),
     ("d", 86_400_000),
 ];
+
+/// Spans that a rate can be counted in, seconds.
+const PER: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3600)];
+
+/// Events in a span of time: `100/s`, `6000/m`, `50/h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rate {
+    /// How many, at least one.
+    pub events: u32,
+    /// In what time: a second, a minute or an hour.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// The one that allows less.
+    pub fn least(self, other: Rate) -> Rate {
+        let (own, others) = (
+            self.per / self.events.max(1),
+            other.per / other.events.max(1),
+        );
+        if own >= others { self } else { other }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        let parsed = text.split_once('/').and_then(|(events, per)| {
+            let events = events.trim().parse().ok().filter(|events| *events > 0)?;
+            let (_, seconds) = PER.iter().find(|(unit, _)| *unit == per.trim())?;
+            let per = Duration::from_secs(*seconds);
+            Some(Rate { events, per })
+        });
+        parsed.ok_or_else(|| {
+            "expected a rate of at least one event, as in \"100/s\", \"6000/m\" or \"50/h\""
+                .to_owned()
+        })
+    }
+}
+
+impl TryFrom<String> for Rate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Rate, String> {
+        text.parse()
+    }
+}
+
+impl From<Rate> for String {
+    fn from(rate: Rate) -> String {
+        rate.to_string()
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.per.as_secs();
+        let unit = PER.iter().find(|(_, per)| *per == seconds);
+        write!(f, "{}/{}", self.events, unit.map_or("s", |(unit, _)| unit))
+    }
+}
 
 /// A size in bytes: `67108864`, `64MiB`, `64MB`. The error says what was expected.
 pub fn bytes(text: &str) -> Result<u64, String> {
@@ -52,6 +119,30 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_name_a_number_and_a_span() {
+        let minute = Rate {
+            events: 6000,
+            per: Duration::from_secs(60),
+        };
+        assert_eq!("6000/m".parse(), Ok(minute));
+        for text in ["100/s", "6000/m", "50/h"] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(rate.to_string(), text);
+        }
+        for wrong in ["0/s", "100", "100/day", "-1/s", "/s"] {
+            assert!(
+                wrong.parse::<Rate>().unwrap_err().contains("100/s"),
+                "{wrong}"
+            );
+        }
+        let rate = |text: &str| text.parse::<Rate>().unwrap();
+        for (one, other) in [("50/h", "1/m"), ("1/s", "100/s"), ("59/m", "1/s")] {
+            assert_eq!(rate(one).least(rate(other)), rate(one));
+            assert_eq!(rate(other).least(rate(one)), rate(one));
+        }
+    }
 
     #[test]
     fn sizes_and_times_are_read_with_their_units() {

@@ -11,14 +11,23 @@ use std::{
 
 use thinglog_schemas::batch::DropReason;
 
-use super::rules::{RuleError, RuleOptions, Rules, Verdict};
+use super::{
+    rules::{RuleError, RuleOptions, Rules, Verdict},
+    units::Rate,
+};
 use crate::{Publisher, Record, clock};
+
+/// Whoever waits for a rate looks after so long whether it is still the same: operators may have changed
+/// it.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// One source's way into a [`Publisher`]. Clones share everything.
 #[derive(Clone)]
 pub struct Sink {
     publisher: Publisher,
-    rules: Option<Arc<Rules>>,
+    rules: Arc<Rules>,
+    /// There are none but the device's rate.
+    plain: bool,
     figures: Arc<Figures>,
 }
 
@@ -60,14 +69,16 @@ impl Sink {
     pub fn new(publisher: Publisher) -> Sink {
         Sink {
             publisher,
-            rules: None,
+            rules: Arc::default(),
+            plain: true,
             figures: Arc::default(),
         }
     }
 
     /// The same way with rules.
     pub fn with_rules(mut self, rules: &RuleOptions) -> Result<Sink, RuleError> {
-        self.rules = Some(Arc::new(Rules::new(rules)?));
+        self.rules = Arc::new(Rules::new(rules)?);
+        self.plain = false;
         Ok(self)
     }
 
@@ -81,7 +92,8 @@ impl Sink {
     /// above the source's rate is dropped as well, counted and declared.
     pub fn emit(&self, mut record: Record) {
         let source = record.source.clone();
-        if self.admit(&mut record, &source, false) == Verdict::Pass {
+        let rate = self.publisher.rate();
+        if self.admit(&mut record, &source, rate, false) == Verdict::Pass {
             self.publisher.emit(record);
         }
     }
@@ -91,20 +103,27 @@ impl Sink {
     pub async fn emit_waiting(&self, mut record: Record) -> bool {
         loop {
             let source = record.source.clone();
-            match self.emit_paced(record, &source).await {
+            let rate = self.publisher.rate();
+            match self.emit_paced(record, &source, rate).await {
                 Paced::Sent(sent) => return sent,
                 Paced::Later(back, wait) => {
                     record = back;
-                    tokio::time::sleep(wait).await;
+                    tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
                 }
             }
         }
     }
 
     /// Waits for room, but not for what the rate allows: a record above it comes back. `bucket` is
-    /// what the rate holds for, instead of the record's source.
-    pub(crate) async fn emit_paced(&self, mut record: Record, bucket: &Arc<str>) -> Paced {
-        match self.admit(&mut record, bucket, true) {
+    /// what the rate holds for, instead of the record's source; `rate` the device's, as whoever waits
+    /// for it knows it.
+    pub(crate) async fn emit_paced(
+        &self,
+        mut record: Record,
+        bucket: &Arc<str>,
+        rate: Option<Rate>,
+    ) -> Paced {
+        match self.admit(&mut record, bucket, rate, true) {
             Verdict::Pass => Paced::Sent(self.publisher.emit_waiting(record).await),
             Verdict::Wait(wait) => Paced::Later(record, wait),
             _ => Paced::Sent(!self.publisher.has_ended()),
@@ -119,16 +138,22 @@ impl Sink {
 
     /// How long who waits for the rate may wait on, so that several may come at once; `None`: nobody
     /// waits for it.
-    pub(crate) fn slack(&self) -> Option<Duration> {
-        self.rules.as_ref()?.slack()
+    pub(crate) fn slack(&self, rate: Option<Rate>) -> Option<Duration> {
+        self.rules.slack(rate)
     }
 
     /// Counts the record and, where it goes on, makes it ready. What the publisher may keep although
     /// it does not send it goes on as well.
-    fn admit(&self, record: &mut Record, bucket: &Arc<str>, patient: bool) -> Verdict {
-        let verdict = match &self.rules {
-            Some(rules) => self.judge(rules, record, bucket, patient),
-            None => Verdict::Pass,
+    fn admit(
+        &self,
+        record: &mut Record,
+        bucket: &Arc<str>,
+        rate: Option<Rate>,
+        patient: bool,
+    ) -> Verdict {
+        let verdict = match self.plain && rate.is_none() {
+            true => Verdict::Pass,
+            false => self.judge(record, bucket, rate, patient),
         };
         let figures = &self.figures;
         match verdict {
@@ -168,10 +193,17 @@ impl Sink {
         }
     }
 
-    fn judge(&self, rules: &Rules, record: &Record, bucket: &Arc<str>, patient: bool) -> Verdict {
+    fn judge(
+        &self,
+        record: &Record,
+        bucket: &Arc<str>,
+        rate: Option<Rate>,
+        patient: bool,
+    ) -> Verdict {
         let (source, severity) = (&record.source, record.severity);
         let standing = self.publisher.standing(source, severity);
-        rules.judge(bucket, severity, standing, patient, clock::mono)
+        self.rules
+            .judge(bucket, severity, standing, rate, patient, clock::mono)
     }
 
     /// See [`Publisher::flush`].
@@ -182,9 +214,7 @@ impl Sink {
     /// Does to a record what the source's rules do to one that passes: nothing that must not leave the
     /// device stays in it.
     pub(crate) fn dress(&self, record: &mut Record) {
-        if let Some(rules) = &self.rules {
-            rules.dress(record);
-        }
+        self.rules.dress(record);
     }
 
     /// The publisher behind it.

@@ -8,6 +8,7 @@ use serde::{
     de::{Error, Visitor},
 };
 use thinglog_schemas::units;
+pub use thinglog_schemas::units::Rate;
 
 /// Bytes: `67108864`, `64MiB`, `64MB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,15 +17,6 @@ pub struct Size(pub u64);
 /// A span of time: `200ms`, `5s`, `2m`, `1h`, `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Duration);
-
-/// Events in a span of time: `100/s`, `6000/m`, `50/h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// How many, at least one.
-    pub events: u32,
-    /// In what time.
-    pub per: Duration,
-}
 
 impl FromStr for Size {
     type Err = String;
@@ -39,30 +31,6 @@ impl FromStr for Time {
 
     fn from_str(text: &str) -> Result<Time, String> {
         units::millis(text).map(|millis| Time(Duration::from_millis(millis)))
-    }
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Rate, String> {
-        let parsed = text.split_once('/').and_then(|(events, per)| {
-            let events = events.trim().parse().ok().filter(|events| *events > 0)?;
-            let per = match per.trim() {
-                "s" => 1,
-                "m" => 60,
-                "h" => 3600,
-                _ => return None,
-            };
-            Some(Rate {
-                events,
-                per: Duration::from_secs(per),
-            })
-        });
-        parsed.ok_or_else(|| {
-            "expected a rate of at least one event, as in \"100/s\", \"6000/m\" or \"50/h\""
-                .to_owned()
-        })
     }
 }
 
@@ -119,7 +87,6 @@ macro_rules! deserialize {
 
 deserialize!(Size, true);
 deserialize!(Time, false);
-deserialize!(Rate, false);
 
 #[cfg(test)]
 mod tests {
@@ -164,20 +131,5 @@ mod tests {
         }
         assert!("soon".parse::<Time>().unwrap_err().contains("5s"));
         assert!(read::<Time>("5").unwrap_err().contains("expected a time"));
-    }
-
-    #[test]
-    fn rates_name_a_number_and_a_span() {
-        let minute = Rate {
-            events: 6000,
-            per: Duration::from_secs(60),
-        };
-        assert_eq!("6000/m".parse(), Ok(minute));
-        for wrong in ["0/s", "100", "100/day", "-1/s", "/s"] {
-            assert!(
-                wrong.parse::<Rate>().unwrap_err().contains("100/s"),
-                "{wrong}"
-            );
-        }
     }
 }

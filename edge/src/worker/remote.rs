@@ -229,6 +229,7 @@ impl Worker {
         self.apply_batching(&upload, waits);
         self.outbox.configured_bytes = limits.spool_bytes;
         self.outbox.persistent = limits.persistent.unwrap_or(self.settings.persistent);
+        *self.shared.rate.write() = limits.rate.or(self.settings.rate);
         self.gather_for_the_disk();
         let wanted = self.outbox.persistent && self.outbox.spool.is_none();
         self.open_spool_at = (wanted && self.settings.spool.is_some()).then_some(now.mono);

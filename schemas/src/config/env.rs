@@ -24,7 +24,7 @@ enum Kind {
 /// Variable, table and field of a document, form of the value.
 type Key = (&'static str, &'static str, &'static str, Kind);
 
-const TABLE: [Key; 13] = [
+const TABLE: [Key; 14] = [
     ("THINGLOG_UPLOAD_MODE", "upload", "mode", Kind::Word),
     (
         "THINGLOG_UPLOAD_EVERY",
@@ -63,12 +63,13 @@ const TABLE: [Key; 13] = [
     ),
     ("THINGLOG_SPOOL_BYTES", "limits", "spool_bytes", Kind::Bytes),
     ("THINGLOG_SPOOL_ENABLED", "limits", "persistent", Kind::Flag),
+    ("THINGLOG_RATE", "limits", "rate", Kind::Word),
 ];
 
 /// Every variable that a document may name, and the field it stands for (`upload.mode`), in the order
 /// of the agent's example configuration.
-pub const KEYS: [(&str, &str); 13] = {
-    let mut keys = [("", ""); 13];
+pub const KEYS: [(&str, &str); 14] = {
+    let mut keys = [("", ""); 14];
     let fields = [
         "upload.mode",
         "upload.interval_s",
@@ -83,6 +84,7 @@ pub const KEYS: [(&str, &str); 13] = {
         "upload.batch_bytes",
         "limits.spool_bytes",
         "limits.persistent",
+        "limits.rate",
     ];
     let mut at = 0;
     while at < keys.len() {
@@ -209,6 +211,7 @@ mod tests {
             ("THINGLOG_UPLOAD_BATCH_BYTES", "1MiB"),
             ("THINGLOG_SPOOL_BYTES", "8MiB"),
             ("THINGLOG_SPOOL_ENABLED", "false"),
+            ("THINGLOG_RATE", "500/s"),
         ])
         .unwrap();
         let upload = serde_json::to_value(upload).unwrap();
@@ -220,6 +223,7 @@ mod tests {
             (limits.spool_bytes, limits.persistent),
             (Some(8 << 20), Some(false))
         );
+        assert_eq!(limits.rate, "500/s".parse().ok());
         for (variable, field) in KEYS {
             let (table, field) = field.split_once('.').unwrap();
             assert!(
@@ -241,6 +245,7 @@ mod tests {
             ("THINGLOG_UPLOAD_AT", "2:00", "such as 02:00"),
             ("THINGLOG_SPOOL_ENABLED", "yes", "true or false"),
             ("THINGLOG_UPLOAD_BATCH_EVENTS", "many", "whole number"),
+            ("THINGLOG_RATE", "100", "expected a rate"),
         ] {
             let error = of(&[(variable, text)]).unwrap_err();
             assert!(error.contains(reason), "{error}");

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
-use crate::batch;
+use crate::{batch, units::Rate};
 
 const DAY_S: u32 = 86_400;
 /// Most entries of `upload.at`.
@@ -232,6 +232,11 @@ pub struct Limits {
     /// them. What is there when this is switched off is still sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistent: Option<bool>,
+    /// Most events of each source, `100/s`, and ten seconds' worth at once; a source that is itself
+    /// configured for less stays at that. What can be read later is, anything else is dropped and
+    /// declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 impl Limits {
@@ -239,6 +244,7 @@ impl Limits {
     pub fn fill_from(&mut self, other: &Limits) {
         self.spool_bytes = self.spool_bytes.or(other.spool_bytes);
         self.persistent = self.persistent.or(other.persistent);
+        self.rate = self.rate.or(other.rate);
     }
 
     /// Whether every value is in its range; else what is wrong and what would be right, by field.

@@ -85,7 +85,11 @@ pub async fn run_files_source(
         next: clock::mono(),
     });
     while !cancel.is_cancelled() {
-        let Some(taken) = reading.take() else { break };
+        let Some(mut taken) = reading.take() else {
+            break;
+        };
+        outgoing.look(sink);
+        taken.taken.mark(outgoing.needs_places());
         let pace = outgoing.pace();
         let mut taken = tokio::task::spawn_blocking(|| taken.round(pace))
             .await

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     Record,
-    agent::sink::{Paced, Sink},
+    agent::{
+        sink::{LOOK_AGAIN, Paced, Sink},
+        units::Rate,
+    },
     clock,
 };
 
@@ -33,6 +36,8 @@ const TOGETHER: Duration = Duration::from_millis(50);
 pub(super) struct Outgoing {
     queue: VecDeque<Batch>,
     held: HashMap<u64, (Batch, Instant)>,
+    /// The device's rate, for what is being read.
+    rate: Option<Rate>,
     slack: Option<Duration>,
     /// The places go with the records.
     marking: bool,
@@ -50,9 +55,17 @@ impl Outgoing {
         Outgoing {
             queue: VecDeque::new(),
             held: HashMap::new(),
-            slack: sink.slack(),
+            rate: None,
+            slack: sink.slack(None),
             marking,
         }
+    }
+
+    /// Goes by the rate that the device has now. What is on its way is judged by the rate that held
+    /// when it was read: without one nobody could tell where it stands.
+    pub(super) fn look(&mut self, sink: &Sink) {
+        self.rate = sink.publisher().rate();
+        self.slack = sink.slack(self.rate);
     }
 
     /// Whether records need to know their places, be it to travel with them or to wait.
@@ -109,7 +122,8 @@ impl Outgoing {
                 }
                 Given::Held(wait) => {
                     let together = self.slack.unwrap_or_default().min(TOGETHER);
-                    let until = clock::after(clock::mono(), wait.max(together));
+                    let wait = wait.max(together).min(LOOK_AGAIN);
+                    let until = clock::after(clock::mono(), wait);
                     self.held.insert(batch.key, (batch, until));
                 }
                 Given::Stopped => {
@@ -127,7 +141,7 @@ impl Outgoing {
                 record.mark(batch.key, &place);
             }
             let given = tokio::select! {
-                given = sink.emit_paced(record, &batch.path) => given,
+                given = sink.emit_paced(record, &batch.path, self.rate) => given,
                 () = cancel.cancelled() => return Given::Stopped,
             };
             match given {

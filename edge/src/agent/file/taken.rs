@@ -55,6 +55,11 @@ impl Taken {
         }
     }
 
+    /// Whether the places of what is read from now on are of use.
+    pub(super) fn mark(&mut self, marking: bool) {
+        self.marking = marking;
+    }
+
     /// Gives away what was read.
     pub(super) fn batches(&mut self) -> impl Iterator<Item = Batch> {
         self.batches.drain(..)

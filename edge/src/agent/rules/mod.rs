@@ -3,6 +3,7 @@
 //! more; an event that goes on has all of it behind it. Pure: levels of the publisher and the time
 //! are arguments.
 
+mod pace;
 mod rate;
 mod redact;
 
@@ -11,18 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use serde::Deserialize;
 use thinglog_schemas::{Attributes, Level, Severity};
 
 use super::units::Rate;
 use crate::{Record, queue::Standing};
-use rate::Limiter;
+use pace::Pace;
 pub use redact::RedactOptions;
 use redact::Redactor;
-
-/// A burst, unless configured: what comes in so many seconds at the steady pace.
-const BURST_SECONDS: u64 = 10;
 
 /// The rules of one source. Nothing set: everything passes as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,11 +82,10 @@ pub(crate) enum Verdict {
 }
 
 /// The rules, ready to use.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Rules {
     level: Option<Level>,
-    limiter: Option<Mutex<Limiter>>,
-    over_rate: OverRate,
+    pace: Pace,
     attributes: Attributes,
     redactor: Redactor,
 }
@@ -106,32 +102,27 @@ impl Rules {
                 reason: "means nothing without `rate`".into(),
             });
         }
-        let limiter = options.rate.map(|rate| {
-            let usual = u64::from(rate.events) * BURST_SECONDS / rate.per.as_secs().max(1);
-            let usual = u32::try_from(usual).unwrap_or(u32::MAX);
-            Mutex::new(Limiter::new(rate, options.burst.unwrap_or(usual)))
-        });
         Ok(Rules {
             level: options.level,
-            limiter,
-            over_rate: options.over_rate,
+            pace: Pace::new(options),
             attributes: options.attributes.clone(),
             redactor,
         })
     }
 
     /// How long who waits for the rate may wait on, so that several may come at once.
-    pub(crate) fn slack(&self) -> Option<Duration> {
-        let limiter = self.limiter.as_ref()?;
-        (self.over_rate == OverRate::Wait).then(|| limiter.lock().slack())
+    pub(crate) fn slack(&self, device: Option<Rate>) -> Option<Duration> {
+        self.pace.slack(device)
     }
 
-    /// Level and rate, which `source` has its own of. `patient`: the source can wait.
+    /// Level and rate, which `source` has its own of. `device` is the most of any source. `patient`: the
+    /// source can wait.
     pub(crate) fn judge(
         &self,
         source: &Arc<str>,
         severity: Severity,
         standing: Standing,
+        device: Option<Rate>,
         patient: bool,
         now: impl FnOnce() -> Instant,
     ) -> Verdict {
@@ -143,14 +134,7 @@ impl Rules {
         if !standing.passes {
             return Verdict::Below;
         }
-        let Some(limiter) = &self.limiter else {
-            return Verdict::Pass;
-        };
-        match limiter.lock().take(source, now()) {
-            Ok(()) => Verdict::Pass,
-            Err(wait) if patient && self.over_rate == OverRate::Wait => Verdict::Wait(wait),
-            Err(_) => Verdict::Limited,
-        }
+        self.pace.take(device, source, patient, now)
     }
 
     /// Adds attributes and takes out what must not leave the device.
@@ -184,7 +168,7 @@ mod tests {
             ..RuleOptions::default()
         });
         let judge = |severity, standing| {
-            rules.judge(&"app".into(), severity, standing, false, Instant::now)
+            rules.judge(&"app".into(), severity, standing, None, false, Instant::now)
         };
         assert_eq!(judge(Severity::WARN, SENT), Verdict::Pass);
         assert_eq!(judge(Severity::INFO, SENT), Verdict::Filtered);
@@ -209,7 +193,7 @@ mod tests {
                 ..RuleOptions::default()
             });
             let now = Instant::now();
-            let judge = || rules.judge(&"app".into(), Severity::INFO, SENT, patient, || now);
+            let judge = || rules.judge(&"app".into(), Severity::INFO, SENT, None, patient, || now);
             assert_eq!(judge(), Verdict::Pass);
             let expected = match waits {
                 true => Verdict::Wait(Duration::from_secs(1)),
@@ -228,7 +212,7 @@ mod tests {
         });
         let judge = |severity, passes| {
             let standing = Standing { passes, ..SENT };
-            rules.judge(&"app".into(), severity, standing, false, Instant::now)
+            rules.judge(&"app".into(), severity, standing, None, false, Instant::now)
         };
         for _ in 0..10 {
             assert_eq!(judge(Severity::DEBUG, false), Verdict::Below);

@@ -155,7 +155,8 @@ impl Report {
             let stalled = silent >= STALLED_AFTER;
             stalled.then(|| format!("no acknowledgement for {} s", silent.as_secs()))
         };
-        let spooled = loaded.spool().is_some();
+        // Operators may have switched it on.
+        let spooled = loaded.spool().is_some() || publisher.keeps_places();
         let levels = status.sources.into_iter();
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),

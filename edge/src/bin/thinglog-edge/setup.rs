@@ -40,6 +40,9 @@ pub(crate) fn publisher(loaded: &Loaded) -> Builder {
         .memory_bytes(memory)
         .upload(settings.upload.document())
         .backoff(settings.reconnect.first.0, settings.reconnect.longest.0);
+    if let Some(rate) = settings.rate {
+        builder = builder.rate(rate);
+    }
     for (key, value) in &loaded.attributes {
         builder = builder.attribute(key, value);
     }

@@ -14,11 +14,12 @@ use super::{
 pub(super) const TABLES: [&str; 6] = ["login", "memory", "spool", "upload", "reconnect", "control"];
 
 /// Keys outside of tables that one value can be given to.
-pub(super) const TOP: [&str; 10] = [
+pub(super) const TOP: [&str; 11] = [
     "device",
     "broker",
     "root",
     "level",
+    "rate",
     "state",
     "flush_timeout",
     "clock_synced_by",

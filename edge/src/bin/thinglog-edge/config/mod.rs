@@ -24,7 +24,7 @@ use serde::Deserialize;
 use thinglog_edge::agent::{
     HttpOptions, RedactOptions, RequestOptions,
     source::SourceOptions,
-    units::{Size, Time},
+    units::{Rate, Size, Time},
 };
 use thinglog_schemas::{
     Attributes, Level,
@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) root: String,
     /// While operators say nothing else.
     pub(crate) level: Level,
+    /// Most events of each source, while operators say nothing else.
+    pub(crate) rate: Option<Rate>,
     /// Where places in sources are remembered; by default in the spool, if there is one.
     pub(crate) state: Option<PathBuf>,
     /// How long to go on delivering at the end.
@@ -206,6 +208,7 @@ impl Settings {
             ("broker", self.broker == new.broker),
             ("root", self.root == new.root),
             ("level", self.level == new.level),
+            ("rate", self.rate == new.rate),
             ("state", self.state == new.state),
             (
                 "clock_synced_by",
@@ -235,6 +238,7 @@ impl Default for Settings {
             broker: Broker::default(),
             root: "thinglog".into(),
             level: Level::Info,
+            rate: None,
             state: None,
             flush_timeout: seconds(5),
             clock_synced_by: None,
