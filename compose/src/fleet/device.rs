@@ -138,10 +138,20 @@ pub(crate) fn tag(config: Option<&Path>, args: &DeviceTag) -> anyhow::Result<Exi
         }
         changed => (changed?, ""),
     };
-    session.tell(&answer, |_| {
-        format!("{new}{name}: {}\n", pairs(&answer["attributes"]))
-    });
+    session.tell(&answer, |_| format!("{new}{name}: {}\n", said(&answer)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Type and attributes, as an operator said them.
+fn said(device: &Value) -> String {
+    let kind = text(device, "type");
+    let kind = Some(format!("type {kind}")).filter(|_| !kind.is_empty());
+    let parts = kind.into_iter().chain([pairs(&device["attributes"])]);
+    let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+    match parts.is_empty() {
+        true => "says nothing any more".into(),
+        false => parts.join(", "),
+    }
 }
 
 /// A device that nobody knew yet: what is taken away from it was never there.

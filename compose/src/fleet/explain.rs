@@ -1,10 +1,10 @@
 //! `thinglog level explain`: the rule that decides, then every rule in the order in which they are
-//! asked, and why it does not.
+//! asked, and why it does not; the device's settings, and the documents about it that cannot stand.
 
 use anyhow::Context;
 use thinglog_schemas::{
     name,
-    resolve::{Explanation, Outcome, Rule, RuleKind},
+    resolve::{Explanation, Outcome, Rule, RuleKind, Setting},
 };
 
 use super::{
@@ -47,7 +47,36 @@ fn render(explained: &Explanation, colour: bool, now: u64) -> String {
         table.row(row(rule, now));
     }
     out.push_str(&table.render(colour));
+    if !explained.settings.is_empty() {
+        out.push('\n');
+        out.push_str(&settings(&explained.settings).render(colour));
+    }
+    if !explained.problems.is_empty() {
+        out.push_str("\ncannot stand, and change nothing:\n");
+        let mut table = Table::new(&["  DOCUMENT", "WHY"]);
+        for problem in &explained.problems {
+            let topic = Cell::styled(&format!("  {}", problem.topic), Style::Bad);
+            table.row(vec![topic, problem.reason.as_str().into()]);
+        }
+        out.push_str(&table.render(colour));
+    }
     out
+}
+
+fn settings(settings: &[Setting]) -> Table {
+    let mut table = Table::new(&["SETTING", "VALUE", "SAID BY"]);
+    for setting in settings {
+        let value = match &setting.value {
+            serde_json::Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        table.row(vec![
+            setting.name.as_str().into(),
+            value.into(),
+            setting.topic.as_str().into(),
+        ]);
+    }
+    table
 }
 
 fn row(rule: &Rule, now: u64) -> Vec<Cell> {
@@ -108,6 +137,10 @@ mod tests {
                 {"kind": "default", "topic": "config/default", "level": "WARN", "outcome": "outranked",
                     "why": "an override comes first"},
             ],
+            "settings": [{"name": "upload.mode", "value": "manual", "topic": "config/group/eu"},
+                {"name": "upload.flush_ms", "value": 50, "topic": "config/default"}],
+            "problems": [{"topic": "config/member/us/lamp-7", "reason": "in eu already", "fault": "conflict",
+                "last_good": false}],
         }))
         .unwrap();
         let now = 1_767_323_045_000_000_000;
@@ -119,6 +152,14 @@ lamp-7 nginx: DEBUG
     all logs off                                                logs are on
 =>  override group:eu  DEBUG  2026-01-02 03:18:05Z (in 14 min)  it runs                  alice
     default            WARN                                     an override comes first
+
+SETTING          VALUE   SAID BY
+upload.mode      manual  config/group/eu
+upload.flush_ms  50      config/default
+
+cannot stand, and change nothing:
+  DOCUMENT                 WHY
+  config/member/us/lamp-7  in eu already
 ";
         assert_eq!(render(&explained, false, now), expected);
     }

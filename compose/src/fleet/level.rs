@@ -80,7 +80,10 @@ fn get(session: &Session, target: &Target) -> anyhow::Result<ExitCode> {
         false => None,
     };
     if lasting.is_none() && temporary.is_none() {
-        eprintln!("thinglog: {target} has no level of its own");
+        eprintln!(
+            "thinglog: {target} has no level of its own{}",
+            who_says(target)
+        );
         return Ok(ExitCode::FAILURE);
     }
     if session.json {
@@ -109,6 +112,14 @@ fn get(session: &Session, target: &Target) -> anyhow::Result<ExitCode> {
     }
     say(&fields.render(session.colour));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where to ask for the level that holds instead.
+fn who_says(target: &Target) -> String {
+    match target.path()[..] {
+        ["device", name] => format!("; see thinglog level explain {name}"),
+        _ => String::new(),
+    }
 }
 
 /// What `level set` asks for: for good a change of the document, for a time a document of its own.
@@ -142,8 +153,12 @@ fn set(config: Option<&Path>, args: &Set) -> anyhow::Result<ExitCode> {
             let path = path("levels", target);
             let answer = session.api.change(Method::PATCH, &path, Some(&patch))?;
             session.tell(&answer, |_| format!("{target}: {}\n", what(&answer)));
+            if level.is_some() || !args.source.is_empty() {
+                still_temporary(&session, target)?;
+            }
         }
     }
+    nobody_there(&session, target)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -252,7 +267,26 @@ fn done(session: &Session, target: &Target, what: &str) {
     session.tell(&told, |_| format!("{target}: {what}\n"));
 }
 
-/// Whoever deletes a level may not know that another one runs.
+/// A group is made by what is said of it, also by a slip of the hand.
+fn nobody_there(session: &Session, target: &Target) -> anyhow::Result<()> {
+    let ["group", name] = target.path()[..] else {
+        return Ok(());
+    };
+    let group = match session.json {
+        true => None,
+        false => session.api.find(&["groups", name])?,
+    };
+    let empty = |group: &Value| {
+        let children = group["children"].as_array().map_or(0, Vec::len);
+        group["members"] == 0 && children == 0
+    };
+    if group.as_ref().is_some_and(empty) {
+        eprintln!("no device is in group {name}; see thinglog group list, or thinglog group add");
+    }
+    Ok(())
+}
+
+/// Whoever sets or deletes a level may not know that another one runs.
 fn still_temporary(session: &Session, target: &Target) -> anyhow::Result<()> {
     if !target.can_be_temporary() || session.json {
         return Ok(());

@@ -173,6 +173,8 @@ fn field_value(field: &str, text: &str) -> Value {
         return text.split(',').map(str::trim).collect();
     }
     match serde_json::from_str(text) {
+        // A rate without its unit is told so.
+        _ if field == "limits.rate" => json!(text),
         Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,
         _ => json!(text),
     }
@@ -262,6 +264,8 @@ mod tests {
         });
         let words = ["WARN", "upload.at=02:00, 14:00", "limits.persistent=true"];
         assert_eq!(patch(&words), expected);
+        let expected = json!({"env": {"THINGLOG_RATE": null}, "limits": {"rate": "7"}});
+        assert_eq!(patch(&["limits.rate=7"]), expected);
     }
 
     #[test]
