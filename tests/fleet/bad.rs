@@ -98,6 +98,11 @@ fn what_cannot_stand_changes_nothing_and_is_explained_on_alerts_in_the_log_and_b
         let line = line.unwrap_or_else(|| panic!("{topic}: {listed:?}"));
         assert!(line.contains(reason), "{line}");
     }
+    let explained = done(&site, &["level", "explain", "lamp-7"]);
+    assert!(
+        explained.contains("config/member/wide-11/lamp-7"),
+        "{explained}"
+    );
     // Below a list there is a word of it.
     let listed = thinglog(&site, &["level", "list"]);
     assert!(listed.error.contains("cannot stand: 5"), "{listed:?}");

@@ -34,6 +34,39 @@ fn a_router_that_does_not_run_is_said_with_the_command_that_starts_it() {
 }
 
 #[test]
+fn what_is_mistyped_is_wrong_usage_and_nobody_is_asked() {
+    let site = Site::new();
+    for (arguments, meant) in [
+        (
+            &["level", "set", "default", "DEBGU"][..],
+            "did you mean DEBUG?",
+        ),
+        (
+            &["level", "set", "gruop:eu", "DEBUG"],
+            "did you mean `group:eu`?",
+        ),
+        (
+            &["level", "set", "default", "THINGLOG_UPLOAD_MOD=manual"],
+            "did you mean THINGLOG_UPLOAD_MODE?",
+        ),
+        (
+            &["level", "set", "default", "DEBUG", "--for", "soon"],
+            "15m",
+        ),
+        (&["level", "set", "default"], "set what?"),
+        (
+            &["level", "set", "source:nginx", "WARN", "--for", "1h"],
+            "groups and devices",
+        ),
+        (&["history", "lamp-7"], "device:lamp-7"),
+    ] {
+        let done = thinglog(&site, arguments);
+        assert_eq!(done.code, Some(2), "{arguments:?}: {done:?}");
+        assert!(done.error.contains(meant), "{arguments:?}: {}", done.error);
+    }
+}
+
+#[test]
 fn a_fleet_is_run_by_the_command_line() {
     let site = Site::new();
     let _up = site.up();
@@ -195,6 +228,20 @@ fn what_the_router_refuses_is_said_in_its_words_and_changes_nothing() {
     refused(&site, &["group", "delete", "deep-1"], "deep-2");
     done(&site, &["group", "add", "deep-1", "lamp-7"]);
     refused(&site, &["group", "add", "deep-2", "lamp-7"], "deep-1");
+    // A parent is there before its child, so nothing goes round in a circle.
+    let own_child = ["group", "create", "ring", "--parent", "ring"];
+    refused(&site, &own_child, "ResourceNotFound");
+    for n in 1..=10 {
+        let name = format!("wide-{n}");
+        done(&site, &["group", "create", &name]);
+        let add = ["group", "add", &name, "lamp-8"];
+        done(&site, &add);
+    }
+    refused(
+        &site,
+        &["group", "add", "deep-1", "lamp-8"],
+        "LimitExceeded",
+    );
     refused(
         &site,
         &["group", "create", "old", "--query", "model ="],
@@ -211,7 +258,7 @@ fn what_the_router_refuses_is_said_in_its_words_and_changes_nothing() {
         "ResourceNotFound",
     );
     refused(&site, &["device", "show", "lamp-9"], "ResourceNotFound");
-    assert_eq!(json(&site, &["group", "list"]).len(), 7);
+    assert_eq!(json(&site, &["group", "list"]).len(), 17);
     assert_eq!(json(&site, &["level", "list"]).len(), 0);
     done(&site, &["problems"]);
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(site: &Site, name: &str) -> Agent {
+        Agent::with(site, name, "")
+    }
+
+    /// One with further tables in its configuration.
+    pub(crate) fn with(site: &Site, name: &str, tables: &str) -> Agent {
         let folder = site.path().join(name);
         fs::create_dir_all(&folder).unwrap();
         let log = folder.join("app.log");
@@ -34,7 +39,7 @@ impl Agent {
              [attributes]\nmodel = \"x1\"\n\
              [reconnect]\nfirst = \"50ms\"\nlongest = \"200ms\"\n\
              [control]\nsocket = {:?}\n\
-             [source.app]\nkind = \"file\"\npaths = [{log:?}]\n",
+             [source.app]\nkind = \"file\"\npaths = [{log:?}]\n{tables}",
             site.mqtt,
             folder.join("control.sock"),
         );
@@ -49,13 +54,18 @@ impl Agent {
         }
     }
 
-    fn command(folder: &std::path::Path) -> Command {
+    fn command(folder: &Path) -> Command {
         let mut command = Command::new(binary("thinglog-edge"));
         command
             .current_dir(folder)
             .args(["--config", "edge.toml"])
             .stdin(Stdio::null());
         command
+    }
+
+    /// Where it runs.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Has the device log something.

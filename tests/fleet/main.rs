@@ -7,4 +7,5 @@ mod alone;
 mod bad;
 mod cli;
 mod fleet;
+mod settings;
 mod temporary;
