@@ -122,8 +122,12 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn what_is_packed_can_be_asked_for(pairs: BTreeMap<String, String>) {
+        fn what_is_packed_can_be_asked_for(
+            pairs in prop::collection::btree_map(any::<String>(), any::<String>(), 0..8)
+        ) {
             let packed: Packed = bound_reported(&pairs).collect();
             let kept: BTreeMap<&str, &str> = bound_reported(&pairs).collect();
             prop_assert!(packed.iter().eq(kept.iter().map(|(key, value)| (*key, *value))));
