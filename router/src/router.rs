@@ -264,7 +264,6 @@ impl Builder {
         });
         if let Some(http) = &mut http {
             http.mount(api::routes(fleet.clone()));
-            http.mount(aws::routes(fleet.clone()));
         }
         let presence = PresenceTask {
             link: self.passing("presence"),
@@ -294,6 +293,7 @@ impl Builder {
         let (health, shared) = (self.base.health.clone(), Arc::clone(&self.base.shared));
         let (destinations, reloader) = Running::new(self.base, Arc::clone(&levels))?;
         if let Some(http) = &mut http {
+            http.mount(aws::routes(fleet.clone(), destinations.shown()));
             http.mount(api::destinations::routes(Desk {
                 shown: destinations.shown(),
                 health: health.clone(),

@@ -54,6 +54,15 @@ impl Site {
         written.expect("a configuration file");
     }
 
+    /// Adds keys to the table `[router.http]`, which is there.
+    pub fn configure_http(&self, keys: &str) {
+        let file = self.path().join("thinglog.toml");
+        let text = fs::read_to_string(&file).expect("a configuration file");
+        let table = "[router.http]\n";
+        let text = text.replace(table, &format!("{table}{keys}\n"));
+        fs::write(file, text).expect("a configuration file");
+    }
+
     /// Where everything is.
     pub fn path(&self) -> &Path {
         self.folder.path()

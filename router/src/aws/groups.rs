@@ -137,21 +137,20 @@ async fn make(call: &Call<'_>, name: &str, group: NewGroup) -> Answer {
         group,
     };
     let made = call.fleet.change(change, call.caller).await;
-    let answer = call.fleet.read(|view| {
-        let id = id(
-            name,
-            view.fleet().group(name).and_then(|group| group.document),
-        );
-        json!({"thingGroupName": name, "thingGroupArn": arn::of_group(name), "thingGroupId": id})
+    let (id, arn) = call.fleet.read(|view| {
+        let group = view.fleet().group(name);
+        let id = id(name, group.and_then(|group| group.document));
+        (id, arn::of_group(name))
     })?;
-    made.map(|_| answer).map_err(|refusal| {
+    made.map_err(|refusal| {
         let error = Error::from(refusal);
         match is_dynamic {
             true => error,
             false => error.without_limit(),
         }
-        .about(&id(name, None), &arn::of_group(name))
-    })
+        .about(&id, &arn)
+    })?;
+    Ok(json!({"thingGroupName": name, "thingGroupArn": arn, "thingGroupId": id}))
 }
 
 fn id(name: &str, document: Option<&LevelDocument>) -> String {
@@ -204,10 +203,10 @@ fn described(group: &Group<'_>) -> Value {
         properties.insert("thingGroupDescription".into(), json!(description));
     }
     let attributes = document.map(|document| &document.attributes);
-    properties.insert(
-        "attributePayload".into(),
-        json!({"attributes": attributes.cloned().unwrap_or_default()}),
-    );
+    if let Some(attributes) = attributes.filter(|attributes| !attributes.is_empty()) {
+        let payload = json!({ "attributes": attributes });
+        properties.insert("attributePayload".into(), payload);
+    }
     answer["thingGroupProperties"] = Value::Object(properties);
     let mut metadata = Map::new();
     if let Some(parent) = group.parent {
@@ -244,11 +243,12 @@ pub(super) async fn update(mut call: Call<'_>, name: &str) -> Answer {
     let properties = Properties::read(&mut call.input)?;
     let expected_version = call.input.version("expectedVersion")?;
     let call = call.ended()?;
+    let name = must_be(&call, name, false)?.unwrap_or_else(|| name.to_owned());
     let patch = GroupPatch {
         expected_version,
         ..properties.patch()
     };
-    change(&call, name, patch).await
+    change(&call, &name, patch).await
 }
 
 /// UpdateDynamicThingGroup.
@@ -315,7 +315,7 @@ pub(super) async fn delete(mut call: Call<'_>, name: &str, dynamic: bool) -> Ans
     let expected_version = call.input.query_version("expectedVersion")?;
     let call = call.ended()?;
     let Some(name) = must_be(&call, name, dynamic)? else {
-        return Ok(json!({}));
+        return Ok(Value::Null);
     };
     let change = Change::DeleteGroup {
         name,
@@ -328,7 +328,7 @@ pub(super) async fn delete(mut call: Call<'_>, name: &str, dynamic: bool) -> Ans
         .map_err(Error::from)
     {
         Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(json!({})),
+        _ => Ok(Value::Null),
     }
 }
 

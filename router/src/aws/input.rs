@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use thinglog_schemas::{Level, name};
 
 use super::error::Error;
@@ -14,6 +16,8 @@ use super::signature::decode;
 /// Entries of a page unless told, and most: AWS's.
 const USUAL: usize = 25;
 const MOST: usize = 250;
+/// Bytes of a token that say which list it is of.
+const MARK: usize = 8;
 /// Most characters of a value that an error shows.
 const SHOWN: usize = 60;
 
@@ -23,18 +27,22 @@ pub(super) struct Input {
     body: Map<String, Value>,
     query: BTreeMap<String, String>,
     within: &'static str,
+    /// Of what is asked for, pages apart.
+    mark: [u8; MARK],
 }
 
 /// One page of a list: how long it may be and what it comes behind.
 pub(super) struct Page {
     pub(super) limit: usize,
     pub(super) after: Option<String>,
+    mark: [u8; MARK],
 }
 
 impl Input {
     /// Reads query and body; an empty body has no fields.
-    pub(super) fn read(query: &str, body: &[u8]) -> Result<Input, Error> {
+    pub(super) fn read(uri: &Uri, body: &[u8]) -> Result<Input, Error> {
         let mut fields = BTreeMap::new();
+        let query = uri.query().unwrap_or_default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = value.replace('+', " ");
@@ -49,6 +57,7 @@ impl Input {
         };
         Ok(Input {
             body,
+            mark: mark(uri.path(), &fields),
             query: fields,
             within: "",
         })
@@ -108,9 +117,14 @@ impl Input {
             _ => None,
         };
         let within = self.within;
-        let known = "must be DEBUG, INFO, WARN, ERROR or DISABLED";
+        let known = |word: &str| {
+            format!(
+                "must be DEBUG, INFO, WARN, ERROR or DISABLED, not {}",
+                shown(word)
+            )
+        };
         self.text(field)?
-            .map(|word| level(&word).ok_or_else(|| wrong(within, field, known)))
+            .map(|word| level(&word).ok_or_else(|| wrong(within, field, &known(&word))))
             .transpose()
     }
 
@@ -126,8 +140,8 @@ impl Input {
     fn of(within: &'static str, body: Map<String, Value>) -> Input {
         Input {
             body,
-            query: BTreeMap::new(),
             within,
+            ..Input::default()
         }
     }
 
@@ -196,15 +210,19 @@ impl Input {
             Some(Ok(limit)) if (1..=MOST).contains(&limit) => limit,
             Some(_) => return Err(wrong("", "maxResults", "must be 1 to 250")),
         };
-        let token = self.query.remove("nextToken");
-        let after = token
-            .map(|token| {
-                let bytes = BASE64.decode(token).ok();
-                let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-                text.ok_or_else(|| wrong("", "nextToken", "is none that was given here"))
-            })
-            .transpose()?;
-        Ok(Page { limit, after })
+        let of_this = |token: String| {
+            let bytes = BASE64.decode(token).ok()?;
+            let last = bytes.strip_prefix(&self.mark)?;
+            String::from_utf8(last.to_vec()).ok()
+        };
+        let after = self.query.remove("nextToken").map(|token| {
+            of_this(token).ok_or_else(|| wrong("", "nextToken", "is none that this list has given"))
+        });
+        Ok(Page {
+            limit,
+            after: after.transpose()?,
+            mark: self.mark,
+        })
     }
 }
 
@@ -227,13 +245,27 @@ impl Page {
             page.push(entry);
             last = place;
         }
-        (page, entries.peek().is_some().then(|| token(&last)))
+        (page, entries.peek().is_some().then(|| self.token(&last)))
+    }
+
+    /// The token of the page behind a place.
+    pub(super) fn token(&self, last: &str) -> String {
+        BASE64.encode([&self.mark, last.as_bytes()].concat())
     }
 }
 
-/// The token of the page behind a place.
-pub(super) fn token(last: &str) -> String {
-    BASE64.encode(last)
+/// What pages of one list have in common, and those of no other.
+fn mark(path: &str, query: &BTreeMap<String, String>) -> [u8; MARK] {
+    let asked = query
+        .iter()
+        .filter(|(field, _)| !["maxResults", "nextToken"].contains(&field.as_str()));
+    let mut digest = Sha256::new().chain_update(path);
+    for (field, value) in asked {
+        digest.update(["\0", field, "\0", value].concat());
+    }
+    let mut mark = [0; MARK];
+    mark.copy_from_slice(&digest.finalize()[..MARK]);
+    mark
 }
 
 /// A part of a path or query, decoded.

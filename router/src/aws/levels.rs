@@ -1,12 +1,12 @@
 //! Levels of targets: V2LoggingLevel.
 
 use serde_json::{Map, Value, json};
-use thinglog_schemas::Level;
 use thinglog_schemas::resolve::Document;
 use thinglog_schemas::topic::ConfigTopic;
+use thinglog_schemas::{Level, name};
 
 use super::error::Error;
-use super::input::{Page, needed};
+use super::input::{Page, needed, text};
 use super::options::must_be_configured;
 use super::{Answer, Call};
 use crate::registry::{Change, Target, View};
@@ -23,7 +23,7 @@ const KINDS: [&str; 5] = [
 fn target(kind: &str, name: Option<&str>) -> Result<Target, Error> {
     let of = |own: &str| {
         let name = name.filter(|name| !name.is_empty());
-        Ok(Target::of(own, needed(name, "targetName")?)?)
+        named(own, needed(name, "targetName")?, "targetName")
     };
     match kind {
         "DEFAULT" if name.is_some() => Err(Error::invalid("the target DEFAULT has no name")),
@@ -33,6 +33,26 @@ fn target(kind: &str, name: Option<&str>) -> Result<Target, Error> {
         "SOURCE_IP" => of("source-ip"),
         "PRINCIPAL_ID" => of("principal"),
         _ => Err(unknown_kind()),
+    }
+}
+
+/// The target of a kind, by a name that is encoded where topics need it.
+pub(super) fn named(kind: &str, name: &str, field: &str) -> Result<Target, Error> {
+    let target = Target::of(kind, name)?;
+    match name::is_valid(name) || given(&target) == name {
+        true => Ok(target),
+        false => Err(Error::invalid(format!(
+            "{field} is too long: 1-128 characters, of which all but A-Z a-z 0-9 . _ : - count as 3 a byte"
+        ))),
+    }
+}
+
+/// A target's name as it was given to [`named`].
+pub(super) fn given(target: &Target) -> String {
+    let name = target.name().unwrap_or_default();
+    match target {
+        Target::Principal(_) | Target::Source(_) => text(name).unwrap_or_else(|_| name.to_owned()),
+        _ => name.to_owned(),
     }
 }
 
@@ -92,7 +112,7 @@ async fn patch(call: &Call<'_>, target: Target, level: Value) -> Answer {
     let patch = Map::from_iter([("level".to_owned(), level)]);
     let change = Change::PatchLevel { target, patch };
     call.fleet.change(change, call.caller).await?;
-    Ok(json!({}))
+    Ok(Value::Null)
 }
 
 /// ListV2LoggingLevels.
@@ -141,12 +161,12 @@ fn levels(view: &View<'_>) -> Vec<Entry> {
 }
 
 fn answer(page: &Page, levels: impl Iterator<Item = Entry>) -> Value {
-    let entries = levels.map(|((kind, name), _, level)| {
-        let mut target = json!({"targetType": KINDS[kind]});
+    let entries = levels.map(|((kind, name), target, level)| {
+        let mut shown = json!({"targetType": KINDS[kind]});
         if !name.is_empty() {
-            target["targetName"] = json!(name);
+            shown["targetName"] = json!(given(&target));
         }
-        let entry = json!({"logTarget": target, "logLevel": level});
+        let entry = json!({"logTarget": shown, "logLevel": level});
         (format!("{kind}/{name}"), entry)
     });
     let (entries, next) = page.of(entries);

@@ -38,7 +38,7 @@ pub(super) async fn add(mut call: Call<'_>) -> Answer {
     let call = call.ended()?;
     call.fleet.read(|view| must_exist(&view, &thing))??;
     join(&call, thing, group).await?;
-    Ok(json!({}))
+    Ok(Value::Null)
 }
 
 /// RemoveThingFromThingGroup.
@@ -47,7 +47,7 @@ pub(super) async fn remove(mut call: Call<'_>) -> Answer {
     let call = call.ended()?;
     call.fleet.read(|view| must_exist(&view, &thing))??;
     leave(&call, thing, group).await?;
-    Ok(json!({}))
+    Ok(Value::Null)
 }
 
 /// UpdateThingGroupsForThing: out of the one, then into the other, each by itself.
@@ -80,7 +80,7 @@ pub(super) async fn update(mut call: Call<'_>) -> Answer {
     for group in adds {
         join(&call, thing.clone(), group).await?;
     }
-    Ok(json!({}))
+    Ok(Value::Null)
 }
 
 async fn join(call: &Call<'_>, device: String, group: String) -> Result<(), Error> {

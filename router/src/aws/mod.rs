@@ -26,7 +26,7 @@ mod things;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::Value;
@@ -34,6 +34,7 @@ use serde_json::Value;
 pub(crate) use error::Error;
 
 use self::input::Input;
+use crate::destinations::running::Shown;
 use crate::registry::{Caller, Registry};
 
 /// The first segments of the paths that AWS's clients ask for.
@@ -52,23 +53,55 @@ pub(crate) fn serves(path: &str) -> bool {
     first.is_some_and(|first| PATHS.contains(&first))
 }
 
-/// The routes, to be mounted where every request has a [`Caller`].
-pub(crate) fn routes(fleet: Registry) -> Router {
-    let below = |router: Router<Registry>, path: &&str| {
+/// The routes, to be mounted where every request has a [`Caller`]. They have the fallback of the whole
+/// server, so that an operation of AWS's that is not here is answered as one.
+pub(crate) fn routes(fleet: Registry, destinations: Shown) -> Router {
+    let below = |router: Router<Asked>, path: &&str| {
         router
             .route(&format!("/{path}"), any(answer))
             .route(&format!("/{path}/{{*rest}}"), any(answer))
     };
-    PATHS.iter().fold(Router::new(), below).with_state(fleet)
+    let routes = PATHS.iter().fold(Router::new(), below);
+    let asked = Asked {
+        fleet,
+        destinations,
+    };
+    routes.with_state(asked).fallback(elsewhere)
+}
+
+/// What every call is asked of.
+#[derive(Clone)]
+struct Asked {
+    fleet: Registry,
+    destinations: Shown,
+}
+
+async fn elsewhere(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let shown = headers.get(header::AUTHORIZATION);
+    match shown.is_some_and(|shown| {
+        shown
+            .as_bytes()
+            .starts_with(signature::ALGORITHM.as_bytes())
+    }) {
+        true => unknown(&method, uri.path()).into_response(),
+        false => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn unknown(method: &Method, path: &str) -> Error {
+    let message = format!("{method} {path} is no operation that thinglog has");
+    Error::new(StatusCode::NOT_FOUND, "UnknownOperationException", message)
 }
 
 /// One call: who asks what, of which fleet.
 struct Call<'a> {
     fleet: &'a Registry,
+    destinations: &'a Shown,
     caller: &'a Caller,
     input: Input,
 }
 
+/// What is answered: `Null` where AWS answers nothing.
 type Answer = Result<Value, Error>;
 
 impl Call<'_> {
@@ -80,16 +113,17 @@ impl Call<'_> {
 }
 
 async fn answer(
-    State(fleet): State<Registry>,
+    State(asked): State<Asked>,
     caller: Caller,
     method: Method,
     uri: Uri,
     body: Bytes,
 ) -> Response {
-    let answered = match Input::read(uri.query().unwrap_or_default(), &body) {
+    let answered = match Input::read(&uri, &body) {
         Ok(input) => {
             let call = Call {
-                fleet: &fleet,
+                fleet: &asked.fleet,
+                destinations: &asked.destinations,
                 caller: &caller,
                 input,
             };
@@ -98,6 +132,7 @@ async fn answer(
         Err(error) => Err(error),
     };
     match answered {
+        Ok(Value::Null) => StatusCode::OK.into_response(),
         Ok(value) => {
             let json = [(header::CONTENT_TYPE, "application/json")];
             (StatusCode::OK, json, value.to_string()).into_response()
@@ -136,10 +171,6 @@ async fn operate(method: &Method, path: &str, call: Call<'_>) -> Answer {
         ("PATCH", ["things", name]) => things::update(call, name).await,
         ("DELETE", ["things", name]) => things::delete(call, name).await,
         ("GET", ["things", name, "thing-groups"]) => membership::groups(call, name),
-        _ => Err(Error::new(
-            StatusCode::NOT_FOUND,
-            "UnknownOperationException",
-            format!("{method} {path} is no operation that thinglog has"),
-        )),
+        _ => Err(unknown(method, path)),
     }
 }

@@ -1,5 +1,7 @@
 //! The logging options of the fleet: what AWS calls the account's.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use thinglog_schemas::Level;
 use thinglog_schemas::config::LevelDocument;
@@ -8,6 +10,7 @@ use thinglog_schemas::topic::ConfigTopic;
 
 use super::error::Error;
 use super::input::{Input, needed};
+use super::levels::{given, named};
 use super::{Answer, Call};
 use crate::registry::{Change, Target, View};
 
@@ -41,6 +44,8 @@ pub(super) async fn set_v2(mut call: Call<'_>) -> Answer {
     let events = input.objects("eventConfigurations")?;
     let events = events.map(read_events).transpose()?;
     let call = call.ended()?;
+    role.iter()
+        .try_for_each(|role| must_be_known(&call, role))?;
     if level.is_none() && events.is_none() && role.is_none() && !disabled {
         let configured = call.fleet.read(|view| options(&view).is_some())?;
         if !configured {
@@ -56,7 +61,23 @@ pub(super) async fn set_v2(mut call: Call<'_>) -> Answer {
     if let Some(events) = events {
         set_events(&call, events).await?;
     }
-    Ok(json!({}))
+    Ok(Value::Null)
+}
+
+/// Refuses a role that would let events go nowhere that asks for one: AWS takes no role either that it
+/// cannot assume.
+fn must_be_known(call: &Call<'_>, role: &str) -> Result<(), Error> {
+    let destinations = call.destinations.read();
+    let known = destinations.values().flat_map(|view| &view.roles);
+    let known: BTreeSet<&str> = known.map(String::as_str).collect();
+    if known.is_empty() || known.contains(role) {
+        return Ok(());
+    }
+    let known: Vec<String> = known.iter().map(|role| format!("{role:?}")).collect();
+    Err(Error::invalid(format!(
+        "roleArn is none that a destination of the router asks for (roles): {}",
+        known.join(", ")
+    )))
 }
 
 fn read_events(events: Vec<Input>) -> Result<Vec<(Target, Level)>, Error> {
@@ -75,16 +96,31 @@ fn read_events(events: Vec<Input>) -> Result<Vec<(Target, Level)>, Error> {
             ));
         }
         event.end()?;
-        Ok((Target::of("source", &name)?, level))
+        if name.is_empty() {
+            return Err(Error::invalid("eventConfigurations.eventType is empty"));
+        }
+        Ok((
+            named("source", &name, "eventConfigurations.eventType")?,
+            level,
+        ))
     };
-    events.into_iter().map(read).collect()
+    let mut read_events = Vec::with_capacity(events.len());
+    for event in events.into_iter().map(read) {
+        let (target, level) = event?;
+        if read_events.iter().any(|(other, _)| *other == target) {
+            let twice = format!("eventConfigurations has {target} twice");
+            return Err(Error::invalid(twice));
+        }
+        read_events.push((target, level));
+    }
+    Ok(read_events)
 }
 
 async fn set_events(call: &Call<'_>, events: Vec<(Target, Level)>) -> Result<(), Error> {
     let before = call.fleet.read(|view| sources(&view))?;
     let gone = before
         .into_iter()
-        .map(|(name, _)| Target::Source(name))
+        .map(|(target, _)| target)
         .filter(|target| !events.iter().any(|(given, _)| given == target))
         .map(|target| (target, Value::Null));
     let given = events
@@ -99,11 +135,11 @@ async fn set_events(call: &Call<'_>, events: Vec<(Target, Level)>) -> Result<(),
 }
 
 /// The sources that have a level.
-fn sources(view: &View<'_>) -> Vec<(String, Level)> {
+fn sources(view: &View<'_>) -> Vec<(Target, Level)> {
     let documents = view.fleet().documents().into_iter();
     let source = |(topic, document)| match (topic, document) {
         (ConfigTopic::Source(name), Document::Level(document)) => {
-            Some((name.to_owned(), document.level?))
+            Some((Target::Source(name.to_owned()), document.level?))
         }
         _ => None,
     };
@@ -127,7 +163,7 @@ pub(super) fn get_v2(mut call: Call<'_>) -> Answer {
         answer.insert("disableAllLogs".into(), json!(document.disabled));
         let events: Vec<Value> = sources(&view)
             .into_iter()
-            .map(|(name, level)| json!({"eventType": name, "logLevel": level}))
+            .map(|(target, level)| json!({"eventType": given(&target), "logLevel": level}))
             .collect();
         if !events.is_empty() {
             answer.insert("eventConfigurations".into(), json!(events));
@@ -141,13 +177,14 @@ pub(super) async fn set(mut call: Call<'_>) -> Answer {
     let role = needed(call.input.text("roleArn")?, "roleArn")?;
     let level = call.input.level("logLevel")?;
     let call = call.ended()?;
+    must_be_known(&call, &role)?;
     let change = Change::SetOptions {
         role: Some(role),
         level,
         disabled: None,
     };
     call.fleet.change(change, call.caller).await?;
-    Ok(json!({}))
+    Ok(Value::Null)
 }
 
 /// GetLoggingOptions: what is set, nothing if nothing is.

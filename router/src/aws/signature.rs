@@ -140,15 +140,21 @@ impl<'a> Authorization<'a> {
         body: &[u8],
         now: u64,
     ) -> Result<(), Error> {
-        let date = single(request, DATE).ok_or(Error::Incomplete("x-amz-date is missing"))?;
-        self.check_scope(date)?;
-        self.check_headers(request)?;
-        check_time(date, now)?;
+        let date = self.check(request, now)?;
         let expected = self.expected(secret, request, &body_hash(request, body)?, date)?;
         match bool::from(expected.as_bytes().ct_eq(self.signature.as_bytes())) {
             true => Ok(()),
             false => Err(Error::Mismatch),
         }
+    }
+
+    /// Everything that can be judged without the secret and before the body is there; the date signed.
+    pub(crate) fn check<'b>(&self, request: &'b Parts, now: u64) -> Result<&'b str, Error> {
+        let date = single(request, DATE).ok_or(Error::Incomplete("x-amz-date is missing"))?;
+        self.check_scope(date)?;
+        self.check_headers(request)?;
+        check_time(date, now)?;
+        Ok(date)
     }
 
     /// The signature that the holder of `secret` would have made.

@@ -7,7 +7,7 @@ use thinglog_schemas::topic::ConfigTopic;
 
 use super::error::Error;
 use super::groups::{answer, attributes};
-use super::input::{Page, new_name, old_name, token};
+use super::input::{new_name, old_name};
 use super::{Answer, Call, arn};
 use crate::registry::{Change, DevicePatch, View};
 
@@ -135,7 +135,7 @@ pub(super) async fn update(mut call: Call<'_>, name: &str) -> Answer {
         .change(Change::UpdateDevice { name, patch }, call.caller)
         .await;
     changed.map_err(|refusal| Error::from(refusal).without_limit())?;
-    Ok(json!({}))
+    Ok(Value::Null)
 }
 
 /// DeleteThing. A thing that is not there is deleted already.
@@ -154,7 +154,7 @@ pub(super) async fn delete(mut call: Call<'_>, name: &str) -> Answer {
         .map_err(Error::from)
     {
         Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(json!({})),
+        _ => Ok(Value::Null),
     }
 }
 
@@ -196,18 +196,22 @@ pub(super) async fn list(mut call: Call<'_>) -> Answer {
             .unwrap_or(false),
         kind: call.input.query_text("thingTypeName"),
     };
-    if filter.value.is_some() && filter.attribute.is_none() {
-        return Err(Error::invalid("attributeValue without attributeName"));
+    match &filter.attribute {
+        None if filter.value.is_some() => {
+            return Err(Error::invalid("attributeValue without attributeName"));
+        }
+        Some(name) if name.is_empty() => return Err(Error::invalid("attributeName is empty")),
+        _ => {}
     }
-    let Page { limit, after } = call.input.page()?;
+    let page = call.input.page()?;
     let call = call.ended()?;
     call.caller.may_look()?;
-    let (mut things, mut last) = (Vec::new(), after);
+    let (mut things, mut last) = (Vec::new(), page.after.clone());
     for _ in 0..FOR_A_PAGE / AT_ONCE {
         let is_end = call.fleet.read(|view| {
             let names = view.device_names(last.as_deref(), AT_ONCE);
             for name in &names {
-                if things.len() == limit {
+                if things.len() == page.limit {
                     return false;
                 }
                 if call.caller.sees_device(&view, name) && filter.takes(&view, name) {
@@ -220,10 +224,14 @@ pub(super) async fn list(mut call: Call<'_>) -> Answer {
         if is_end {
             last = None;
         }
-        if is_end || things.len() == limit {
+        if is_end || things.len() == page.limit {
             break;
         }
         tokio::task::yield_now().await;
     }
-    Ok(answer("things", json!(things), last.as_deref().map(token)))
+    Ok(answer(
+        "things",
+        json!(things),
+        last.map(|last| page.token(&last)),
+    ))
 }

@@ -24,6 +24,10 @@ pub struct DestinationConfig {
     /// `tail`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<StartFrom>,
+    /// Roles, one of which the fleet's logging options must name for events to go here (AWS's
+    /// SetV2LoggingOptions, `role` of `config/default`); others are filtered. Absent: no role is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
     /// Which events it gets at all, before its routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<Condition>,
@@ -53,6 +57,7 @@ impl From<DestinationKind> for DestinationConfig {
     fn from(kind: DestinationKind) -> DestinationConfig {
         DestinationConfig {
             from: None,
+            roles: None,
             when: None,
             batch: None,
             retry: None,
@@ -92,6 +97,16 @@ impl DestinationConfig {
                 "this build has no {kind}: it was built without the cargo feature {kind:?}"
             );
             return Err(ConfigError::new("type", reason));
+        }
+        match self.roles.as_deref() {
+            Some([]) => {
+                let reason = "names no role, so nothing would ever go here; remove the key";
+                return Err(ConfigError::new("roles", reason));
+            }
+            Some(roles) if roles.iter().any(String::is_empty) => {
+                return Err(ConfigError::new("roles", "a role is empty"));
+            }
+            _ => {}
         }
         let given = [
             ("batch", self.batch.is_some()),
@@ -190,6 +205,19 @@ mod tests {
     }
 
     #[test]
+    fn roles_are_named_or_left_out() {
+        let roles = |roles: &str| {
+            let text = format!(r#"{{"type": "file", "roles": {roles}}}"#);
+            parse(&text).unwrap().validate().map_err(|error| error.key)
+        };
+        assert_eq!(roles(r#"["arn:aws:iam::123456789012:role/logs"]"#), Ok(()));
+        assert_eq!(roles("null"), Ok(()));
+        for wrong in ["[]", r#"["a", ""]"#] {
+            assert_eq!(roles(wrong), Err("roles".into()), "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_by_name_wherever_it_stands() {
         for text in [
             r#"{"type": "file", "brocker": 1}"#,
@@ -225,7 +253,7 @@ mod tests {
             ),
             (
                 r#"{"type": "stdout", "batsh": {}}"#,
-                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `when`, `batch`, ",
+                "in `batsh`: unknown field `batsh`, expected `format`, `from`, `roles`, `when`, ",
             ),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -89,6 +89,7 @@ type Table = serde_json::Map<String, Value>;
 #[serde(default)]
 struct Common {
     from: Option<StartFrom>,
+    roles: Option<Vec<String>>,
     when: Option<Condition>,
     batch: Option<BatchConfig>,
     retry: Option<RetryConfig>,
@@ -98,8 +99,9 @@ struct Common {
 }
 
 /// Their names, as they stand above.
-const COMMON: [&str; 7] = [
+const COMMON: [&str; 8] = [
     "from",
+    "roles",
     "when",
     "batch",
     "retry",
@@ -125,6 +127,7 @@ impl<'de> Deserialize<'de> for DestinationConfig {
         let common: Common = read(common).map_err(D::Error::custom)?;
         Ok(DestinationConfig {
             from: common.from,
+            roles: common.roles,
             when: common.when,
             batch: common.batch,
             retry: common.retry,

@@ -12,6 +12,7 @@ use super::share::Shared;
 use crate::dedup::seen::Novelty;
 use crate::dedup::table::{Key, Table};
 use crate::levels::LevelCache;
+use crate::levels::role::Permit;
 use crate::mqtt::Delivery;
 use crate::mqtt::names::Names;
 
@@ -75,6 +76,7 @@ pub(crate) struct Judged {
 pub(crate) struct Judge {
     reader: Reader,
     levels: LevelCache,
+    permit: Option<Permit>,
     pub(crate) table: Table,
 }
 
@@ -83,8 +85,14 @@ impl Judge {
         Judge {
             reader,
             levels,
+            permit: None,
             table,
         }
+    }
+
+    /// Lets nothing pass while the permit is not granted.
+    pub(crate) fn with_permit(self, permit: Option<Permit>) -> Judge {
+        Judge { permit, ..self }
     }
 
     /// Judges a delivery at `now` (seconds since the Unix epoch) and notes it in the table.
@@ -112,6 +120,7 @@ impl Judge {
         now: u64,
     ) -> Judged {
         let novelty = self.lane_novelty(&decoded, names);
+        let permitted = self.permit.as_mut().is_none_or(Permit::is_granted);
         let resolved = self.levels.of(names, &delivery.stamp);
         let (mut duplicate, mut filtered) = (0, 0);
         let mut kept = Vec::new();
@@ -124,7 +133,7 @@ impl Judge {
             };
             if old {
                 duplicate += 1;
-            } else if !resolved.passes(&names.source, event.time, event.severity) {
+            } else if !(permitted && resolved.passes(&names.source, event.time, event.severity)) {
                 filtered += 1;
             } else {
                 if !all {

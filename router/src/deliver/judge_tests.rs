@@ -40,6 +40,23 @@ fn an_event_below_its_level_is_filtered_and_stays_had() {
 }
 
 #[test]
+fn without_its_role_a_destination_gets_nothing_and_the_books_say_so() {
+    let (judge, levels) = judge(Table::default());
+    let permit = Permit::new(Arc::clone(&levels), "archive", &["archivist".into()]);
+    let mut judge = judge.with_permit(Some(permit));
+    let first = delivery(batch(&[0, 1], &[]), None);
+    assert_eq!(judged(&mut judge, &first), (vec![], 0, 2));
+    let payload = br#"{"level":"DEBUG","role":"archivist"}"#;
+    levels
+        .change(|fleet| fleet.apply(ConfigTopic::Default, payload))
+        .unwrap();
+    // What was filtered once stays so.
+    assert_eq!(judged(&mut judge, &first), (vec![], 2, 0));
+    let second = delivery(batch(&[2, 3], &[]), None);
+    assert_eq!(judged(&mut judge, &second).0.len(), 2);
+}
+
+#[test]
 fn a_delivery_settled_before_is_not_decoded_again() {
     let (mut judge, _) = judge(Table::default());
     assert!(matches!(

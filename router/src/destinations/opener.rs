@@ -20,6 +20,7 @@ use crate::deliver::{Destination, Outcome, Position, Promise};
 use crate::folder::Folder;
 use crate::health::Part;
 use crate::levels::facts::FactsCache;
+use crate::levels::role::Permit;
 use crate::levels::{LevelCache, Levels};
 use crate::routes::Routes;
 use crate::state::{self, StateLog};
@@ -156,7 +157,10 @@ impl Open for DestinationOpener {
                 .map_err(|source| OpenError::Io { path, source })?;
         }
         let reader = Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Front));
-        let judge = Judge::new(reader, LevelCache::new(Arc::clone(&self.levels)), table);
+        let roles = self.config.roles.as_deref();
+        let permit = roles.map(|roles| Permit::new(Arc::clone(&self.levels), &self.name, roles));
+        let levels = LevelCache::new(Arc::clone(&self.levels));
+        let judge = Judge::new(reader, levels, table).with_permit(permit);
         let way = Way {
             routes: Arc::clone(&self.routes),
             facts: FactsCache::new(Arc::clone(&self.levels)),

@@ -100,6 +100,8 @@ pub(crate) struct View {
     pub(crate) kind: &'static str,
     /// The routes that lead to it.
     pub(crate) routes: Vec<String>,
+    /// The roles that it asks for, one of which will do; none if it asks for none.
+    pub(crate) roles: Vec<String>,
     pub(crate) folder: std::path::PathBuf,
     pub(crate) tap: Arc<Tap>,
     pub(crate) books: Books,
@@ -277,6 +279,7 @@ impl Running {
         let view = View {
             kind: spec.config.kind.name(),
             routes: spec.routes.keys().cloned().collect(),
+            roles: spec.config.roles.clone().unwrap_or_default(),
             folder: opener.folder.path().to_owned(),
             tap: Arc::clone(&opener.tap),
             books: opener.books.clone(),

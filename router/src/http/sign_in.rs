@@ -66,7 +66,12 @@ impl Refused {
 
     fn answer(self, is_aws: bool) -> Response {
         if is_aws {
-            return aws::Error::new(self.status, self.aws, self.message).into_response();
+            // AWS IoT throttles with another status than RFC 6585 has.
+            let status = match self.status {
+                StatusCode::TOO_MANY_REQUESTS => StatusCode::BAD_REQUEST,
+                status => status,
+            };
+            return aws::Error::new(status, self.aws, self.message).into_response();
         }
         let mut answer = refusal::answer(self.status, self.own, &self.message);
         if self.status == StatusCode::UNAUTHORIZED {
@@ -227,6 +232,7 @@ async fn signed(
         let key = doorkeeper.access_key(signed.key_id);
         let key = key.ok_or(signature::Error::UnknownKey)?;
         let (parts, body) = request.into_parts();
+        signed.check(&parts, clock::now_ns())?;
         let body = to_bytes(body, body_bytes)
             .await
             .map_err(|_| signature::Error::TooLarge(body_bytes))?;

@@ -210,6 +210,11 @@ async fn aws_paths_refuse_in_the_form_of_aws() {
             "AccessDeniedException",
         ),
         (
+            &["Authorization: Bearer busy"],
+            "400",
+            "ThrottlingException",
+        ),
+        (
             &[
                 "Authorization: AWS4-HMAC-SHA256 Credential=X/20260101/r/iot/aws4_request, SignedHeaders=host, Signature=0",
             ],

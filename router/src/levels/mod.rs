@@ -8,6 +8,7 @@
 pub(crate) mod configuration;
 pub(crate) mod desired;
 pub(crate) mod facts;
+pub(crate) mod role;
 pub(crate) mod task;
 
 use std::collections::HashMap;
