@@ -447,15 +447,14 @@ impl Follower {
         changed || self.old.len() > before
     }
 
-    /// A file that is empty may be written, copied and truncated before anything of it is read.
+    /// A file may be written, copied and truncated before anything of it is read.
     fn expect_copies(&mut self) {
-        let stamp = self.current.as_ref().and_then(OpenFile::stamp);
         self.copied = None;
-        if stamp.is_some_and(|(length, _)| length == 0) {
+        if self.current.as_ref().is_some_and(OpenFile::is_unread) {
             let old = self.old.back().map(|rotated| rotated.file.position());
             let last = old.or_else(|| self.finished.back().copied());
             self.copied = Some(last.map_or(Last::nothing(), Last::from));
-            if last.is_none() {
+            if last.is_none() && self.absent.is_none() {
                 self.know_what_is_beside();
             }
         }

@@ -337,3 +337,23 @@ fn a_copy_that_was_given_the_inode_of_a_removed_one_is_read() {
     bench.write("four\n");
     assert_eq!(bench.read(), ["three", "four"]);
 }
+
+#[test]
+fn a_file_that_is_copied_and_truncated_between_opening_and_reading_it_loses_nothing() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    fs::write(bench.path("app.log.1"), "before\n").unwrap();
+    let mut copies = 1;
+    bench.write("one\n");
+    let mut buffer = vec![0; 1 << 10];
+    let opened = bench
+        .follower
+        .read(bench.now, &mut buffer, &HashSet::new(), |_, _| {
+            unreachable!("it is only opened")
+        });
+    assert_eq!(opened.unwrap(), Found::More);
+    copy_and_truncate(bench.dir.path(), &mut copies);
+    bench.write("two\n");
+    copy_and_truncate(bench.dir.path(), &mut copies);
+    bench.write("three\n");
+    assert_eq!(bench.read(), ["one", "two", "three"]);
+}
