@@ -107,7 +107,7 @@ impl Entrance {
     }
 
     /// Queues an event that costs `cost` bytes and that its source will not repeat; see
-    /// [`Queue::push`].
+    /// [`Queue::push_weighed`].
     pub(crate) fn push(&self, record: Record, cost: usize) {
         if self.waiting.load(SeqCst) == 0
             && let Some(queue) = self.queue.try_lock()

@@ -1,4 +1,4 @@
-//! What can be changed about a fleet. [`super::plan`] turns a change into documents.
+//! What can be changed about a fleet. [`super::plan()`] turns a change into documents.
 
 use std::collections::BTreeMap;
 use std::fmt;

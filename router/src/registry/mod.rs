@@ -1,7 +1,7 @@
 //! The fleet as people see and change it: devices, groups, levels, overrides, and who changed what.
 //!
 //! Everything stands in retained documents, so this is a view of the broker and nothing of its own: a
-//! [`View`] to read, a [`Change`] that [`plan`] turns into documents. A change is answered once the
+//! [`View`] to read, a [`Change`] that [`plan()`] turns into documents. A change is answered once the
 //! broker has acknowledged its documents and they have come back, so that whoever reads after it
 //! sees it. What HTTP, AWS's API and the command line offer stands on this.
 

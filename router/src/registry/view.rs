@@ -1,4 +1,4 @@
-//! The fleet as it is at one moment, for whoever asks and for [`super::plan`]. Borrowed under the
+//! The fleet as it is at one moment, for whoever asks and for [`super::plan()`]. Borrowed under the
 //! registry's locks, so what takes long is asked piece by piece.
 
 use serde_json::{Map, Value};

@@ -1,7 +1,7 @@
 //! Events to PUBLISH packets. Pure.
 //!
 //! A body is the packets themselves, one behind the other, with packet identifier 0: the connection
-//! puts in its own ([`ends`] finds them).
+//! puts in its own ([`number`]).
 
 use std::borrow::Cow;
 

@@ -6,7 +6,7 @@
 //! the router was away what the document says.
 //!
 //! Bounded twice: the newest [`MOST`] entries or [`MOST_BYTES`] in memory, which are all that can be asked
-//! for, and what [`file`] keeps on disk. They are written behind the changes, within moments; a change that
+//! for, and what [`mod@file`] keeps on disk. They are written behind the changes, within moments; a change that
 //! a crash kept from being written is found at the next start, if its document still stands.
 
 mod change;
