@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use thinglog_tests::mqtt::{Connection, Version};
@@ -23,6 +23,8 @@ const CONNECTIONS: usize = 20;
 const GROUPS: usize = 50;
 /// Publishes under way at a time.
 const AT_ONCE: usize = 500;
+/// Nothing here takes so long.
+const LIMIT: Duration = Duration::from_secs(60);
 /// The device that is told something new after each change.
 const LAST: &str = "last";
 
@@ -87,29 +89,38 @@ impl Listeners {
         }
     }
 
-    /// Who is told something else by a change, and when the last one was. The
-    /// router writes in order, and so does the broker deliver on each connection: whatever comes of the
-    /// change is there when what comes of the next one is.
-    fn told(&mut self, change: impl FnOnce(&mut Listeners)) -> (Vec<String>, Option<Instant>) {
+    /// Tells whom a change reaches beside those it is to reach, and when the last of them was told.
+    /// Waits for these, and for a device that is told something new after the change.
+    fn told(
+        &mut self,
+        expected: &[String],
+        change: impl FnOnce(&mut Listeners),
+    ) -> (Vec<String>, Option<Instant>) {
         change(self);
         self.rounds += 1;
         let document = json!({"upload": {"flush_ms": self.rounds + 100}}).to_string();
         self.retain_all(&[(format!("device/{LAST}"), document)]);
-        let (mut told, mut at) = (Vec::new(), None);
-        for heard in &self.heard {
-            loop {
-                let (device, desired, when) = heard.recv().unwrap();
-                if device != LAST {
-                    told.push(device);
+        let expected: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
+        let (mut others, mut at) = (Vec::new(), None);
+        for (part, heard) in self.heard.iter().enumerate() {
+            let own = (part..self.devices).step_by(CONNECTIONS).map(name);
+            let mut missing: BTreeSet<String> = own.filter(|n| expected.contains(&**n)).collect();
+            let mut is_last_told = false;
+            while !(missing.is_empty() && is_last_told) {
+                let (device, desired, when) = heard
+                    .recv_timeout(LIMIT)
+                    .unwrap_or_else(|_| panic!("still not told: {missing:?}"));
+                if device == LAST {
+                    is_last_told |= desired["upload"]["flush_ms"] == self.rounds + 100;
+                } else if expected.contains(&*device) {
+                    missing.remove(&device);
                     at = at.max(Some(when));
-                } else if desired["upload"]["flush_ms"] == self.rounds + 100 {
-                    break;
+                } else {
+                    others.push(device);
                 }
             }
         }
-        told.sort();
-        told.dedup();
-        (told, at)
+        (others, at)
     }
 
     fn all(&self) -> Vec<String> {
@@ -152,40 +163,41 @@ fn a_change_rewrites_what_differs_and_nothing_else() {
             )
         })
         .collect();
-    let (told, _) = fleet.told(|fleet| fleet.retain_all(&members));
-    assert_eq!(told, fleet.all(), "every device that is named is told");
+    let (all, nobody) = (fleet.all(), Vec::<String>::new());
+    let (others, _) = fleet.told(&all, |fleet| fleet.retain_all(&members));
+    assert_eq!(others, nobody);
 
     let (mut started, mut answered) = (Instant::now(), Instant::now());
-    let (told, last) = fleet.told(|_| {
+    let (others, last) = fleet.told(&all, |_| {
         started = Instant::now();
         put(&site, "levels/default", &json!({"level": "WARN"}));
         answered = Instant::now();
     });
-    assert_eq!(told, fleet.all());
+    assert_eq!(others, nobody);
     eprintln!(
         "{devices} devices: the request was answered after {} ms, the last device told after {} ms",
         (answered - started).as_millis(),
         last.map_or(0, |last| (last - started).as_millis()),
     );
-    let nobody: [&str; 0] = [];
-    let (told, _) = fleet.told(|_| drop(put(&site, "levels/default", &json!({"level": "WARN"}))));
-    assert_eq!(told, nobody, "it said so before");
+    let again = |_: &mut Listeners| drop(put(&site, "levels/default", &json!({"level": "WARN"})));
+    assert_eq!(fleet.told(&nobody, again).0, nobody, "it said so before");
     let signed = (
         "default".to_owned(),
         r#"{"level":"WARN","by":"alice"}"#.to_owned(),
     );
-    let (told, _) = fleet.told(|fleet| fleet.retain_all(&[signed]));
-    assert_eq!(told, nobody, "who says it changes nothing");
+    let (others, _) = fleet.told(&nobody, |fleet| fleet.retain_all(&[signed]));
+    assert_eq!(others, nobody, "who says it changes nothing");
 
-    let (told, _) = fleet.told(|_| drop(put(&site, "levels/group/g7", &json!({"level": "DEBUG"}))));
-    assert_eq!(told, fleet.members(7));
+    let group = |_: &mut Listeners| drop(put(&site, "levels/group/g7", &json!({"level": "DEBUG"})));
+    assert_eq!(fleet.told(&fleet.members(7), group).0, nobody);
     let temporary = json!({"level": "DEBUG", "for_s": 3600});
-    let (told, _) = fleet.told(|_| drop(put(&site, "overrides/group/g3", &temporary)));
-    assert_eq!(told, fleet.members(3));
+    let temporary = |_: &mut Listeners| drop(put(&site, "overrides/group/g3", &temporary));
+    assert_eq!(fleet.told(&fleet.members(3), temporary).0, nobody);
     // What the group says itself hides the default from its devices.
-    let (told, _) = fleet.told(|_| drop(put(&site, "levels/default", &json!({"level": "ERROR"}))));
     let hidden: BTreeSet<String> = fleet.members(7).into_iter().collect();
-    let mut others = fleet.all();
-    others.retain(|device| !hidden.contains(device));
-    assert_eq!(told, others);
+    let mut differing = fleet.all();
+    differing.retain(|device| !hidden.contains(device));
+    let default =
+        |_: &mut Listeners| drop(put(&site, "levels/default", &json!({"level": "ERROR"})));
+    assert_eq!(fleet.told(&differing, default).0, nobody);
 }
