@@ -24,8 +24,18 @@ pub(crate) struct NatsSink {
     name: String,
     within: Duration,
     /// All lanes share it. A new one is made when it is not connected: with credentials and
-    /// certificates as they are then, and without what the old one had not yet sent.
-    connection: Mutex<Option<(Client, Context)>>,
+    /// certificates as they are then, and without what the old one had not yet sent. One on which an
+    /// acknowledgement is overdue is given up: the client itself would look for minutes whether the
+    /// server still lives.
+    connection: Mutex<Option<Connection>>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    client: Client,
+    context: Context,
+    /// When it was made: no two connections of a sink are of one moment.
+    since: Instant,
 }
 
 impl NatsSink {
@@ -71,12 +81,12 @@ impl NatsSink {
         Ok(options)
     }
 
-    async fn context(&self) -> Result<Context, String> {
+    async fn connected(&self) -> Result<Connection, String> {
         let mut connection = self.connection.lock().await;
-        if let Some((client, context)) = &*connection
-            && client.connection_state() == State::Connected
+        if let Some(connection) = &*connection
+            && connection.client.connection_state() == State::Connected
         {
-            return Ok(context.clone());
+            return Ok(connection.clone());
         }
         *connection = None;
         let connecting = self.options()?.connect(self.config.servers.clone());
@@ -92,8 +102,18 @@ impl NatsSink {
             .timeout(self.within)
             .ack_timeout(self.within)
             .build(client.clone());
-        *connection = Some((client, context.clone()));
-        Ok(context)
+        let made = Connection {
+            client,
+            context,
+            since: Instant::now(),
+        };
+        *connection = Some(made.clone());
+        Ok(made)
+    }
+
+    async fn give_up(&self, overdue: &Connection) {
+        let mut connection = self.connection.lock().await;
+        connection.take_if(|connection| connection.since == overdue.since);
     }
 
     async fn publish(
@@ -125,20 +145,22 @@ impl Sink for NatsSink {
     type Encoder = NatsEncoder;
 
     async fn send(&self, request: &Request, _body: Vec<u8>) -> Verdict {
-        let context = match self.context().await {
-            Ok(context) => context,
+        let connection = match self.connected().await {
+            Ok(connection) => connection,
             Err(reason) => return Verdict::retry(reason),
         };
         let within = self.within.as_millis();
         let late = || ItemVerdict::Retry(format!("no acknowledgement within {within} ms"));
+        let mut is_overdue = false;
         let mut due = Instant::now() + self.within;
         let mut published = Vec::with_capacity(request.len());
         for piece in request.pieces() {
-            published.push(timeout_at(due, self.publish(&context, piece)).await);
+            published.push(timeout_at(due, self.publish(&connection.context, piece)).await);
         }
         let mut items = Vec::with_capacity(request.len());
         for publish in published {
             let Ok(publish) = publish else {
+                is_overdue = true;
                 items.push(late());
                 continue;
             };
@@ -154,9 +176,18 @@ impl Sink for NatsSink {
                         false => ItemVerdict::Accepted,
                     }
                 }
-                Ok(Err(error)) => refused(&error),
-                Err(_) => late(),
+                Ok(Err(error)) => {
+                    is_overdue |= error.kind() == PublishErrorKind::TimedOut;
+                    refused(&error)
+                }
+                Err(_) => {
+                    is_overdue = true;
+                    late()
+                }
             });
+        }
+        if is_overdue {
+            self.give_up(&connection).await;
         }
         Verdict::Items(items)
     }
