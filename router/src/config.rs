@@ -37,10 +37,11 @@ pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };
 pub(crate) use remote::{Delivery, read_secret};
-pub use routes::{Condition, RedactConfig, RouteConfig};
+pub use routes::{Condition, RouteConfig};
 pub use splunk::{SplunkConfig, SplunkForm};
 pub(crate) use syslog::SYSLOG_SCHEMES;
 pub use syslog::{Facility, SyslogConfig};
+pub use thinglog_schemas::redact::RedactOptions;
 pub use tls::TlsKeys;
 pub use webhook::{Format, Method, Preset, WebhookConfig};
 

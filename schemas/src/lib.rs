@@ -12,6 +12,7 @@ pub mod limits;
 pub mod name;
 pub mod payload;
 pub mod query;
+pub mod redact;
 pub mod request;
 pub mod resolve;
 pub mod severity;

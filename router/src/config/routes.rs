@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thinglog_schemas::query::EventQuery;
+use thinglog_schemas::redact::RedactOptions;
 
 use super::ConfigError;
 use crate::routes::route::Route;
@@ -29,23 +30,7 @@ pub struct RouteConfig {
     pub set: BTreeMap<String, String>,
     /// What is made unreadable, at last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub redact: Vec<RedactConfig>,
-}
-
-/// One entry of `redact`: a `pattern` or an `attribute`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RedactConfig {
-    /// A regular expression; what it matches in messages and in texts of attributes is replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pattern: Option<String>,
-    /// The value of this attribute is replaced as a whole, at whatever depth.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attribute: Option<String>,
-    /// What stands there instead; `$1` and `${name}` are groups of the pattern. `[redacted]` unless
-    /// given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replace: Option<String>,
+    pub redact: Vec<RedactOptions>,
 }
 
 /// A condition on events, in the language of [`thinglog_schemas::query::event`].

@@ -2,26 +2,20 @@
 //! Every template sees the event as it came, and the last word is the redaction's, so that nothing
 //! comes back by way of a template.
 
-use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 use thinglog_schemas::Event;
 use thinglog_schemas::query::Facts;
+use thinglog_schemas::redact::{RedactOptions, Redactor};
 
 use super::template::Template;
-use crate::config::{ConfigError, RedactConfig, RouteConfig};
-
-/// Stands for what was taken out, unless configured otherwise.
-const REPLACEMENT: &str = "[redacted]";
-/// What one compiled pattern may take, bytes.
-const MAX_PATTERN: usize = 1 << 20;
+use crate::config::{ConfigError, RouteConfig};
 
 /// What becomes of events.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     remove: Vec<String>,
     set: Vec<(Target, Template)>,
-    patterns: Vec<(Regex, String)>,
-    attributes: Vec<(String, String)>,
+    redactor: Redactor,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +27,7 @@ enum Target {
 impl Shape {
     /// The shape that is configured, if any; an error names its key.
     pub(crate) fn new(config: &RouteConfig) -> Result<Option<Shape>, ConfigError> {
-        let mut shape = Shape {
-            remove: config.remove.iter().map(|name| attribute(name)).collect(),
-            set: Vec::new(),
-            patterns: Vec::new(),
-            attributes: Vec::new(),
-        };
+        let mut set = Vec::new();
         for (name, template) in &config.set {
             let template = Template::parse_with_device(template)
                 .map_err(|reason| ConfigError::new(format!("set.{name}"), reason))?;
@@ -53,28 +42,16 @@ impl Shape {
                 }
                 name => Target::Attribute(attribute(name)),
             };
-            shape.set.push((target, template));
+            set.push((target, template));
         }
-        for (at, entry) in config.redact.iter().enumerate() {
-            shape
-                .redact(entry)
-                .map_err(|reason| ConfigError::new(format!("redact[{at}]"), reason))?;
-        }
-        let is_something = !shape.remove.is_empty()
-            || !shape.set.is_empty()
-            || !shape.patterns.is_empty()
-            || !shape.attributes.is_empty();
+        let shape = Shape {
+            remove: config.remove.iter().map(|name| attribute(name)).collect(),
+            set,
+            redactor: redactor(&config.redact)?,
+        };
+        let is_something =
+            !shape.remove.is_empty() || !shape.set.is_empty() || !shape.redactor.is_empty();
         Ok(is_something.then_some(shape))
-    }
-
-    fn redact(&mut self, entry: &RedactConfig) -> Result<(), String> {
-        let replace = entry.replace.as_deref().unwrap_or(REPLACEMENT).to_owned();
-        match (&entry.pattern, &entry.attribute) {
-            (Some(pattern), None) => self.patterns.push((compile(pattern)?, replace)),
-            (None, Some(name)) => self.attributes.push((attribute(name), replace)),
-            _ => return Err("needs either `pattern` or `attribute`".to_owned()),
-        }
-        Ok(())
     }
 
     /// Whether a template has a place for something of the device.
@@ -99,40 +76,18 @@ impl Shape {
                 }
             }
         }
-        if !self.patterns.is_empty() || !self.attributes.is_empty() {
-            self.hide_in_text(&mut made.message);
-            for (name, value) in &mut made.attributes {
-                self.hide_entry(name, value);
-            }
-        }
+        self.redactor.apply(&mut made.message, &mut made.attributes);
         made
     }
+}
 
-    fn hide_entry(&self, name: &str, value: &mut Value) {
-        match self.attributes.iter().find(|(secret, _)| secret == name) {
-            Some((_, replace)) => *value = Value::String(replace.clone()),
-            None => self.hide(value),
-        }
-    }
-
-    fn hide(&self, value: &mut Value) {
-        match value {
-            Value::String(text) => self.hide_in_text(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.hide(item)),
-            Value::Object(map) => map
-                .iter_mut()
-                .for_each(|(name, value)| self.hide_entry(name, value)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
-    }
-
-    fn hide_in_text(&self, text: &mut String) {
-        for (pattern, replace) in &self.patterns {
-            if let std::borrow::Cow::Owned(replaced) = pattern.replace_all(text, replace) {
-                *text = replaced;
-            }
-        }
-    }
+fn redactor(entries: &[RedactOptions]) -> Result<Redactor, ConfigError> {
+    let named = entries.iter().map(|entry| RedactOptions {
+        attribute: entry.attribute.as_deref().map(attribute),
+        ..entry.clone()
+    });
+    Redactor::new(&named.collect::<Vec<_>>())
+        .map_err(|(at, reason)| ConfigError::new(format!("redact[{at}]"), reason))
 }
 
 /// The name of an attribute, with `attributes.` before it or not.
@@ -146,18 +101,6 @@ fn text_of(value: Value) -> String {
         Value::Null => String::new(),
         value => value.to_string(),
     }
-}
-
-fn compile(pattern: &str) -> Result<Regex, String> {
-    let compiled = RegexBuilder::new(pattern).size_limit(MAX_PATTERN).build();
-    let compiled = compiled.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => "the pattern is too large".to_owned(),
-        error => error.to_string().trim().replace('\n', " "),
-    })?;
-    if compiled.is_match("") {
-        return Err("the pattern matches the empty text, and so everywhere".to_owned());
-    }
-    Ok(compiled)
 }
 
 #[cfg(test)]

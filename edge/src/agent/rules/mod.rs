@@ -5,7 +5,6 @@
 
 mod pace;
 mod rate;
-mod redact;
 
 use std::{
     sync::Arc,
@@ -13,13 +12,12 @@ use std::{
 };
 
 use serde::Deserialize;
-use thinglog_schemas::{Attributes, Level, Severity};
+pub use thinglog_schemas::redact::RedactOptions;
+use thinglog_schemas::{Attributes, Level, Severity, redact::Redactor};
 
 use super::units::Rate;
 use crate::{Record, queue::Standing};
 use pace::Pace;
-pub use redact::RedactOptions;
-use redact::Redactor;
 
 /// The rules of one source. Nothing set: everything passes as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -144,7 +142,8 @@ impl Rules {
                 record.attributes.insert(key.clone(), value.clone());
             }
         }
-        self.redactor.apply(record);
+        self.redactor
+            .apply(&mut record.message, &mut record.attributes);
     }
 }
 

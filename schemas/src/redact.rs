@@ -1,11 +1,12 @@
-//! What must never leave the device: patterns in messages and attributes, and attributes by name.
-//! Applied before an event is queued, so that nothing of it reaches memory that is kept, or a disk.
+//! What nobody is to read: patterns in messages and attributes, and attributes by name. A device applies
+//! it before an event is queued, so that nothing of it reaches memory that is kept, or a disk; a
+//! route before an event is delivered.
 
 use regex::{Regex, RegexBuilder};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Record;
+use crate::Attributes;
 
 /// Stands for what was taken out, unless configured otherwise.
 const REPLACEMENT: &str = "[redacted]";
@@ -13,28 +14,31 @@ const REPLACEMENT: &str = "[redacted]";
 const MAX_PATTERN: usize = 1 << 20;
 
 /// One entry of `redact`: a `pattern` or an `attribute`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedactOptions {
     /// A regular expression; what it matches in messages and in texts of attributes is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
     /// The value of this attribute is replaced as a whole, at whatever depth.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attribute: Option<String>,
     /// What stands there instead; `$1` and `${name}` are groups of the pattern. Default
     /// `[redacted]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub replace: Option<String>,
 }
 
 /// All entries, ready to use.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Redactor {
+pub struct Redactor {
     patterns: Vec<(Regex, String)>,
     attributes: Vec<(String, String)>,
 }
 
 impl Redactor {
     /// Else which entry cannot be used, counted from 0, and why.
-    pub(super) fn new(entries: &[RedactOptions]) -> Result<Redactor, (usize, String)> {
+    pub fn new(entries: &[RedactOptions]) -> Result<Redactor, (usize, String)> {
         let mut redactor = Redactor::default();
         for (at, entry) in entries.iter().enumerate() {
             let replace = entry.replace.as_deref().unwrap_or(REPLACEMENT).to_owned();
@@ -52,12 +56,18 @@ impl Redactor {
         Ok(redactor)
     }
 
-    pub(super) fn apply(&self, record: &mut Record) {
-        if self.patterns.is_empty() && self.attributes.is_empty() {
+    /// Whether there is nothing to hide.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty() && self.attributes.is_empty()
+    }
+
+    /// Makes a message and its attributes unreadable where they are to be.
+    pub fn apply(&self, message: &mut String, attributes: &mut Attributes) {
+        if self.is_empty() {
             return;
         }
-        self.text(&mut record.message);
-        for (key, value) in &mut record.attributes {
+        self.text(message);
+        for (key, value) in attributes {
             self.entry(key, value);
         }
     }
@@ -104,9 +114,27 @@ fn compile(pattern: &str) -> Result<Regex, String> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use thinglog_schemas::Severity;
 
     use super::*;
+
+    struct Record {
+        message: String,
+        attributes: Attributes,
+    }
+
+    impl Record {
+        fn new(message: &str) -> Record {
+            Record {
+                message: message.to_owned(),
+                attributes: Attributes::new(),
+            }
+        }
+
+        fn with(mut self, key: &str, value: impl Into<Value>) -> Record {
+            self.attributes.insert(key.to_owned(), value.into());
+            self
+        }
+    }
 
     fn redactor(entries: Value) -> Redactor {
         let entries: Vec<RedactOptions> = serde_json::from_value(entries).unwrap();
@@ -115,13 +143,13 @@ mod tests {
 
     fn redacted(entries: Value, record: Record) -> Record {
         let mut record = record;
-        redactor(entries).apply(&mut record);
+        redactor(entries).apply(&mut record.message, &mut record.attributes);
         record
     }
 
     #[test]
     fn a_pattern_is_replaced_wherever_text_stands() {
-        let record = Record::new("app", Severity::INFO, "login token=abc123 and token=def")
+        let record = Record::new("login token=abc123 and token=def")
             .with("url", "/?token=ghi")
             .with("deep", json!({"list": ["token=jkl", 7]}));
         let entries = json!([{"pattern": r"token=\w+", "replace": "token=…"}]);
@@ -133,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_attribute_is_replaced_by_its_name_at_any_depth() {
-        let record = Record::new("app", Severity::INFO, "m")
+        let record = Record::new("m")
             .with("password", 1234)
             .with("user", json!({"name": "eve", "password": "secret"}));
         let record = redacted(json!([{"attribute": "password"}]), record);
@@ -145,7 +173,7 @@ mod tests {
     #[test]
     fn groups_can_stay() {
         let entries = json!([{"pattern": r"(\d{4})-\d{4}-\d{4}-(\d{4})", "replace": "$1-…-$2"}]);
-        let record = Record::new("shop", Severity::INFO, "card 1234-5678-9012-3456");
+        let record = Record::new("card 1234-5678-9012-3456");
         assert_eq!(redacted(entries, record).message, "card 1234-…-3456");
     }
 
