@@ -34,12 +34,17 @@ impl Store {
     /// Looks after the files until [`Store::end`]; to be run on a thread of its own.
     pub fn keep(&self) {
         while self.shared.work.wait(EVERY) {
-            let failed = self.keep_once((self.shared.options.now)()).err();
+            let failed = self.tidy().err();
             if let Some(error) = &failed {
                 tracing::error!(%error, "the store cannot be tidied; trying again");
             }
             self.shared.work.done(failed.map(|error| error.to_string()));
         }
+    }
+
+    /// Does once what [`Store::keep`] does all the time.
+    pub fn tidy(&self) -> io::Result<()> {
+        self.keep_once((self.shared.options.now)())
     }
 
     /// Does all that there is to do.

@@ -52,12 +52,10 @@ pub(crate) fn blocks(part: &Part, devices: Option<&HashSet<&str>>) -> io::Result
 }
 
 /// A row that is looked at.
-pub(crate) struct Seen<'a> {
+pub(crate) struct Seen {
     pub(crate) place: Place,
     pub(crate) level: Level,
     pub(crate) index: usize,
-    /// Whose it is.
-    pub(crate) device: &'a str,
 }
 
 /// A search while it goes through blocks.
@@ -118,8 +116,8 @@ impl<'a> Scan<'a> {
         &mut self,
         part: &'p Part,
         piece: &Piece,
-        wanted: &dyn Fn(&Seen<'_>) -> bool,
-        tell: &mut dyn FnMut(&Seen<'_>),
+        wanted: &dyn Fn(&Seen) -> bool,
+        tell: &mut dyn FnMut(&Seen),
     ) -> io::Result<Option<Block<'p>>> {
         let entry = &part.entries[piece.block];
         let filter = self.search.filter.as_ref();
@@ -158,7 +156,6 @@ impl<'a> Scan<'a> {
                     place,
                     level,
                     index,
-                    device,
                 };
                 if is_in && wanted(&seen) && answers.matches(&block, index) {
                     tell(&seen);

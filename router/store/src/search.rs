@@ -20,7 +20,7 @@ use crate::store::Store;
 /// Which of the events that match comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The latest, by [`Found::at`].
+    /// The latest, by [`Place::at`].
     Newest,
     /// The earliest.
     Oldest,
@@ -231,7 +231,7 @@ impl Store {
             }
             let part = &parts[piece.part];
             let mut hits: Vec<(Rank, usize)> = Vec::new();
-            let wanted = |seen: &Seen<'_>| {
+            let wanted = |seen: &Seen| {
                 let rank = order.rank(seen.place);
                 start.is_none_or(|start| rank < start) && worst.is_none_or(|worst| rank > worst)
             };

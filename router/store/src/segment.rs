@@ -117,10 +117,6 @@ impl SegmentWriter {
         })
     }
 
-    pub(crate) fn rows(&self) -> u32 {
-        self.rows
-    }
-
     /// Adds the next row, by device, time and number.
     pub(crate) fn push(&mut self, row: &Row<'_>) -> io::Result<()> {
         let at = row.at();

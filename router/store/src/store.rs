@@ -25,6 +25,9 @@ const MOST_FULL: usize = 4;
 /// Devices that may be cleared until what was theirs has left the files.
 const MOST_CLEARED: usize = 1000;
 
+/// How long events of a device are kept, where that differs.
+pub type AgeOf = Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>;
+
 /// How a store keeps.
 #[derive(Clone)]
 pub struct Options {
@@ -32,8 +35,8 @@ pub struct Options {
     pub folder: PathBuf,
     /// How long events are kept after they were received.
     pub age: Duration,
-    /// The same for a device, where it differs. At most eight different ages.
-    pub age_of: Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>,
+    /// The same for devices of their own. At most eight different ages.
+    pub age_of: AgeOf,
     /// Events of a device that are kept beyond their age while there is room.
     pub events_per_device: u64,
     /// Bytes that all files may take together.
