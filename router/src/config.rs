@@ -15,6 +15,7 @@ mod otlp;
 mod remote;
 mod routes;
 mod splunk;
+mod store;
 mod syslog;
 mod tls;
 mod webhook;
@@ -43,6 +44,7 @@ pub use remote::{
 pub(crate) use remote::{Delivery, read_secret};
 pub use routes::{Condition, RouteConfig};
 pub use splunk::{SplunkConfig, SplunkForm};
+pub use store::StoreConfig;
 pub(crate) use syslog::SYSLOG_SCHEMES;
 pub use syslog::{Facility, SyslogConfig};
 pub use thinglog_schemas::redact::RedactOptions;

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::api::destinations::Desk;
+use crate::api::logs::Reading;
+use crate::api::logs::answer::Library;
 use crate::audit::stage::AuditOpener;
 use crate::aws;
 use crate::backoff::Jitter;
@@ -308,6 +310,10 @@ impl Builder {
         let (destinations, reloader) = Running::new(self.base, Arc::clone(&levels))?;
         if let Some(http) = &mut http {
             http.mount(aws::routes(fleet.clone(), destinations.shown()));
+            http.mount(api::logs::routes(Reading {
+                shown: destinations.shown(),
+                library: Library::new(fleet.clone(), Arc::clone(&levels)),
+            }));
             http.mount(api::destinations::routes(Desk {
                 shown: destinations.shown(),
                 health: health.clone(),

@@ -5,6 +5,7 @@
 //! `{"error": {"code", "message"}}`. Lists are `{"items": […], "next": …}`, see [`list`].
 
 mod body;
+mod channel;
 pub(crate) mod destinations;
 mod devices;
 mod explain;
@@ -12,6 +13,7 @@ mod groups;
 mod history;
 mod levels;
 mod list;
+pub(crate) mod logs;
 mod openapi;
 mod overrides;
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::otlp::OtlpConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
 use super::routes::Condition;
 use super::splunk::SplunkConfig;
+use super::store::StoreConfig;
 use super::syslog::SyslogConfig;
 use super::webhook::WebhookConfig;
 use super::{ConfigError, StartFrom};
@@ -77,6 +78,8 @@ macro_rules! kinds {
 kinds! {
     /// Rotating NDJSON files that hold every event exactly once.
     File(FileConfig) = "file",
+    /// Recent events, to be searched.
+    Store(StoreConfig) = "store",
     /// Lines on standard output.
     Stdout(StdoutConfig) = "stdout",
     /// HTTP requests to anybody.
@@ -104,7 +107,10 @@ kinds! {
 impl DestinationKind {
     /// Whether it delivers over a network, by requests.
     pub(crate) fn is_remote(&self) -> bool {
-        !matches!(self, DestinationKind::File(_) | DestinationKind::Stdout(_))
+        !matches!(
+            self,
+            DestinationKind::File(_) | DestinationKind::Store(_) | DestinationKind::Stdout(_)
+        )
     }
 }
 

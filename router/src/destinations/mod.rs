@@ -27,6 +27,7 @@ pub(crate) mod running;
 #[cfg(feature = "splunk")]
 pub(crate) mod splunk;
 pub(crate) mod stdout;
+pub(crate) mod store;
 #[cfg(feature = "syslog")]
 pub(crate) mod syslog;
 #[cfg(test)]

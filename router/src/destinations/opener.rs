@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::file::FileDestination;
 use super::stdout::Stdout;
+use super::store::{Shelf, StoreDestination};
 use crate::config::{DestinationConfig, DestinationKind, Endpoint};
 use crate::deliver::batch::Batch;
 use crate::deliver::judge::{Judge, Reader};
@@ -39,6 +40,8 @@ pub(crate) struct DestinationOpener {
     pub(crate) health: Part,
     pub(crate) routes: Arc<Routes>,
     pub(crate) tap: Arc<Tap>,
+    /// Where searches find the store, if it is one.
+    pub(crate) shelf: Arc<Shelf>,
     /// The router's own broker, and its topics.
     pub(crate) broker: Endpoint,
     pub(crate) topics: Topics,
@@ -56,7 +59,11 @@ impl DestinationOpener {
     /// Makes the destination. Without an `ending` nothing is opened or started.
     fn destination(&self, committed: Option<Position>, ending: Option<&CancellationToken>) -> Made {
         match &self.config.kind {
-            DestinationKind::File(_) | DestinationKind::Stdout(_) if ending.is_none() => Ok(None),
+            DestinationKind::File(_) | DestinationKind::Store(_) | DestinationKind::Stdout(_)
+                if ending.is_none() =>
+            {
+                Ok(None)
+            }
             DestinationKind::Stdout(config) => {
                 Ok(Some(Box::new(Stdout::of_process(config.format))))
             }
@@ -69,6 +76,17 @@ impl DestinationOpener {
                 let bytes = self.books.bytes.clone();
                 FileDestination::open(folder, config.clone(), committed, bytes, deleted)
                     .map(|file| Some(Box::new(file) as Box<dyn Destination>))
+                    .map_err(|source| OpenError::Io {
+                        path: PathBuf::from(folder),
+                        source,
+                    })
+            }
+            DestinationKind::Store(config) => {
+                let (levels, shelf) = (Arc::clone(&self.levels), &self.shelf);
+                let bytes = self.books.bytes.clone();
+                let folder = self.folder.path();
+                StoreDestination::open(folder, config, committed, levels, shelf, bytes)
+                    .map(|store| Some(Box::new(store) as Box<dyn Destination>))
                     .map_err(|source| OpenError::Io {
                         path: PathBuf::from(folder),
                         source,

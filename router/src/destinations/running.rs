@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::opener::DestinationOpener;
-use crate::config::{Config, DestinationConfig, RouteConfig, StartFrom};
+use super::store::Shelf;
+use crate::config::{Config, DestinationConfig, DestinationKind, RouteConfig, StartFrom};
 use crate::deliver::share::DecodeCache;
 use crate::deliver::supervise::{Open, OpenError, Supervised};
 use crate::deliver::tap::Tap;
@@ -105,6 +106,8 @@ pub(crate) struct View {
     pub(crate) folder: std::path::PathBuf,
     pub(crate) tap: Arc<Tap>,
     pub(crate) books: Books,
+    /// Of stores.
+    pub(crate) shelf: Option<Arc<Shelf>>,
     /// Of those that deliver by requests.
     pub(crate) remote: Option<RemoteMetrics>,
 }
@@ -256,9 +259,17 @@ impl Running {
         before: Option<&DestinationOpener>,
     ) -> Result<Arc<DestinationOpener>, BuildError> {
         let routes = Routes::of(config, name)?;
-        let (folder, tap) = match before {
-            Some(before) => (Arc::clone(&before.folder), Arc::clone(&before.tap)),
-            None => (Arc::new(self.base.lock(name)?), Arc::default()),
+        let (folder, tap, shelf) = match before {
+            Some(before) => (
+                Arc::clone(&before.folder),
+                Arc::clone(&before.tap),
+                Arc::clone(&before.shelf),
+            ),
+            None => (
+                Arc::new(self.base.lock(name)?),
+                Arc::default(),
+                Arc::default(),
+            ),
         };
         Ok(Arc::new(DestinationOpener {
             name: name.to_owned(),
@@ -271,6 +282,7 @@ impl Running {
             health: self.base.health.entry(name),
             routes: Arc::new(routes),
             tap,
+            shelf,
             broker: self.base.config.broker.clone(),
             topics: self.base.topics.clone(),
         }))
@@ -278,6 +290,7 @@ impl Running {
 
     fn add(&mut self, name: &str, spec: Spec, opener: Arc<DestinationOpener>) {
         let is_remote = spec.config.kind.is_remote();
+        let is_store = matches!(spec.config.kind, DestinationKind::Store(_));
         let view = View {
             kind: spec.config.kind.name(),
             routes: spec.routes.keys().cloned().collect(),
@@ -285,6 +298,7 @@ impl Running {
             folder: opener.folder.path().to_owned(),
             tap: Arc::clone(&opener.tap),
             books: opener.books.clone(),
+            shelf: is_store.then(|| Arc::clone(&opener.shelf)),
             remote: is_remote.then(|| self.base.telemetry.remote(name)),
         };
         self.shown.write().insert(name.to_owned(), view);

@@ -98,7 +98,7 @@ impl<W: Write + Send + 'static> Destination for Stdout<W> {
 }
 
 /// `2026-01-02T03:04:05.123Z lamp-7 app WARN message key=value`
-fn write_text(event: &Event, colour: bool, out: &mut Vec<u8>) {
+pub(crate) fn write_text(event: &Event, colour: bool, out: &mut Vec<u8>) {
     write_millis(event.time, out);
     out.push(b' ');
     push_escaped(&event.device, out);

@@ -193,6 +193,22 @@ impl History {
         self.written.notify_one();
     }
 
+    /// Notes something that was done to a target and is no change of a document.
+    pub(crate) fn note_deed(&self, topic: ConfigTopic<'_>, deed: &str, by: &str, now: u64) {
+        let mut state = self.state.lock();
+        let entry = Entry {
+            number: state.next,
+            at: now,
+            by: Some(by.into()),
+            topic: topic.to_string().into(),
+            change: deed.into(),
+            document: None,
+        };
+        state.push(entry);
+        drop(state);
+        self.written.notify_one();
+    }
+
     /// Notes what changed while nobody looked: a document that says itself when it was written, after the
     /// newest entry there is. `now` bounds what documents may claim.
     pub(crate) fn note_missed<'a>(

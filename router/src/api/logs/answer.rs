@@ -1,0 +1,187 @@
+//! Searches on behalf of requests: who sees what, how long they may take, how many run at once.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use thinglog_schemas::json;
+use thinglog_schemas::query::Facts;
+use thinglog_store::{Counts, Fleet, Found, Page, Search, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::question::place_text;
+use crate::destinations::store::Shelf;
+use crate::levels::Levels;
+use crate::registry::{Caller, Code, Refusal, Registry};
+
+/// Searches at once; others wait for their turn.
+const AT_ONCE: usize = 3;
+/// Longest wait for a turn.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
+/// Time after which a search ends where it can be gone on with.
+const ENOUGH: Duration = Duration::from_secs(5);
+/// Devices of which it is remembered whether they may be seen.
+const REMEMBERED: usize = 16_384;
+
+/// What handlers search with.
+#[derive(Clone)]
+pub(crate) struct Library {
+    registry: Registry,
+    levels: Arc<Levels>,
+    turns: Arc<Semaphore>,
+}
+
+/// What one search knows of the fleet.
+struct Asking {
+    library: Library,
+    caller: Caller,
+    stopped: Arc<AtomicBool>,
+    until: Instant,
+    seen: RefCell<HashMap<String, bool>>,
+}
+
+/// Stops a search when nobody waits for it any more.
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Fleet for Asking {
+    fn facts(&self, device: &str) -> Arc<Facts> {
+        Arc::new(self.library.levels.read(|fleet| fleet.facts(device)))
+    }
+
+    fn may_see(&self, device: &str) -> bool {
+        if self.caller.is_unlimited() {
+            return true;
+        }
+        let mut seen = self.seen.borrow_mut();
+        if let Some(may) = seen.get(device) {
+            return *may;
+        }
+        if seen.len() >= REMEMBERED {
+            seen.clear();
+        }
+        let may = self
+            .library
+            .registry
+            .read(|view| self.caller.sees_device(&view, device));
+        let may = may.unwrap_or(false);
+        seen.insert(device.to_owned(), may);
+        may
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.stopped.load(Ordering::Relaxed) && Instant::now() < self.until
+    }
+}
+
+impl Library {
+    pub(crate) fn new(registry: Registry, levels: Arc<Levels>) -> Library {
+        Library {
+            registry,
+            levels,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// The fleet's registry.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        match tokio::time::timeout(TURN_WITHIN, turn).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Refusal::new(
+                Code::LimitExceeded,
+                "too many searches at once; try again in a moment",
+            )),
+        }
+    }
+
+    /// Runs a search off the async threads. It is given up when the future is.
+    async fn run<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        shelf: &Shelf,
+        work: impl FnOnce(&Store, &dyn Fleet) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        caller.may_look()?;
+        // Groups decide what is seen: not before they are known.
+        self.registry.read(|_| ())?;
+        let store = opened(shelf)?;
+        let turn = self.turn().await?;
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Stop(Arc::clone(&stopped));
+        let asking = Asking {
+            library: self.clone(),
+            caller: caller.clone(),
+            stopped,
+            until: Instant::now() + ENOUGH,
+            seen: RefCell::default(),
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&store, &asking)
+        });
+        let done = done.await;
+        drop(stop);
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "a search failed");
+            Refusal::new(Code::ServiceUnavailable, format!("the store: {error}"))
+        };
+        match done {
+            Ok(done) => done.map_err(|error| failed(&error)),
+            Err(panic) => Err(failed(&panic)),
+        }
+    }
+
+    pub(super) async fn page(
+        &self,
+        caller: &Caller,
+        shelf: &Shelf,
+        search: Search,
+    ) -> Result<Page, Refusal> {
+        self.run(caller, shelf, move |store, fleet| {
+            store.search(&search, fleet)
+        })
+        .await
+    }
+
+    pub(super) async fn counts(
+        &self,
+        caller: &Caller,
+        shelf: &Shelf,
+        search: Search,
+        (step, most): (u64, usize),
+    ) -> Result<Counts, Refusal> {
+        self.run(caller, shelf, move |store, fleet| {
+            store.count(&search, step, most, fleet)
+        })
+        .await
+    }
+}
+
+/// The store behind a shelf.
+pub(super) fn opened(shelf: &Shelf) -> Result<Store, Refusal> {
+    let reason = "the store is not open yet; what is wrong stands in /readyz";
+    shelf
+        .store()
+        .ok_or_else(|| Refusal::new(Code::ServiceUnavailable, reason))
+}
+
+/// Appends an event with its place: the form of all other JSON, and one key more.
+pub(super) fn write(found: &Found, out: &mut Vec<u8>) {
+    json::write(&found.event, out);
+    out.pop();
+    out.extend_from_slice(b",\"place\":\"");
+    out.extend_from_slice(place_text(found.place).as_bytes());
+    out.extend_from_slice(b"\"}");
+}

@@ -1,0 +1,258 @@
+//! What a request asks of the store: its parameters, as a search. Pure.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use thinglog_schemas::json::parse_time;
+use thinglog_schemas::query::EventQuery;
+use thinglog_store::{Order, Place, Search};
+
+use crate::registry::Refusal;
+
+/// Events of a page unless told.
+const USUAL: usize = 100;
+/// Most events of a page.
+const MOST: usize = 1000;
+/// Most names that a parameter lists.
+const MOST_NAMES: usize = 100;
+
+/// The parameters that say which events; each but `filter` is short for a condition.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Asked {
+    /// Names of devices, divided by commas.
+    device: Option<String>,
+    group: Option<String>,
+    source: Option<String>,
+    /// This level and what is worse.
+    level: Option<String>,
+    /// Logged at this time or later, and before.
+    since: Option<String>,
+    until: Option<String>,
+    /// A regular expression for the message.
+    grep: Option<String>,
+    /// A condition in the language of routes.
+    filter: Option<String>,
+    order: Option<String>,
+    limit: Option<String>,
+    cursor: Option<String>,
+    /// Which store, if there are several.
+    pub(super) store: Option<String>,
+    /// Of counts: the width of a step.
+    pub(super) step: Option<String>,
+    /// Of a download.
+    pub(super) format: Option<String>,
+    pub(super) gzip: Option<bool>,
+    /// Of a tail: how many events before it begins.
+    pub(super) history: Option<usize>,
+}
+
+impl Asked {
+    /// Whether an order was asked for.
+    pub(super) fn says_order(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// The search, at the time `now`.
+    pub(super) fn search(&self, now: u64) -> Result<Search, Refusal> {
+        let order = match self.order.as_deref() {
+            None | Some("newest") => Order::Newest,
+            Some("oldest") => Order::Oldest,
+            Some("arrival") => Order::Arrival,
+            Some(other) => return Err(invalid("order", other, "newest, oldest or arrival")),
+        };
+        let limit = match self.limit.as_deref() {
+            None => USUAL,
+            Some(text) => match text.parse() {
+                Ok(limit) if (1..=MOST).contains(&limit) => limit,
+                _ => return Err(invalid("limit", text, "1 to 1000")),
+            },
+        };
+        let devices = self.device.as_deref().map(|names| listed("device", names));
+        let devices = devices.transpose()?;
+        Ok(Search {
+            order,
+            from: time("since", self.since.as_deref(), now)?.unwrap_or_default(),
+            until: time("until", self.until.as_deref(), now)?.unwrap_or(u64::MAX),
+            after: self.cursor.as_deref().map(place).transpose()?,
+            devices: devices.map(|names| names.into_iter().map(Arc::from).collect()),
+            filter: self.condition()?,
+            limit,
+        })
+    }
+
+    /// All conditions as one query.
+    fn condition(&self) -> Result<Option<EventQuery>, Refusal> {
+        let mut parts = Vec::new();
+        if let Some(group) = &self.group {
+            parts.push(any_of("group", &listed("group", group)?));
+        }
+        if let Some(source) = &self.source {
+            parts.push(any_of("source", &listed("source", source)?));
+        }
+        if let Some(level) = &self.level {
+            parts.push(format!("level >= {}", quoted(level)));
+        }
+        if let Some(pattern) = &self.grep {
+            parts.push(format!("message ~ /{}/", slashed(pattern)));
+        }
+        if let Some(filter) = &self.filter {
+            // By itself first, so that an error counts its characters.
+            EventQuery::parse(filter)
+                .map_err(|error| Refusal::invalid(format!("filter: {error}")))?;
+            parts.push(format!("({filter})"));
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let query = EventQuery::parse(&parts.join(" and "));
+        query.map(Some).map_err(|error| {
+            Refusal::invalid(format!("level, source, group or grep: {}", error.reason))
+        })
+    }
+}
+
+fn invalid(key: &str, value: &str, wanted: &str) -> Refusal {
+    let value: String = value.chars().take(60).collect();
+    Refusal::invalid(format!("{key} is {value:?}, it must be {wanted}"))
+}
+
+fn listed<'a>(key: &str, names: &'a str) -> Result<Vec<&'a str>, Refusal> {
+    let names: Vec<&str> = names.split(',').map(str::trim).collect();
+    match names.len() <= MOST_NAMES && names.iter().all(|name| !name.is_empty()) {
+        true => Ok(names),
+        false => Err(Refusal::invalid(format!(
+            "{key} takes 1 to {MOST_NAMES} names, divided by commas"
+        ))),
+    }
+}
+
+fn any_of(field: &str, names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    format!("{field} in ({})", names.join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A pattern between slashes: those within are escaped unless they are already.
+fn slashed(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len() + 8);
+    let mut escaped = false;
+    for c in pattern.chars() {
+        if c == '/' && !escaped {
+            out.push('\\');
+        }
+        escaped = c == '\\' && !escaped;
+        out.push(c);
+    }
+    if escaped {
+        // A lone backslash at the end would take the closing slash.
+        out.push('\\');
+    }
+    out
+}
+
+/// RFC 3339, or so long before `now`: `90s`, `15m`, `2h`, `7d`, with or without a minus.
+pub(super) fn time(key: &str, text: Option<&str>, now: u64) -> Result<Option<u64>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    let wanted = "RFC 3339 like 2026-01-02T03:04:05Z, or a time before now like 15m, 2h, 7d";
+    let time = match text {
+        "now" => Some(now),
+        _ => parse_time(text)
+            .or_else(|| span(text.trim_start_matches('-')).map(|span| now.saturating_sub(span))),
+    };
+    time.map(Some).ok_or_else(|| invalid(key, text, wanted))
+}
+
+/// Nanoseconds of `90s`, `15m`, `2h`, `7d`.
+pub(super) fn span(text: &str) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u64 = text[..text.len() - 1].parse().ok()?;
+    number.checked_mul(seconds)?.checked_mul(1_000_000_000)
+}
+
+/// `<at>-<row>`, as pages and events name places.
+pub(super) fn place(text: &str) -> Result<Place, Refusal> {
+    let parts = text
+        .split_once('-')
+        .and_then(|(at, row)| Some((at.parse().ok()?, row.parse().ok()?)));
+    let Some((at, row)) = parts else {
+        return Err(invalid(
+            "cursor",
+            text,
+            "what the page before said as `next`, or the `place` of an event",
+        ));
+    };
+    Ok(Place { at, row })
+}
+
+/// The text of a place.
+pub(super) fn place_text(place: Place) -> String {
+    format!("{}-{}", place.at, place.row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(query: &str) -> Asked {
+        let uri: axum::http::Uri = format!("/?{query}").parse().unwrap();
+        axum::extract::Query::try_from_uri(&uri).unwrap().0
+    }
+
+    const NOW: u64 = 1_767_323_045_000_000_000;
+
+    #[test]
+    fn parameters_are_one_condition() {
+        let search = asked("device=a,b&group=eu&source=nginx,app&level=warn&grep=GET+%2Findex%5C.&filter=user%3Dann+or+status%3D500")
+            .search(NOW).unwrap();
+        let wanted = r#"group in ("eu") and source in ("nginx", "app") and level >= "warn" and message ~ /GET \/index\./ and (user=ann or status=500)"#;
+        assert_eq!(search.filter.unwrap().text(), wanted);
+        assert_eq!(search.devices.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn times_are_absolute_or_before_now() {
+        let search = asked("since=2h&until=2026-01-02T03:04:05Z")
+            .search(NOW)
+            .unwrap();
+        assert_eq!((search.from, search.until), (NOW - 7_200_000_000_000, NOW));
+        assert_eq!(
+            asked("since=-90s").search(NOW).unwrap().from,
+            NOW - 90_000_000_000
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (query, part) in [
+            ("level=loud", "no level"),
+            ("filter=level+%3D+LOUD", "filter: character 1"),
+            ("grep=(", "regular expression"),
+            ("grep=a%5C", "regular expression"),
+            ("since=yesterday", "since"),
+            ("order=random", "order"),
+            ("limit=0", "limit"),
+            ("cursor=x", "cursor"),
+            ("device=a,,b", "device"),
+        ] {
+            let error = asked(query).search(NOW).unwrap_err();
+            assert!(error.message.contains(part), "{query}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_place_comes_back() {
+        let place = Place { at: NOW, row: 7 };
+        assert_eq!(super::place(&place_text(place)).unwrap(), place);
+    }
+}
