@@ -7,7 +7,7 @@ use thinglog_schemas::Level;
 
 use crate::{
     access::cli as access, bench::BenchArgs, delivery::cli as delivery, fleet::cli as fleet,
-    request::cli as request,
+    logs::cli as logs,
 };
 
 /// Device logs as event streams over MQTT: devices publish, the broker makes every acknowledged
@@ -80,9 +80,9 @@ Examples:
   thinglog tail --level warn --json      warnings and errors, a JSON object a line
   thinglog tail --source nginx --source sshd | grep -v healthz")]
     Tail(Tail),
-    /// Ask a device for what it logged earlier
-    #[command(subcommand, after_help = request::HELP)]
-    Logs(request::Logs),
+    /// Search what was logged, or ask a device for what it kept
+    #[command(after_help = logs::HELP)]
+    Logs(logs::Logs),
     /// Set, list, delete and explain log levels, temporary ones too
     #[command(subcommand, after_help = fleet::LEVEL_HELP)]
     Level(fleet::Level),

@@ -1,6 +1,7 @@
 //! An event as a line for people. What a device logged is never trusted: it cannot move the
 //! cursor, colour the screen or hide what follows.
 
+use jiff::{Timestamp, tz::TimeZone};
 use thinglog_schemas::{Event, Level, json};
 
 /// Appends `2026-01-02T03:04:05.123Z WARN  lamp-7 app: message key=value` and a newline.
@@ -10,6 +11,24 @@ pub(crate) fn write(event: &Event, colour: bool, out: &mut String) {
     // Milliseconds: nanoseconds are for machines.
     out.push_str(std::str::from_utf8(&time[..23]).unwrap_or_default());
     out.push_str(if event.time_estimated { "~ " } else { "Z " });
+    write_rest(event, colour, out);
+}
+
+/// The same with the time of a zone: `2026-01-02T04:04:05.123+01:00`.
+pub(crate) fn write_in(event: &Event, colour: bool, zone: &TimeZone, out: &mut String) {
+    let time = i64::try_from(event.time / 1_000_000).ok();
+    let time = time.and_then(|time| Timestamp::from_millisecond(time).ok());
+    let Some(time) = time else {
+        return write(event, colour, out);
+    };
+    let time = time.to_zoned(zone.clone());
+    out.push_str(&time.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string());
+    out.push_str(if event.time_estimated { "~ " } else { " " });
+    write_rest(event, colour, out);
+}
+
+/// What stands behind the time.
+fn write_rest(event: &Event, colour: bool, out: &mut String) {
     let level = event.severity.level();
     paint(colour, style(level), out, |out| {
         out.push_str(level.name());
@@ -131,6 +150,17 @@ mod tests {
         let expected =
             "2026-01-02T03:04:05.123~ WARN  lamp-7 app: bulb is hot… celsius=91 room=\"attic\"\n";
         assert_eq!(line(&event, false), expected);
+    }
+
+    #[test]
+    fn a_line_may_have_the_time_of_a_zone() {
+        let mut out = String::new();
+        let zone = TimeZone::fixed(jiff::tz::offset(1));
+        write_in(&event(), false, &zone, &mut out);
+        assert_eq!(
+            out,
+            "2026-01-02T04:04:05.123+01:00 WARN  lamp-7 app: bulb is hot\n"
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod fleet;
 mod line;
 mod logging;
 mod login;
+mod logs;
 mod monitor;
 mod request;
 mod serve;
@@ -43,7 +44,11 @@ fn main() -> ExitCode {
         Command::Broker(run) => serve::broker(file, &run),
         Command::Router(run) => serve::router(file, &run),
         Command::Tail(tail) => run_tail(file, &tail),
-        Command::Logs(request::cli::Logs::Request(args)) => run_request(file, &args),
+        Command::Logs(args) => match args.command {
+            Some(logs::cli::Command::Request(ask)) => run_request(file, &ask),
+            Some(logs::cli::Command::Clear(args)) => logs::clear(file, &args),
+            None => logs::search(file, &args.search),
+        },
         Command::Passwd(args) => access::passwd(file, &args),
         Command::Device(command) => run_device(file, &command),
         Command::Key(command) => access::key(file, &command),

@@ -28,8 +28,8 @@ use crate::access::keys::Keys;
 
 /// Looked for in the working directory when no file is named.
 pub(crate) const DEFAULT_FILE: &str = "thinglog.toml";
-/// The destination of those who configure none.
-const DEFAULT_DESTINATION: &str = "file";
+/// The destinations of those who configure none, each named as its type.
+const DEFAULT_DESTINATIONS: [&str; 2] = ["file", "store"];
 
 /// Everything an operator may set.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -254,15 +254,17 @@ fn typed(table: Table) -> Result<Config, (String, String)> {
     })
 }
 
-/// HTTP and one file destination, for whoever does not configure theirs.
+/// HTTP, a file and a store, for whoever does not configure theirs.
 fn add_defaults(table: &mut Table) {
     if look_up(table, "router.http").is_none() {
         set(table, "router.http", Value::Table(Table::new()));
     }
     if look_up(table, "router.destinations").is_none() {
-        let destination = Table::from_iter([("type".to_owned(), Value::from("file"))]);
-        let key = format!("router.destinations.{DEFAULT_DESTINATION}");
-        set(table, &key, Value::Table(destination));
+        for kind in DEFAULT_DESTINATIONS {
+            let destination = Table::from_iter([("type".to_owned(), Value::from(kind))]);
+            let key = format!("router.destinations.{kind}");
+            set(table, &key, Value::Table(destination));
+        }
     }
 }
 

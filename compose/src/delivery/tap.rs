@@ -13,7 +13,7 @@ pub(crate) fn tap(config: Option<&Path>, args: &Tap) -> anyhow::Result<ExitCode>
     let session = Session::new(config, &args.api)?;
     let mut left = args.limit.unwrap_or(u64::MAX);
     let path = ["destinations", &args.destination, "tap"];
-    session.api.lines(&path, |text| {
+    session.api.lines(&path, &[], None, |text| {
         if left == 0 {
             return false;
         }

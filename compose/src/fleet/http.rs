@@ -133,13 +133,19 @@ impl Api {
         Ok(items)
     }
 
-    /// What comes line by line for as long as it comes; `take` sees each line and says whether to go on.
+    /// What comes line by line for as long as it comes, behind the message `last` of a stream of events;
+    /// `take` sees each line and says whether to go on.
     pub(crate) fn lines(
         &self,
         path: &[&str],
+        query: &[(&str, &str)],
+        last: Option<&str>,
         mut take: impl FnMut(&str) -> bool,
     ) -> anyhow::Result<()> {
-        let mut request = Request::builder().uri(address(&self.base, path, &[]));
+        let mut request = Request::builder().uri(address(&self.base, path, query));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
         if let Some(login) = &self.login {
             request = request.header("authorization", login.header());
         }

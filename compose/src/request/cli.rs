@@ -1,21 +1,13 @@
-//! What can be typed behind `thinglog logs`.
+//! What can be typed behind `thinglog logs request`.
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use thinglog_schemas::Level;
 
 use crate::cli::{Connect, level};
 
-pub(crate) const HELP: &str = "\
-Example:
-  thinglog logs request lamp-7 --source nginx --from -15m --text error";
-
-/// What to do about the logs that a device holds.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Logs {
-    /// Have a device search its logs and send what it finds
-    #[command(after_help = "\
+pub(crate) const REQUEST_HELP: &str = "\
 Examples:
   thinglog logs request lamp-7                       the last 1000 lines of each of its sources
   thinglog logs request lamp-7 --source nginx --from -15m --text error --level warn
@@ -27,9 +19,7 @@ Examples:
 How it goes is told on stderr; the events go to stdout: text at a terminal, else a JSON object a
 line. Ctrl-C gives the request up on the device, too.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 given up.")]
-    Request(Ask),
-}
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 given up.";
 
 /// Options of `thinglog logs request`.
 #[derive(Args, Debug)]

@@ -206,7 +206,7 @@ async fn download(caller: By, State(reading): State<Reading>, query: body::Asked
     let shelf = reading.shelf(asked.store.as_deref())?;
     // The first page here, so that what is wrong is an answer.
     let first = Search {
-        limit: stream::PAGE,
+        limit: stream::MANY,
         ..search
     };
     let page = reading.library.page(&caller, &shelf, first.clone()).await?;

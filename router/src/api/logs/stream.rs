@@ -19,8 +19,10 @@ use crate::destinations::stdout;
 use crate::destinations::store::Shelf;
 use crate::registry::{Caller, Refusal};
 
-/// Events searched at a time.
-pub(super) const PAGE: usize = 1000;
+/// Events that a tail searches at a time.
+const PAGE: usize = 1000;
+/// Those of a download: more at a time, because the same blocks are read for each page.
+pub(super) const MANY: usize = 20_000;
 /// Portions that may wait to be read.
 const WAITING: usize = 2;
 /// How often a tail shows that it is there.
