@@ -3,6 +3,8 @@
 //! Every structure refuses unknown keys, has a default for each key it can do without, and
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
+mod aws;
+mod cloudwatch;
 mod destinations;
 mod elasticsearch;
 mod kinds;
@@ -26,6 +28,8 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
+pub use aws::AwsKeys;
+pub use cloudwatch::{CloudWatchConfig, CloudWatchLine};
 pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
 pub use elasticsearch::ElasticsearchConfig;
 pub use kinds::DestinationKind;
