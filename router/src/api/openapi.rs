@@ -50,6 +50,7 @@ const fn operation(
     }
 }
 
+const EXPLAIN: &str = "/api/v1/explain";
 const LEVELS: &str = "/api/v1/levels";
 const DEFAULT_LEVEL: &str = "/api/v1/levels/default";
 const LEVEL: &str = "/api/v1/levels/{kind}/{name}";
@@ -70,6 +71,30 @@ const DROP: &str = "/api/v1/destinations/{name}/dead-letters/drop";
 const DEVICES: &str = "/api/v1/devices";
 const DEVICE: &str = "/api/v1/devices/{name}";
 
+const LOGS: &str = "/api/v1/logs";
+const COUNTS: &str = "/api/v1/logs/counts";
+const TAIL: &str = "/api/v1/logs/tail";
+const DOWNLOAD: &str = "/api/v1/logs/download";
+const DEVICE_LOGS: &str = "/api/v1/devices/{name}/logs";
+
+/// A search's conditions, and what one operation has besides.
+macro_rules! search {
+    ($($more:expr),* $(,)?) => {
+        &[
+            ("device", "Of these devices; names divided by commas"),
+            ("group", "Of devices of these groups, and of groups in them"),
+            ("source", "Of these sources"),
+            ("level", "This level and what is worse"),
+            ("since", "Logged at this time or later: RFC 3339, or before now as 15m, 2h, 7d"),
+            ("until", "Logged before this time"),
+            ("grep", "A regular expression that is found in the message"),
+            ("filter", "A condition in the language of routes"),
+            ("store", "The name of a store, if there are several"),
+            $($more),*
+        ]
+    };
+}
+
 #[rustfmt::skip]
 const OPERATIONS: &[Operation] = &[
     operation(("get", LEVELS), "All documents that say a level or settings", &[PAGE, CURSOR], None, Page("Level")),
@@ -88,7 +113,7 @@ const OPERATIONS: &[Operation] = &[
     operation(("get", OVERRIDE), "The temporary level of a group or device", &[], None, One("Override")),
     operation(("put", OVERRIDE), "Set a temporary level of a group or device", &[], Some("NewOverride"), One("Override")),
     operation(("delete", OVERRIDE), "End it", &[], None, Nothing),
-    operation(("get", "/api/v1/explain"), "The level of a device, and every rule that spoke or could have",
+    operation(("get", EXPLAIN), "The level of a device, and every rule that spoke or could have",
         &[("device", "The device"), ("source", "Of which source"), ("principal", "Who published"), ("address", "From where"), ("time", "When the event happened, RFC 3339")],
         None, One("Explanation")),
     operation(("get", GROUPS), "Thing groups", &[PAGE, CURSOR], None, Page("Group")),
@@ -116,6 +141,15 @@ const OPERATIONS: &[Operation] = &[
     operation(("get", LETTER), "One of them", &[], None, One("DeadLetter")),
     operation(("post", REPLAY), "Send dead letters again", &[], Some("Letters"), One("LettersDone")),
     operation(("post", DROP), "Delete dead letters", &[], Some("Letters"), One("LettersDone")),
+    operation(("get", LOGS), "What was logged",
+        search![("order", "newest (unless told), oldest or arrival"), PAGE, ("cursor", "What the page before said as `next`, or the `place` of an event")],
+        None, Page("FoundEvent")),
+    operation(("get", COUNTS), "How much was logged over time, by level", search![("step", "The width of a step: 30s, 5m, 1h")], None, One("Counts")),
+    operation(("get", TAIL), "What was logged last, then what arrives, as server-sent events (`Last-Event-ID` goes on)",
+        search![("history", "How many events before it begins, at most 1000; 10 unless told")], None, One("FoundEvent")),
+    operation(("get", DOWNLOAD), "All of it as a file",
+        search![("order", "oldest (unless told) or newest"), ("format", "ndjson (unless told) or text"), ("gzip", "true: compressed")], None, One("Event")),
+    operation(("delete", DEVICE_LOGS), "Forget what a device has logged", &[], None, Nothing),
     operation(("get", "/api/v1/problems"), "Documents that are there and do not act as they read", &[PAGE, CURSOR], None, Page("Problem")),
 ];
 
@@ -151,7 +185,7 @@ fn described(operation: &Operation) -> Value {
         Some(json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
     });
     let in_query = operation.query.iter().map(|(name, description)| {
-        json!({"name": name, "in": "query", "required": *name == "device",
+        json!({"name": name, "in": "query", "required": *name == "device" && operation.path == EXPLAIN,
                "description": description, "schema": {"type": "string"}})
     });
     let parameters: Vec<Value> = in_path.chain(in_query).collect();
@@ -287,6 +321,12 @@ fn schemas() -> Value {
             "redelivered": number, "bytes": number, "lag_ms": number, "requests": any, "in_hand_bytes": number,
             "dead_letters": number, "dead_letters_lost": number}), &["name", "type", "ready", "events", "lag_ms"]),
         "Event": any,
+        "FoundEvent": object(json!({"id": text, "time": time, "received": time, "device": text, "source": text,
+            "level": level, "severity": number, "message": text, "attributes": any, "place": text,
+            "time_estimated": flag, "truncated": flag}),
+            &["time", "received", "device", "source", "level", "severity", "message", "place"]),
+        "Counts": object(json!({"items": {"type": "array", "items": any}, "step_s": {"type": "number"}, "since": time,
+            "partial": flag, "effort": any}), &["items", "step_s", "partial"]),
         "DeadLetter": object(json!({"n": number, "refused": time, "reason": text, "event": any}),
             &["n", "refused", "reason", "event"]),
         "Letters": object(json!({"letters": {"type": "array", "items": number}, "all": flag}), &[]),

@@ -11,6 +11,7 @@ fn routed() -> BTreeSet<String> {
         include_str!("groups.rs"),
         include_str!("history.rs"),
         include_str!("levels.rs"),
+        include_str!("logs/mod.rs"),
         include_str!("overrides.rs"),
     ];
     let mut paths = BTreeSet::new();
