@@ -82,7 +82,7 @@ Examples:
     Tail(Tail),
     /// Search what was logged, or ask a device for what it kept
     #[command(after_help = logs::HELP)]
-    Logs(logs::Logs),
+    Logs(Box<logs::Logs>),
     /// Set, list, delete and explain log levels, temporary ones too
     #[command(subcommand, after_help = fleet::LEVEL_HELP)]
     Level(fleet::Level),

@@ -44,9 +44,9 @@ fn main() -> ExitCode {
         Command::Broker(run) => serve::broker(file, &run),
         Command::Router(run) => serve::router(file, &run),
         Command::Tail(tail) => run_tail(file, &tail),
-        Command::Logs(args) => match args.command {
-            Some(logs::cli::Command::Request(ask)) => run_request(file, &ask),
-            Some(logs::cli::Command::Clear(args)) => logs::clear(file, &args),
+        Command::Logs(args) => match &args.command {
+            Some(logs::cli::Command::Request(ask)) => run_request(file, ask),
+            Some(logs::cli::Command::Clear(args)) => logs::clear(file, args),
             None => logs::search(file, &args.search),
         },
         Command::Passwd(args) => access::passwd(file, &args),
