@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,8 @@ struct Sorter<'a> {
     shared: &'a Shared,
     cleared: Arc<BTreeMap<String, u64>>,
     open: BTreeMap<u64, (SegmentName, SegmentWriter)>,
+    /// Files that are not seen yet.
+    written: Vec<PathBuf>,
     kept: bool,
     /// The age of the device in hand.
     device: String,
@@ -82,6 +84,7 @@ impl<'a> Sorter<'a> {
             shared,
             cleared: Arc::clone(&files.cleared),
             open: BTreeMap::new(),
+            written: Vec::new(),
             kept,
             device: String::new(),
             age_s: 0,
@@ -110,7 +113,9 @@ impl<'a> Sorter<'a> {
             return writer.push(row);
         }
         let number = self.shared.change(|files| Ok(files.number()))?;
-        let mut writer = SegmentWriter::create(&self.path(number))?;
+        let path = self.shared.options.folder.join(segment_name(number));
+        self.written.push(path.clone());
+        let mut writer = SegmentWriter::create(&path)?;
         writer.push(row)?;
         let name = SegmentName {
             number,
@@ -121,17 +126,27 @@ impl<'a> Sorter<'a> {
         Ok(())
     }
 
-    fn path(&self, number: u64) -> std::path::PathBuf {
-        self.shared.options.folder.join(segment_name(number))
-    }
-
-    fn finish(self) -> io::Result<Vec<Arc<Segment>>> {
+    /// Ends the segments and has them seen in place of other files.
+    fn put(mut self, replace: impl FnOnce(&mut Files)) -> io::Result<()> {
         let mut segments = Vec::new();
-        for (name, writer) in self.open.into_values() {
+        for (name, writer) in std::mem::take(&mut self.open).into_values() {
             segments.push(Arc::new(Segment::new(name, writer.finish()?)?));
         }
         crate::part::sync_folder(&self.shared.options.folder)?;
-        Ok(segments)
+        self.shared.change(|files| {
+            replace(files);
+            files.segments.extend(segments);
+            Ok(())
+        })?;
+        self.written.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Sorter<'_> {
+    /// What has not come to be seen takes no room.
+    fn drop(&mut self) {
+        self.written.iter().for_each(|path| delete(path));
     }
 }
 
@@ -144,12 +159,7 @@ fn seal_one(shared: &Shared) -> io::Result<bool> {
     let part = Arc::new(full.part());
     let mut sorter = Sorter::new(shared, &files, false);
     merge(Run::all(&part), |row| sorter.push(row))?;
-    let sealed = sorter.finish()?;
-    shared.change(|files| {
-        files.full.retain(|it| it.number != full.number);
-        files.segments.extend(sealed);
-        Ok(())
-    })?;
+    sorter.put(|files| files.full.retain(|it| it.number != full.number))?;
     delete(&part.path);
     Ok(true)
 }
@@ -263,13 +273,10 @@ fn rewrite(
         }
         sorter.push(row)
     })?;
-    let new = sorter.finish()?;
-    shared.change(|files| {
+    sorter.put(|files| {
         files
             .segments
-            .retain(|it| !numbers.contains(&it.name.number));
-        files.segments.extend(new);
-        Ok(())
+            .retain(|it| !numbers.contains(&it.name.number))
     })?;
     old.iter().for_each(|it| delete(&it.part.path));
     Ok(())

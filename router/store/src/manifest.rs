@@ -23,6 +23,8 @@ pub(crate) struct Manifest {
     version: u32,
     /// Numbers from here on have not been given to a file.
     pub(crate) next: u64,
+    /// Rows have had all numbers below this.
+    pub(crate) rows: u64,
     /// The fresh file that is written to.
     pub(crate) current: u64,
     /// Fresh files that wait to be sealed.
@@ -48,6 +50,7 @@ impl Manifest {
         Manifest {
             version: VERSION,
             next,
+            rows: 0,
             current,
             full: Vec::new(),
             segments: Vec::new(),

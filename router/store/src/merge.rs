@@ -64,13 +64,27 @@ impl Block {
 
 type Key = (Arc<str>, u64, u64);
 
+/// The next block of a run that can be read. A damaged one is left out, loudly: it would hold up all that
+/// comes behind it for ever.
+fn next_block(zstd: &mut Decompressor<'_>, run: &mut Run) -> io::Result<Option<Block>> {
+    for at in run.blocks.by_ref() {
+        match Block::read(zstd, &run.part, at) {
+            Ok(block) => return Ok(Some(block)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let events = run.part.entries[at].facts.rows;
+                tracing::error!(%error, events, "a damaged block of the store is left out: its events are lost");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
 impl Cursor {
     fn open(zstd: &mut Decompressor<'_>, mut run: Run) -> io::Result<Option<Cursor>> {
-        let Some(first) = run.blocks.next() else {
-            return Ok(None);
-        };
-        Ok(Some(Cursor {
-            block: Block::read(zstd, &run.part, first)?,
+        let block = next_block(zstd, &mut run)?;
+        Ok(block.map(|block| Cursor {
+            block,
             run,
             index: 0,
             device: 0,
@@ -105,10 +119,10 @@ impl Cursor {
     fn advance(&mut self, zstd: &mut Decompressor<'_>) -> io::Result<bool> {
         self.index += 1;
         if self.index == self.block.numbers.rows() {
-            let Some(next) = self.run.blocks.next() else {
+            let Some(block) = next_block(zstd, &mut self.run)? else {
                 return Ok(false);
             };
-            self.block = Block::read(zstd, &self.run.part, next)?;
+            self.block = block;
             (self.index, self.device) = (0, 0);
         }
         let devices = &self.block.numbers.devices;

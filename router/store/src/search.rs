@@ -125,6 +125,9 @@ pub struct Counts {
     pub effort: Effort,
 }
 
+/// Bytes of texts that an answer may hold; one event of any size is let through.
+const MOST_BYTES: usize = 8 << 20;
+
 /// Something that can be sorted: what comes first in the order is greater.
 pub(crate) type Rank = (u64, u64);
 
@@ -177,6 +180,7 @@ pub(crate) struct Piece {
 struct Hit {
     rank: Rank,
     found: Found,
+    bytes: usize,
 }
 
 impl PartialEq for Hit {
@@ -210,7 +214,8 @@ impl Store {
         page.effort.blocks = pieces.len() as u64;
         let order = search.order;
         let start = search.after.map(|place| order.rank(place));
-        let limit = search.limit.max(1);
+        let mut limit = search.limit.max(1);
+        let mut bytes = 0;
         // The worst of what was found is on top.
         let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(limit.min(4096) + 1);
         for piece in &pieces {
@@ -243,9 +248,16 @@ impl Store {
             hits.truncate(limit);
             for (rank, index) in hits {
                 let found = block.found(index)?;
-                best.push(Reverse(Hit { rank, found }));
-                if best.len() > limit {
-                    best.pop();
+                let hit = Hit {
+                    bytes: weight(&found.event),
+                    rank,
+                    found,
+                };
+                bytes += hit.bytes;
+                best.push(Reverse(hit));
+                while best.len() > limit || (bytes > MOST_BYTES && best.len() > 1) {
+                    bytes -= best.pop().map_or(0, |hit| hit.0.bytes);
+                    limit = limit.min(best.len());
                 }
             }
         }
@@ -302,6 +314,25 @@ fn of_level(level: Level) -> usize {
         Level::Info => 1,
         Level::Warn => 2,
         Level::Error => 3,
+    }
+}
+
+/// Bytes that an event takes, roughly.
+fn weight(event: &Event) -> usize {
+    let attributes = event.attributes.iter();
+    let attributes = attributes.map(|(key, value)| 64 + key.len() + value_weight(value));
+    256 + event.message.len() + attributes.sum::<usize>()
+}
+
+fn value_weight(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::String(text) => text.len(),
+        serde_json::Value::Array(values) => values.iter().map(|it| 32 + value_weight(it)).sum(),
+        serde_json::Value::Object(values) => values
+            .iter()
+            .map(|(key, it)| 64 + key.len() + value_weight(it))
+            .sum(),
+        _ => 0,
     }
 }
 

@@ -188,8 +188,9 @@ impl Segment {
 }
 
 impl Files {
-    fn manifest(&self) -> Manifest {
+    fn manifest(&self, rows: u64) -> Manifest {
         let mut manifest = Manifest::new(self.next, self.current.number);
+        manifest.rows = rows;
         manifest.full = self.full.iter().map(|fresh| fresh.number).collect();
         manifest.segments = self.segments.iter().map(|segment| segment.name).collect();
         manifest.cleared = (*self.cleared).clone();
@@ -253,13 +254,11 @@ impl Store {
         };
         delete_leftovers(&folder, &manifest)?;
         let (mut files, mut writer) = load(&folder, &manifest, committed)?;
-        let row = files
-            .parts()
-            .iter()
-            .filter(|part| !part.entries.is_empty())
-            .map(|part| part.facts().max_row + 1)
-            .max();
-        let row = row.unwrap_or_default();
+        let parts = files.parts();
+        let filled = parts.iter().filter(|part| !part.entries.is_empty());
+        let row = filled.map(|part| part.facts().max_row + 1).max();
+        // The last ones may be gone: dropped, or cleared.
+        let row = row.unwrap_or_default().max(manifest.rows);
         if let Some(end) = committed.filter(|end| end.number > manifest.current) {
             // The manifest is older than what was committed: somebody else's copy.
             tracing::warn!(folder = %folder.display(), committed = end.number, current = manifest.current, "files of the store are missing");
@@ -271,7 +270,7 @@ impl Store {
                 Arc::new(current(&folder, number, &writer)),
             );
             files.full.push(written);
-            files.manifest().write(&folder)?;
+            files.manifest(row).write(&folder)?;
         }
         let number = files.current.number;
         let shared = Arc::new(Shared {
@@ -418,7 +417,8 @@ impl Shared {
         let _changing = self.changing.lock();
         let mut files = (*self.files()).clone();
         let result = change(&mut files)?;
-        files.manifest().write(&self.options.folder)?;
+        let rows = self.shown.load(Ordering::Acquire);
+        files.manifest(rows).write(&self.options.folder)?;
         *self.files.write() = Arc::new(files);
         Ok(result)
     }

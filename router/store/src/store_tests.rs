@@ -585,3 +585,94 @@ fn who_watches_hears_of_what_is_shown() {
     writer.commit()().unwrap();
     assert_eq!((store.shown(), count.0.load(Atomic::Relaxed)), (1, 1));
 }
+
+#[test]
+fn numbers_of_rows_never_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = Store::open(options(folder.path()), None).unwrap();
+    let mut event = event(1);
+    for _ in 0..3 {
+        writer.append(&[&event, &event]).unwrap();
+        writer.commit()().unwrap();
+    }
+    writer.roll().unwrap();
+    store.clear(&event.device).unwrap();
+    store.keep_once(0).unwrap();
+    assert_eq!(store.size().events, 0);
+    let end = writer.end();
+    drop((store, writer));
+    let (store, mut writer) = Store::open(options(folder.path()), Some(end)).unwrap();
+    event.message = "after all were cleared".into();
+    writer.append(&[&event]).unwrap();
+    writer.commit()().unwrap();
+    let found = store.search(&Search::default(), &Everyone).unwrap().events;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].place.row, 6);
+}
+
+#[test]
+fn an_answer_is_limited_by_bytes_too_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = Store::open(options(folder.path()), None).unwrap();
+    let events: Vec<Event> = (0..100)
+        .map(|n| Event {
+            message: format!("{n}").repeat(100_000),
+            ..event(n)
+        })
+        .collect();
+    for event in &events {
+        writer.append(&[event]).unwrap();
+    }
+    writer.commit()().unwrap();
+    let search = Search {
+        order: Order::Arrival,
+        ..Search::default()
+    };
+    let page = store.search(&search, &Everyone).unwrap();
+    assert!(
+        page.events.len() > 10 && page.events.len() < 90,
+        "{}",
+        page.events.len()
+    );
+    let all: Vec<Event> = pages(&store, &search, &Everyone)
+        .into_iter()
+        .map(|it| it.event)
+        .collect();
+    assert!(all == events);
+}
+
+#[test]
+fn a_damaged_block_holds_up_nothing_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer) = Store::open(options(folder.path()), None).unwrap();
+    let mut ends = Vec::new();
+    for n in 0..3 {
+        writer.append(&[&event(n)]).unwrap();
+        writer.commit()().unwrap();
+        ends.push(writer.end().length);
+    }
+    writer.roll().unwrap();
+    let file = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|it| it.unwrap().path());
+    let file = file
+        .filter(|it| it.extension().is_some_and(|it| it == "fresh"))
+        .min()
+        .unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[ends[0] as usize + 50] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    store.keep_once(0).unwrap();
+    let found = store
+        .search(
+            &Search {
+                order: Order::Arrival,
+                ..Search::default()
+            },
+            &Everyone,
+        )
+        .unwrap()
+        .events;
+    let rows: Vec<u64> = found.iter().map(|it| it.place.row).collect();
+    assert_eq!(rows, [0, 2]);
+}

@@ -79,7 +79,8 @@ fn column(
     let frame = block
         .get(start..start + length)
         .ok_or_else(|| damaged("it ends early"))?;
-    let bytes = zstd.decompress(frame, raw)?;
+    let bytes = zstd.decompress(frame, raw);
+    let bytes = bytes.map_err(|error| damaged(&error.to_string()))?;
     match bytes.len() == raw {
         true => Ok(bytes),
         false => Err(damaged("a column is shorter than it says")),
