@@ -94,6 +94,10 @@ impl Asked {
             parts.push(format!("level >= {}", quoted(level)));
         }
         if let Some(pattern) = &self.grep {
+            if pattern.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1 {
+                let reason = "grep is no regular expression: it ends in a lone backslash";
+                return Err(Refusal::invalid(reason));
+            }
             parts.push(format!("message ~ /{}/", slashed(pattern)));
         }
         if let Some(filter) = &self.filter {
@@ -146,10 +150,6 @@ fn slashed(pattern: &str) -> String {
         }
         escaped = c == '\\' && !escaped;
         out.push(c);
-    }
-    if escaped {
-        // A lone backslash at the end would take the closing slash.
-        out.push('\\');
     }
     out
 }
