@@ -3,6 +3,7 @@
 //! Every structure refuses unknown keys, has a default for each key it can do without, and
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
+mod alerts;
 mod destinations;
 mod elasticsearch;
 mod kinds;
@@ -25,6 +26,8 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
+pub(crate) use alerts::MQTT_RECEIVER;
+pub use alerts::{AlertConfig, By, ReceiverConfig, Span};
 pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
 pub use elasticsearch::ElasticsearchConfig;
 pub use kinds::DestinationKind;
@@ -63,6 +66,12 @@ pub struct Config {
     /// Which events go to which destinations, by name, see [`crate::routes`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub routes: BTreeMap<String, RouteConfig>,
+    /// When somebody is told of events, by name, see [`crate::alerts`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<String, AlertConfig>,
+    /// Who is told, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub receivers: BTreeMap<String, ReceiverConfig>,
     /// Quarantine and gap detection.
     pub audit: AuditConfig,
     /// Live topics for operators.
@@ -85,6 +94,8 @@ impl Default for Config {
             http: None,
             destinations: BTreeMap::new(),
             routes: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+            receivers: BTreeMap::new(),
             audit: AuditConfig::default(),
             live: LiveConfig::default(),
             window_packets: u16::MAX,
@@ -248,7 +259,8 @@ impl ConfigError {
 }
 
 /// Folders below `<data>/router/` that are the router's own.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
+    "alerts",
     "audit",
     "quarantine",
     "history",
@@ -275,6 +287,7 @@ impl Config {
         for (name, route) in &self.routes {
             self.validate_route(name, route)?;
         }
+        alerts::validate(&self.alerts, &self.receivers)?;
         if self.window_packets == 0 {
             return Err(ConfigError::new("window_packets", "must be at least 1"));
         }

@@ -17,6 +17,7 @@ use prometheus::{
     Registry,
 };
 
+use crate::alerts::metrics::AlertMetrics;
 use crate::deliver::remote::ledger::Fate;
 
 /// All metric families of the router.
@@ -69,6 +70,8 @@ pub(crate) struct Telemetry {
     pub(crate) changes: IntCounterVec,
     /// Publishes of the router itself that wait for their acknowledgement or were refused.
     pub(crate) publishes: IntCounterVec,
+    /// What alerts count.
+    pub(crate) alerts: AlertMetrics,
 }
 
 /// The books of one destination.
@@ -251,6 +254,7 @@ impl Telemetry {
                 "Publishes of the router itself",
                 &["outcome"],
             )?,
+            alerts: AlertMetrics::new(registry)?,
         })
     }
 
