@@ -129,10 +129,7 @@ fn key_of(name: &str, table: &Table) -> Option<String> {
             below.into_iter().chain([table])
         })
     });
-    let tables = TABLES
-        .iter()
-        .map(|table| (*table).to_owned())
-        .chain(named);
+    let tables = TABLES.iter().map(|table| (*table).to_owned()).chain(named);
     let within = |table: String| {
         let key = name.strip_prefix(&shout(&table))?.strip_prefix('_')?;
         (!key.is_empty()).then(|| (table.len(), format!("{table}.{}", key.to_ascii_lowercase())))

@@ -75,7 +75,11 @@ fn brief(engine: &mut Engine) -> Vec<(String, u64, u64)> {
         .iter()
         .map(|told| {
             let status = told["status"].as_str().unwrap().to_owned();
-            (status, number(&told["alerts_total"]), number(&told["count"]))
+            (
+                status,
+                number(&told["alerts_total"]),
+                number(&told["count"]),
+            )
         })
         .collect()
 }
@@ -128,7 +132,10 @@ fn a_count_is_of_events_within_the_window_and_is_over_when_they_leave_it() {
     let told = told(&mut engine);
     assert_eq!(told[0]["status"], "resolved");
     // Of 110, 114 and 116 the first leaves it at 120, whenever that was looked at.
-    assert_eq!(told[0]["alerts"][0]["ends"], "1970-01-01T00:02:00.000000000Z");
+    assert_eq!(
+        told[0]["alerts"][0]["ends"],
+        "1970-01-01T00:02:00.000000000Z"
+    );
     assert_eq!(told[0]["count"], 4);
     pass(&mut engine, 200);
     assert!(engine.next_tick().is_none(), "nothing is remembered");
@@ -186,7 +193,8 @@ fn many_devices_are_one_notification_after_the_wait() {
 
 #[test]
 fn a_cooldown_puts_off_and_forgets_nothing() {
-    let mut engine = engine(&json!({"full": {"cooldown": "60s", "resolve_after": "20s", "resolved": true}}));
+    let mut engine =
+        engine(&json!({"full": {"cooldown": "60s", "resolve_after": "20s", "resolved": true}}));
     at(&mut engine, 100);
     assert_eq!(brief(&mut engine), [firing(1, 1)]);
     at(&mut engine, 101);
@@ -196,7 +204,11 @@ fn a_cooldown_puts_off_and_forgets_nothing() {
     pass(&mut engine, 123);
     assert_eq!(brief(&mut engine), [resolved(1, 3)], "over, and told so");
     pass(&mut engine, 161);
-    assert_eq!(brief(&mut engine), [firing(1, 3), resolved(1, 3)], "what was put off");
+    assert_eq!(
+        brief(&mut engine),
+        [firing(1, 3), resolved(1, 3)],
+        "what was put off"
+    );
     at(&mut engine, 170);
     assert_eq!(brief(&mut engine), []);
     pass(&mut engine, 222);
@@ -220,7 +232,10 @@ fn a_receiver_that_takes_nothing_costs_bounded_memory_and_hears_of_everything() 
     pass(&mut engine, 1000);
     let last = engine.all_unsent().last().unwrap();
     let body: Value = serde_json::from_str(&engine.unsent(last).unwrap().body).unwrap();
-    assert_eq!((&body["alerts_total"], &body["count"]), (&json!(10), &json!(1000)));
+    assert_eq!(
+        (&body["alerts_total"], &body["count"]),
+        (&json!(10), &json!(1000))
+    );
 }
 
 #[test]
@@ -259,7 +274,8 @@ fn life(folder: &std::path::Path, config: &Value, live: impl FnOnce(&mut Engine)
 fn windows_alerts_and_notifications_outlive_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let config = json!({"many": {"count": 3, "within": "100s", "cooldown": "1000s", "to": ["a", "mqtt"]}});
+    let config =
+        json!({"many": {"count": 3, "within": "100s", "cooldown": "1000s", "to": ["a", "mqtt"]}});
     assert!(life(folder, &config, |engine| {
         at(engine, 100);
         at(engine, 101);
@@ -273,13 +289,17 @@ fn windows_alerts_and_notifications_outlive_the_process() {
         engine.sent(number);
     }));
     // Receivers changed their places meanwhile; one is new, one is gone.
-    let config = json!({"many": {"count": 3, "within": "100s", "cooldown": "1000s", "to": ["mqtt", "b"]}});
+    let config =
+        json!({"many": {"count": 3, "within": "100s", "cooldown": "1000s", "to": ["mqtt", "b"]}});
     assert!(life(folder, &config, |engine| {
         let told = told(engine);
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].to_string(), first.unwrap().body, "byte for byte");
         pass(engine, 300);
-        let told: Vec<&Notice> = engine.all_unsent().filter_map(|it| engine.unsent(it)).collect();
+        let told: Vec<&Notice> = engine
+            .all_unsent()
+            .filter_map(|it| engine.unsent(it))
+            .collect();
         let to: Vec<&str> = told.iter().map(|notice| &*notice.receiver).collect();
         assert_eq!(to, ["mqtt"], "who was told hears of the end");
     }));
@@ -293,6 +313,9 @@ fn windows_alerts_and_notifications_outlive_the_process() {
     let other = json!({"many": {"count": 4, "within": "100s"}});
     assert!(life(folder, &other, |engine| {
         at(engine, 304);
-        assert!(engine.all_unsent().next().is_none(), "another rule begins anew");
+        assert!(
+            engine.all_unsent().next().is_none(),
+            "another rule begins anew"
+        );
     }));
 }

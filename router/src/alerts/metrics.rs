@@ -19,7 +19,8 @@ pub(crate) struct AlertMetrics {
 impl AlertMetrics {
     /// Registers the families; fails when the registry has one of these names.
     pub(crate) fn new(registry: &Registry) -> Result<AlertMetrics, prometheus::Error> {
-        let opts = |name: &str, help: &str| Opts::new(format!("thinglog_router_alerts_{name}"), help);
+        let opts =
+            |name: &str, help: &str| Opts::new(format!("thinglog_router_alerts_{name}"), help);
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let counters = IntCounterVec::new(opts(name, help), labels)?;
             registry.register(Box::new(counters.clone()))?;

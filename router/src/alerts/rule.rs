@@ -69,7 +69,9 @@ impl Rule {
             },
         };
         let times = config.count.unwrap_or(1);
-        let max_keys = config.max_keys.unwrap_or(KEYS.min(MOST_TIMES / times).max(1));
+        let max_keys = config
+            .max_keys
+            .unwrap_or(KEYS.min(MOST_TIMES / times).max(1));
         if max_keys == 0 || max_keys > MOST_KEYS || max_keys.saturating_mul(times) > MOST_TIMES {
             let reason = format!(
                 "{max_keys} is not 1 to {MOST_KEYS}, or with this count more than {MOST_TIMES} times \

@@ -29,7 +29,12 @@ pub(crate) struct Alerts {
 }
 
 /// What makes alerts what they are: if this is the same, they are.
-fn spec(config: &Config) -> (&BTreeMap<String, AlertConfig>, &BTreeMap<String, ReceiverConfig>) {
+fn spec(
+    config: &Config,
+) -> (
+    &BTreeMap<String, AlertConfig>,
+    &BTreeMap<String, ReceiverConfig>,
+) {
     (&config.alerts, &config.receivers)
 }
 
@@ -116,11 +121,7 @@ impl Alerts {
     }
 
     /// Whether another configuration changes anything, and if so whether it can be taken up.
-    pub(crate) fn change(
-        &self,
-        base: &Base,
-        next: &Config,
-    ) -> Result<Option<Change>, BuildError> {
+    pub(crate) fn change(&self, base: &Base, next: &Config) -> Result<Option<Change>, BuildError> {
         if spec(&base.config) == spec(next) {
             return Ok(None);
         }

@@ -161,15 +161,24 @@ impl Task {
         loop {
             match self.receiver.send(notice).await {
                 Verdict::Refused { reason } => {
-                    tracing::error!(receiver = self.name, rule = notice.rule, reason,
-                        "a notification was refused for good: nobody hears of it there");
+                    tracing::error!(
+                        receiver = self.name,
+                        rule = notice.rule,
+                        reason,
+                        "a notification was refused for good: nobody hears of it there"
+                    );
                     return "refused";
                 }
                 Verdict::Retry { after, reason } => {
                     let wait = self.backoff.failed(after);
                     self.metrics.retry(&self.name);
-                    tracing::warn!(receiver = self.name, rule = notice.rule, reason,
-                        wait_ms = wait.as_millis() as u64, "a notification is to be sent again");
+                    tracing::warn!(
+                        receiver = self.name,
+                        rule = notice.rule,
+                        reason,
+                        wait_ms = wait.as_millis() as u64,
+                        "a notification is to be sent again"
+                    );
                     tokio::time::sleep(wait).await;
                 }
                 Verdict::Accepted | Verdict::Items(_) => {

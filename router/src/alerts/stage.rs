@@ -188,13 +188,19 @@ impl Alerts {
         let metrics = &self.telemetry.alerts;
         for (rule, counts, open) in self.engine.take_counts() {
             if counts.beyond > 0 {
-                tracing::warn!(rule = &*rule.name, events = counts.beyond, max_keys = rule.max_keys,
-                    "a rule follows as many devices or groups as it may: events of others are not counted");
+                tracing::warn!(
+                    rule = &*rule.name,
+                    events = counts.beyond,
+                    max_keys = rule.max_keys,
+                    "a rule follows as many devices or groups as it may: events of others are not counted"
+                );
             }
             metrics.add(&rule.name, counts, open);
         }
         let unsent = self.engine.all_unsent().count();
-        metrics.unsent.set(i64::try_from(unsent).unwrap_or(i64::MAX));
+        metrics
+            .unsent
+            .set(i64::try_from(unsent).unwrap_or(i64::MAX));
     }
 }
 

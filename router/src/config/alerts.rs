@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thinglog_schemas::units;
 
+use super::ConfigError;
 use super::remote::{ClientConfig, Secret, check_base_url};
 use super::routes::Condition;
 use super::webhook::Method;
-use super::ConfigError;
 use crate::alerts::rule::Rule;
 
 /// The receiver that is always there: `<root>/alerts/<rule>` at the router's own broker.
@@ -165,8 +165,12 @@ impl AlertConfig {
         }
         for name in self.labels.keys() {
             let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if !name.chars().all(letters) || name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {
-                let reason = format!("{name:?} is no name of a label: A-Z a-z 0-9 _, no digit first");
+            if !name.chars().all(letters)
+                || name.starts_with(|c: char| c.is_ascii_digit())
+                || name.is_empty()
+            {
+                let reason =
+                    format!("{name:?} is no name of a label: A-Z a-z 0-9 _, no digit first");
                 return Err(ConfigError::new("labels", reason));
             }
         }
@@ -233,7 +237,10 @@ fn check_name(table: &str, name: &str, taken: &[&str]) -> Result<(), ConfigError
         return Err(ConfigError::new(key, reason));
     }
     match taken.contains(&name) {
-        true => Err(ConfigError::new(key, "this name has another meaning; choose another")),
+        true => Err(ConfigError::new(
+            key,
+            "this name has another meaning; choose another",
+        )),
         false => Ok(()),
     }
 }
