@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms: folder, package, and which packages of ours it may know.
-const ROOMS: [(&str, &str, &[&str]); 8] = [
+const ROOMS: [(&str, &str, &[&str]); 9] = [
     ("schemas", "thinglog-schemas", &[]),
     ("broker/journal", "thinglog-journal", &[]),
     (
@@ -26,7 +26,12 @@ const ROOMS: [(&str, &str, &[&str]); 8] = [
         "thinglog-broker",
         &["thinglog-schemas", "thinglog-journal"],
     ),
-    ("router", "thinglog-router", &["thinglog-schemas"]),
+    ("router/store", "thinglog-store", &["thinglog-schemas"]),
+    (
+        "router",
+        "thinglog-router",
+        &["thinglog-schemas", "thinglog-store"],
+    ),
     ("compose", "thinglog", ALL),
     ("tests", "thinglog-tests", ALL),
 ];
@@ -35,6 +40,7 @@ const ALL: &[&str] = &[
     "thinglog-journal",
     "thinglog-edge",
     "thinglog-broker",
+    "thinglog-store",
     "thinglog-router",
 ];
 

@@ -4,6 +4,8 @@
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
 mod alerts;
+mod aws;
+mod cloudwatch;
 mod destinations;
 mod elasticsearch;
 mod kinds;
@@ -28,6 +30,8 @@ use thinglog_schemas::{Topics, json, name};
 pub use crate::http::HttpConfig;
 pub(crate) use alerts::MQTT_RECEIVER;
 pub use alerts::{AlertConfig, By, ReceiverConfig, Span};
+pub use aws::AwsKeys;
+pub use cloudwatch::{CloudWatchConfig, CloudWatchLine};
 pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
 pub use elasticsearch::ElasticsearchConfig;
 pub use kinds::DestinationKind;

@@ -44,6 +44,7 @@ mod mqtt;
 pub mod registry;
 mod router;
 pub mod routes;
+mod sigv4;
 mod state;
 mod telemetry;
 #[cfg(test)]

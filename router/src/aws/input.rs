@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use thinglog_schemas::{Level, name};
 
 use super::error::Error;
-use super::signature::decode;
+use crate::sigv4::decode;
 
 /// Entries of a page unless told, and most: AWS's.
 const USUAL: usize = 25;

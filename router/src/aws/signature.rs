@@ -1,29 +1,23 @@
 //! AWS Signature Version 4, verified: who holds the secret of an access key, and that what arrived is
 //! what they signed. Pure: time is an argument.
 //!
-//! The rules are AWS's ("Create a signed AWS API request", IAM User Guide): HMAC-SHA256, by a key
-//! derived from secret, date, region and service, over a text that holds date, scope and the hash of
-//! the canonical request. Paths are normalised and encoded once more, as for every service but S3.
-//! Every region is taken; services are `iot`, `execute-api` and `thinglog`. `host` and every `x-amz-…`
-//! header must be signed. The time may differ by 15 minutes. There are no session tokens and no
-//! signatures in the query.
+//! How a signature is made stands in [`sigv4`]. Every region is taken; services are `iot`,
+//! `execute-api` and `thinglog`. `host` and every `x-amz-…` header must be signed. The time may differ
+//! by 15 minutes. There are no session tokens and no signatures in the query.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use hmac::{Hmac, Mac};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thinglog_schemas::json;
 
-/// How a signed request's `Authorization` begins.
-pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+pub(crate) use crate::sigv4::ALGORITHM;
+use crate::sigv4::{self, Canonical, DATE, Scope, TOKEN};
+
 /// How far the client's clock may be off, ns.
 const SKEW: u64 = 15 * 60 * 1_000_000_000;
 const SERVICES: [&str; 3] = ["iot", "execute-api", "thinglog"];
-const DATE: &str = "x-amz-date";
 const CONTENT_HASH: &str = "x-amz-content-sha256";
 /// In the place of the body's hash: the client leaves the body out of the signature.
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -83,8 +77,7 @@ impl Error {
 pub(crate) struct Authorization<'a> {
     /// Id of the access key.
     pub(crate) key_id: &'a str,
-    /// Day, region, service, `aws4_request`.
-    scope: [&'a str; 4],
+    scope: Scope<'a>,
     /// Names of headers, in lower case and sorted.
     signed: Vec<&'a str>,
     signature: &'a str,
@@ -165,9 +158,23 @@ impl<'a> Authorization<'a> {
         body_hash: &str,
         date: &str,
     ) -> Result<String, Error> {
-        let canonical = self.canonical_request(request, body_hash)?;
-        let text = self.text_to_sign(date, &canonical);
-        Ok(hex(&mac(&self.signing_key(secret), text.as_bytes())))
+        let mut headers = Vec::with_capacity(self.signed.len());
+        for name in &self.signed {
+            let mut values = request.headers.get_all(*name).iter().peekable();
+            if values.peek().is_none() {
+                return Err(Error::Uncovered((*name).to_owned()));
+            }
+            let values = values.map(axum::http::HeaderValue::as_bytes);
+            headers.push((*name, sigv4::canonical_value(values)));
+        }
+        let canonical = Canonical {
+            method: request.method.as_str(),
+            path: &sigv4::canonical_path(request.uri.path()),
+            query: &sigv4::canonical_query(request.uri.query().unwrap_or_default()),
+            headers: &headers,
+            body_hash,
+        };
+        Ok(canonical.signature(secret, &self.scope, date))
     }
 
     fn check_scope(&self, date: &str) -> Result<(), Error> {
@@ -189,7 +196,7 @@ impl<'a> Authorization<'a> {
     }
 
     fn check_headers(&self, request: &Parts) -> Result<(), Error> {
-        if request.headers.contains_key("x-amz-security-token") {
+        if request.headers.contains_key(TOKEN) {
             return Err(Error::SessionToken);
         }
         let covers = |name: &str| self.signed.contains(&name);
@@ -201,44 +208,6 @@ impl<'a> Authorization<'a> {
             Some(name) => Err(Error::Uncovered(name.to_owned())),
             None => Ok(()),
         }
-    }
-
-    fn canonical_request(&self, request: &Parts, body_hash: &str) -> Result<String, Error> {
-        let mut text = format!(
-            "{}\n{}\n{}\n",
-            request.method,
-            canonical_path(request.uri.path()),
-            canonical_query(request.uri.query().unwrap_or_default()),
-        );
-        for name in &self.signed {
-            let mut values = request.headers.get_all(*name).iter().peekable();
-            if values.peek().is_none() {
-                return Err(Error::Uncovered((*name).to_owned()));
-            }
-            let values: Vec<String> = values
-                .map(|value| {
-                    let text = String::from_utf8_lossy(value.as_bytes());
-                    text.split(' ')
-                        .filter(|word| !word.is_empty())
-                        .collect::<Vec<_>>()
-                        .join(" ")
-                })
-                .collect();
-            let _ = writeln!(text, "{name}:{}", values.join(","));
-        }
-        let _ = write!(text, "\n{}\n{body_hash}", self.signed.join(";"));
-        Ok(text)
-    }
-
-    fn text_to_sign(&self, date: &str, canonical: &str) -> String {
-        let hash = hex(&Sha256::digest(canonical));
-        format!("{ALGORITHM}\n{date}\n{}\n{hash}", self.scope.join("/"))
-    }
-
-    fn signing_key(&self, secret: &str) -> [u8; 32] {
-        let first = mac(format!("AWS4{secret}").as_bytes(), self.scope[0].as_bytes());
-        let rest = self.scope[1..].iter();
-        rest.fold(first, |key, part| mac(&key, part.as_bytes()))
     }
 }
 
@@ -282,112 +251,12 @@ fn parse_date(date: &str) -> Option<u64> {
 
 /// The body's hash as it was signed.
 fn body_hash<'a>(request: &'a Parts, body: &[u8]) -> Result<Cow<'a, str>, Error> {
-    let hash = hex(&Sha256::digest(body));
+    let hash = sigv4::hash(body);
     match single(request, CONTENT_HASH) {
         Some(UNSIGNED) => Ok(Cow::Borrowed(UNSIGNED)),
         Some(claimed) if claimed != hash => Err(Error::Body),
         _ => Ok(Cow::Owned(hash)),
     }
-}
-
-/// Without `.`, `..` and empty segments, and each encoded once more than it arrived.
-fn canonical_path(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            segment => segments.push(segment),
-        }
-    }
-    let mut text = String::from("/");
-    text.push_str(
-        &segments
-            .iter()
-            .map(|s| encode(s.as_bytes()))
-            .collect::<Vec<_>>()
-            .join("/"),
-    );
-    if text.len() > 1 && path.ends_with('/') {
-        text.push('/');
-    }
-    text
-}
-
-/// Names and values encoded anew, sorted by name, then by value.
-fn canonical_query(query: &str) -> String {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    let mut pairs: Vec<(String, String)> = pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (encode(&decode(name)), encode(&decode(value)))
-        })
-        .collect();
-    pairs.sort();
-    let pairs: Vec<String> = pairs
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    pairs.join("&")
-}
-
-/// RFC 3986's unreserved characters as they are, all others as `%XX`.
-fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(char::from(*byte));
-            }
-            byte => {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        }
-    }
-    text
-}
-
-/// `%XX` as bytes; what is none stays as it is.
-pub(crate) fn decode(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digit = |at: usize| {
-            after
-                .get(at)
-                .and_then(|byte| char::from(*byte).to_digit(16))
-        };
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high * 16 + low) as u8);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
-}
-
-fn mac(key: &[u8], text: &[u8]) -> [u8; 32] {
-    // As RFC 2104 has it: a key is padded to a block, and hashed first if it is longer.
-    let mut block = [0; 64];
-    match block.get_mut(..key.len()) {
-        Some(start) => start.copy_from_slice(key),
-        None => block[..32].copy_from_slice(&Sha256::digest(key)),
-    }
-    let mut mac = Hmac::<Sha256>::new(&block.into());
-    mac.update(text);
-    mac.finalize().into_bytes().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

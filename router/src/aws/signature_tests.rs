@@ -480,11 +480,6 @@ proptest! {
         if let Ok(signed) = Authorization::parse(&value) {
             let _ = signed.verify("secret", &request("GET", "/", &[("x-amz-date", &value.replace('é', ""))]), b"", 0);
         }
-        let _ = (canonical_path(&path), canonical_query(&query), parse_date(&value));
-    }
-
-    #[test]
-    fn what_is_encoded_decodes_to_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-        prop_assert_eq!(decode(&encode(&bytes)), bytes);
+        let _ = (sigv4::canonical_path(&path), sigv4::canonical_query(&query), parse_date(&value));
     }
 }

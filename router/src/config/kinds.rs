@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::cloudwatch::CloudWatchConfig;
 use super::destinations::{DestinationConfig, FileConfig, StdoutConfig};
 use super::elasticsearch::ElasticsearchConfig;
 use super::loki::LokiConfig;
@@ -86,6 +87,8 @@ kinds! {
     Otlp(Box<OtlpConfig>) = "otlp" behind "otlp",
     /// Elasticsearch or OpenSearch by `_bulk`.
     Elasticsearch(Box<ElasticsearchConfig>) = "elasticsearch" behind "elasticsearch",
+    /// AWS CloudWatch Logs.
+    CloudWatch(Box<CloudWatchConfig>) = "cloudwatch" behind "cloudwatch",
     /// Splunk by its HTTP Event Collector.
     Splunk(Box<SplunkConfig>) = "splunk" behind "splunk",
     /// The log emitter: `<root>/out/<route>/<device>` at the router's own broker.

@@ -1,6 +1,10 @@
 //! The destinations. Each knows its own medium and nothing of MQTT, levels or other destinations.
 
 pub(crate) mod address;
+#[cfg(feature = "aws-client")]
+pub(crate) mod aws;
+#[cfg(feature = "cloudwatch")]
+pub(crate) mod cloudwatch;
 #[cfg(feature = "elasticsearch")]
 pub(crate) mod elasticsearch;
 pub(crate) mod file;

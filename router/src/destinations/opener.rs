@@ -84,6 +84,10 @@ impl DestinationOpener {
             DestinationKind::Elasticsearch(config) => {
                 self.remote(super::elasticsearch::build(config), ending)
             }
+            #[cfg(feature = "cloudwatch")]
+            DestinationKind::CloudWatch(config) => {
+                self.remote(super::cloudwatch::build(config), ending)
+            }
             #[cfg(feature = "splunk")]
             DestinationKind::Splunk(config) => self.remote(super::splunk::build(config), ending),
             #[cfg(feature = "emitter")]

@@ -3,6 +3,8 @@
 //! end of its file turns it into tests.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "cloudwatch")]
+mod cloudwatch;
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(feature = "elasticsearch")]
@@ -13,6 +15,8 @@ mod certificates;
 mod http_server;
 #[cfg(feature = "loki")]
 mod loki;
+#[cfg(feature = "cloudwatch")]
+mod moto;
 mod mqtt;
 mod mqtt_proxy;
 mod nats;

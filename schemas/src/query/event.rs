@@ -32,7 +32,7 @@ use crate::severity::{Level, Severity};
 #[derive(Clone, Debug)]
 pub struct EventQuery {
     text: String,
-    root: Node,
+    pub(super) root: Node,
 }
 
 /// Two queries are the same if they are written the same.
@@ -55,6 +55,32 @@ pub struct Facts {
     pub online: bool,
 }
 
+/// What conditions ask of an event.
+pub trait Row {
+    /// How bad.
+    fn severity(&self) -> Severity;
+
+    /// What was logged.
+    fn message(&self) -> &str;
+
+    /// What else is said; asked for last.
+    fn attributes(&self) -> &crate::Attributes;
+}
+
+impl Row for Event {
+    fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn attributes(&self) -> &crate::Attributes {
+        &self.attributes
+    }
+}
+
 impl EventQuery {
     /// Reads a query.
     pub fn parse(text: &str) -> Result<EventQuery, QueryError> {
@@ -71,11 +97,16 @@ impl EventQuery {
 
     /// Whether an event matches.
     pub fn matches(&self, event: &Event, facts: &Facts) -> bool {
+        self.matches_row(&event.device, &event.source, event, facts)
+    }
+
+    /// Whether an event of a source of a device matches.
+    pub fn matches_row(&self, device: &str, source: &str, row: &dyn Row, facts: &Facts) -> bool {
         let asked = Asked {
-            device: &event.device,
-            source: &event.source,
+            device,
+            source,
             facts,
-            event: Some(event),
+            event: Some(row),
         };
         self.root.decide(&asked) == Some(true)
     }
@@ -107,7 +138,7 @@ struct Asked<'a> {
     device: &'a str,
     source: &'a str,
     facts: &'a Facts,
-    event: Option<&'a Event>,
+    event: Option<&'a dyn Row>,
 }
 
 impl Subject for Asked<'_> {
@@ -122,15 +153,15 @@ impl Subject for Asked<'_> {
                 let value = self.facts.attributes.get(name);
                 value.is_some_and(|value| wanted(value))
             }
-            Field::Message => wanted(&self.event?.message),
-            Field::OfEvent(name) => any_value(&self.event?.attributes, name, wanted),
+            Field::Message => wanted(self.event?.message()),
+            Field::OfEvent(name) => any_value(self.event?.attributes(), name, wanted),
             // Both have become `Node::Severity`.
             Field::Level | Field::Severity => false,
         })
     }
 
     fn severity(&self) -> Option<u8> {
-        Some(self.event?.severity.number())
+        Some(self.event?.severity().number())
     }
 }
 
@@ -210,7 +241,7 @@ fn is_level(test: &Test, level: Level) -> Result<bool, String> {
     let (order, literal) = match test {
         Test::Equals(literal) => (None, literal),
         Test::Order(order, literal) => (Some(order), literal),
-        Test::Exists | Test::Like(_) | Test::Found(_) => return Ok(test.holds(level.name())),
+        Test::Exists | Test::Like(_) | Test::Found(..) => return Ok(test.holds(level.name())),
     };
     let levels = [Level::Debug, Level::Info, Level::Warn, Level::Error];
     let named = levels

@@ -41,7 +41,9 @@
 //! **Limits.** [`MAX_LENGTH`] characters, [`MAX_CONDITIONS`] values (AWS: 12), brackets and `not`
 //! [`MAX_DEPTH`] deep, a regular expression of at most 256 KiB compiled; it takes linear time.
 
+pub mod bound;
 pub mod event;
+mod needle;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -51,8 +53,11 @@ use std::fmt;
 
 use regex::Regex;
 
-pub use self::event::{EventQuery, Facts};
+pub use self::bound::Summary;
+pub use self::event::{EventQuery, Facts, Row};
+pub use self::needle::Needle;
 use crate::config::{Attributes, Packed};
+use needle::Needs;
 use value::{Glob, Literal};
 
 /// Most characters of a query.
@@ -145,7 +150,8 @@ enum Test {
     Equals(Literal),
     Order(Order, Literal),
     Like(Glob),
-    Found(Regex),
+    /// And what a text has to contain for it.
+    Found(Regex, Needs),
 }
 
 /// `<` and its kin.
@@ -262,7 +268,7 @@ impl Test {
                 Order::AtLeast => it.is_ge(),
             }),
             Test::Like(glob) => glob.matches(value),
-            Test::Found(regex) => regex.is_match(value),
+            Test::Found(regex, _) => regex.is_match(value),
         }
     }
 }

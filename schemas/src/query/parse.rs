@@ -4,6 +4,7 @@ use regex::RegexBuilder;
 
 use super::{
     Field, MAX_CONDITIONS, MAX_DEPTH, MAX_LENGTH, Node, Order, QueryError, Test, event,
+    needle::Needs,
     value::{Glob, Literal, Piece},
 };
 
@@ -383,7 +384,8 @@ impl Parser {
                     .size_limit(REGEX_BYTES)
                     .dfa_size_limit(REGEX_BYTES)
                     .build();
-                regex.map(Test::Found).map_err(|error| {
+                let found = |regex| Test::Found(regex, Needs::regex(&pattern));
+                regex.map(found).map_err(|error| {
                     let text = error.to_string();
                     let last = text.lines().last().unwrap_or_default();
                     let reason = last.trim_start_matches("error: ");

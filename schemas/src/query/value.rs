@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use super::needle::Needs;
+
 /// A value of a query.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Literal {
@@ -24,6 +26,19 @@ impl Literal {
     /// As it was written; AWS IoT's in small letters.
     pub(super) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The only text that is equal, if there is one.
+    pub(super) fn exactly(&self) -> Option<&str> {
+        (!self.fold).then_some(&self.text)
+    }
+
+    /// What a text has to contain to be equal.
+    pub(super) fn needs(&self) -> Needs {
+        match self.fold {
+            true => Needs::lowered(&self.text, true, true),
+            false => Needs::text(&self.text, true, true),
+        }
     }
 
     pub(super) fn equals(&self, value: &str) -> bool {
@@ -134,6 +149,15 @@ pub(super) enum Piece {
     Any,
 }
 
+impl Piece {
+    fn exactly(&self) -> Option<char> {
+        match self {
+            Piece::Exactly(c) => Some(*c),
+            Piece::One | Piece::Any => None,
+        }
+    }
+}
+
 impl Glob {
     /// Neighbouring `*` are one.
     pub(super) fn new(pieces: impl IntoIterator<Item = Piece>, fold: bool) -> Glob {
@@ -165,11 +189,24 @@ impl Glob {
 
     /// The text, if there is nothing else in it.
     pub(super) fn literal(&self) -> Option<String> {
-        let text = self.pieces.iter().map(|piece| match piece {
-            Piece::Exactly(c) => Some(*c),
-            Piece::One | Piece::Any => None,
+        self.pieces.iter().map(Piece::exactly).collect()
+    }
+
+    /// What a text has to contain to fit.
+    pub(super) fn needs(&self) -> Needs {
+        let runs = self
+            .pieces
+            .split(|piece| !matches!(piece, Piece::Exactly(_)));
+        let last = runs.clone().count() - 1;
+        let needs = runs.enumerate().map(|(at, run)| {
+            let text: String = run.iter().filter_map(Piece::exactly).collect();
+            let (starts, ends) = (at == 0, at == last);
+            match self.fold {
+                true => Needs::lowered(&text, starts, ends),
+                false => Needs::text(&text, starts, ends),
+            }
         });
-        text.collect()
+        Needs::All(needs.collect())
     }
 
     /// Whether all of the text fits. Goes back to the last `*` only, so the time is at most the

@@ -14,22 +14,25 @@ use crate::destinations::tls::{self, Trust};
 const IDLE: Duration = Duration::from_secs(50);
 
 /// A client as configured; the error names key and reason.
-pub(super) fn build(config: &ClientConfig) -> Result<reqwest::Client, String> {
+pub(super) fn build(config: &ClientConfig) -> Result<reqwest::ClientBuilder, String> {
     if config.insecure {
         tracing::warn!(
             "http.insecure is on: any certificate is believed, so whoever is in between can read and \
              change what is delivered"
         );
     }
-    reqwest::Client::builder()
+    Ok(reqwest::Client::builder()
         .tls_backend_preconfigured(tls::config(Trust::of_http(config))?)
         .timeout(Duration::from_millis(config.timeout_ms))
         .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
         .pool_idle_timeout(IDLE)
         .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("thinglog/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| explain(&error))
+        .user_agent(concat!("thinglog/", env!("CARGO_PKG_VERSION"))))
+}
+
+/// What is asked of every client at last.
+pub(super) fn done(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
+    builder.build().map_err(|error| explain(&error))
 }
 
 /// Headers of every request, credentials among them, read where they stand. `scheme` is the word in

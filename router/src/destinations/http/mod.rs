@@ -115,8 +115,25 @@ impl Connection {
         compression: Compression,
         scheme: &'static str,
     ) -> Result<Connection, String> {
+        let client = client::done(client::build(config)?)?;
+        Connection::over(client, config, compression, scheme)
+    }
+
+    /// The same to what is so near that no proxy is asked.
+    #[cfg(feature = "aws-client")]
+    pub(crate) fn without_proxy(config: &ClientConfig) -> Result<Connection, String> {
+        let client = client::done(client::build(config)?.no_proxy())?;
+        Connection::over(client, config, Compression::None, "Bearer")
+    }
+
+    fn over(
+        client: reqwest::Client,
+        config: &ClientConfig,
+        compression: Compression,
+        scheme: &'static str,
+    ) -> Result<Connection, String> {
         Ok(Connection {
-            client: client::build(config)?,
+            client,
             config: config.clone(),
             headers: RwLock::new(client::headers(config, scheme)?),
             scheme,

@@ -1,0 +1,321 @@
+//! Reads blocks. Nothing in a file is believed before its checksum, and no number after it.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use thinglog_schemas::EventId;
+
+use super::build::Facts;
+use super::{HEAD, Lane, MAGIC, MAX_RAW, ROWS, Row, at};
+use crate::varint::Reader;
+
+/// Where the columns of a block lie behind its head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    crc: u32,
+    rows: usize,
+    /// Length and raw length of numbers, messages, attributes.
+    columns: [(usize, usize); 3],
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("damaged block: {what}"))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// Reads the head of a block.
+pub(crate) fn head(bytes: &[u8]) -> Option<Head> {
+    if u32_at(bytes, 0)? != MAGIC {
+        return None;
+    }
+    let size = |at| {
+        let (length, raw) = (u32_at(bytes, at)?, u32_at(bytes, at + 4)?);
+        let (length, raw) = (length as usize, raw as usize);
+        (raw <= MAX_RAW && length <= MAX_RAW + 1024).then_some((length, raw))
+    };
+    let rows = u32_at(bytes, 8)? as usize;
+    let head = Head {
+        crc: u32_at(bytes, 4)?,
+        rows,
+        columns: [size(12)?, size(20)?, size(28)?],
+    };
+    (rows > 0 && rows <= ROWS).then_some(head)
+}
+
+/// Bytes of a whole block with this head.
+pub(crate) fn length(head: &Head) -> usize {
+    HEAD + head.columns.iter().map(|column| column.0).sum::<usize>()
+}
+
+/// Checks a whole block against its checksum and gives its head.
+fn checked(block: &[u8]) -> io::Result<Head> {
+    let head = head(block).ok_or_else(|| damaged("no head"))?;
+    let body = block
+        .get(8..length(&head))
+        .ok_or_else(|| damaged("it ends early"))?;
+    match crc32fast::hash(body) == head.crc {
+        true => Ok(head),
+        false => Err(damaged("its checksum differs")),
+    }
+}
+
+/// One uncompressed column.
+fn column(
+    zstd: &mut zstd::bulk::Decompressor<'_>,
+    block: &[u8],
+    head: &Head,
+    which: usize,
+) -> io::Result<Vec<u8>> {
+    let start = HEAD
+        + head.columns[..which]
+            .iter()
+            .map(|column| column.0)
+            .sum::<usize>();
+    let (length, raw) = head.columns[which];
+    let frame = block
+        .get(start..start + length)
+        .ok_or_else(|| damaged("it ends early"))?;
+    let bytes = zstd.decompress(frame, raw)?;
+    match bytes.len() == raw {
+        true => Ok(bytes),
+        false => Err(damaged("a column is shorter than it says")),
+    }
+}
+
+/// Everything but texts.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    /// Name and rows of each device.
+    pub(crate) devices: Vec<(Arc<str>, Range<usize>)>,
+    pub(crate) sources: Vec<Arc<str>>,
+    pub(crate) source: Vec<u32>,
+    pub(crate) grade: Vec<u8>,
+    pub(crate) time: Vec<u64>,
+    pub(crate) received: Vec<u64>,
+    pub(crate) row: Vec<u64>,
+    pub(crate) id: Vec<EventId>,
+}
+
+impl Numbers {
+    /// Reads them from a whole block, whose checksum is looked at.
+    pub(crate) fn read(
+        zstd: &mut zstd::bulk::Decompressor<'_>,
+        block: &[u8],
+    ) -> io::Result<Numbers> {
+        let head = checked(block)?;
+        let bytes = column(zstd, block, &head, 0)?;
+        Numbers::parse(&bytes, head.rows).ok_or_else(|| damaged("its numbers cannot be read"))
+    }
+
+    fn parse(bytes: &[u8], rows: usize) -> Option<Numbers> {
+        let mut reader = Reader::new(bytes);
+        let mut devices = Vec::new();
+        let mut at = 0;
+        for _ in 0..reader.size(rows)? {
+            let name = Arc::from(reader.text(bytes.len())?);
+            let end = at + reader.size(rows - at)?;
+            devices.push((name, at..end));
+            at = end;
+        }
+        let mut sources = Vec::new();
+        for _ in 0..reader.size(rows)? {
+            sources.push(Arc::from(reader.text(bytes.len())?));
+        }
+        let mut lanes = Vec::new();
+        for _ in 0..reader.size(rows)? {
+            lanes.push((Lane::from_parts(reader.number()?, reader.number()?)?, 0));
+        }
+        let mut source = Vec::with_capacity(rows);
+        for _ in 0..rows {
+            let place = reader.size(sources.len())?;
+            sources.get(place)?;
+            source.push(place as u32);
+        }
+        let grade = reader.bytes(rows)?.to_vec();
+        let time = times(&mut reader, rows)?;
+        let received = times(&mut reader, rows)?;
+        let mut row = Vec::with_capacity(rows);
+        let mut last = 0u64;
+        for _ in 0..rows {
+            last = reader.difference(last.wrapping_add(1))?;
+            row.push(last);
+        }
+        let mut id = Vec::with_capacity(rows);
+        for _ in 0..rows {
+            let place = reader.size(lanes.len())?;
+            id.push(read_id(&mut reader, lanes.get_mut(place)?)?);
+        }
+        (at == rows).then_some(Numbers {
+            devices,
+            sources,
+            source,
+            grade,
+            time,
+            received,
+            row,
+            id,
+        })
+    }
+
+    /// Whose row it is.
+    pub(crate) fn device(&self, index: usize) -> Option<&Arc<str>> {
+        let place = self.devices.partition_point(|(_, rows)| rows.end <= index);
+        self.devices.get(place).map(|(name, _)| name)
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.grade.len()
+    }
+
+    /// When a row counts as logged.
+    pub(crate) fn at(&self, index: usize) -> u64 {
+        at(self.time[index], self.received[index])
+    }
+
+    /// What a block with these rows is known by.
+    pub(crate) fn facts(&self) -> Facts {
+        let mut facts = Facts::default();
+        for index in 0..self.rows() {
+            facts.add(
+                self.at(index),
+                self.received[index],
+                self.row[index],
+                self.grade[index],
+            );
+        }
+        facts
+    }
+
+    /// A whole row.
+    pub(crate) fn row<'a>(
+        &'a self,
+        device: &'a str,
+        index: usize,
+        message: &'a str,
+        attributes: &'a str,
+    ) -> Row<'a> {
+        Row {
+            device,
+            source: &self.sources[self.source[index] as usize],
+            grade: self.grade[index],
+            time: self.time[index],
+            received: self.received[index],
+            row: self.row[index],
+            id: self.id[index],
+            message,
+            attributes,
+        }
+    }
+}
+
+fn times(reader: &mut Reader<'_>, rows: usize) -> Option<Vec<u64>> {
+    let unit = reader.number()?;
+    let mut times = Vec::with_capacity(rows);
+    let mut last = 0;
+    for _ in 0..rows {
+        last = reader.difference(last)?;
+        times.push(last.wrapping_mul(unit));
+    }
+    Some(times)
+}
+
+fn read_id(reader: &mut Reader<'_>, (lane, last): &mut (Lane, u64)) -> Option<EventId> {
+    Some(match *lane {
+        Lane::None => EventId::None,
+        Lane::Spooled(epoch) => {
+            *last = reader.difference(last.wrapping_add(1))?;
+            EventId::Spooled { epoch, seq: *last }
+        }
+        Lane::Stored(journal) => {
+            *last = reader.difference(*last)?;
+            EventId::Stored {
+                journal,
+                offset: *last,
+                index: u32::try_from(reader.number()?).ok()?,
+            }
+        }
+        Lane::Gap(epoch) => {
+            *last = reader.difference(*last)?;
+            EventId::Gap {
+                epoch,
+                from: *last,
+                to: last.checked_add(reader.number()?)?,
+            }
+        }
+    })
+}
+
+/// The texts of one column.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    text: String,
+    /// Where each ends.
+    ends: Vec<u32>,
+}
+
+impl Messages {
+    /// The messages of a block that [`Numbers::read`] has found whole.
+    pub(crate) fn read(
+        zstd: &mut zstd::bulk::Decompressor<'_>,
+        block: &[u8],
+    ) -> io::Result<Messages> {
+        Messages::column(zstd, block, 1)
+    }
+
+    /// The attributes, likewise.
+    pub(crate) fn attributes(
+        zstd: &mut zstd::bulk::Decompressor<'_>,
+        block: &[u8],
+    ) -> io::Result<Messages> {
+        Messages::column(zstd, block, 2)
+    }
+
+    fn column(
+        zstd: &mut zstd::bulk::Decompressor<'_>,
+        block: &[u8],
+        which: usize,
+    ) -> io::Result<Messages> {
+        let head = head(block).ok_or_else(|| damaged("no head"))?;
+        let mut bytes = column(zstd, block, &head, which)?;
+        let mut ends = Vec::with_capacity(head.rows);
+        let mut reader = Reader::new(&bytes);
+        let mut end = 0usize;
+        for _ in 0..head.rows {
+            let length = reader
+                .size(MAX_RAW)
+                .ok_or_else(|| damaged("lengths of texts"))?;
+            end += length;
+            ends.push(u32::try_from(end).map_err(|_| damaged("lengths of texts"))?);
+        }
+        let start = bytes
+            .len()
+            .checked_sub(end)
+            .ok_or_else(|| damaged("lengths of texts"))?;
+        bytes.drain(..start);
+        let text = String::from_utf8(bytes).map_err(|_| damaged("its text is no UTF-8"))?;
+        Ok(Messages { text, ends })
+    }
+
+    /// The text of a row; nothing where a length was none of ours.
+    pub(crate) fn get(&self, index: usize) -> &str {
+        let start = match index {
+            0 => 0,
+            _ => self.ends[index - 1] as usize,
+        };
+        self.text
+            .get(start..self.ends[index] as usize)
+            .unwrap_or_default()
+    }
+
+    /// As many empty texts.
+    pub(crate) fn nothing(rows: usize) -> Messages {
+        Messages {
+            text: String::new(),
+            ends: vec![0; rows],
+        }
+    }
+}

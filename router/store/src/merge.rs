@@ -1,0 +1,158 @@
+//! Reads rows of several files in one order: by device, then time, then number.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::Arc;
+
+use zstd::bulk::Decompressor;
+
+use crate::block::{Messages, Numbers, Row};
+use crate::part::Part;
+
+/// Blocks whose rows are in order.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) part: Arc<Part>,
+    /// Which of the part's blocks.
+    pub(crate) blocks: std::ops::Range<usize>,
+}
+
+impl Run {
+    /// The runs of a part: one if it is sorted as a whole, else one a block.
+    pub(crate) fn all(part: &Arc<Part>) -> Vec<Run> {
+        let count = part.entries.len();
+        let run = |blocks| Run {
+            part: Arc::clone(part),
+            blocks,
+        };
+        match part.directory {
+            Some(_) => vec![run(0..count)],
+            None => (0..count).map(|at| run(at..at + 1)).collect(),
+        }
+    }
+}
+
+/// A run while it is read.
+struct Cursor {
+    run: Run,
+    block: Block,
+    index: usize,
+    device: usize,
+}
+
+/// A block as merges need it: all of it.
+struct Block {
+    numbers: Numbers,
+    messages: Messages,
+    attributes: Messages,
+}
+
+impl Block {
+    fn read(zstd: &mut Decompressor<'_>, part: &Part, index: usize) -> io::Result<Block> {
+        let bytes = part.block(&part.entries[index])?;
+        let mut read = || {
+            Ok(Block {
+                numbers: Numbers::read(zstd, &bytes)?,
+                messages: Messages::read(zstd, &bytes)?,
+                attributes: Messages::attributes(zstd, &bytes)?,
+            })
+        };
+        read().map_err(|error: io::Error| crate::part::named(&part.path, &error))
+    }
+}
+
+type Key = (Arc<str>, u64, u64);
+
+impl Cursor {
+    fn open(zstd: &mut Decompressor<'_>, mut run: Run) -> io::Result<Option<Cursor>> {
+        let Some(first) = run.blocks.next() else {
+            return Ok(None);
+        };
+        Ok(Some(Cursor {
+            block: Block::read(zstd, &run.part, first)?,
+            run,
+            index: 0,
+            device: 0,
+        }))
+    }
+
+    fn key(&self) -> Key {
+        let numbers = &self.block.numbers;
+        (
+            Arc::clone(&numbers.devices[self.device].0),
+            numbers.at(self.index),
+            numbers.row[self.index],
+        )
+    }
+
+    fn row(&self) -> Row<'_> {
+        let Block {
+            numbers,
+            messages,
+            attributes,
+        } = &self.block;
+        let device = &numbers.devices[self.device].0;
+        numbers.row(
+            device,
+            self.index,
+            messages.get(self.index),
+            attributes.get(self.index),
+        )
+    }
+
+    /// Goes on to the next row; `false` at the end.
+    fn advance(&mut self, zstd: &mut Decompressor<'_>) -> io::Result<bool> {
+        self.index += 1;
+        if self.index == self.block.numbers.rows() {
+            let Some(next) = self.run.blocks.next() else {
+                return Ok(false);
+            };
+            self.block = Block::read(zstd, &self.run.part, next)?;
+            (self.index, self.device) = (0, 0);
+        }
+        let devices = &self.block.numbers.devices;
+        while devices[self.device].1.end <= self.index {
+            self.device += 1;
+        }
+        Ok(true)
+    }
+}
+
+/// Hands all rows on, in order.
+pub(crate) fn merge(
+    runs: Vec<Run>,
+    mut row: impl FnMut(&Row<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut zstd = Decompressor::new()?;
+    let mut cursors = Vec::new();
+    let mut heap = BinaryHeap::new();
+    for run in runs {
+        if let Some(cursor) = Cursor::open(&mut zstd, run)? {
+            heap.push(Reverse((cursor.key(), cursors.len())));
+            cursors.push(Some(cursor));
+        }
+    }
+    while let Some(Reverse((_, which))) = heap.pop() {
+        let Some(cursor) = &mut cursors[which] else {
+            continue;
+        };
+        loop {
+            row(&cursor.row())?;
+            if !cursor.advance(&mut zstd)? {
+                cursors[which] = None;
+                break;
+            }
+            let next = Reverse((cursor.key(), which));
+            // Rows of one run often follow each other.
+            if heap
+                .peek()
+                .is_some_and(|first: &Reverse<(Key, usize)>| first.0 < next.0)
+            {
+                heap.push(next);
+                break;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! Looks for rows within blocks.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use thinglog_schemas::query::{EventQuery, Facts, Needle, Row, Summary};
+use thinglog_schemas::{Attributes, Event, Level, Severity};
+use zstd::bulk::Decompressor;
+
+use crate::block::{self, Messages, Numbers};
+use crate::filter;
+use crate::part::{Entry, OTHER_SOURCES, Part, device_bit, device_hash, named};
+use crate::search::{Fleet, Found, Piece, Place, Search};
+
+/// Devices from which blocks are read one after the other rather than looked up.
+const MANY: usize = 256;
+
+/// Rows of a block, and what is known of them.
+type Rows = (usize, Range<usize>, block::Facts);
+
+/// The blocks of a part that may hold rows of some devices, or all.
+pub(crate) fn blocks(part: &Part, devices: Option<&HashSet<&str>>) -> io::Result<Vec<Rows>> {
+    let all = |(at, entry): (usize, &Entry)| {
+        let rows = 0..entry.facts.rows as usize;
+        (at, rows, entry.facts.clone())
+    };
+    let every = part.entries.iter().enumerate();
+    let Some(devices) = devices else {
+        return Ok(every.map(all).collect());
+    };
+    let Some(directory) = part.directory.as_ref().filter(|_| devices.len() <= MANY) else {
+        let bit = |device: &&str| device_bit(device_hash(device));
+        let bits = devices.iter().fold(0, |bits, device| bits | bit(device));
+        let may = every.filter(|(_, entry)| entry.devices & bits != 0);
+        return Ok(may.map(all).collect());
+    };
+    let mut found = Vec::new();
+    for device in devices {
+        for seat in part.seats(directory, device)? {
+            for (block, rows) in part.blocks_of(seat.first..seat.first + seat.rows) {
+                let mut facts = part.entries[block].facts.clone();
+                facts.min_at = facts.min_at.max(seat.min_at);
+                facts.max_at = facts.max_at.min(seat.max_at);
+                found.push((block, rows, facts));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A row that is looked at.
+pub(crate) struct Seen {
+    pub(crate) place: Place,
+    pub(crate) level: Level,
+    pub(crate) index: usize,
+}
+
+/// A search while it goes through blocks.
+pub(crate) struct Scan<'a> {
+    search: &'a Search,
+    fleet: &'a dyn Fleet,
+    wanted: Option<HashSet<&'a str>>,
+    cleared: Arc<BTreeMap<String, u64>>,
+    /// What is known of devices, as far as it was asked for; emptied when it grows.
+    facts: HashMap<Arc<str>, Arc<Facts>>,
+    none: Arc<Facts>,
+    zstd: RefCell<Decompressor<'static>>,
+    /// Blocks that were read and rows that were looked at.
+    pub(crate) blocks: u64,
+    pub(crate) rows: u64,
+}
+
+/// Devices whose facts are remembered during a search.
+const REMEMBERED: usize = 4096;
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(
+        search: &'a Search,
+        fleet: &'a dyn Fleet,
+        cleared: Arc<BTreeMap<String, u64>>,
+    ) -> io::Result<Scan<'a>> {
+        let wanted = search.devices.as_ref();
+        Ok(Scan {
+            search,
+            fleet,
+            wanted: wanted.map(|devices| devices.iter().map(|it| &**it).collect()),
+            cleared,
+            facts: HashMap::new(),
+            none: Arc::default(),
+            zstd: RefCell::new(Decompressor::new()?),
+            blocks: 0,
+            rows: 0,
+        })
+    }
+
+    fn facts(&mut self, device: &Arc<str>, filter: &EventQuery) -> Arc<Facts> {
+        if !filter.asks_for_facts() {
+            return Arc::clone(&self.none);
+        }
+        if let Some(facts) = self.facts.get(device) {
+            return Arc::clone(facts);
+        }
+        if self.facts.len() >= REMEMBERED {
+            self.facts.clear();
+        }
+        let facts = self.fleet.facts(device);
+        self.facts.insert(Arc::clone(device), Arc::clone(&facts));
+        facts
+    }
+
+    /// Tells of the rows of a piece that match and are wanted. Gives the block, if it was read.
+    pub(crate) fn rows<'p>(
+        &mut self,
+        part: &'p Part,
+        piece: &Piece,
+        wanted: &dyn Fn(&Seen) -> bool,
+        tell: &mut dyn FnMut(&Seen),
+    ) -> io::Result<Option<Block<'p>>> {
+        let entry = &part.entries[piece.block];
+        let filter = self.search.filter.as_ref();
+        if filter.is_some_and(|filter| {
+            let unread = Unread {
+                part,
+                entry,
+                filter: OnceCell::new(),
+            };
+            filter.bound(&unread) == Some(false)
+        }) {
+            return Ok(None);
+        }
+        self.blocks += 1;
+        let block = Block::read(&self.zstd, part, entry)?;
+        for (device, rows) in &block.numbers.devices {
+            let rows = rows.start.max(piece.rows.start)..rows.end.min(piece.rows.end);
+            let is_wanted = self
+                .wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(&**device));
+            if rows.is_empty() || !is_wanted || !self.fleet.may_see(device) {
+                continue;
+            }
+            let facts = filter.map(|filter| self.facts(device, filter));
+            let below = self.cleared.get(&**device).copied().unwrap_or_default();
+            let answers = Answers::new(&block, device, filter.zip(facts.as_deref()));
+            self.rows += rows.len() as u64;
+            for index in rows {
+                let place = block.place(index);
+                let is_in = place.at >= self.search.from
+                    && place.at < self.search.until
+                    && place.row >= below;
+                let level = block.severity(index).level();
+                let seen = Seen {
+                    place,
+                    level,
+                    index,
+                };
+                if is_in && wanted(&seen) && answers.matches(&block, index) {
+                    tell(&seen);
+                }
+            }
+        }
+        match block.failed.take() {
+            Some(error) => Err(named(&part.path, &error)),
+            None => Ok(Some(block)),
+        }
+    }
+}
+
+/// What a filter says of the rows of a device.
+struct Answers<'a> {
+    device: &'a str,
+    filter: Option<(&'a EventQuery, &'a Facts)>,
+    /// For each source of the block, if that decides.
+    decided: Vec<Option<bool>>,
+}
+
+impl<'a> Answers<'a> {
+    fn new(
+        block: &Block<'_>,
+        device: &'a str,
+        filter: Option<(&'a EventQuery, &'a Facts)>,
+    ) -> Answers<'a> {
+        let sources = block.numbers.sources.iter();
+        let decided = match filter {
+            Some((filter, facts)) => sources
+                .map(|source| filter.decides(device, source, facts))
+                .collect(),
+            None => vec![Some(true); sources.len()],
+        };
+        Answers {
+            device,
+            filter,
+            decided,
+        }
+    }
+
+    fn matches(&self, block: &Block<'_>, index: usize) -> bool {
+        let source = block.numbers.source[index] as usize;
+        self.decided[source].unwrap_or_else(|| {
+            let Some((filter, facts)) = self.filter else {
+                return true;
+            };
+            let row = Read {
+                block,
+                index,
+                attributes: OnceCell::new(),
+            };
+            filter.matches_row(self.device, &block.numbers.sources[source], &row, facts)
+        })
+    }
+}
+
+/// A block that was not read.
+struct Unread<'a> {
+    part: &'a Part,
+    entry: &'a Entry,
+    filter: OnceCell<Vec<u8>>,
+}
+
+impl Summary for Unread<'_> {
+    fn severities(&self) -> u32 {
+        self.entry.facts.severities
+    }
+
+    fn sources(&self) -> Option<Vec<&str>> {
+        if self.entry.sources & OTHER_SOURCES != 0 {
+            return None;
+        }
+        let places = self.part.sources.iter().enumerate();
+        let there = places.filter(|(place, _)| self.entry.sources >> place & 1 == 1);
+        Some(there.map(|(_, source)| &**source).collect())
+    }
+
+    fn devices(&self) -> Option<Vec<&str>> {
+        None
+    }
+
+    fn may_contain(&self, needle: &Needle) -> bool {
+        // A filter that cannot be read denies nothing; reading the block will say what is wrong.
+        let filter = self
+            .filter
+            .get_or_init(|| self.part.filter(self.entry).unwrap_or_default());
+        filter::may_contain(filter, needle)
+    }
+}
+
+/// A block that was read; texts are uncompressed when somebody asks.
+pub(crate) struct Block<'p> {
+    part: &'p Part,
+    bytes: Vec<u8>,
+    pub(crate) numbers: Numbers,
+    messages: OnceCell<Messages>,
+    attributes: OnceCell<Messages>,
+    failed: RefCell<Option<io::Error>>,
+}
+
+impl<'p> Block<'p> {
+    fn read(
+        zstd: &RefCell<Decompressor<'static>>,
+        part: &'p Part,
+        entry: &Entry,
+    ) -> io::Result<Block<'p>> {
+        let bytes = part.block(entry)?;
+        let numbers = Numbers::read(&mut zstd.borrow_mut(), &bytes);
+        Ok(Block {
+            numbers: numbers.map_err(|error| named(&part.path, &error))?,
+            part,
+            bytes,
+            messages: OnceCell::new(),
+            attributes: OnceCell::new(),
+            failed: RefCell::new(None),
+        })
+    }
+
+    fn place(&self, index: usize) -> Place {
+        Place {
+            at: self.numbers.at(index),
+            row: self.numbers.row[index],
+        }
+    }
+
+    fn severity(&self, index: usize) -> Severity {
+        Severity::new(block::severity(self.numbers.grade[index])).unwrap_or(Severity::INFO)
+    }
+
+    /// A text of a column, or nothing and a failure that is told at the end of the block.
+    fn text<'b>(
+        &'b self,
+        column: &'b OnceCell<Messages>,
+        read: fn(&mut Decompressor<'_>, &[u8]) -> io::Result<Messages>,
+        index: usize,
+    ) -> &'b str {
+        let texts = column.get_or_init(|| {
+            let texts = Decompressor::new().and_then(|mut zstd| read(&mut zstd, &self.bytes));
+            texts.unwrap_or_else(|error| {
+                *self.failed.borrow_mut() = Some(error);
+                Messages::nothing(self.numbers.rows())
+            })
+        });
+        texts.get(index)
+    }
+
+    fn message(&self, index: usize) -> &str {
+        self.text(&self.messages, Messages::read, index)
+    }
+
+    fn attributes(&self, index: usize) -> Attributes {
+        let text = self.text(&self.attributes, Messages::attributes, index);
+        match text.is_empty() {
+            true => Attributes::new(),
+            false => serde_json::from_str(text).unwrap_or_default(),
+        }
+    }
+
+    /// A row as an event.
+    pub(crate) fn found(&self, index: usize) -> io::Result<Found> {
+        let numbers = &self.numbers;
+        let grade = numbers.grade[index];
+        let device = numbers.device(index).cloned();
+        let event = Event {
+            device: device.unwrap_or_else(|| Arc::from("")),
+            source: Arc::clone(&numbers.sources[numbers.source[index] as usize]),
+            id: numbers.id[index],
+            time: numbers.time[index],
+            time_estimated: block::is_estimated(grade),
+            severity: self.severity(index),
+            message: self.message(index).to_owned(),
+            truncated: block::is_truncated(grade),
+            attributes: self.attributes(index),
+            received: numbers.received[index],
+        };
+        match self.failed.take() {
+            Some(error) => Err(named(&self.part.path, &error)),
+            None => Ok(Found {
+                place: self.place(index),
+                event,
+            }),
+        }
+    }
+}
+
+/// A row as filters see it.
+struct Read<'a> {
+    block: &'a Block<'a>,
+    index: usize,
+    attributes: OnceCell<Attributes>,
+}
+
+impl Row for Read<'_> {
+    fn severity(&self) -> Severity {
+        self.block.severity(self.index)
+    }
+
+    fn message(&self) -> &str {
+        self.block.message(self.index)
+    }
+
+    fn attributes(&self) -> &Attributes {
+        self.attributes
+            .get_or_init(|| self.block.attributes(self.index))
+    }
+}

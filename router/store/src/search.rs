@@ -1,0 +1,336 @@
+//! Searches: which events, in which order, from where on, how many.
+//!
+//! Blocks are looked at in the order of the best place that one of their rows could take, so that a
+//! search ends as soon as no block that is left can add to what it has found. A block is passed over
+//! when its times, severities, sources, devices or words say that nothing in it can match; of one that
+//! is read, texts are read only if what comes before them leaves the question open.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use thinglog_schemas::query::{EventQuery, Facts};
+use thinglog_schemas::{Event, Level};
+
+use crate::part::Part;
+use crate::scan::{self, Scan, Seen};
+use crate::store::Store;
+
+/// Which of the events that match comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The latest, by [`Place::at`].
+    Newest,
+    /// The earliest.
+    Oldest,
+    /// The one that arrived first.
+    Arrival,
+}
+
+/// The place of an event in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// When it counts as logged, ns: by the device's clock, but not after it was received.
+    pub at: u64,
+    /// Its number in the order of arrival.
+    pub row: u64,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// What comes first.
+    pub order: Order,
+    /// Logged at this time or later, ns.
+    pub from: u64,
+    /// Logged before this time, ns.
+    pub until: u64,
+    /// Only what comes behind this place in the order.
+    pub after: Option<Place>,
+    /// Only of these devices.
+    pub devices: Option<Vec<Arc<str>>>,
+    /// Only what matches.
+    pub filter: Option<EventQuery>,
+    /// Most events of an answer.
+    pub limit: usize,
+}
+
+impl Default for Search {
+    fn default() -> Search {
+        Search {
+            order: Order::Newest,
+            from: 0,
+            until: u64::MAX,
+            after: None,
+            devices: None,
+            filter: None,
+            limit: 1000,
+        }
+    }
+}
+
+/// What a search has to know of the fleet.
+pub trait Fleet {
+    /// What is known of a device.
+    fn facts(&self, device: &str) -> Arc<Facts>;
+
+    /// Whether who asks may see events of a device.
+    fn may_see(&self, device: &str) -> bool;
+
+    /// Whether to go on: nobody has cancelled, and there is time. Asked before each block.
+    fn goes_on(&self) -> bool;
+}
+
+/// An event that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Where it stands.
+    pub place: Place,
+    /// The event.
+    pub event: Event,
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// In the order that was asked for.
+    pub events: Vec<Found>,
+    /// Where to go on; `None` if that was all. A search that was not let go on to its end has a place
+    /// here and possibly no event.
+    pub next: Option<Place>,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// What a search took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Blocks that could have been read.
+    pub blocks: u64,
+    /// Blocks that were.
+    pub read: u64,
+    /// Rows that were looked at.
+    pub rows: u64,
+}
+
+/// How many events there are, over time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// By the beginning of the step, ns: of DEBUG, INFO, WARN, ERROR.
+    pub steps: BTreeMap<u64, [u64; 4]>,
+    /// Not everything was looked at.
+    pub is_partial: bool,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// Something that can be sorted: what comes first in the order is greater.
+pub(crate) type Rank = (u64, u64);
+
+impl Order {
+    fn rank(self, place: Place) -> Rank {
+        match self {
+            Order::Newest => (place.at, place.row),
+            Order::Oldest => (!place.at, !place.row),
+            Order::Arrival => (!place.row, place.at),
+        }
+    }
+
+    /// The rank that no row of a block exceeds.
+    fn best(self, facts: &crate::block::Facts) -> Rank {
+        match self {
+            Order::Newest => (facts.max_at, u64::MAX),
+            Order::Oldest => (!facts.min_at, u64::MAX),
+            Order::Arrival => (!facts.min_row, u64::MAX),
+        }
+    }
+
+    /// The last place with a rank, for [`Search::after`].
+    fn place(self, rank: Rank) -> Place {
+        match self {
+            Order::Newest => Place {
+                at: rank.0,
+                row: rank.1,
+            },
+            Order::Oldest => Place {
+                at: !rank.0,
+                row: !rank.1,
+            },
+            Order::Arrival => Place {
+                at: rank.1,
+                row: !rank.0,
+            },
+        }
+    }
+}
+
+/// Some rows of a block.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    pub(crate) part: usize,
+    pub(crate) block: usize,
+    pub(crate) rows: std::ops::Range<usize>,
+    best: Rank,
+}
+
+struct Hit {
+    rank: Rank,
+    found: Found,
+}
+
+impl PartialEq for Hit {
+    fn eq(&self, other: &Hit) -> bool {
+        self.rank == other.rank
+    }
+}
+
+impl Eq for Hit {}
+
+impl PartialOrd for Hit {
+    fn partial_cmp(&self, other: &Hit) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Hit {
+    fn cmp(&self, other: &Hit) -> std::cmp::Ordering {
+        self.rank.cmp(&other.rank)
+    }
+}
+
+impl Store {
+    /// Searches. Takes memory for `limit` events and one block; a damaged block is an error.
+    pub fn search(&self, search: &Search, fleet: &dyn Fleet) -> io::Result<Page> {
+        let files = self.shared.files();
+        let parts = files.parts();
+        let mut scan = Scan::new(search, fleet, Arc::clone(&files.cleared))?;
+        let pieces = pieces(search, &parts)?;
+        let mut page = Page::default();
+        page.effort.blocks = pieces.len() as u64;
+        let order = search.order;
+        let start = search.after.map(|place| order.rank(place));
+        let limit = search.limit.max(1);
+        // The worst of what was found is on top.
+        let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(limit.min(4096) + 1);
+        for piece in &pieces {
+            let worst = best
+                .peek()
+                .filter(|_| best.len() >= limit)
+                .map(|hit| hit.0.rank);
+            if worst.is_some_and(|worst| piece.best < worst) {
+                break;
+            }
+            // Going on from here must look at less than this search had to.
+            let has_moved = piece.best < start.unwrap_or(pieces[0].best);
+            if has_moved && !fleet.goes_on() {
+                // What is better than any row that is left is complete.
+                best.retain(|hit| hit.0.rank > piece.best);
+                page.next = Some(order.place(piece.best));
+                break;
+            }
+            let part = &parts[piece.part];
+            let mut hits: Vec<(Rank, usize)> = Vec::new();
+            let wanted = |seen: &Seen| {
+                let rank = order.rank(seen.place);
+                start.is_none_or(|start| rank < start) && worst.is_none_or(|worst| rank > worst)
+            };
+            let block = scan.rows(part, piece, &wanted, &mut |seen| {
+                hits.push((order.rank(seen.place), seen.index));
+            })?;
+            let Some(block) = block else { continue };
+            hits.sort_unstable_by(|a, b| b.cmp(a));
+            hits.truncate(limit);
+            for (rank, index) in hits {
+                let found = block.found(index)?;
+                best.push(Reverse(Hit { rank, found }));
+                if best.len() > limit {
+                    best.pop();
+                }
+            }
+        }
+        page.effort.read = scan.blocks;
+        page.effort.rows = scan.rows;
+        let sorted = best.into_sorted_vec();
+        page.events = sorted.into_iter().map(|hit| hit.0.found).collect();
+        if page.next.is_none() && page.events.len() >= limit {
+            page.next = page.events.last().map(|last| last.place);
+        }
+        Ok(page)
+    }
+
+    /// Counts what matches by steps of `step` ns, from [`Search::from`] on; order, limit and place do not
+    /// matter. At most `most` steps are told apart, the rest is left out.
+    pub fn count(
+        &self,
+        search: &Search,
+        step: u64,
+        most: usize,
+        fleet: &dyn Fleet,
+    ) -> io::Result<Counts> {
+        let files = self.shared.files();
+        let parts = files.parts();
+        let mut scan = Scan::new(search, fleet, Arc::clone(&files.cleared))?;
+        let pieces = pieces(search, &parts)?;
+        let mut counts = Counts::default();
+        counts.effort.blocks = pieces.len() as u64;
+        let step = step.max(1);
+        for piece in &pieces {
+            if !fleet.goes_on() {
+                counts.is_partial = true;
+                break;
+            }
+            scan.rows(&parts[piece.part], piece, &|_| true, &mut |seen| {
+                let begin = search.from + (seen.place.at - search.from) / step * step;
+                let is_known = counts.steps.contains_key(&begin);
+                if is_known || counts.steps.len() < most {
+                    counts.steps.entry(begin).or_default()[of_level(seen.level)] += 1;
+                } else {
+                    counts.is_partial = true;
+                }
+            })?;
+        }
+        counts.effort.read = scan.blocks;
+        counts.effort.rows = scan.rows;
+        Ok(counts)
+    }
+}
+
+fn of_level(level: Level) -> usize {
+    match level {
+        Level::Debug | Level::Disabled => 0,
+        Level::Info => 1,
+        Level::Warn => 2,
+        Level::Error => 3,
+    }
+}
+
+/// What may have to be read, the best first.
+fn pieces(search: &Search, parts: &[Arc<Part>]) -> io::Result<Vec<Piece>> {
+    let named = search.filter.as_ref().and_then(EventQuery::devices);
+    let named: Option<HashSet<&str>> = match (&search.devices, named) {
+        (Some(devices), _) => Some(devices.iter().map(|it| &**it).collect()),
+        (None, named) => named.map(|named| named.into_iter().collect()),
+    };
+    let mut pieces = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        for (block, rows, facts) in scan::blocks(part, named.as_ref())? {
+            let is_in_time = facts.max_at >= search.from && facts.min_at < search.until;
+            let is_behind = search.after.is_none_or(|after| match search.order {
+                Order::Newest => facts.min_at <= after.at,
+                Order::Oldest => facts.max_at >= after.at,
+                Order::Arrival => facts.max_row >= after.row,
+            });
+            if is_in_time && is_behind {
+                pieces.push(Piece {
+                    part: at,
+                    block,
+                    rows,
+                    best: search.order.best(&facts),
+                });
+            }
+        }
+    }
+    pieces.sort_by_key(|piece| Reverse(piece.best));
+    Ok(pieces)
+}
