@@ -8,7 +8,6 @@ use super::engine::Engine;
 use super::notice::Notice;
 use super::record::{self, Record};
 use super::rule::Rule;
-use crate::dedup::table::Table;
 use crate::state::StateLog;
 use crate::testing::decoded;
 
