@@ -13,6 +13,7 @@ mod loki;
 mod mqtt;
 mod nats;
 mod otlp;
+mod postgresql;
 mod remote;
 mod routes;
 mod splunk;
@@ -40,6 +41,7 @@ pub(crate) use mqtt::MQTT_SCHEMES;
 pub use mqtt::{EmitterConfig, MqttConfig, MqttFormat};
 pub use nats::NatsConfig;
 pub use otlp::{OtlpConfig, OtlpEncoding};
+pub use postgresql::{PostgresqlConfig, SslMode};
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };

@@ -17,6 +17,7 @@ use super::loki::LokiConfig;
 use super::mqtt::{EmitterConfig, MqttConfig};
 use super::nats::NatsConfig;
 use super::otlp::OtlpConfig;
+use super::postgresql::PostgresqlConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
 use super::routes::Condition;
 use super::splunk::SplunkConfig;
@@ -99,6 +100,8 @@ kinds! {
     Nats(Box<NatsConfig>) = "nats" behind "nats",
     /// A syslog server.
     Syslog(Box<SyslogConfig>) = "syslog" behind "syslog",
+    /// A table of PostgreSQL or TimescaleDB.
+    Postgresql(Box<PostgresqlConfig>) = "postgresql" behind "postgresql",
 }
 
 impl DestinationKind {

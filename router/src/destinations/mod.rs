@@ -20,6 +20,8 @@ pub(crate) mod nats;
 pub(crate) mod opener;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;
+#[cfg(feature = "postgresql")]
+pub(crate) mod postgresql;
 #[cfg(any(feature = "loki", feature = "otlp"))]
 pub(crate) mod protobuf;
 pub(crate) mod rotation;

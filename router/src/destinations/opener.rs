@@ -105,6 +105,10 @@ impl DestinationOpener {
             }
             #[cfg(feature = "syslog")]
             DestinationKind::Syslog(config) => self.remote(super::syslog::build(config), ending),
+            #[cfg(feature = "postgresql")]
+            DestinationKind::Postgresql(config) => {
+                self.remote(super::postgresql::build(config, &self.name), ending)
+            }
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }

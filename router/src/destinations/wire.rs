@@ -68,19 +68,31 @@ impl Server {
     }
 
     async fn try_connect(&self) -> Result<Box<dyn Wire>, String> {
-        let Address { host, port, .. } = &self.address;
         let text = |error: io::Error| error.to_string();
-        let stream = TcpStream::connect((host.as_str(), *port))
-            .await
-            .map_err(text)?;
-        stream.set_nodelay(true).map_err(text)?;
-        let Some(keys) = &self.tls else {
+        let stream = self.reach().await.map_err(text)?;
+        let Some((connector, name)) = self.security()? else {
             return Ok(Box::new(stream));
         };
-        let connector = TlsConnector::from(Arc::new(tls::config(Trust::of_tls(keys))?));
-        let name = server_name(keys, &self.address)?;
         let stream = connector.connect(name, stream).await.map_err(text)?;
         Ok(Box::new(stream))
+    }
+
+    /// A connection in the clear, for protocols that agree on TLS in their own words.
+    pub(crate) async fn reach(&self) -> io::Result<TcpStream> {
+        let Address { host, port, .. } = &self.address;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// What encrypts a connection, by the files as they are now, and the name that the server's
+    /// certificate must have; nothing for a server that is spoken to in the clear.
+    pub(crate) fn security(&self) -> Result<Option<(TlsConnector, ServerName<'static>)>, String> {
+        let Some(keys) = &self.tls else {
+            return Ok(None);
+        };
+        let connector = TlsConnector::from(Arc::new(tls::config(Trust::of_tls(keys))?));
+        Ok(Some((connector, server_name(keys, &self.address)?)))
     }
 }
 

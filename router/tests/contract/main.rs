@@ -22,6 +22,10 @@ mod mqtt_proxy;
 mod nats;
 #[cfg(feature = "otlp")]
 mod otlp;
+#[cfg(feature = "postgresql")]
+mod postgresql;
+#[cfg(feature = "postgresql")]
+mod postgresql_server;
 mod scenarios;
 #[cfg(feature = "splunk")]
 mod splunk;
