@@ -358,6 +358,11 @@ impl Publisher {
         taken
     }
 
+    /// Whether answers wait that were not handed to a connection yet.
+    pub(crate) fn answers_wait(&self) -> bool {
+        self.shared().replies.lock().is_waiting()
+    }
+
     /// [`answer`](Publisher::answer), waiting for room; false when the publisher has ended.
     pub(crate) async fn answer_waiting(&self, id: &str, payload: Vec<u8>) -> bool {
         let shared = self.shared();
