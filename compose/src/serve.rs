@@ -169,11 +169,11 @@ fn again(file: Option<&Path>, args: &cli::Run, loaded: &Loaded) -> Again {
 }
 
 impl Again {
-    /// Takes up destinations and routes; gives why not.
+    /// Takes up destinations, routes and alerts; gives why not.
     fn reload(&self, router: &Reloader) -> Vec<String> {
         let stays = |error: &dyn std::fmt::Display| {
             vec![format!(
-                "destinations and routes stay as they were: {error}"
+                "destinations, routes and alerts stay as they were: {error}"
             )]
         };
         let loaded = match config::load(self.file.as_deref(), self.insecure) {
@@ -186,7 +186,7 @@ impl Again {
         };
         if reloaded != Reloaded::default() {
             info!(added = ?reloaded.added, changed = ?reloaded.changed, removed = ?reloaded.removed,
-                "destinations taken up");
+                alerts = reloaded.alerts, "destinations and alerts taken up");
         }
         let mut before = self.loaded.lock();
         let keys = before.needs_restart(&loaded);
@@ -199,6 +199,8 @@ impl Again {
         // What waits for a restart is told each time.
         before.config.router.destinations = loaded.config.router.destinations;
         before.config.router.routes = loaded.config.router.routes;
+        before.config.router.alerts = loaded.config.router.alerts;
+        before.config.router.receivers = loaded.config.router.receivers;
         Vec::new()
     }
 }

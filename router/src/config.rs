@@ -3,6 +3,7 @@
 //! Every structure refuses unknown keys, has a default for each key it can do without, and
 //! serialises back to what it was read from, so that the same types serve TOML files and tools.
 
+mod alerts;
 mod aws;
 mod cloudwatch;
 mod destinations;
@@ -11,6 +12,7 @@ mod kinds;
 mod loki;
 mod mqtt;
 mod nats;
+mod objects;
 mod otlp;
 mod postgresql;
 mod remote;
@@ -29,6 +31,8 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
+pub(crate) use alerts::MQTT_RECEIVER;
+pub use alerts::{AlertConfig, By, ReceiverConfig, Span};
 pub use aws::AwsKeys;
 pub use cloudwatch::{CloudWatchConfig, CloudWatchLine};
 pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
@@ -38,6 +42,9 @@ pub use loki::{LokiConfig, LokiLine};
 pub(crate) use mqtt::MQTT_SCHEMES;
 pub use mqtt::{EmitterConfig, MqttConfig, MqttFormat};
 pub use nats::NatsConfig;
+pub use objects::{
+    AzureConfig, GcsConfig, ObjectCompression, ObjectFormat, ObjectStoreConfig, S3Config,
+};
 pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use postgresql::{PostgresqlConfig, SslMode};
 pub use remote::{
@@ -71,6 +78,12 @@ pub struct Config {
     /// Which events go to which destinations, by name, see [`crate::routes`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub routes: BTreeMap<String, RouteConfig>,
+    /// When somebody is told of events, by name, see [`crate::alerts`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<String, AlertConfig>,
+    /// Who is told, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub receivers: BTreeMap<String, ReceiverConfig>,
     /// Quarantine and gap detection.
     pub audit: AuditConfig,
     /// Live topics for operators.
@@ -93,6 +106,8 @@ impl Default for Config {
             http: None,
             destinations: BTreeMap::new(),
             routes: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+            receivers: BTreeMap::new(),
             audit: AuditConfig::default(),
             live: LiveConfig::default(),
             window_packets: u16::MAX,
@@ -256,7 +271,8 @@ impl ConfigError {
 }
 
 /// Folders below `<data>/router/` that are the router's own.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
+    "alerts",
     "audit",
     "quarantine",
     "history",
@@ -283,6 +299,7 @@ impl Config {
         for (name, route) in &self.routes {
             self.validate_route(name, route)?;
         }
+        alerts::validate(&self.alerts, &self.receivers)?;
         if self.window_packets == 0 {
             return Err(ConfigError::new("window_packets", "must be at least 1"));
         }

@@ -231,8 +231,8 @@ struct Builder {
 impl Builder {
     fn new(config: Config, topics: Topics, registry: &Registry) -> Result<Builder, BuildError> {
         let telemetry = Telemetry::new(registry)?;
-        // Every destination and audit read each batch; live reads only while somebody watches.
-        let readers = u32::try_from(config.destinations.len() + 1).unwrap_or(u32::MAX);
+        // How many read each batch is said once it is known; live reads only while somebody watches.
+        let readers = 1;
         let (hits, misses) = (telemetry.cache_hits.clone(), telemetry.cache_misses.clone());
         let shared = Arc::new(DecodeCache::new(readers, config.cache_bytes, hits, misses));
         Ok(Builder {
@@ -295,7 +295,7 @@ impl Builder {
             link: self.passing("levels"),
             levels: Arc::clone(&levels),
             news,
-            publisher,
+            publisher: publisher.clone(),
             telemetry: self.base.telemetry.clone(),
             health: self.base.health.part("levels"),
             documents: Documents::default(),
@@ -307,7 +307,7 @@ impl Builder {
         };
         let live = self.base.config.live.enabled.then(|| self.live(&levels));
         let (health, shared) = (self.base.health.clone(), Arc::clone(&self.base.shared));
-        let (destinations, reloader) = Running::new(self.base, Arc::clone(&levels))?;
+        let (destinations, reloader) = Running::new(self.base, Arc::clone(&levels), publisher)?;
         if let Some(http) = &mut http {
             http.mount(aws::routes(fleet.clone(), destinations.shown()));
             http.mount(api::logs::routes(Reading {

@@ -17,6 +17,7 @@ use prometheus::{
     Registry,
 };
 
+use crate::alerts::metrics::AlertMetrics;
 use crate::deliver::remote::ledger::Fate;
 
 /// All metric families of the router.
@@ -37,6 +38,7 @@ pub(crate) struct Telemetry {
     restarts: IntCounterVec,
     requests: IntCounterVec,
     memory: IntGaugeVec,
+    staged: IntGaugeVec,
     letters: IntGaugeVec,
     letters_lost: IntCounterVec,
     /// Files deleted to stay within a destination's or the quarantine's bounds.
@@ -69,6 +71,8 @@ pub(crate) struct Telemetry {
     pub(crate) changes: IntCounterVec,
     /// Publishes of the router itself that wait for their acknowledgement or were refused.
     pub(crate) publishes: IntCounterVec,
+    /// What alerts count.
+    pub(crate) alerts: AlertMetrics,
 }
 
 /// The books of one destination.
@@ -136,6 +140,8 @@ pub(crate) struct RemoteMetrics {
     pub(crate) requests_done: IntCounter,
     /// Bytes of decoded events in hand.
     pub(crate) memory: IntGauge,
+    /// Bytes of complete files that wait to become objects.
+    pub(crate) staged: IntGauge,
     /// Dead letters there are.
     pub(crate) letters: IntGauge,
     /// Dead letters lost for want of room.
@@ -203,6 +209,7 @@ impl Telemetry {
                 &["destination", "outcome"],
             )?,
             memory: make.gauges("events_in_hand_bytes", "Memory of events on their way")?,
+            staged: make.gauges("staged_bytes", "Complete files that wait to become objects")?,
             letters: make.gauges("dead_letters", "Events that were refused for good")?,
             letters_lost: make.counters(
                 "dead_letters_lost_total",
@@ -251,6 +258,7 @@ impl Telemetry {
                 "Publishes of the router itself",
                 &["outcome"],
             )?,
+            alerts: AlertMetrics::new(registry)?,
         })
     }
 
@@ -284,6 +292,7 @@ impl Telemetry {
             requests: self.requests.with_label_values(&[destination, "sent"]),
             requests_done: self.requests.with_label_values(&[destination, "done"]),
             memory: self.memory.with_label_values(label),
+            staged: self.staged.with_label_values(label),
             letters: self.letters.with_label_values(label),
             letters_lost: self.letters_lost.with_label_values(label),
         }

@@ -10,7 +10,7 @@ use super::{
     look_up, set, typed,
 };
 
-/// Every table that has keys of its own, destinations apart. A variable belongs to the longest of
+/// Every table that has keys of its own, [`NAMED`] ones apart. A variable belongs to the longest of
 /// these that its name begins with.
 const TABLES: [&str; 13] = [
     "broker",
@@ -28,8 +28,15 @@ const TABLES: [&str; 13] = [
     "monitor",
 ];
 
-/// Tables that every destination may have.
-const OF_DESTINATIONS: [&str; 4] = ["batch", "retry", "dead_letters", "http"];
+/// Tables of tables whose names are the operator's, and tables that each of these may have.
+const NAMED: [(&str, &[&str]); 3] = [
+    (
+        "router.destinations",
+        &["batch", "retry", "dead_letters", "http"],
+    ),
+    ("router.receivers", &["http"]),
+    ("router.alerts", &["labels", "annotations"]),
+];
 
 /// Keys outside of tables.
 const TOP: [&str; 2] = ["data", "root"];
@@ -113,17 +120,16 @@ fn key_of(name: &str, table: &Table) -> Option<String> {
     if let Some(key) = top {
         return Some((*key).to_owned());
     }
-    let destinations = look_up(table, "router.destinations").and_then(Value::as_table);
-    let destinations = destinations.into_iter().flat_map(Table::keys);
-    let destinations = destinations.flat_map(|name| {
-        let table = format!("router.destinations.{name}");
-        let below = OF_DESTINATIONS.map(|below| format!("{table}.{below}"));
-        below.into_iter().chain([table])
+    let named = NAMED.iter().flat_map(|(all, parts)| {
+        let names = look_up(table, all).and_then(Value::as_table);
+        let names = names.into_iter().flat_map(Table::keys);
+        names.flat_map(move |name| {
+            let table = format!("{all}.{name}");
+            let below: Vec<String> = parts.iter().map(|part| format!("{table}.{part}")).collect();
+            below.into_iter().chain([table])
+        })
     });
-    let tables = TABLES
-        .iter()
-        .map(|table| (*table).to_owned())
-        .chain(destinations);
+    let tables = TABLES.iter().map(|table| (*table).to_owned()).chain(named);
     let within = |table: String| {
         let key = name.strip_prefix(&shout(&table))?.strip_prefix('_')?;
         (!key.is_empty()).then(|| (table.len(), format!("{table}.{}", key.to_ascii_lowercase())))

@@ -28,6 +28,8 @@ use crate::access::keys::Keys;
 
 /// Looked for in the working directory when no file is named.
 pub(crate) const DEFAULT_FILE: &str = "thinglog.toml";
+/// What of the router's keys a running process takes up on SIGHUP.
+const TAKEN_UP: [&str; 4] = ["destinations", "routes", "alerts", "receivers"];
 /// The destinations of those who configure none, each named as its type.
 const DEFAULT_DESTINATIONS: [&str; 2] = ["file", "store"];
 
@@ -81,7 +83,7 @@ impl Loaded {
         if let (Ok(mine), Ok(theirs)) = tables {
             let all: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
             let differs = |key: &&String| mine.get(*key) != theirs.get(*key);
-            let taken_up = |key: &&String| ["destinations", "routes"].contains(&key.as_str());
+            let taken_up = |key: &&String| TAKEN_UP.contains(&key.as_str());
             let all = all.into_iter().filter(|key| differs(key) && !taken_up(key));
             keys.extend(all.map(|key| format!("router.{key}")));
         }

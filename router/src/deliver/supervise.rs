@@ -38,6 +38,8 @@ pub(crate) enum OpenError {
     Locked { path: std::path::PathBuf },
     #[error("destinations.{name}: {reason}")]
     Destination { name: String, reason: String },
+    #[error("{part}: {reason}")]
+    Part { part: &'static str, reason: String },
     #[error(transparent)]
     State(#[from] StateError),
 }

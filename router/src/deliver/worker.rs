@@ -85,7 +85,8 @@ impl<S: Stage> Worker<S> {
 
     fn work(&mut self) -> Exit {
         let mut items = Vec::new();
-        let mut wake = None;
+        // Time may demand something before the first delivery.
+        let mut wake = Some(Instant::now());
         loop {
             match self.inbox.take(&mut items, wake) {
                 Taken::Closed => return self.stop(),

@@ -10,6 +10,8 @@ pub(crate) mod elasticsearch;
 pub(crate) mod file;
 #[cfg(feature = "http-client")]
 pub(crate) mod http;
+pub(crate) mod layout;
+pub(crate) mod lines;
 #[cfg(feature = "loki")]
 pub(crate) mod loki;
 #[cfg(feature = "mqtt")]
@@ -17,6 +19,8 @@ pub(crate) mod mqtt;
 pub(crate) mod names;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
+#[cfg(feature = "object-store")]
+pub(crate) mod objects;
 pub(crate) mod opener;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;

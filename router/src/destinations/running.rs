@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::opener::DestinationOpener;
 use super::store::Shelf;
+use crate::alerts::running::{Alerts, Change as AlertsChange};
 use crate::config::{Config, DestinationConfig, DestinationKind, RouteConfig, StartFrom};
 use crate::deliver::share::DecodeCache;
 use crate::deliver::supervise::{Open, OpenError, Supervised};
@@ -26,6 +27,7 @@ use crate::health::Health;
 use crate::levels::Levels;
 use crate::mqtt::connect::LinkOptions;
 use crate::mqtt::link::Subscription;
+use crate::mqtt::publisher::Publisher;
 use crate::router::{BuildError, RunError};
 use crate::routes::Routes;
 use crate::telemetry::{Books, RemoteMetrics, Telemetry};
@@ -128,6 +130,8 @@ pub struct Reloaded {
     /// Destinations that were stopped. Their subscriptions stay at the broker: named again, they go on
     /// where they were.
     pub removed: Vec<String>,
+    /// Rules of alerts or their receivers are others now.
+    pub alerts: bool,
 }
 
 struct Order {
@@ -157,6 +161,7 @@ pub(crate) struct Running {
     base: Base,
     levels: Arc<Levels>,
     all: BTreeMap<String, One>,
+    alerts: Alerts,
     shown: Shown,
     orders: mpsc::Receiver<Order>,
     tasks: JoinSet<()>,
@@ -195,14 +200,20 @@ impl Spec {
 #[derive(Default)]
 struct Changes {
     fresh: Vec<(String, Spec, Arc<DestinationOpener>)>,
+    alerts: Option<AlertsChange>,
     done: Reloaded,
 }
 
 impl Running {
     /// Opens everything once; nothing runs yet.
-    pub(crate) fn new(base: Base, levels: Arc<Levels>) -> Result<(Running, Reloader), BuildError> {
+    pub(crate) fn new(
+        base: Base,
+        levels: Arc<Levels>,
+        publisher: Publisher,
+    ) -> Result<(Running, Reloader), BuildError> {
         let (sender, orders) = mpsc::channel(1);
         let mut running = Running {
+            alerts: Alerts::new(&base, &levels, publisher)?,
             base,
             levels,
             all: BTreeMap::new(),
@@ -219,6 +230,7 @@ impl Running {
             drop(running.base.supervised(name, &spec.config.start()));
             running.add(name, spec, opener);
         }
+        running.count_readers();
         Ok((running, Reloader { orders: sender }))
     }
 
@@ -232,6 +244,7 @@ impl Running {
         for name in self.all.keys().cloned().collect::<Vec<_>>() {
             self.start(&name, &stop);
         }
+        self.alerts.start(&self.base, &mut self.tasks, &stop);
         let panicked = |error: tokio::task::JoinError| RunError::Task(error.to_string());
         loop {
             tokio::select! {
@@ -248,6 +261,12 @@ impl Running {
             ended.map_err(panicked)?;
         }
         Ok(())
+    }
+
+    /// Everybody who will read each payload: destinations, audit, alerts.
+    fn count_readers(&self) {
+        let readers = self.all.len() + 1 + self.alerts.readers();
+        self.base.shared.read_by(readers);
     }
 
     /// Makes what opens a destination. `folder` is the one it has already.
@@ -335,6 +354,8 @@ impl Running {
         let mut next = self.base.config.clone();
         next.destinations = config.destinations;
         next.routes = config.routes;
+        next.alerts = config.alerts;
+        next.receivers = config.receivers;
         next.validate()?;
         let mut changes = self.changes(&next).await?;
         let of_all = self.all.keys();
@@ -358,14 +379,22 @@ impl Running {
             self.add(&name, spec, opener);
             self.start(&name, stop);
         }
-        self.base.shared.read_by(self.all.len() + 1);
+        if let Some(change) = changes.alerts {
+            let (base, tasks) = (&self.base, &mut self.tasks);
+            self.alerts.take_up(change, base, tasks, stop).await;
+        }
+        self.count_readers();
         self.base.config = next;
         Ok(changes.done)
     }
 
     /// Makes what is new or another, and looks whether it can be started.
     async fn changes(&self, next: &Config) -> Result<Changes, BuildError> {
-        let mut changes = Changes::default();
+        let mut changes = Changes {
+            alerts: self.alerts.change(&self.base, next)?,
+            ..Changes::default()
+        };
+        changes.done.alerts = changes.alerts.is_some();
         for (name, destination) in &next.destinations {
             let spec = Spec::of(next, name, destination);
             let before = self.all.get(name);

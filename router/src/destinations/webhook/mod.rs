@@ -16,6 +16,7 @@
 //! `X-Sumo-Name`, `X-Sumo-Host`).
 
 mod encode;
+mod hook;
 mod presets;
 
 use hmac::{Hmac, Mac};
@@ -27,6 +28,7 @@ use crate::config::{Compression, Format, Method, Preset, WebhookConfig};
 use crate::deliver::remote::request::Request;
 use crate::routes::template::Template;
 use encode::{Form, WebhookEncoder};
+pub(crate) use hook::Hook;
 
 /// The header of the signature.
 const SIGNATURE: HeaderName = HeaderName::from_static("thinglog-signature");
@@ -68,11 +70,7 @@ pub(crate) fn build(config: &WebhookConfig) -> Result<(WebhookEncoder, HttpSink<
         .map(crate::config::Secret::read)
         .transpose();
     let service = Webhook {
-        method: match config.method {
-            Method::Post => HttpMethod::POST,
-            Method::Put => HttpMethod::PUT,
-            Method::Patch => HttpMethod::PATCH,
-        },
+        method: method_of(config.method),
         headers,
         secret: secret.map_err(|error| format!("secret: {error}"))?,
         preset: config.preset,
@@ -98,10 +96,7 @@ impl HttpService for Webhook {
 
     fn head(&self, request: &Request, body: &[u8], now: u64) -> Head {
         let mut headers = self.headers.clone();
-        if let Some(secret) = &self.secret {
-            let value = HeaderValue::from_str(&signature(secret, now / 1_000_000_000, body));
-            headers.extend(value.ok().map(|value| (SIGNATURE, value)));
-        }
+        sign(self.secret.as_deref(), now, body, &mut headers);
         if self.preset == Some(Preset::SumoLogic) {
             presets::add_sumo_headers(request, &mut headers);
         }
@@ -110,6 +105,22 @@ impl HttpService for Webhook {
             url: encode::url_of(request).to_owned(),
             headers,
         }
+    }
+}
+
+fn method_of(method: Method) -> HttpMethod {
+    match method {
+        Method::Post => HttpMethod::POST,
+        Method::Put => HttpMethod::PUT,
+        Method::Patch => HttpMethod::PATCH,
+    }
+}
+
+/// Adds the signature, if there is a secret; `now` is ns since the Unix epoch.
+fn sign(secret: Option<&str>, now: u64, body: &[u8], headers: &mut HeaderMap) {
+    if let Some(secret) = secret {
+        let value = HeaderValue::from_str(&signature(secret, now / 1_000_000_000, body));
+        headers.extend(value.ok().map(|value| (SIGNATURE, value)));
     }
 }
 

@@ -1,0 +1,286 @@
+//! The stage of alerts: deliveries to the engine, commits to the state log, notifications of kept commits
+//! to the sender.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thinglog_schemas::Topics;
+use thinglog_schemas::payload::Decoded;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+use super::record::{self, Record};
+use super::rule::Rule;
+use super::send::{self, Sender};
+use crate::clock;
+use crate::config::Config;
+use crate::deliver::batch::Keep;
+use crate::deliver::commit::Write;
+use crate::deliver::judge::{Judge, Judged, Reader, Verdict};
+use crate::deliver::share::{DecodeCache, Seat, Shared};
+use crate::deliver::stage::{Closing, Pushed, Stage, Tick};
+use crate::deliver::supervise::{Open, OpenError};
+use crate::folder::Folder;
+use crate::health::Part;
+use crate::levels::facts::FactsCache;
+use crate::levels::{LevelCache, Levels};
+use crate::mqtt::Delivery;
+use crate::mqtt::names::Names;
+use crate::mqtt::publisher::Publisher;
+use crate::state::{Growth, StateError, StateLog};
+use crate::telemetry::{Books, Tally, Telemetry};
+
+/// How long a connected subscription brings nothing until that means that there is nothing: what was
+/// received before is read.
+const QUIET: Duration = Duration::from_secs(5);
+/// Between looks at what became of notifications.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Between looks at the figures of rules.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+const FORGET_EVERY_S: u64 = 3600;
+
+/// Makes the stage from `<data>/router/alerts`.
+pub(crate) struct AlertsOpener {
+    pub(crate) config: Config,
+    pub(crate) topics: Topics,
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) levels: Arc<Levels>,
+    pub(crate) shared: Arc<DecodeCache>,
+    pub(crate) publisher: Publisher,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) books: Books,
+    /// Whether the subscription stands.
+    pub(crate) connected: Part,
+}
+
+impl AlertsOpener {
+    /// Whether everything could be made, as far as that shows without its files.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let receivers = send::receivers(&self.config, &self.publisher, &self.topics);
+        receivers.map_err(wrong)?;
+        self.rules().map(drop)
+    }
+
+    fn rules(&self) -> Result<Vec<Rule>, OpenError> {
+        let rules = self.config.alerts.iter();
+        let rules = rules.map(|(name, config)| Rule::new(name, config));
+        rules
+            .collect::<Result<_, _>>()
+            .map_err(|error| wrong(error.to_string()))
+    }
+}
+
+fn wrong(reason: String) -> OpenError {
+    OpenError::Part {
+        part: "alerts",
+        reason,
+    }
+}
+
+impl Open for AlertsOpener {
+    type Stage = Alerts;
+
+    fn open(&self, _ending: &CancellationToken) -> Result<(Alerts, StateLog), OpenError> {
+        let path = self.folder.path().join("state");
+        let (log, records) = StateLog::open::<Record>(&path)?;
+        let mut engine = Engine::new(self.rules()?);
+        let table = record::replay(records, &mut engine);
+        let receivers = send::receivers(&self.config, &self.publisher, &self.topics);
+        let sender = Sender::start(receivers.map_err(wrong)?, &self.telemetry.alerts)
+            .map_err(|error| wrong(error.to_string()))?;
+        let reader = Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Front));
+        let levels = LevelCache::new(Arc::clone(&self.levels));
+        let stage = Alerts {
+            judge: Judge::new(reader, levels, table),
+            facts: FactsCache::new(Arc::clone(&self.levels)),
+            to_send: engine.all_unsent().collect(),
+            engine,
+            sender,
+            committing: Vec::new(),
+            connected: self.connected.clone(),
+            quiet_since: None,
+            telemetry: self.telemetry.clone(),
+            books: self.books.clone(),
+            growth: log.growth(),
+            tally: Tally::default(),
+            forget_at: clock::now_s() + FORGET_EVERY_S,
+            count_at: Instant::now(),
+        };
+        Ok((stage, log))
+    }
+}
+
+/// The stage.
+pub(crate) struct Alerts {
+    judge: Judge,
+    facts: FactsCache,
+    engine: Engine,
+    sender: Sender,
+    /// Notifications that the commit under way stands for.
+    committing: Vec<u64>,
+    /// Those that may be sent.
+    to_send: VecDeque<u64>,
+    connected: Part,
+    /// Since when the subscription has stood and brought nothing.
+    quiet_since: Option<Instant>,
+    telemetry: Telemetry,
+    books: Books,
+    growth: Growth,
+    tally: Tally,
+    forget_at: u64,
+    count_at: Instant,
+}
+
+impl Alerts {
+    fn look_at(&mut self, names: &Names, judged: &Judged) {
+        self.tally.duplicate += judged.duplicate;
+        self.tally.filtered += judged.filtered;
+        let Some(keep) = &judged.keep else { return };
+        self.tally.delivered += kept(&judged.decoded, keep);
+        let facts = match self.engine.asks_for_facts() {
+            true => self.facts.of(&names.device),
+            false => self.facts.none(),
+        };
+        if !self.engine.may_be_for(&names.device, &names.source, facts) {
+            return;
+        }
+        let now = clock::now_ns();
+        let events = &judged.decoded.events;
+        match keep {
+            Keep::All => events
+                .iter()
+                .for_each(|event| self.engine.take(event, facts, now)),
+            Keep::Some(places) => places
+                .iter()
+                .filter_map(|at| events.get(*at as usize))
+                .for_each(|event| self.engine.take(event, facts, now)),
+        }
+    }
+
+    /// How far the stream has been read by the clock, if that is known.
+    fn read_to(&mut self, now: Instant) -> Option<u64> {
+        if !self.connected.is_ready() {
+            self.quiet_since = None;
+            return None;
+        }
+        let since = *self.quiet_since.get_or_insert(now);
+        let is_quiet = now.duration_since(since) >= QUIET;
+        is_quiet.then(|| clock::now_ns().saturating_sub(QUIET.as_nanos() as u64))
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(number) = self.to_send.front() {
+            let notice = self.engine.unsent(*number);
+            if notice.is_some_and(|notice| !self.sender.send(notice)) {
+                return;
+            }
+            self.to_send.pop_front();
+        }
+    }
+
+    fn count(&mut self, now: Instant) {
+        if now < self.count_at {
+            return;
+        }
+        self.count_at = now + COUNT_EVERY;
+        let metrics = &self.telemetry.alerts;
+        for (rule, counts, open) in self.engine.take_counts() {
+            if counts.beyond > 0 {
+                tracing::warn!(
+                    rule = &*rule.name,
+                    events = counts.beyond,
+                    max_keys = rule.max_keys,
+                    "a rule follows as many devices or groups as it may: events of others are not counted"
+                );
+            }
+            metrics.add(&rule.name, counts, open);
+        }
+        let unsent = self.engine.all_unsent().count();
+        metrics
+            .unsent
+            .set(i64::try_from(unsent).unwrap_or(i64::MAX));
+    }
+}
+
+fn kept(decoded: &Decoded, keep: &Keep) -> u64 {
+    match keep {
+        Keep::All => decoded.events.len() as u64,
+        Keep::Some(places) => places.len() as u64,
+    }
+}
+
+impl Stage for Alerts {
+    fn take(&mut self, delivery: &Delivery, now: u64) -> usize {
+        self.quiet_since = None;
+        if now >= self.forget_at {
+            self.forget_at = now + FORGET_EVERY_S;
+            self.judge.table.forget_idle(now);
+        }
+        match self.judge.judge(delivery, now) {
+            Verdict::Redelivered => self.books.redelivered.inc(),
+            Verdict::Unreadable => self.books.unreadable.inc(),
+            Verdict::Events(judged) => {
+                self.books.take(judged.decoded.events.len() as u64, 0);
+                if let Ok(names) = &delivery.topic.logs {
+                    self.look_at(names, &judged);
+                }
+            }
+        }
+        delivery.payload.len()
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn push(&mut self) -> Pushed {
+        Pushed::Done
+    }
+
+    fn commit(&mut self) -> Result<Closing, StateError> {
+        self.committing.extend(self.engine.made());
+        let framed = record::changes(&mut self.engine, &mut self.judge.table)?;
+        let state = if self.growth.wants_rewrite() {
+            let framed = record::snapshot(&self.engine, &self.judge.table)?;
+            self.growth.rewritten(framed.len());
+            Write::Rewrite(framed)
+        } else if framed.is_empty() {
+            Write::Nothing
+        } else {
+            self.growth.appended(framed.len());
+            Write::Append(framed)
+        };
+        Ok(Closing {
+            sync: None,
+            state,
+            tally: std::mem::take(&mut self.tally),
+            barrier: !self.committing.is_empty(),
+        })
+    }
+
+    fn committed(&mut self) -> io::Result<()> {
+        self.to_send.extend(self.committing.drain(..));
+        self.hand_over();
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Instant) -> Tick {
+        for number in self.sender.take_done() {
+            self.engine.sent(number);
+        }
+        self.hand_over();
+        let read_to = self.read_to(now);
+        let clock = clock::now_ns();
+        self.engine.tick(clock, read_to);
+        self.count(now);
+        let next = self.engine.next_tick();
+        let next = next.map(|at| now + Duration::from_nanos(at.saturating_sub(clock)));
+        let look = self.engine.all_unsent().next().map(|_| now + LOOK_EVERY);
+        Tick {
+            again: [next, look].into_iter().flatten().min(),
+            changed: self.engine.has_changes(),
+        }
+    }
+}
