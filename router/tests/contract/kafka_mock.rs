@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ impl Subject for Mock {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let servers = lines.next().unwrap().unwrap();
         let records = Arc::<Mutex<Vec<Value>>>::default();
-        let (found, places) = channel();
+        let (found, places) = sync_channel(16);
         let seen = Arc::clone(&records);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {

@@ -1,6 +1,7 @@
 //! Sends requests, by producers.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -170,12 +171,10 @@ impl KafkaSink {
             .with_acks(ACKS_ALL)
             .with_timeout_ms(patience)
             .with_topic_data(vec![topic]);
-        if !producer.connections.contains_key(&leader) {
-            let made = self.cluster.connect(leader).await?;
-            producer.connections.insert(leader, made);
-        }
-        let connection = producer.connections.get_mut(&leader);
-        let connection = connection.ok_or("no connection")?;
+        let connection = match producer.connections.entry(leader) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => free.insert(self.cluster.connect(leader).await?),
+        };
         let version = connection.version(ApiKey::Produce)?;
         if self.compression == Compression::Zstd && version < ZSTD_SINCE {
             return Err("the broker is too old for compression = \"zstd\"".into());
