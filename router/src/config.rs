@@ -14,6 +14,7 @@ mod kinds;
 mod loki;
 mod mqtt;
 mod nats;
+mod objects;
 mod otlp;
 mod postgresql;
 mod remote;
@@ -44,6 +45,9 @@ pub use loki::{LokiConfig, LokiLine};
 pub(crate) use mqtt::MQTT_SCHEMES;
 pub use mqtt::{EmitterConfig, MqttConfig, MqttFormat};
 pub use nats::NatsConfig;
+pub use objects::{
+    AzureConfig, GcsConfig, ObjectCompression, ObjectFormat, ObjectStoreConfig, S3Config,
+};
 pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use postgresql::{PostgresqlConfig, SslMode};
 pub use remote::{

@@ -18,6 +18,7 @@ use super::kafka::KafkaConfig;
 use super::loki::LokiConfig;
 use super::mqtt::{EmitterConfig, MqttConfig};
 use super::nats::NatsConfig;
+use super::objects::ObjectStoreConfig;
 use super::otlp::OtlpConfig;
 use super::postgresql::PostgresqlConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
@@ -100,6 +101,8 @@ kinds! {
     Mqtt(Box<MqttConfig>) = "mqtt" behind "mqtt",
     /// A stream of NATS JetStream.
     Nats(Box<NatsConfig>) = "nats" behind "nats",
+    /// Objects in a store of AWS, Google, Azure, or in a folder.
+    ObjectStore(Box<ObjectStoreConfig>) = "object-store" behind "object-store",
     /// A syslog server.
     Syslog(Box<SyslogConfig>) = "syslog" behind "syslog",
     /// A table of PostgreSQL or TimescaleDB.

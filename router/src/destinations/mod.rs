@@ -14,6 +14,8 @@ pub(crate) mod file;
 pub(crate) mod http;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
+pub(crate) mod layout;
+pub(crate) mod lines;
 #[cfg(feature = "loki")]
 pub(crate) mod loki;
 #[cfg(feature = "mqtt")]
@@ -21,6 +23,8 @@ pub(crate) mod mqtt;
 pub(crate) mod names;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
+#[cfg(feature = "object-store")]
+pub(crate) mod objects;
 pub(crate) mod opener;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;

@@ -30,6 +30,8 @@ mod moto;
 mod mqtt;
 mod mqtt_proxy;
 mod nats;
+#[cfg(feature = "object-store")]
+mod object_store;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(feature = "postgresql")]
