@@ -5,9 +5,11 @@
 
 mod alerts;
 mod aws;
+mod clickhouse;
 mod cloudwatch;
 mod destinations;
 mod elasticsearch;
+mod kafka;
 mod kinds;
 mod loki;
 mod mqtt;
@@ -34,9 +36,11 @@ pub use crate::http::HttpConfig;
 pub(crate) use alerts::MQTT_RECEIVER;
 pub use alerts::{AlertConfig, By, ReceiverConfig, Span};
 pub use aws::AwsKeys;
+pub use clickhouse::ClickhouseConfig;
 pub use cloudwatch::{CloudWatchConfig, CloudWatchLine};
 pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
 pub use elasticsearch::ElasticsearchConfig;
+pub use kafka::{KafkaConfig, Mechanism};
 pub use kinds::DestinationKind;
 pub use loki::{LokiConfig, LokiLine};
 pub(crate) use mqtt::MQTT_SCHEMES;

@@ -10,9 +10,11 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::clickhouse::ClickhouseConfig;
 use super::cloudwatch::CloudWatchConfig;
 use super::destinations::{DestinationConfig, FileConfig, StdoutConfig};
 use super::elasticsearch::ElasticsearchConfig;
+use super::kafka::KafkaConfig;
 use super::loki::LokiConfig;
 use super::mqtt::{EmitterConfig, MqttConfig};
 use super::nats::NatsConfig;
@@ -108,6 +110,10 @@ kinds! {
     Syslog(Box<SyslogConfig>) = "syslog" behind "syslog",
     /// A table of PostgreSQL or TimescaleDB.
     Postgresql(Box<PostgresqlConfig>) = "postgresql" behind "postgresql",
+    /// Topics of Kafka.
+    Kafka(Box<KafkaConfig>) = "kafka" behind "kafka",
+    /// A table of ClickHouse.
+    Clickhouse(Box<ClickhouseConfig>) = "clickhouse" behind "clickhouse",
 }
 
 impl DestinationKind {

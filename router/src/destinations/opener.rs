@@ -133,6 +133,14 @@ impl DestinationOpener {
             DestinationKind::Postgresql(config) => {
                 self.remote(super::postgresql::build(config, &self.name), ending)
             }
+            #[cfg(feature = "kafka")]
+            DestinationKind::Kafka(config) => {
+                self.remote(super::kafka::build(config, &self.name), ending)
+            }
+            #[cfg(feature = "clickhouse")]
+            DestinationKind::Clickhouse(config) => {
+                self.remote(super::clickhouse::build(config), ending)
+            }
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
         }
