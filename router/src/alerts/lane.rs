@@ -47,9 +47,15 @@ impl Lane {
         std::mem::replace(&mut self.waiting, rest)
     }
 
-    pub(super) fn wait(&mut self, key: &Arc<str>, until: u64) {
+    /// An Alertmanager gathers by itself.
+    fn wait(&mut self, key: &Arc<str>, rule: &Rule, now: u64) {
         if self.waiting.is_empty() {
-            self.tell_at = until;
+            let wait = if self.is_alertmanager {
+                0
+            } else {
+                rule.group_wait
+            };
+            self.tell_at = now.saturating_add(wait);
         }
         self.waiting.insert(Arc::clone(key));
     }
@@ -77,12 +83,7 @@ pub(super) fn offer(
             continue;
         }
         alert.to_tell |= bit;
-        let wait = if lane.is_alertmanager {
-            0
-        } else {
-            rule.group_wait
-        };
-        lane.wait(key, now.saturating_add(wait));
+        lane.wait(key, rule, now);
     }
     true
 }
@@ -100,7 +101,7 @@ pub(super) fn wait_for_end(
     };
     for (at, lane) in lanes.iter_mut().enumerate() {
         if (alert.told | alert.to_tell) & (1 << at) != 0 {
-            lane.wait(key, now.saturating_add(rule.group_wait));
+            lane.wait(key, rule, now);
         }
     }
 }
