@@ -107,20 +107,15 @@ impl Clock {
     /// own clock must have given becomes monotonic too, and any other stays what it claims to be.
     /// Times given here are in whole microseconds: finer digits tell nothing and do not compress.
     pub(crate) fn stamp(&self, record: &mut Record) {
+        self.moment().stamp(record);
+    }
+
+    /// This moment, for several records that come at once.
+    pub(crate) fn moment(&self) -> Moment {
         let wall = wall();
-        match (record.time, self.believes(wall)) {
-            (None, true) => record.time = Some(micros(wall)),
-            (Some(_), true) => {}
-            (None, false) => {
-                record.time = Some(micros(since_boot()));
-                record.monotonic = true;
-            }
-            (Some(time), false) => {
-                if let Some(mono) = own_time(time, wall, since_boot()) {
-                    record.time = Some(micros(mono));
-                    record.monotonic = true;
-                }
-            }
+        Moment {
+            wall,
+            believed: self.believes(wall),
         }
     }
 
@@ -141,6 +136,36 @@ impl Clock {
         *looked = Some(now);
         if file.exists() {
             self.found.store(true, Relaxed);
+        }
+    }
+}
+
+/// A moment by the system clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    wall: u64,
+    /// The clock counted as set.
+    believed: bool,
+}
+
+impl Moment {
+    /// See [`Clock::stamp`].
+    pub(crate) fn stamp(&self, record: &mut Record) {
+        match (record.time, self.believed) {
+            (None, true) => record.time = Some(micros(self.wall)),
+            (Some(_), true) => {}
+            (None, false) => {
+                record.time = Some(micros(since_boot()));
+                record.monotonic = true;
+            }
+            // It was stamped before, and had to wait.
+            (Some(_), false) if record.monotonic => {}
+            (Some(time), false) => {
+                if let Some(mono) = own_time(time, self.wall, since_boot()) {
+                    record.time = Some(micros(mono));
+                    record.monotonic = true;
+                }
+            }
         }
     }
 }

@@ -159,6 +159,16 @@ impl Locked<'_> {
         );
     }
 
+    /// See [`Queue::push_patient`]; gives the event back when there is no room.
+    pub(crate) fn offer_patient(&mut self, record: Record) -> Option<Record> {
+        match self.queue.push_patient(record) {
+            Pushed::Full(back) => return Some(back),
+            Pushed::Queued { wake } | Pushed::Dropped { wake } => self.after.wake |= wake,
+            Pushed::Filtered => {}
+        }
+        None
+    }
+
     /// Takes in what is in the inbox: about `most` events, the oldest.
     fn take_in(&mut self, most: usize) {
         let entrance = self.after.entrance;

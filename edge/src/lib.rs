@@ -35,6 +35,7 @@ mod publisher;
 mod queue;
 mod record;
 mod replies;
+mod run;
 mod sealed;
 mod shared;
 mod spool;

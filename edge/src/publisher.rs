@@ -12,7 +12,6 @@ use crate::{
     config::Builder,
     marks::{MAX_PLACE, Mark},
     park,
-    queue::Pushed,
     record::Record,
     replies::{NoRoom, Reply},
     shared::Shared,
@@ -158,8 +157,8 @@ impl Publisher {
             return false;
         }
         match self.push_patient(record) {
-            Ok(()) => return true,
-            Err(back) => record = back,
+            None => return true,
+            Some(back) => record = back,
         }
         loop {
             let room = shared.room.notified();
@@ -170,8 +169,8 @@ impl Publisher {
                 return false;
             }
             match self.push_patient(record) {
-                Ok(()) => return true,
-                Err(back) => record = back,
+                None => return true,
+                Some(back) => record = back,
             }
             shared.wake.notify_one();
             room.await;
@@ -179,17 +178,8 @@ impl Publisher {
     }
 
     /// Gives it back when there is no room.
-    fn push_patient(&self, record: Record) -> Result<(), Record> {
-        let shared = self.shared();
-        let pushed = shared.queue.lock().push_patient(record);
-        match pushed {
-            Pushed::Full(back) => return Err(back),
-            Pushed::Queued { wake: true } | Pushed::Dropped { wake: true } => {
-                shared.wake.notify_one();
-            }
-            Pushed::Queued { .. } | Pushed::Dropped { .. } | Pushed::Filtered => {}
-        }
-        Ok(())
+    fn push_patient(&self, record: Record) -> Option<Record> {
+        self.shared().queue.lock().offer_patient(record)
     }
 
     /// Where the source stands that `key` names, if events of it were marked
@@ -366,6 +356,11 @@ impl Publisher {
         let taken = self.shared().replies.lock().offer(reply).is_ok();
         self.shared().wake.notify_one();
         taken
+    }
+
+    /// Whether answers wait that were not handed to a connection yet.
+    pub(crate) fn answers_wait(&self) -> bool {
+        self.shared().replies.lock().is_waiting()
     }
 
     /// [`answer`](Publisher::answer), waiting for room; false when the publisher has ended.

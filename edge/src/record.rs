@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use thinglog_schemas::{
     Attributes, Severity,
-    batch::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_MESSAGE},
+    batch::{Fields, MAX_ATTRIBUTES, MAX_DEPTH, MAX_MESSAGE},
     json,
     name::MAX_NAME,
 };
@@ -43,6 +43,8 @@ pub struct Record {
     pub(crate) monotonic: bool,
     /// Where the source stands after it; see [`Record::marked`].
     pub(crate) mark: Option<Mark>,
+    /// The attributes, once nothing more is to be done to them; see [`Record::pack`].
+    pub(crate) packed: Option<Fields>,
 }
 
 impl Record {
@@ -61,6 +63,26 @@ impl Record {
             truncated: false,
             monotonic: false,
             mark: None,
+            packed: None,
+        }
+    }
+
+    /// Packs the attributes as a batch will carry them, within the limits: for who reads many lines,
+    /// so that no maps go from thread to thread. `scratch` is used for it.
+    pub(crate) fn pack(&mut self, scratch: &mut Vec<u8>) {
+        if self.packed.is_none() {
+            self.cut_attributes();
+            self.packed = Fields::pack(&self.attributes, scratch);
+            if self.packed.is_some() {
+                self.attributes = Attributes::new();
+            }
+        }
+    }
+
+    /// The record with its attributes as a map again.
+    pub(crate) fn unpack(&mut self) {
+        if let Some(fields) = self.packed.take() {
+            self.attributes = fields.unpack();
         }
     }
 
@@ -122,7 +144,7 @@ impl Record {
 
     fn cut_attributes(&mut self) -> usize {
         if self.attributes.is_empty() {
-            return 0;
+            return self.packed.as_ref().map_or(0, Fields::bytes);
         }
         let mut bytes = 0;
         let mut kept = 0;
@@ -258,6 +280,19 @@ mod tests {
         let mut record = Record::new("é".repeat(MAX_NAME), Severity::INFO, "m");
         record.cut_source();
         assert_eq!(&*record.source, "é".repeat(MAX_NAME / 2));
+    }
+
+    #[test]
+    fn what_is_packed_is_the_same_and_costs_less() {
+        let mut record = Record::new("app", Severity::INFO, "m").with("large", "x".repeat(1 << 20));
+        record = record.with("pid", 7).with("tags", vec!["a", "b"]);
+        let mut cut = record.clone();
+        let cost = cut.cut_to_limits();
+        record.pack(&mut Vec::new());
+        assert!(record.attributes.is_empty() && record.cut_to_limits() < cost);
+        record.unpack();
+        assert_eq!(record, cut);
+        assert!(record.truncated && record.attributes["pid"] == 7);
     }
 
     #[test]

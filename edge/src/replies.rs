@@ -76,6 +76,11 @@ impl Replies {
         Ok(())
     }
 
+    /// Whether there are some that no connection has taken yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// The next one to be sent.
     pub(crate) fn next(&self) -> Option<&Reply> {
         let next = self.waiting.front();

@@ -5,7 +5,12 @@
 
 mod support;
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use support::{Broker, journal::Journal};
@@ -13,7 +18,7 @@ use thinglog_edge::{
     Builder, Publisher, Record,
     agent::{
         FilesOptions, JournalOptions, Readable, RequestOptions, Sink,
-        history::{FileHistory, History, JournalHistory},
+        history::{Block, Covers, FileHistory, History, JournalHistory, Past, Reading, Span},
         run_requests,
     },
 };
@@ -22,6 +27,7 @@ use thinglog_schemas::{
     config::{Upload, UploadMode},
     request::{Done, Response, State},
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// An agent that answers requests and does nothing else.
@@ -414,6 +420,51 @@ fn what_one_request_may_have_is_bounded() {
         "{done:?}"
     );
     assert_eq!(messages(&answers)[0], "line 500");
+}
+
+/// Another past with every reading: numbers of lines, from and to.
+struct Wandering(Mutex<Vec<std::ops::Range<u64>>>);
+
+impl History for Wandering {
+    fn sources(&self) -> Vec<String> {
+        vec!["app".into()]
+    }
+
+    fn covers(&self, _source: &str) -> Covers {
+        Covers::Yes
+    }
+
+    fn read(&self, _span: Span, out: mpsc::Sender<Block>) -> Reading<'_> {
+        let lines = self.0.lock().unwrap().remove(0);
+        let past = |number: u64| Past {
+            record: Record::new("app", Severity::INFO, format!("line {number}")).at(1 + number),
+            estimated: false,
+        };
+        let block = Block {
+            lines: lines.end - lines.start,
+            records: lines.map(past).collect(),
+        };
+        Box::pin(async move {
+            let _ = out.send(block).await;
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn what_comes_or_goes_between_counting_and_sending_is_neither_too_much_nor_passed_over_in_silence()
+{
+    let broker = Broker::start();
+    let readings = vec![0..100, 0..150, 0..100, 80..100];
+    let history = Arc::new(Wandering(Mutex::new(readings)));
+    let _agent = Agent::start(&broker, vec![history]);
+    let answers = ask(&broker, "more", r#""lines":10"#);
+    let expected: Vec<String> = (90..100).map(|number| format!("line {number}")).collect();
+    assert_eq!(messages(&answers), expected);
+    let answers = ask(&broker, "gone", r#""lines":50"#);
+    assert_eq!(messages(&answers), Vec::<String>::new());
+    let notes = done(&answers).notes.join(";");
+    assert!(notes.contains("50 lines were removed before"), "{notes}");
 }
 
 #[test]

@@ -5,13 +5,16 @@
 
 mod alerts;
 mod aws;
+mod clickhouse;
 mod cloudwatch;
 mod destinations;
 mod elasticsearch;
+mod kafka;
 mod kinds;
 mod loki;
 mod mqtt;
 mod nats;
+mod objects;
 mod otlp;
 mod postgresql;
 mod remote;
@@ -32,14 +35,19 @@ pub use crate::http::HttpConfig;
 pub(crate) use alerts::MQTT_RECEIVER;
 pub use alerts::{AlertConfig, By, Devices, ReceiverConfig, Span};
 pub use aws::AwsKeys;
+pub use clickhouse::ClickhouseConfig;
 pub use cloudwatch::{CloudWatchConfig, CloudWatchLine};
 pub use destinations::{DestinationConfig, FileConfig, LineFormat, StdoutConfig};
 pub use elasticsearch::ElasticsearchConfig;
+pub use kafka::{KafkaConfig, Mechanism};
 pub use kinds::DestinationKind;
 pub use loki::{LokiConfig, LokiLine};
 pub(crate) use mqtt::MQTT_SCHEMES;
 pub use mqtt::{EmitterConfig, MqttConfig, MqttFormat};
 pub use nats::NatsConfig;
+pub use objects::{
+    AzureConfig, GcsConfig, ObjectCompression, ObjectFormat, ObjectStoreConfig, S3Config,
+};
 pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use postgresql::{PostgresqlConfig, SslMode};
 pub use remote::{

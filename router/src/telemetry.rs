@@ -38,6 +38,7 @@ pub(crate) struct Telemetry {
     restarts: IntCounterVec,
     requests: IntCounterVec,
     memory: IntGaugeVec,
+    staged: IntGaugeVec,
     letters: IntGaugeVec,
     letters_lost: IntCounterVec,
     /// Files deleted to stay within a destination's or the quarantine's bounds.
@@ -139,6 +140,8 @@ pub(crate) struct RemoteMetrics {
     pub(crate) requests_done: IntCounter,
     /// Bytes of decoded events in hand.
     pub(crate) memory: IntGauge,
+    /// Bytes of complete files that wait to become objects.
+    pub(crate) staged: IntGauge,
     /// Dead letters there are.
     pub(crate) letters: IntGauge,
     /// Dead letters lost for want of room.
@@ -206,6 +209,7 @@ impl Telemetry {
                 &["destination", "outcome"],
             )?,
             memory: make.gauges("events_in_hand_bytes", "Memory of events on their way")?,
+            staged: make.gauges("staged_bytes", "Complete files that wait to become objects")?,
             letters: make.gauges("dead_letters", "Events that were refused for good")?,
             letters_lost: make.counters(
                 "dead_letters_lost_total",
@@ -288,6 +292,7 @@ impl Telemetry {
             requests: self.requests.with_label_values(&[destination, "sent"]),
             requests_done: self.requests.with_label_values(&[destination, "done"]),
             memory: self.memory.with_label_values(label),
+            staged: self.staged.with_label_values(label),
             letters: self.letters.with_label_values(label),
             letters_lost: self.letters_lost.with_label_values(label),
         }

@@ -15,7 +15,7 @@ use super::{
     rules::{RuleError, RuleOptions, Rules, Verdict},
     units::Rate,
 };
-use crate::{Publisher, Record, clock};
+use crate::{Publisher, Record, clock, run::Run};
 
 /// Whoever waits for a rate looks after so long whether it is still the same: operators may have changed
 /// it.
@@ -93,7 +93,8 @@ impl Sink {
     pub fn emit(&self, mut record: Record) {
         let source = record.source.clone();
         let rate = self.publisher.rate();
-        if self.admit(&mut record, &source, rate, false) == Verdict::Pass {
+        let verdict = self.judge(&record, &source, rate, false);
+        if self.admit(&mut record, verdict) == Verdict::Pass {
             self.publisher.emit(record);
         }
     }
@@ -117,16 +118,43 @@ impl Sink {
     /// Waits for room, but not for what the rate allows: a record above it comes back. `bucket` is
     /// what the rate holds for, instead of the record's source; `rate` the device's, as whoever waits
     /// for it knows it.
-    pub(crate) async fn emit_paced(
-        &self,
-        mut record: Record,
-        bucket: &Arc<str>,
-        rate: Option<Rate>,
-    ) -> Paced {
-        match self.admit(&mut record, bucket, rate, true) {
+    async fn emit_paced(&self, record: Record, bucket: &Arc<str>, rate: Option<Rate>) -> Paced {
+        let verdict = self.judge(&record, bucket, rate, true);
+        self.emit_judged(record, verdict).await
+    }
+
+    /// The same for a record that was judged already.
+    async fn emit_judged(&self, mut record: Record, verdict: Verdict) -> Paced {
+        match self.admit(&mut record, verdict) {
             Verdict::Pass => Paced::Sent(self.publisher.emit_waiting(record).await),
             Verdict::Wait(wait) => Paced::Later(record, wait),
             _ => Paced::Sent(!self.publisher.has_ended()),
+        }
+    }
+
+    /// Begins to emit records of `source`, many at once; `None` when the publisher has ended. What
+    /// stands beside it is as for [`emit_paced`](Sink::emit_paced).
+    pub(crate) fn run<'a>(
+        &'a self,
+        source: &Arc<str>,
+        bucket: &'a Arc<str>,
+        rate: Option<Rate>,
+    ) -> Option<SinkRun<'a>> {
+        Some(SinkRun {
+            run: Run::begin(&self.publisher, source)?,
+            sink: self,
+            bucket,
+            rate,
+            events: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Emits what a run could not.
+    pub(crate) async fn emit_odd(&self, odd: Odd) -> Paced {
+        match odd {
+            Odd::Judged(record, verdict) => self.emit_judged(record, verdict).await,
+            Odd::NoRoom(record) => Paced::Sent(self.publisher.emit_waiting(record).await),
         }
     }
 
@@ -144,25 +172,10 @@ impl Sink {
 
     /// Counts the record and, where it goes on, makes it ready. What the publisher may keep although
     /// it does not send it goes on as well.
-    fn admit(
-        &self,
-        record: &mut Record,
-        bucket: &Arc<str>,
-        rate: Option<Rate>,
-        patient: bool,
-    ) -> Verdict {
-        let verdict = match self.plain && rate.is_none() {
-            true => Verdict::Pass,
-            false => self.judge(record, bucket, rate, patient),
-        };
+    fn admit(&self, record: &mut Record, verdict: Verdict) -> Verdict {
         let figures = &self.figures;
         match verdict {
-            Verdict::Pass => {
-                figures.events.fetch_add(1, Relaxed);
-                let bytes = record.message.len() as u64;
-                figures.bytes.fetch_add(bytes, Relaxed);
-                figures.last.store(clock::coarse_wall(), Relaxed);
-            }
+            Verdict::Pass => figures.passed(1, record.message.len() as u64),
             Verdict::Below | Verdict::Filtered => {
                 figures.filtered.fetch_add(1, Relaxed);
             }
@@ -200,6 +213,9 @@ impl Sink {
         rate: Option<Rate>,
         patient: bool,
     ) -> Verdict {
+        if self.plain && rate.is_none() {
+            return Verdict::Pass;
+        }
         let (source, severity) = (&record.source, record.severity);
         let standing = self.publisher.standing(source, severity);
         self.rules
@@ -214,7 +230,19 @@ impl Sink {
     /// Does to a record what the source's rules do to one that passes: nothing that must not leave the
     /// device stays in it.
     pub(crate) fn dress(&self, record: &mut Record) {
-        self.rules.dress(record);
+        // What is packed was dressed before.
+        if record.packed.is_none() {
+            self.rules.dress(record);
+        }
+    }
+
+    /// Makes a record ready that may well go on, so that the same is not to be done later, elsewhere.
+    /// `scratch` is used for it.
+    pub(crate) fn prepare(&self, record: &mut Record, scratch: &mut Vec<u8>) {
+        if self.publisher.enabled(record.severity) && self.rules.may_pass(record.severity) {
+            self.dress(record);
+            record.pack(scratch);
+        }
     }
 
     /// The publisher behind it.
@@ -228,7 +256,62 @@ impl Sink {
     }
 }
 
+/// Emits records of one source. It holds the publisher's lock, so not many at a time.
+pub(crate) struct SinkRun<'a> {
+    run: Run<'a>,
+    sink: &'a Sink,
+    bucket: &'a Arc<str>,
+    rate: Option<Rate>,
+    /// What went on: events, and bytes of their messages.
+    events: u64,
+    bytes: u64,
+}
+
+/// What a run leaves to [`Sink::emit_odd`], without the lock.
+pub(crate) enum Odd {
+    /// Level or rate do not let it pass.
+    Judged(Record, Verdict),
+    /// There is no room.
+    NoRoom(Record),
+}
+
+impl SinkRun<'_> {
+    /// Hands a record on, or leaves it to another way.
+    pub(crate) fn emit(&mut self, mut record: Record) -> Option<Odd> {
+        let sink = self.sink;
+        if !sink.plain || self.rate.is_some() {
+            let standing = self.run.standing(record.severity);
+            let severity = record.severity;
+            let (bucket, rate) = (self.bucket, self.rate);
+            let rules = &sink.rules;
+            match rules.judge(bucket, severity, standing, rate, true, clock::mono) {
+                Verdict::Pass => {}
+                verdict => return Some(Odd::Judged(record, verdict)),
+            }
+        }
+        sink.dress(&mut record);
+        self.events += 1;
+        self.bytes += record.message.len() as u64;
+        self.run.push(record).map(Odd::NoRoom)
+    }
+}
+
+impl Drop for SinkRun<'_> {
+    fn drop(&mut self) {
+        if self.events > 0 {
+            self.sink.figures.passed(self.events, self.bytes);
+        }
+    }
+}
+
 impl Figures {
+    /// Events went on.
+    fn passed(&self, events: u64, bytes: u64) {
+        self.events.fetch_add(events, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.last.store(clock::coarse_wall(), Relaxed);
+    }
+
     pub(crate) fn counters(&self) -> SinkCounters {
         SinkCounters {
             events: self.events.load(Relaxed),

@@ -11,6 +11,7 @@ use thinglog_schemas::{
     batch::{Batch, ClockInfo, Drop, DropReason, Entry},
 };
 
+use super::Carried;
 use crate::marks::Mark;
 
 /// Severity classes in the order in which they are given up: DEBUG, INFO, WARN, ERROR.
@@ -53,7 +54,7 @@ struct Loss {
 /// A queued event; `entry.seq` holds its arrival in the lane until sealing numbers it.
 #[derive(Debug)]
 struct Queued {
-    entry: Entry,
+    entry: Entry<Carried>,
     cost: usize,
     /// The entry's time counts from the boot.
     monotonic: bool,
@@ -62,7 +63,7 @@ struct Queued {
 
 /// What sealing made of the oldest events of a lane.
 pub(super) struct Sealing {
-    pub(super) batch: Batch,
+    pub(super) batch: Batch<Carried>,
     /// Where the source stood after an event, with the event's seq, in order.
     pub(super) marks: Vec<(u64, Mark)>,
     /// What the events had cost in memory, bytes.
@@ -191,7 +192,7 @@ impl Lane {
 
     pub(super) fn push(
         &mut self,
-        mut entry: Entry,
+        mut entry: Entry<Carried>,
         cost: usize,
         mark: Option<Mark>,
         monotonic: bool,
@@ -268,7 +269,7 @@ impl Lane {
         clock: ClockInfo,
     ) -> Sealing {
         let (mut cost, mut awaited, mut monotonic) = (0, 0, false);
-        let mut entries: Vec<Entry> = Vec::with_capacity(self.events.min(max_events));
+        let mut entries: Vec<Entry<Carried>> = Vec::with_capacity(self.events.min(max_events));
         let mut marks = BatchMarks::default();
         while entries.len() < max_events
             && (cost < max_bytes || entries.is_empty())

@@ -8,6 +8,7 @@
 //! about numbers needs to be kept, and what an ended process never sealed is no hole either: it
 //! never had a number.
 
+mod carried;
 mod flush;
 mod lane;
 mod names;
@@ -25,7 +26,7 @@ use std::{
 
 use thinglog_schemas::{
     Level, Severity,
-    batch::{Batch, ClockInfo, DropReason, Entry},
+    batch::{Batch, ClockInfo, DropReason},
     name,
 };
 
@@ -36,6 +37,8 @@ use crate::{
     marks::{Mark, Marks},
     record::Record,
 };
+pub(crate) use carried::Carried;
+use carried::entry;
 pub(crate) use flush::FlushTarget;
 pub(crate) use lane::{CLASSES, MARK_BYTES, class};
 use lane::{Lane, Sealing, State};
@@ -111,7 +114,7 @@ pub(crate) struct Cut {
     /// Topic level.
     pub(crate) source: Arc<str>,
     /// The numbered events.
-    pub(crate) batch: Batch,
+    pub(crate) batch: Batch<Carried>,
     /// Whose it is, and how far it gets the lane.
     pub(crate) lane: LaneKey,
     /// Arrivals of the lane that are accounted for once this batch is.
@@ -465,20 +468,25 @@ impl Queue {
 
     /// Whether an event of a source would pass, and whether the document names the source.
     pub(crate) fn standing(&self, source: &Arc<str>, severity: Severity) -> Standing {
+        let (level, named) = self.level_of(source);
+        Standing {
+            passes: level.passes(severity),
+            named,
+        }
+    }
+
+    /// The level of a source, and whether the document names the source.
+    pub(crate) fn level_of(&self, source: &Arc<str>) -> (Level, bool) {
         let lane = self
             .names
             .get(source)
             .and_then(|lane| self.lanes[*lane].as_ref());
-        let (level, named) = match lane {
+        match lane {
             Some(lane) => (lane.level, self.levels.names(&lane.source)),
             None => {
                 let source = name::encode(source);
                 (self.levels.level(&source), self.levels.names(&source))
             }
-        };
-        Standing {
-            passes: level.passes(severity),
-            named,
         }
     }
 
@@ -559,16 +567,5 @@ impl Queue {
     /// Counts since the start.
     pub(crate) fn counters(&self) -> QueueCounters {
         self.counters
-    }
-}
-
-fn entry(record: Record) -> Entry {
-    Entry {
-        seq: 0,
-        time: record.time.unwrap_or_default(),
-        severity: record.severity,
-        message: record.message,
-        truncated: record.truncated,
-        attributes: record.attributes,
     }
 }

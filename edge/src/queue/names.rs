@@ -14,6 +14,7 @@ impl Queue {
         let (index, overflow) = self.find_lane(&record.source);
         if overflow {
             let original = std::mem::replace(&mut record.source, OVERFLOW.into());
+            record.unpack();
             record
                 .attributes
                 .insert("source".into(), original.as_ref().into());

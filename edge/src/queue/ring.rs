@@ -135,7 +135,12 @@ impl Queue {
     /// What is in the ring, oldest first; `None` without one.
     pub(crate) fn ring_records(&self) -> Option<Vec<Record>> {
         let ring = self.ring.as_ref()?;
-        Some(ring.kept.iter().map(|(record, _)| record.clone()).collect())
+        let records = ring.kept.iter().map(|(record, _)| {
+            let mut record = record.clone();
+            record.unpack();
+            record
+        });
+        Some(records.collect())
     }
 
     fn forget_from_ring(&mut self, too_much: impl Fn(&Ring) -> bool) {

@@ -240,7 +240,7 @@ fn sources_without_end_share_a_lane_and_keep_their_name() {
     }
     let cuts = cut_all(&mut queue);
     let other = cuts.iter().find(|cut| &*cut.source == OVERFLOW).unwrap();
-    let named = &other.batch.entries[0].attributes["source"];
+    let named = &other.batch.entries[0].attributes.map()["source"];
     assert_eq!(named, &format!("s{MAX_LANES}"));
 }
 

@@ -122,7 +122,7 @@ mod tests {
     use std::sync::Arc;
 
     use thinglog_schemas::{
-        Severity,
+        Attributes, Severity,
         batch::{ClockInfo, Decoder, Entry},
     };
 
@@ -136,7 +136,7 @@ mod tests {
             severity: *severity,
             message: format!("event {} of some length", first_seq + n as u64),
             truncated: false,
-            attributes: Default::default(),
+            attributes: Attributes::new(),
         };
         let batch = Batch {
             epoch: 5,

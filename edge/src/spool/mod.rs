@@ -120,6 +120,9 @@ pub(crate) struct Spool {
     retry_at: Option<Instant>,
     /// The last append found no room under the cap.
     full: bool,
+    /// A smaller cap, of what is not acknowledged; and the last append would have exceeded it.
+    cap: Option<u64>,
+    over: bool,
     /// The disk had no room for what was to be written last.
     disk_full: bool,
     /// Nobody has tried to make room since.
@@ -206,6 +209,8 @@ impl Spool {
             records: Records::new(),
             retry_at: None,
             full: false,
+            cap: None,
+            over: false,
             disk_full: false,
             room_wanted: false,
             contents: HashMap::new(),
@@ -261,7 +266,7 @@ impl Spool {
 
     /// There is no room, or no more than was configured since.
     pub(crate) fn is_full(&self, configured: Option<u64>) -> bool {
-        self.full || self.disk_full || self.is_over(configured)
+        self.full || self.over || self.disk_full || self.is_over(configured)
     }
 
     /// Whether the disk was found full since the last time, or there is more to look at.
@@ -272,6 +277,14 @@ impl Spool {
     /// As much is stored as a smaller cap allows.
     pub(crate) fn is_over(&self, configured: Option<u64>) -> bool {
         configured.is_some_and(|cap| self.unreleased >= cap)
+    }
+
+    /// From now on, no more is stored than `cap` says of what is not acknowledged, payload bytes.
+    pub(crate) fn set_cap(&mut self, cap: Option<u64>) {
+        if self.cap != cap {
+            self.cap = cap;
+            self.over = false;
+        }
     }
 
     /// Waits until what is being written is decided.
@@ -334,14 +347,20 @@ impl Spool {
         let Some(journal) = &self.journal else { return };
         self.records.clear();
         let most = GROUP_BYTES.min(self.segment_bytes);
+        let room = self.cap.map(|cap| cap.saturating_sub(self.unreleased));
         let (mut count, mut bytes) = (0, 0);
         for sealed in group.iter() {
             bytes += sealed.payload.len() as u64;
-            if count > 0 && bytes > most {
+            if count > 0 && bytes > most || room.is_some_and(|room| bytes > room) {
                 break;
             }
             self.records.push_with(|out| record::write(sealed, out));
             count += 1;
+        }
+        self.over = count == 0 && !group.is_empty();
+        if self.over {
+            self.retry_at = Some(now + RETRY);
+            return;
         }
         let declares = group.iter().take(count).all(|sealed| sealed.events == 0);
         let bytes = journal.stats().bytes;
@@ -458,6 +477,9 @@ impl Spool {
             false => 0,
         };
         let first = journal.first();
+        if std::mem::take(&mut self.over) {
+            self.retry_at = None;
+        }
         self.forget_damage();
         self.delete_released();
         let journal = self.journal.as_ref();
@@ -480,6 +502,7 @@ impl Spool {
     fn has_room_again(&mut self) {
         self.retry_at = None;
         self.full = false;
+        self.over = false;
         self.disk_full = false;
     }
 

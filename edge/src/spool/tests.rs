@@ -154,6 +154,30 @@ fn a_smaller_cap_that_is_configured_later_is_felt_at_once() {
 }
 
 #[test]
+fn a_smaller_cap_is_not_exceeded_by_a_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, news) = open(dir.path(), MIN_BYTES);
+    spool.set_cap(Some(35_000));
+    let held = |spool: &Spool| -> usize {
+        let contents = spool.contents();
+        contents.iter().map(|sealed| sealed.payload.len()).sum()
+    };
+    let mut group: VecDeque<Sealed> = (0..10).map(|seq| sealed(7, seq, 10_000)).collect();
+    spool.append(&mut group, clock::wall(), clock::mono());
+    assert!(matches!(wait(&mut spool, &news), Group::Durable(stored) if stored.len() == 3));
+    assert_eq!((held(&spool), group.len()), (30_000, 7));
+    // There is no room for another one before something is acknowledged.
+    spool.append(&mut group, clock::wall(), clock::mono());
+    assert!(spool.is_idle() && spool.is_stuck() && spool.is_full(Some(35_000)));
+    let read = read_all(&mut spool);
+    spool.release(read[1].1.offset + 1, 20_000);
+    assert!(spool.is_ready(clock::mono()) && !spool.is_full(Some(35_000)));
+    spool.append(&mut group, clock::wall(), clock::mono());
+    assert!(matches!(wait(&mut spool, &news), Group::Durable(stored) if stored.len() == 2));
+    assert_eq!((held(&spool), group.len()), (30_000, 5));
+}
+
+#[test]
 fn a_smaller_cap_is_not_felt_any_more_when_all_is_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, news) = open(dir.path(), MIN_BYTES);

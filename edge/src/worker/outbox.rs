@@ -255,6 +255,7 @@ impl Outbox {
         if spool.is_over(self.configured_bytes) {
             return;
         }
+        spool.set_cap(self.configured_bytes);
         let mut around = self.window.take_around();
         around.append(&mut self.staged);
         self.staged = around;

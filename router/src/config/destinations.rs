@@ -121,8 +121,27 @@ impl DestinationConfig {
                 format!("a destination of type {kind:?} sends no requests; remove the key");
             return Err(ConfigError::new(*key, reason));
         }
+        if let DestinationKind::ObjectStore(_) = self.kind {
+            self.check_objects()?;
+        }
         self.delivery().validate()?;
         self.kind.validate()
+    }
+
+    /// An object store refuses no event, and nothing is given up that is staged.
+    fn check_objects(&self) -> Result<(), ConfigError> {
+        let gives_up = self.retry.as_ref().is_some_and(|it| it.give_up_s.is_some());
+        match (&self.dead_letters, gives_up) {
+            (Some(_), _) => {
+                let reason = "an object store refuses no event; remove the key";
+                Err(ConfigError::new("dead_letters", reason))
+            }
+            (None, true) => {
+                let reason = "what is staged is never given up; remove the key";
+                Err(ConfigError::new("retry.give_up_s", reason))
+            }
+            (None, false) => Ok(()),
+        }
     }
 }
 

@@ -10,12 +10,15 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::clickhouse::ClickhouseConfig;
 use super::cloudwatch::CloudWatchConfig;
 use super::destinations::{DestinationConfig, FileConfig, StdoutConfig};
 use super::elasticsearch::ElasticsearchConfig;
+use super::kafka::KafkaConfig;
 use super::loki::LokiConfig;
 use super::mqtt::{EmitterConfig, MqttConfig};
 use super::nats::NatsConfig;
+use super::objects::ObjectStoreConfig;
 use super::otlp::OtlpConfig;
 use super::postgresql::PostgresqlConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
@@ -98,10 +101,16 @@ kinds! {
     Mqtt(Box<MqttConfig>) = "mqtt" behind "mqtt",
     /// A stream of NATS JetStream.
     Nats(Box<NatsConfig>) = "nats" behind "nats",
+    /// Objects in a store of AWS, Google, Azure, or in a folder.
+    ObjectStore(Box<ObjectStoreConfig>) = "object-store" behind "object-store",
     /// A syslog server.
     Syslog(Box<SyslogConfig>) = "syslog" behind "syslog",
     /// A table of PostgreSQL or TimescaleDB.
     Postgresql(Box<PostgresqlConfig>) = "postgresql" behind "postgresql",
+    /// Topics of Kafka.
+    Kafka(Box<KafkaConfig>) = "kafka" behind "kafka",
+    /// A table of ClickHouse.
+    Clickhouse(Box<ClickhouseConfig>) = "clickhouse" behind "clickhouse",
 }
 
 impl DestinationKind {

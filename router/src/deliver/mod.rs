@@ -22,7 +22,7 @@ pub(crate) mod tap;
 pub(crate) mod worker;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,11 @@ pub(crate) trait Destination: Send + 'static {
     /// Called when a promise with a barrier is kept, before anything else is delivered.
     fn committed(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// When it wants to be asked for a commit although nothing more is delivered, if ever.
+    fn due(&self) -> Option<Instant> {
+        None
     }
 }
 

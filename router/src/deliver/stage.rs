@@ -267,4 +267,13 @@ impl<D: Destination> Stage for Deliver<D> {
     fn committed(&mut self) -> std::io::Result<()> {
         self.destination.committed()
     }
+
+    fn tick(&mut self, now: Instant) -> Tick {
+        let due = self.destination.due();
+        let changed = due.is_some_and(|due| due <= now);
+        Tick {
+            again: due.filter(|_| !changed),
+            changed,
+        }
+    }
 }

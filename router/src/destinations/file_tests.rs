@@ -1,6 +1,12 @@
+use std::fs::File;
+use std::sync::Arc;
+
 use super::*;
 use crate::deliver::batch::Keep;
 use crate::testing::decoded;
+
+const CURRENT: &str = "events.ndjson";
+const STEM: &str = "events";
 
 fn open(folder: &Path, committed: Option<Position>) -> FileDestination {
     let config = FileConfig {
@@ -122,10 +128,10 @@ fn a_failed_write_is_repeated_at_the_same_place() {
     let mut file = open(folder.path(), None);
     put(&mut file, "one");
     let path = folder.path().join(CURRENT);
-    let writable = std::mem::replace(&mut file.file, Arc::new(File::open(&path).unwrap()));
+    let writable = std::mem::replace(&mut file.lines.file, Arc::new(File::open(&path).unwrap()));
     let outcome = file.deliver(&one("two"));
     assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
-    file.file = writable;
+    file.lines.file = writable;
     put(&mut file, "two");
     assert_eq!(messages(&path), ["one", "two"]);
 }

@@ -3,6 +3,8 @@
 pub(crate) mod address;
 #[cfg(feature = "aws-client")]
 pub(crate) mod aws;
+#[cfg(feature = "clickhouse")]
+pub(crate) mod clickhouse;
 #[cfg(feature = "cloudwatch")]
 pub(crate) mod cloudwatch;
 #[cfg(feature = "elasticsearch")]
@@ -10,6 +12,10 @@ pub(crate) mod elasticsearch;
 pub(crate) mod file;
 #[cfg(feature = "http-client")]
 pub(crate) mod http;
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
+pub(crate) mod layout;
+pub(crate) mod lines;
 #[cfg(feature = "loki")]
 pub(crate) mod loki;
 #[cfg(feature = "mqtt")]
@@ -17,6 +23,8 @@ pub(crate) mod mqtt;
 pub(crate) mod names;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
+#[cfg(feature = "object-store")]
+pub(crate) mod objects;
 pub(crate) mod opener;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;

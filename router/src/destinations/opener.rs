@@ -7,7 +7,11 @@ use thinglog_schemas::Topics;
 use tokio_util::sync::CancellationToken;
 
 use super::file::FileDestination;
+#[cfg(feature = "object-store")]
+use super::objects::{self, Objects, Store};
 use super::stdout::Stdout;
+#[cfg(feature = "object-store")]
+use crate::config::ObjectStoreConfig;
 use crate::config::{DestinationConfig, DestinationKind, Endpoint};
 use crate::deliver::batch::Batch;
 use crate::deliver::judge::{Judge, Reader};
@@ -103,11 +107,21 @@ impl DestinationOpener {
             DestinationKind::Nats(config) => {
                 self.remote(super::nats::build(config, &self.name), ending)
             }
+            #[cfg(feature = "object-store")]
+            DestinationKind::ObjectStore(config) => self.objects(config, committed, ending),
             #[cfg(feature = "syslog")]
             DestinationKind::Syslog(config) => self.remote(super::syslog::build(config), ending),
             #[cfg(feature = "postgresql")]
             DestinationKind::Postgresql(config) => {
                 self.remote(super::postgresql::build(config, &self.name), ending)
+            }
+            #[cfg(feature = "kafka")]
+            DestinationKind::Kafka(config) => {
+                self.remote(super::kafka::build(config, &self.name), ending)
+            }
+            #[cfg(feature = "clickhouse")]
+            DestinationKind::Clickhouse(config) => {
+                self.remote(super::clickhouse::build(config), ending)
             }
             #[allow(unreachable_patterns)] // where every feature is on
             other => Err(self.cannot(format!("this build has no {}", other.name()))),
@@ -146,6 +160,32 @@ impl DestinationOpener {
         let remote = Remote::start(encoder, sink, plan);
         remote
             .map(|remote| Some(Box::new(remote) as Box<dyn Destination>))
+            .map_err(|error| self.cannot(error.to_string()))
+    }
+
+    /// A destination that stages.
+    #[cfg(feature = "object-store")]
+    fn objects(
+        &self,
+        config: &ObjectStoreConfig,
+        committed: Option<Position>,
+        ending: Option<&CancellationToken>,
+    ) -> Made {
+        let store = Store::new(config).map_err(|reason| self.cannot(reason))?;
+        let Some(ending) = ending else {
+            return Ok(None);
+        };
+        let plan = objects::Plan {
+            name: self.name.clone(),
+            delivery: self.config.delivery(),
+            books: self.books.clone(),
+            metrics: self.telemetry.remote(&self.name),
+            health: self.health.clone(),
+            ending: ending.clone(),
+        };
+        let facts = FactsCache::new(Arc::clone(&self.levels));
+        Objects::open(self.folder.path(), config, store, committed, facts, plan)
+            .map(|objects| Some(Box::new(objects) as Box<dyn Destination>))
             .map_err(|error| self.cannot(error.to_string()))
     }
 
@@ -219,5 +259,9 @@ impl Destination for Box<dyn Destination> {
 
     fn committed(&mut self) -> std::io::Result<()> {
         (**self).committed()
+    }
+
+    fn due(&self) -> Option<std::time::Instant> {
+        (**self).due()
     }
 }

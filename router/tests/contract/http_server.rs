@@ -203,7 +203,8 @@ async fn serve(
                 let mut state = state.lock();
                 let reply = service.answer(&request, events, state.poison);
                 state.got.extend(reply.accepted);
-                respond(reply.status, "", &reply.body)
+                // Stores name what they have.
+                respond(reply.status, "ETag: \"tag\"\r\n", &reply.body)
             }
         };
         stream.write_all(&answer).await.ok()?;
@@ -235,7 +236,8 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<HttpReques
     let headers = lines.filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
     request.headers = headers.collect();
-    let length: usize = request.header("content-length")?.parse().ok()?;
+    let length = request.header("content-length").unwrap_or("0");
+    let length: usize = length.parse().ok()?;
     while buffer.len() < head_end + 4 + length {
         fill(stream, buffer).await?;
     }

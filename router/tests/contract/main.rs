@@ -3,6 +3,8 @@
 //! end of its file turns it into tests.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "clickhouse")]
+mod clickhouse;
 #[cfg(feature = "cloudwatch")]
 mod cloudwatch;
 #[path = "../common/mod.rs"]
@@ -13,6 +15,14 @@ mod elasticsearch;
 mod harness;
 mod certificates;
 mod http_server;
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_broker;
+#[cfg(feature = "kafka")]
+mod kafka_login;
+#[cfg(feature = "kafka")]
+mod kafka_mock;
 #[cfg(feature = "loki")]
 mod loki;
 #[cfg(feature = "cloudwatch")]
@@ -20,6 +30,8 @@ mod moto;
 mod mqtt;
 mod mqtt_proxy;
 mod nats;
+#[cfg(feature = "object-store")]
+mod object_store;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(feature = "postgresql")]

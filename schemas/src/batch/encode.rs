@@ -6,13 +6,14 @@ use zstd::zstd_safe::{
 };
 
 use super::{
-    Batch, COMPRESS_FROM, EncodeError, FLAG_ZSTD, Header, MAGIC, MAX_ATTRIBUTES, MAX_BODY,
-    MAX_DROPS, MAX_EVENTS, MAX_MESSAGE, MAX_PAYLOAD, TIME_UNITS, VERSION, value,
+    Attributed, Batch, COMPRESS_FROM, EncodeError, FLAG_ZSTD, Header, MAGIC, MAX_ATTRIBUTES,
+    MAX_BODY, MAX_DROPS, MAX_EVENTS, MAX_MESSAGE, MAX_PAYLOAD, TIME_UNITS, VERSION, value,
 };
 
-/// zstd's level. With a block for each kind of column (see [`Encoder::compress`]) the levels that look
-/// for matches lazily, from 5 on, save a twentieth more and cost three times as much.
-const LEVEL: i32 = 3;
+/// zstd's level. With a block for each kind of column (see [`Encoder::compress`]) level 3 saves a fiftieth
+/// more and costs half as much again; those that look for matches lazily, from 5 on, save a
+/// twentieth and cost several times as much.
+const LEVEL: i32 = 1;
 
 /// Encodes batches; keeps its compressor and buffers between calls.
 pub struct Encoder {
@@ -46,7 +47,11 @@ impl Encoder {
     /// Appends the payload. Errors when limits are exceeded (too many events, body or payload too
     /// large): the caller splits the batch. A batch of one entry that went through
     /// [`super::Entry::fit`] is never too large.
-    pub fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    pub fn encode<A: Attributed>(
+        &mut self,
+        batch: &Batch<A>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         validate(batch)?;
         let time_unit = time_unit(batch);
         self.write_body(batch, time_unit)?;
@@ -71,7 +76,11 @@ impl Encoder {
         Ok(())
     }
 
-    fn write_body(&mut self, batch: &Batch, time_unit: u64) -> Result<(), EncodeError> {
+    fn write_body<A: Attributed>(
+        &mut self,
+        batch: &Batch<A>,
+        time_unit: u64,
+    ) -> Result<(), EncodeError> {
         let body = &mut self.body;
         body.clear();
         write_array_len(body, 6).map_err(failed)?;
@@ -138,7 +147,7 @@ fn failed(error: impl std::fmt::Display) -> EncodeError {
     EncodeError::Invalid(error.to_string())
 }
 
-fn validate(batch: &Batch) -> Result<(), EncodeError> {
+fn validate<A: Attributed>(batch: &Batch<A>) -> Result<(), EncodeError> {
     let invalid = |reason: String| Err(EncodeError::Invalid(reason));
     if batch.entries.is_empty() && batch.drops.is_empty() {
         return invalid("it speaks for no seq: neither events nor drops".into());
@@ -172,8 +181,9 @@ fn validate(batch: &Batch) -> Result<(), EncodeError> {
             ));
         }
         least = entry.seq + 1;
-        if entry.message.len() > MAX_MESSAGE || entry.attributes.len() > MAX_ATTRIBUTES {
-            let (message, attributes) = (entry.message.len(), entry.attributes.len());
+        let attributes = entry.attributes.form().len();
+        if entry.message.len() > MAX_MESSAGE || attributes > MAX_ATTRIBUTES {
+            let message = entry.message.len();
             return invalid(format!(
                 "seq {} has a message of {message} bytes of at most {MAX_MESSAGE} and {attributes} \
                  attributes of at most {MAX_ATTRIBUTES}",
@@ -185,7 +195,7 @@ fn validate(batch: &Batch) -> Result<(), EncodeError> {
 }
 
 /// The distance of each time from the one before it; the first from itself.
-fn time_steps(batch: &Batch) -> impl Iterator<Item = i64> {
+fn time_steps<A>(batch: &Batch<A>) -> impl Iterator<Item = i64> {
     let mut before = batch.entries.first().map_or(0, |entry| entry.time);
     batch.entries.iter().map(move |entry| {
         let step = entry.time.wrapping_sub(before) as i64;
@@ -194,7 +204,7 @@ fn time_steps(batch: &Batch) -> impl Iterator<Item = i64> {
     })
 }
 
-fn time_unit(batch: &Batch) -> u64 {
+fn time_unit<A>(batch: &Batch<A>) -> u64 {
     let mut candidates = TIME_UNITS.into_iter();
     let mut unit = candidates.next().unwrap_or(1);
     for step in time_steps(batch) {
@@ -205,7 +215,7 @@ fn time_unit(batch: &Batch) -> u64 {
     unit
 }
 
-fn header(batch: &Batch, time_unit: u64, body_len: usize) -> Header {
+fn header<A>(batch: &Batch<A>, time_unit: u64, body_len: usize) -> Header {
     let drops = batch.drops.iter();
     Header {
         epoch: batch.epoch,
@@ -225,7 +235,7 @@ fn header(batch: &Batch, time_unit: u64, body_len: usize) -> Header {
 
 type Written = Result<(), rmp::encode::ValueWriteError<std::io::Error>>;
 
-fn write_seqs(batch: &Batch, body: &mut Vec<u8>) -> Written {
+fn write_seqs<A>(batch: &Batch<A>, body: &mut Vec<u8>) -> Written {
     let consecutive = (batch.first_seq..)
         .zip(&batch.entries)
         .all(|(seq, entry)| entry.seq == seq);
@@ -242,7 +252,7 @@ fn write_seqs(batch: &Batch, body: &mut Vec<u8>) -> Written {
     Ok(())
 }
 
-fn write_times(batch: &Batch, time_unit: u64, body: &mut Vec<u8>) -> Written {
+fn write_times<A>(batch: &Batch<A>, time_unit: u64, body: &mut Vec<u8>) -> Written {
     write_array_len(body, batch.entries.len() as u32)?;
     for step in time_steps(batch) {
         write_sint(body, step / time_unit as i64)?;
@@ -250,23 +260,27 @@ fn write_times(batch: &Batch, time_unit: u64, body: &mut Vec<u8>) -> Written {
     Ok(())
 }
 
-fn write_attributes(batch: &Batch, body: &mut Vec<u8>) -> Result<(), EncodeError> {
+fn write_attributes<A: Attributed>(
+    batch: &Batch<A>,
+    body: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let having = || {
         (0u64..)
             .zip(&batch.entries)
-            .filter(|(_, entry)| !entry.attributes.is_empty())
+            .map(|(index, entry)| (index, entry.attributes.form()))
+            .filter(|(_, attributes)| attributes.len() > 0)
     };
     write_array_len(body, having().count() as u32).map_err(failed)?;
     let mut budget = value::Budget::default();
-    for (index, entry) in having() {
+    for (index, attributes) in having() {
         write_array_len(body, 2).map_err(failed)?;
         write_uint(body, index).map_err(failed)?;
-        value::write_map(&entry.attributes, &mut budget, body)?;
+        attributes.write(&mut budget, body)?;
     }
     Ok(())
 }
 
-fn write_truncated(batch: &Batch, body: &mut Vec<u8>) -> Written {
+fn write_truncated<A>(batch: &Batch<A>, body: &mut Vec<u8>) -> Written {
     let cut = || {
         (0u64..)
             .zip(&batch.entries)

@@ -42,11 +42,13 @@
 
 mod decode;
 mod encode;
+mod fields;
 mod stamp;
 mod value;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
+pub use fields::{Attributed, Fields, Form};
 pub use stamp::restamp;
 
 pub use crate::limits::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_MESSAGE};
@@ -143,7 +145,7 @@ impl DropReason {
 
 /// One event on its way out: what the spool holds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct Entry<A = Attributes> {
     /// Within the lane.
     pub seq: u64,
     /// ns since the Unix epoch, or monotonic ns where [`ClockInfo::synced`] is false.
@@ -155,7 +157,7 @@ pub struct Entry {
     /// The message was cut.
     pub truncated: bool,
     /// Within the limits of [`limits`].
-    pub attributes: Attributes,
+    pub attributes: A,
 }
 
 impl Entry {
@@ -169,7 +171,7 @@ impl Entry {
 
 /// A decoded (or to be encoded) batch.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
+pub struct Batch<A = Attributes> {
     /// Of the lane.
     pub epoch: u64,
     /// The first seq this batch speaks for: of its first event or of an earlier declared drop.
@@ -179,10 +181,10 @@ pub struct Batch {
     /// Declared drops.
     pub drops: Vec<Drop>,
     /// Ascending by seq.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Entry<A>>,
 }
 
-impl Batch {
+impl<A> Batch<A> {
     /// The last seq this batch speaks for, drops included; `first_seq` for an empty batch, which no
     /// encoder makes and no decoder returns.
     pub fn last_seq(&self) -> u64 {

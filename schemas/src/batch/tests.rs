@@ -340,7 +340,7 @@ fn what_no_batch_can_say_is_refused_and_appends_nothing() {
     let good = || batch(vec![entry(5, "a"), entry(6, "b")]);
     let mut cases = Vec::new();
     cases.push(Batch {
-        entries: Vec::new(),
+        entries: Vec::<Entry>::new(),
         ..good()
     });
     cases.push(batch(vec![entry(6, "a"), entry(6, "b")]));

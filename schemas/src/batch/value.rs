@@ -13,6 +13,11 @@ pub(super) struct Budget {
 }
 
 impl Budget {
+    /// What was taken.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes
+    }
+
     /// Takes `nodes` values; the reason when there are not as many left.
     fn take(&mut self, nodes: usize) -> Result<(), String> {
         self.nodes = self.nodes.saturating_add(nodes);
@@ -46,8 +51,31 @@ fn write_object(
     budget: &mut Budget,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    budget.take(map.len()).map_err(EncodeError::TooLarge)?;
     encode::write_map_len(out, map.len() as u32).map_err(failed)?;
+    write_pairs(map, depth, budget, out)
+}
+
+/// What stands before the pairs of a map of `length`, which hold `nodes` values.
+pub(super) fn write_head(
+    length: usize,
+    nodes: usize,
+    budget: &mut Budget,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    budget.take(nodes).map_err(EncodeError::TooLarge)?;
+    encode::write_map_len(out, length as u32)
+        .map(drop)
+        .map_err(failed)
+}
+
+/// The pairs of a map.
+pub(super) fn write_pairs(
+    map: &Attributes,
+    depth: usize,
+    budget: &mut Budget,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    budget.take(map.len()).map_err(EncodeError::TooLarge)?;
     for (key, value) in map {
         encode::write_str(out, key).map_err(failed)?;
         write(value, depth, budget, out)?;
@@ -98,6 +126,15 @@ pub(super) fn read_map(input: &mut &[u8], budget: &mut Budget) -> Result<Attribu
             "{length} attributes of at most {MAX_ATTRIBUTES}"
         )));
     }
+    read_object(input, length, 0, budget)
+}
+
+/// Reads the pairs of a map of `length`.
+pub(super) fn read_pairs(
+    input: &mut &[u8],
+    length: usize,
+    budget: &mut Budget,
+) -> Result<Attributes, DecodeError> {
     read_object(input, length, 0, budget)
 }
 

@@ -92,9 +92,15 @@ impl EngineError {
         matches!(self, EngineError::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
-    /// The engine is there, and asking again would not help.
+    /// The engine is there, and asking again would not help: 501 is for logs that it cannot read back,
+    /// other errors of its own it may get over.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, EngineError::Refused { .. } | EngineError::Garbled(_))
+        match self {
+            EngineError::Refused { status, .. } => {
+                status.is_client_error() || *status == StatusCode::NOT_IMPLEMENTED
+            }
+            error => matches!(error, EngineError::Garbled(_)),
+        }
     }
 }
 
@@ -123,14 +129,19 @@ impl Engine {
         body(answer).await
     }
 
-    /// A container's log, followed to its end. The answer may begin only with the first line.
+    /// A container's log, followed to its end unless that has come: Podman ends a log that is followed
+    /// when the container has, whether all of it was read or not. The answer may begin only with the
+    /// first line.
     pub(super) async fn logs(
         &self,
         id: &str,
+        follow: bool,
         since: Option<&str>,
     ) -> Result<Incoming, EngineError> {
-        let mut path =
-            format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&timestamps=1&tail=all");
+        let follow = u8::from(follow);
+        let mut path = format!(
+            "/containers/{id}/logs?follow={follow}&stdout=1&stderr=1&timestamps=1&tail=all"
+        );
         if let Some(since) = since {
             path.push_str("&since=");
             path.push_str(since);

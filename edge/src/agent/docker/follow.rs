@@ -74,6 +74,10 @@ impl Places {
 /// A log that could be followed for so long is read again at once when it breaks off.
 const STEADY: Duration = Duration::from_secs(10);
 
+/// Pauses before an engine that has troubles is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// Of the places of a container in the spool.
 fn key(id: &str) -> u64 {
     fnv1a(format!("container {id}").as_bytes())
@@ -105,16 +109,16 @@ enum Stopped {
 impl Follower {
     /// Reads until the container ended, is gone or the engine is; gives back its id.
     pub(super) async fn run(self) -> String {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut backoff = Backoff::new(AGAIN, LONGEST);
         let mut container = match self.inspect().await {
             Some(container) if wants(&self.options, &container) => container,
             _ => return self.id,
         };
-        let mut over = false;
         loop {
             let begun = clock::mono();
             let place = self.places.get(&self.sink, &self.id, self.old);
             let mut joiner = Joiner::new(&self.options, &container, place);
+            let running = container.state.running;
             let read = self.read(&container, &mut joiner, place).await;
             let name = name_of(&container).to_owned();
             match &read {
@@ -130,12 +134,12 @@ impl Follower {
                 backoff.reset();
             }
             match self.inspect().await {
-                Some(found) if found.state.running || read.is_err() => {
-                    over = false;
-                    container = found;
-                }
+                Some(found) if found.state.running || read.is_err() => container = found,
                 // The engine may end a log that is followed before its last line is in it.
-                Some(_) if !std::mem::replace(&mut over, true) => continue,
+                Some(found) if running => {
+                    container = found;
+                    continue;
+                }
                 Some(_) => {
                     let mut last = Vec::new();
                     joiner.finish(clock::mono(), &mut last);
@@ -154,16 +158,32 @@ impl Follower {
         self.id
     }
 
+    /// What the engine says of the container; `None` when it is no more, or when told to stop. An engine
+    /// that has troubles is asked again: nobody else would begin to follow the container anew.
     async fn inspect(&self) -> Option<Container> {
-        match self.engine.inspect(&self.id).await {
-            Ok(container) => Some(container),
-            Err(error) if error.is_gone() => {
-                self.places.forget(&self.id);
-                None
+        let mut backoff = Backoff::new(AGAIN, LONGEST);
+        loop {
+            let found = tokio::select! {
+                found = self.engine.inspect(&self.id) => found,
+                () = self.cancel.cancelled() => return None,
+            };
+            match found {
+                Ok(container) => return Some(container),
+                Err(error) if error.is_gone() => {
+                    self.places.forget(&self.id);
+                    return None;
+                }
+                Err(error) if error.is_final() => {
+                    tracing::warn!(id = %self.id, %error, "a container cannot be inspected and is not followed");
+                    return None;
+                }
+                Err(error) => {
+                    tracing::debug!(id = %self.id, %error, "a container cannot be inspected; trying again");
+                }
             }
-            Err(error) => {
-                tracing::debug!(id = %self.id, %error, "a container cannot be inspected");
-                None
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next(crate::random())) => {}
+                () = self.cancel.cancelled() => return None,
             }
         }
     }
@@ -174,9 +194,9 @@ impl Follower {
         joiner: &mut Joiner,
         place: Place,
     ) -> Result<(), Stopped> {
-        let since = place.since();
+        let (since, running) = (place.since(), container.state.running);
         let mut body = tokio::select! {
-            body = self.engine.logs(&self.id, since.as_deref()) => body?,
+            body = self.engine.logs(&self.id, running, since.as_deref()) => body?,
             () = self.cancel.cancelled() => return Err(Stopped::Told),
         };
         let mut entries = Entries::new(container.config.tty);

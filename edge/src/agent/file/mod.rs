@@ -81,7 +81,7 @@ pub async fn run_files_source(
     let mut outgoing = Outgoing::new(sink, spooled);
     let mut reading = Some(Reading {
         set,
-        taken: Taken::new(lines, outgoing.needs_places()),
+        taken: Taken::new(sink, lines, outgoing.needs_places()),
         next: clock::mono(),
     });
     while !cancel.is_cancelled() {
@@ -185,10 +185,15 @@ struct Reading {
 impl Reading {
     /// Reads what there is, off the runtime's threads.
     fn round(mut self, pace: Pace) -> Reading {
-        self.next = self
-            .set
-            .round(clock::mono(), ENOUGH, &pace, &mut self.taken);
-        self
+        loop {
+            let now = clock::mono();
+            let enough = ENOUGH.saturating_sub(self.taken.events());
+            self.next = self.set.round(now, enough, &pace, &mut self.taken);
+            // Where a rate is waited for, each block is handed on before the next is read.
+            if self.next > now || !pace.is_free() || self.taken.events() >= ENOUGH {
+                return self;
+            }
+        }
     }
 
     /// Where everything stands that has left.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Record,
     agent::{
-        sink::{LOOK_AGAIN, Paced, Sink},
+        sink::{LOOK_AGAIN, Odd, Paced, Sink},
         units::Rate,
     },
     clock,
@@ -32,6 +32,9 @@ const PACED_OF_MANY: usize = 512;
 /// Who waits for the rate comes again after so long, where the burst allows: for several at once.
 const TOGETHER: Duration = Duration::from_millis(50);
 
+/// Records that are handed on under one lock, at most: as long as it is held no batch is cut.
+const RUN: usize = 256;
+
 /// What waits.
 pub(super) struct Outgoing {
     queue: VecDeque<Batch>,
@@ -41,6 +44,14 @@ pub(super) struct Outgoing {
     slack: Option<Duration>,
     /// The places go with the records.
     marking: bool,
+}
+
+/// Why a run ended early.
+enum RunEnd {
+    /// Something has to wait or goes no further, with the place behind it.
+    Odd(Odd, Vec<u8>),
+    /// The publisher has.
+    Ended,
 }
 
 /// How far a batch came.
@@ -138,14 +149,18 @@ impl Outgoing {
     async fn give_one(&self, batch: &mut Batch, sink: &Sink, cancel: &CancellationToken) -> Given {
         let cancelled = cancel.cancelled();
         tokio::pin!(cancelled);
-        while let Some((mut record, place)) = batch.records.pop_front() {
-            if self.marking {
-                record.mark(batch.key, &place);
-            }
-            // There nearly always is room: the end is looked for only while one has to wait.
+        while !batch.records.is_empty() {
+            let Some(odd) = self.give_run(batch, sink) else {
+                continue;
+            };
+            let (odd, place) = match odd {
+                RunEnd::Odd(odd, place) => (odd, place),
+                RunEnd::Ended => return Given::Stopped,
+            };
+            // The end is looked for only while one has to wait.
             let given = tokio::select! {
                 biased;
-                given = sink.emit_paced(record, &batch.path, self.rate) => given,
+                given = sink.emit_odd(odd) => given,
                 () = &mut cancelled => return Given::Stopped,
             };
             match given {
@@ -158,6 +173,24 @@ impl Outgoing {
             }
         }
         Given::All
+    }
+
+    /// Hands on what goes at once, up to a number of records; what does not comes back.
+    fn give_run(&self, batch: &mut Batch, sink: &Sink) -> Option<RunEnd> {
+        let Some(mut run) = sink.run(&batch.source, &batch.path, self.rate) else {
+            return Some(RunEnd::Ended);
+        };
+        for _ in 0..RUN {
+            let (mut record, place) = batch.records.pop_front()?;
+            if self.marking {
+                record.mark(batch.key, &place);
+            }
+            match run.emit(record) {
+                None => batch.stands = place,
+                Some(odd) => return Some(RunEnd::Odd(odd, place)),
+            }
+        }
+        None
     }
 }
 

@@ -81,6 +81,13 @@ pub(crate) struct Pace {
     pub(crate) held: HashSet<u64>,
 }
 
+impl Pace {
+    /// Whether there is no rate that anything waits for.
+    pub(crate) fn is_free(&self) -> bool {
+        self.block >= BLOCK && self.held.is_empty()
+    }
+}
+
 impl Default for Pace {
     fn default() -> Pace {
         Pace {

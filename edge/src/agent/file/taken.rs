@@ -15,11 +15,15 @@ use crate::{
     agent::{
         lines::Line,
         recognise::{LineOptions, Recogniser},
+        sink::Sink,
     },
 };
 
 pub(super) struct Taken {
     recogniser: Recogniser,
+    /// Where the records go.
+    sink: Sink,
+    scratch: Vec<u8>,
     /// The places are of use.
     marking: bool,
     records: Vec<Record>,
@@ -45,9 +49,11 @@ pub(super) struct Batch {
 }
 
 impl Taken {
-    pub(super) fn new(lines: LineOptions, marking: bool) -> Taken {
+    pub(super) fn new(sink: &Sink, lines: LineOptions, marking: bool) -> Taken {
         Taken {
             recogniser: Recogniser::new(OWN, Severity::INFO).reading(lines),
+            sink: sink.clone(),
+            scratch: Vec::new(),
             marking,
             records: Vec::new(),
             ends: Vec::new(),
@@ -60,6 +66,11 @@ impl Taken {
         self.marking = marking;
     }
 
+    /// How much that is.
+    pub(super) fn events(&self) -> usize {
+        self.batches.iter().map(|batch| batch.records.len()).sum()
+    }
+
     /// Gives away what was read.
     pub(super) fn batches(&mut self) -> impl Iterator<Item = Batch> {
         self.batches.drain(..)
@@ -70,6 +81,7 @@ impl Taker for Taken {
     fn take(&mut self, source: &Arc<str>, line: Line<'_>, end: u64) {
         let mut record = self.recogniser.record(line);
         record.source = source.clone();
+        self.sink.prepare(&mut record, &mut self.scratch);
         self.records.push(record);
         self.ends.push(end);
     }

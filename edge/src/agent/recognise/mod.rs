@@ -10,6 +10,7 @@
 
 pub(crate) mod head;
 mod logfmt;
+mod seconds;
 pub(crate) mod syslog;
 mod time;
 mod zone;
@@ -23,7 +24,11 @@ use thinglog_schemas::{
     payload::{PayloadDecoder, Stamp},
 };
 
-use self::syslog::{Origin, Syslog};
+use self::{
+    seconds::Seconds,
+    syslog::{Origin, Syslog},
+    time::Written,
+};
 use super::lines::Line;
 use crate::{Record, clock};
 pub use zone::{UnknownZone, Zone};
@@ -65,6 +70,7 @@ pub(crate) struct Recogniser {
     options: LineOptions,
     own_host: String,
     decoder: PayloadDecoder,
+    seconds: Seconds,
 }
 
 /// What was found in a text; the message is the rest of it.
@@ -86,6 +92,7 @@ impl Recogniser {
             options: LineOptions::default(),
             own_host: rustix::system::uname().nodename().to_string_lossy().into(),
             decoder: PayloadDecoder::new(),
+            seconds: Seconds::default(),
         }
     }
 
@@ -171,15 +178,18 @@ impl Recogniser {
         })
     }
 
-    fn text(&self, text: &str, now: u64) -> Said {
+    fn text(&mut self, text: &str, now: u64) -> Said {
         let head = head::read(text);
-        let resolve = |time: time::Written| time.resolve(&self.options.timezone, now);
         Said {
-            time: head.time.and_then(resolve),
+            time: head.time.and_then(|time| self.resolve(&time, now)),
             severity: head.severity,
             message: text.to_owned(),
             ..Said::default()
         }
+    }
+
+    fn resolve(&mut self, time: &Written, now: u64) -> Option<u64> {
+        self.seconds.resolve(time, &self.options.timezone, now)
     }
 
     fn logfmt(&mut self, text: &str, sure: bool, now: u64) -> Option<Said> {
@@ -240,8 +250,7 @@ impl Recogniser {
 
     fn syslog(&mut self, parsed: Syslog<'_>, named: bool, now: u64) -> Said {
         let mut said = self.inside(parsed.message, now);
-        let zone = &self.options.timezone;
-        let time = parsed.time.and_then(|time| time.resolve(zone, now));
+        let time = parsed.time.and_then(|time| self.resolve(&time, now));
         let mut header = parsed.data;
         let mut put = |key: &str, value: Option<&str>| {
             if let Some(value) = value {

@@ -178,6 +178,14 @@ impl Office {
         }
     }
 
+    /// Says how far a request is, unless something waits for the broker already: the answer it ends
+    /// with must find room.
+    fn tell(&self, id: &str, state: &State) {
+        if !self.publisher.answers_wait() {
+            self.answer(id, state);
+        }
+    }
+
     async fn serve(&self, request: Request, cancel: CancellationToken) -> State {
         let seconds = request.deadline_s.unwrap_or(DEFAULT_DEADLINE_S);
         let deadline = Duration::from_secs(seconds.min(self.options.max_seconds));

@@ -124,6 +124,7 @@ impl<'a> Search<'a> {
         if skip > 0 {
             self.limited = Some("lines");
         }
+        let mut left = self.lines;
         let mut pump = Pump::start(readable, &self.filter);
         while let Some(block) = pump.next().await {
             for mut past in block.records {
@@ -135,6 +136,11 @@ impl<'a> Search<'a> {
                     skip -= 1;
                     continue;
                 }
+                // What was logged since it was counted is none of what was asked for.
+                if left == 0 {
+                    continue;
+                }
+                left -= 1;
                 if self.chunks.bytes() >= self.office.options.max_bytes {
                     self.limited = Some("bytes");
                     return Ok(Sent::Enough);
@@ -144,6 +150,14 @@ impl<'a> Search<'a> {
             self.tell();
         }
         pump.end().await?;
+        let expected = matched.min(self.lines);
+        let sent = self.lines - left;
+        if sent < expected {
+            let gone = expected - sent;
+            self.note(format!(
+                "{gone} lines were removed before they could be sent: their source keeps no more"
+            ));
+        }
         Ok(Sent::More)
     }
 
@@ -178,7 +192,7 @@ impl<'a> Search<'a> {
         if now.saturating_duration_since(self.told) >= TELL_EVERY {
             self.told = now;
             let state = State::Executing(self.progress);
-            self.office.answer(&self.request.id, &state);
+            self.office.tell(&self.request.id, &state);
         }
     }
 

@@ -124,8 +124,7 @@ impl Rules {
         patient: bool,
         now: impl FnOnce() -> Instant,
     ) -> Verdict {
-        let below = self.level.is_some_and(|level| !level.passes(severity));
-        if below && !standing.named {
+        if !self.may_pass(severity) && !standing.named {
             return Verdict::Filtered;
         }
         // Which must not use up what others may.
@@ -133,6 +132,11 @@ impl Rules {
             return Verdict::Below;
         }
         self.pace.take(device, source, patient, now)
+    }
+
+    /// Whether the level that is configured here lets it pass.
+    pub(crate) fn may_pass(&self, severity: Severity) -> bool {
+        self.level.is_none_or(|level| level.passes(severity))
     }
 
     /// Adds attributes and takes out what must not leave the device.

@@ -156,8 +156,12 @@ impl Connection {
     }
 
     /// Sends a request, once; gives the whole answer, or why there is none.
-    pub(crate) async fn exchange(&self, head: Head, body: Vec<u8>) -> Result<Answer, String> {
-        let answer = self.attempt(head, body).await;
+    pub(crate) async fn exchange(
+        &self,
+        head: Head,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Answer, String> {
+        let answer = self.attempt(head, body.into()).await;
         let answer = answer.map_err(|error| client::explain(&error))?;
         if matches!(answer.status, 401 | 403) {
             self.read_credentials_again();
@@ -172,7 +176,7 @@ impl Connection {
         }
     }
 
-    async fn attempt(&self, head: Head, body: Vec<u8>) -> Result<Answer, reqwest::Error> {
+    async fn attempt(&self, head: Head, body: reqwest::Body) -> Result<Answer, reqwest::Error> {
         let configured = self.headers.read().clone();
         let mut headers = head.headers;
         // What the operator says comes last, and so stands.

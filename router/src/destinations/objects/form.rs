@@ -1,0 +1,91 @@
+//! The bytes of an object, made piece by piece. The same lines always give the same bytes.
+
+use std::io::{self, Write};
+
+use flate2::write::GzEncoder;
+
+use crate::config::{ObjectCompression, ObjectFormat, ObjectStoreConfig};
+
+/// How objects are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    format: ObjectFormat,
+    compression: ObjectCompression,
+}
+
+impl Form {
+    pub(super) fn new(config: &ObjectStoreConfig) -> Form {
+        Form {
+            format: config.format,
+            compression: config.compression,
+        }
+    }
+
+    /// How its objects' names end.
+    pub(super) fn extension(self) -> &'static str {
+        match (self.format, self.compression) {
+            (ObjectFormat::Ndjson, ObjectCompression::None) => "ndjson",
+            (ObjectFormat::Ndjson, ObjectCompression::Gzip) => "ndjson.gz",
+            (ObjectFormat::Ndjson, ObjectCompression::Zstd) => "ndjson.zst",
+        }
+    }
+
+    /// Begins an object.
+    pub(super) fn begin(self) -> io::Result<Body> {
+        let writer = match (self.format, self.compression) {
+            (ObjectFormat::Ndjson, ObjectCompression::None) => Writer::Plain(Vec::new()),
+            (ObjectFormat::Ndjson, ObjectCompression::Gzip) => {
+                let level = flate2::Compression::default();
+                Writer::Gzip(GzEncoder::new(Vec::new(), level))
+            }
+            (ObjectFormat::Ndjson, ObjectCompression::Zstd) => {
+                let encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD)?;
+                Writer::Zstd(encoder)
+            }
+        };
+        Ok(Body(writer))
+    }
+}
+
+/// zstd's usual level.
+const ZSTD: i32 = 3;
+
+/// An object that is being made.
+pub(super) struct Body(Writer);
+
+enum Writer {
+    Plain(Vec<u8>),
+    Gzip(GzEncoder<Vec<u8>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+impl Body {
+    /// Adds an event, as its JSON object.
+    pub(super) fn push(&mut self, line: &[u8]) -> io::Result<()> {
+        let writer: &mut dyn Write = match &mut self.0 {
+            Writer::Plain(bytes) => bytes,
+            Writer::Gzip(encoder) => encoder,
+            Writer::Zstd(encoder) => encoder,
+        };
+        writer.write_all(line)?;
+        writer.write_all(b"\n")
+    }
+
+    /// What is ready to be sent.
+    pub(super) fn ready(&mut self) -> &mut Vec<u8> {
+        match &mut self.0 {
+            Writer::Plain(bytes) => bytes,
+            Writer::Gzip(encoder) => encoder.get_mut(),
+            Writer::Zstd(encoder) => encoder.get_mut(),
+        }
+    }
+
+    /// Ends the object; gives what has not been taken yet.
+    pub(super) fn end(self) -> io::Result<Vec<u8>> {
+        match self.0 {
+            Writer::Plain(bytes) => Ok(bytes),
+            Writer::Gzip(encoder) => encoder.finish(),
+            Writer::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::deliver::batch::Keep;
+use crate::health::Health;
+use crate::levels::Levels;
+use crate::testing::{decoded, telemetry};
+
+/// A destination over folders of a test's own.
+struct Bench {
+    folder: tempfile::TempDir,
+    store: tempfile::TempDir,
+    more: &'static str,
+    health: Health,
+}
+
+impl Bench {
+    fn new(more: &'static str) -> Bench {
+        Bench {
+            folder: tempfile::tempdir().unwrap(),
+            store: tempfile::tempdir().unwrap(),
+            more,
+            health: Health::new(),
+        }
+    }
+
+    fn config(&self) -> ObjectStoreConfig {
+        let url = format!("file://{}/lake", self.store.path().display());
+        let text = format!(r#"{{"url": "{url}", "compression": "none" {}}}"#, self.more);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn open(&self, committed: Option<Position>) -> io::Result<Objects> {
+        let destination: crate::config::DestinationConfig = serde_json::from_str(
+            r#"{"type": "object-store", "url": "file:///x", "retry": {"from_ms": 1, "max_ms": 5}}"#,
+        )
+        .unwrap();
+        let telemetry = telemetry();
+        let plan = Plan {
+            name: "lake".into(),
+            delivery: destination.delivery(),
+            books: telemetry.books("lake"),
+            metrics: telemetry.remote("lake"),
+            health: self.health.part("lake"),
+            ending: CancellationToken::new(),
+        };
+        let (levels, _) = Levels::new();
+        let config = self.config();
+        let store = Store::new(&config).unwrap();
+        let facts = FactsCache::new(levels);
+        Objects::open(self.folder.path(), &config, store, committed, facts, plan)
+    }
+
+    /// Every object, by its path below the store's folder.
+    fn objects(&self) -> Vec<(String, String)> {
+        fn all(folder: &Path, into: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => all(&path, into),
+                    false => into.push(path),
+                }
+            }
+        }
+        let (mut paths, root) = (Vec::new(), self.store.path().join("lake"));
+        all(&root, &mut paths);
+        // What is being written has a name with `#`.
+        paths.retain(|path| !path.display().to_string().contains('#'));
+        paths.sort();
+        let read = |path: PathBuf| {
+            let name = path.strip_prefix(&root).unwrap().display().to_string();
+            (name, std::fs::read_to_string(&path).unwrap())
+        };
+        paths.into_iter().map(read).collect()
+    }
+
+    fn messages(&self) -> Vec<String> {
+        let objects = self.objects();
+        let lines = objects.iter().flat_map(|(_, text)| text.lines());
+        lines
+            .map(|line| json::read(line.as_bytes()).unwrap().message)
+            .collect()
+    }
+}
+
+fn one(message: &str) -> Batch {
+    let mut batch = Batch::default();
+    let mut decoded = decoded(message);
+    decoded.events[0].received = 1_767_323_045_000_000_000;
+    batch.push(Arc::new(decoded), Keep::All, 0);
+    batch
+}
+
+/// Delivers and commits; gives the position.
+fn put(objects: &mut Objects, message: &str) -> Position {
+    assert_eq!(objects.deliver(&one(message)), Outcome::Delivered);
+    commit(objects)
+}
+
+fn commit(objects: &mut Objects) -> Position {
+    let promise = objects.commit();
+    if let Some(sync) = promise.sync {
+        sync().unwrap();
+    }
+    if promise.barrier {
+        objects.committed().unwrap();
+    }
+    promise.position.unwrap()
+}
+
+fn until(done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_complete_file_becomes_an_object_of_each_path() {
+    let bench = Bench::new("");
+    let mut objects = bench.open(None).unwrap();
+    objects.complete.events = 3;
+    let committed = put(&mut objects, "one");
+    assert_eq!(committed.number, 0);
+    put(&mut objects, "two");
+    assert!(bench.objects().is_empty(), "not complete yet");
+    put(&mut objects, "three");
+    until(|| bench.messages().len() == 3);
+    let id = std::fs::read_to_string(bench.folder.path().join("stage/id")).unwrap();
+    let (name, _) = bench.objects().remove(0);
+    let path = "date=2026-01-02/group=__HIVE_DEFAULT_PARTITION__";
+    assert_eq!(name, format!("{path}/lake-{id}-00000000.ndjson"));
+    assert_eq!(bench.messages(), ["one", "two", "three"]);
+}
+
+#[test]
+fn age_completes_a_file_that_nothing_is_added_to() {
+    let bench = Bench::new("");
+    let mut objects = bench.open(None).unwrap();
+    assert_eq!(objects.due(), None, "nothing is staged");
+    put(&mut objects, "alone");
+    let due = objects.due().unwrap();
+    assert!(!objects.is_complete(due - Duration::from_millis(1)));
+    assert!(objects.is_complete(due));
+    objects.complete.age = Duration::ZERO;
+    commit(&mut objects);
+    until(|| bench.messages() == ["alone"]);
+    assert_eq!(objects.due(), None);
+}
+
+#[test]
+fn what_was_staged_is_uploaded_after_a_restart_and_what_was_not_committed_is_not() {
+    let bench = Bench::new("");
+    let mut objects = bench.open(None).unwrap();
+    let committed = put(&mut objects, "kept");
+    objects.deliver(&one("not committed"));
+    drop(objects);
+    assert!(bench.objects().is_empty());
+    let mut objects = bench.open(Some(committed)).unwrap();
+    until(|| bench.messages() == ["kept"]);
+    // As after a crash before the next commit.
+    drop(objects);
+    objects = bench.open(Some(committed)).unwrap();
+    objects.complete.events = 1;
+    put(&mut objects, "next");
+    until(|| bench.messages() == ["kept", "next"]);
+    let names: Vec<String> = bench.objects().into_iter().map(|(name, _)| name).collect();
+    assert!(names[0].ends_with("-00000000.ndjson") && names[1].ends_with("-00000001.ndjson"));
+}
+
+#[test]
+fn a_crash_between_upload_and_note_writes_the_same_object_again() {
+    let bench = Bench::new("");
+    let mut objects = bench.open(None).unwrap();
+    objects.complete.events = 1;
+    let committed = put(&mut objects, "once");
+    until(|| objects.sealed.bytes() == 0 && !bench.objects().is_empty());
+    drop(objects);
+    let first = bench.objects();
+    // As if it had not been noted.
+    let staged = bench.folder.path().join("stage/events-00000000.staged");
+    assert_eq!(std::fs::metadata(&staged).unwrap().len(), 0, "the note");
+    let mut line = first[0].0.rsplit_once('/').unwrap().0.as_bytes().to_vec();
+    line.extend_from_slice(b"/\t");
+    line.extend_from_slice(first[0].1.as_bytes());
+    std::fs::write(&staged, line).unwrap();
+    let objects = bench.open(Some(committed)).unwrap();
+    until(|| objects.sealed.bytes() == 0);
+    assert_eq!(bench.objects(), first);
+}
+
+#[test]
+fn a_full_stage_takes_nothing_more_until_there_is_room() {
+    let bench = Bench::new("");
+    // A file where the store's folder would be.
+    let mut objects = bench.open(None).unwrap();
+    let lake = bench.store.path().join("lake");
+    std::fs::remove_dir(&lake).unwrap();
+    std::fs::write(&lake, "").unwrap();
+    (objects.complete.events, objects.stage_bytes) = (1, 100);
+    put(&mut objects, "one");
+    let outcome = objects.deliver(&one("two"));
+    let Outcome::Retry { reason, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(reason.contains("stage_bytes"), "{reason}");
+    until(|| bench.health.parts()["lake"].is_some());
+    std::fs::remove_file(&lake).unwrap();
+    until(|| objects.sealed.bytes() == 0);
+    put(&mut objects, "two");
+    until(|| bench.messages() == ["one", "two"]);
+    until(|| bench.health.parts()["lake"].is_none());
+}
+
+#[test]
+fn emptied_files_go_once_there_is_a_newer_one() {
+    let bench = Bench::new("");
+    let mut objects = bench.open(None).unwrap();
+    objects.complete.events = 1;
+    for n in 0..5 {
+        put(&mut objects, &format!("event {n}"));
+    }
+    until(|| bench.messages().len() == 5 && objects.sealed.bytes() == 0);
+    let stage = bench.folder.path().join("stage");
+    until(|| lines::rotated(&stage, EXTENSION).unwrap().len() == 1);
+    assert_eq!(lines::rotated(&stage, EXTENSION).unwrap()[0].number, 4);
+}
+
+#[test]
+fn too_little_memory_is_told_with_what_is_needed() {
+    let mut destination: crate::config::DestinationConfig =
+        serde_json::from_str(r#"{"type": "object-store", "url": "file:///x"}"#).unwrap();
+    assert_eq!(lanes(&destination.delivery()).unwrap(), 4);
+    destination.memory_bytes = Some(2 * UPLOAD);
+    assert_eq!(lanes(&destination.delivery()).unwrap(), 2);
+    destination.memory_bytes = Some(UPLOAD - 1);
+    let error = lanes(&destination.delivery()).unwrap_err().to_string();
+    assert!(error.contains(&UPLOAD.to_string()), "{error}");
+}
+
+#[test]
+fn what_it_would_not_take_is_refused_by_key() {
+    for (text, key) in [
+        (r#""url": "lake""#, "url"),
+        (r#""url": "file:///x", "path": "{dat}""#, "path"),
+        (r#""url": "file:///x", "stage_bytes": 1"#, "stage_bytes"),
+        (r#""url": "file:///x", "s3": {}"#, "s3"),
+        (r#""url": "s3://b""#, "s3"),
+        (r#""url": "s3://b", "s3": {"region": "A b"}"#, "s3.region"),
+        (r#""url": "s3://b", "s3": {"endpoint": "x"}"#, "s3.endpoint"),
+        (r#""url": "az://b""#, "azure"),
+        (
+            r#""url": "az://b", "azure": {"account": "A"}"#,
+            "azure.account",
+        ),
+        (
+            r#""url": "file:///x", "http": {"token": "t"}"#,
+            "http.token",
+        ),
+        (r#""url": "file:///x", "dead_letters": {}"#, "dead_letters"),
+        (
+            r#""url": "file:///x", "retry": {"give_up_s": 1}"#,
+            "retry.give_up_s",
+        ),
+    ] {
+        let text = format!(r#"{{"type": "object-store", {text}}}"#);
+        let destination = serde_json::from_str(&text).unwrap();
+        let config = crate::Config {
+            destinations: [("lake".to_owned(), destination)].into(),
+            ..crate::Config::default()
+        };
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.key, format!("destinations.lake.{key}"), "{error}");
+    }
+}
