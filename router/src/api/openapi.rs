@@ -150,6 +150,7 @@ const OPERATIONS: &[Operation] = &[
     operation(("get", DOWNLOAD), "All of it as a file",
         search![("order", "oldest (unless told) or newest"), ("format", "ndjson (unless told) or text"), ("gzip", "true: compressed")], None, One("Event")),
     operation(("delete", DEVICE_LOGS), "Forget what a device has logged", &[], None, Nothing),
+    operation(("get", "/api/v1/alerts"), "Rules and their open alerts: all rules, at most 1,000 alerts of each", &[], None, Page("AlertRule")),
     operation(("get", "/api/v1/problems"), "Documents that are there and do not act as they read", &[PAGE, CURSOR], None, Page("Problem")),
 ];
 
@@ -334,6 +335,11 @@ fn schemas() -> Value {
             "refused": number, "error": text}), &["asked", "done"]),
         "HistoryEntry": object(json!({"at": time, "by": text, "subject": text, "change": text, "topic": text,
             "document": {"type": ["object", "null"]}}), &["at", "subject", "change", "topic"]),
+        "AlertRule": object(json!({"rule": text, "when": text, "opens": text, "by": {"type": "string",
+            "enum": ["device", "group", "fleet"]}, "to": names, "severity": text, "open": number,
+            "alerts": {"type": "array", "items": object(json!({"id": text, "device": text, "group": text,
+            "starts": time, "last": time, "count": number, "labels": texts, "annotations": texts}),
+            &["id", "starts", "count", "labels", "annotations"])}}), &["rule", "when", "opens", "by", "to", "open", "alerts"]),
         "Problem": object(json!({"topic": text, "reason": text, "fault": text, "last_good": {"type": "boolean"}}),
             &["topic", "reason", "fault", "last_good"]),
     })
