@@ -13,6 +13,8 @@ mod elasticsearch;
 mod harness;
 mod certificates;
 mod http_server;
+#[cfg(feature = "object-store")]
+mod lake;
 #[cfg(feature = "loki")]
 mod loki;
 #[cfg(feature = "cloudwatch")]
