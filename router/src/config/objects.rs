@@ -49,6 +49,8 @@ pub enum ObjectFormat {
     /// The JSON objects of the file destination, one a line.
     #[default]
     Ndjson,
+    /// Parquet, compressed with zstd.
+    Parquet,
 }
 
 /// How NDJSON is compressed.
@@ -128,6 +130,10 @@ impl ObjectStoreConfig {
         if self.stage_bytes < 1 << 20 {
             let reason = "must be at least 1048576 (1 MiB)";
             return Err(ConfigError::new("stage_bytes", reason));
+        }
+        if self.format == ObjectFormat::Parquet && self.compression != ObjectCompression::Zstd {
+            let reason = "Parquet is compressed with zstd; remove the key";
+            return Err(ConfigError::new("compression", reason));
         }
         let given = [
             ("s3", "s3", self.s3.is_some()),

@@ -23,6 +23,8 @@ mod kafka_broker;
 mod kafka_login;
 #[cfg(feature = "kafka")]
 mod kafka_mock;
+#[cfg(feature = "object-store")]
+mod lake;
 #[cfg(feature = "loki")]
 mod loki;
 #[cfg(feature = "cloudwatch")]

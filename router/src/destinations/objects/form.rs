@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use flate2::write::GzEncoder;
 
+use super::parquet::{self, Rows};
 use crate::config::{ObjectCompression, ObjectFormat, ObjectStoreConfig};
 
 /// How objects are written.
@@ -27,6 +28,16 @@ impl Form {
             (ObjectFormat::Ndjson, ObjectCompression::None) => "ndjson",
             (ObjectFormat::Ndjson, ObjectCompression::Gzip) => "ndjson.gz",
             (ObjectFormat::Ndjson, ObjectCompression::Zstd) => "ndjson.zst",
+            (ObjectFormat::Parquet, _) => "parquet",
+        }
+    }
+
+    /// Memory that an object takes beside the part that is sent: what its encoder holds and a line; of
+    /// Parquet a row group as lines, as columns and encoded.
+    pub(super) fn memory(self) -> usize {
+        match self.format {
+            ObjectFormat::Ndjson => 3 << 20,
+            ObjectFormat::Parquet => 3 * parquet::GROUP + (3 << 20),
         }
     }
 
@@ -42,6 +53,7 @@ impl Form {
                 let encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD)?;
                 Writer::Zstd(encoder)
             }
+            (ObjectFormat::Parquet, _) => Writer::Parquet(Box::new(Rows::begin()?)),
         };
         Ok(Body(writer))
     }
@@ -57,6 +69,7 @@ enum Writer {
     Plain(Vec<u8>),
     Gzip(GzEncoder<Vec<u8>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Parquet(Box<Rows>),
 }
 
 impl Body {
@@ -66,6 +79,7 @@ impl Body {
             Writer::Plain(bytes) => bytes,
             Writer::Gzip(encoder) => encoder,
             Writer::Zstd(encoder) => encoder,
+            Writer::Parquet(rows) => return rows.push(line),
         };
         writer.write_all(line)?;
         writer.write_all(b"\n")
@@ -77,6 +91,7 @@ impl Body {
             Writer::Plain(bytes) => bytes,
             Writer::Gzip(encoder) => encoder.get_mut(),
             Writer::Zstd(encoder) => encoder.get_mut(),
+            Writer::Parquet(rows) => rows.ready(),
         }
     }
 
@@ -86,6 +101,7 @@ impl Body {
             Writer::Plain(bytes) => Ok(bytes),
             Writer::Gzip(encoder) => encoder.finish(),
             Writer::Zstd(encoder) => encoder.finish(),
+            Writer::Parquet(rows) => rows.end(),
         }
     }
 }

@@ -27,6 +27,7 @@
 
 mod form;
 mod index;
+mod parquet;
 mod sealed;
 mod store;
 mod upload;
@@ -60,8 +61,8 @@ use upload::Uploader;
 const EXTENSION: &str = "staged";
 /// Paths from which a file is complete.
 const MOST_PATHS: usize = 1000;
-/// Memory of an upload: its part, what its encoder holds, a line.
-const UPLOAD: usize = upload::PART + (3 << 20);
+/// Memory of all uploads unless configured.
+const MEMORY: usize = 64 << 20;
 
 /// What a destination is made from, its configuration apart.
 pub(crate) struct Plan {
@@ -120,7 +121,7 @@ impl Objects {
         facts: FactsCache,
         plan: Plan,
     ) -> io::Result<Objects> {
-        let lanes = lanes(&plan.delivery)?;
+        let lanes = lanes(&plan.delivery, Form::new(config))?;
         store.prepare(config)?;
         let stage = folder.join("stage");
         create_durably(&stage)?;
@@ -181,13 +182,12 @@ impl Objects {
 }
 
 /// Uploads that memory allows at once.
-fn lanes(delivery: &Delivery) -> io::Result<usize> {
-    let most = delivery
-        .memory_bytes
-        .unwrap_or(delivery.concurrency * UPLOAD);
-    match (most / UPLOAD).min(delivery.concurrency) {
+fn lanes(delivery: &Delivery, form: Form) -> io::Result<usize> {
+    let most = delivery.memory_bytes.unwrap_or(MEMORY);
+    let upload = upload::PART + form.memory();
+    match (most / upload).min(delivery.concurrency) {
         0 => Err(io::Error::other(format!(
-            "memory_bytes = {most} is too little: an upload needs {UPLOAD}"
+            "memory_bytes = {most} is too little: an upload needs {upload}"
         ))),
         lanes => Ok(lanes),
     }

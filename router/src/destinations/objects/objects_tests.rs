@@ -229,14 +229,56 @@ fn emptied_files_go_once_there_is_a_newer_one() {
 
 #[test]
 fn too_little_memory_is_told_with_what_is_needed() {
+    let form = |format: &str| {
+        let text = format!(r#"{{"url": "file:///x", "format": "{format}"}}"#);
+        Form::new(&serde_json::from_str(&text).unwrap())
+    };
+    let (ndjson, parquet) = (form("ndjson"), form("parquet"));
     let mut destination: crate::config::DestinationConfig =
         serde_json::from_str(r#"{"type": "object-store", "url": "file:///x"}"#).unwrap();
-    assert_eq!(lanes(&destination.delivery()).unwrap(), 4);
-    destination.memory_bytes = Some(2 * UPLOAD);
-    assert_eq!(lanes(&destination.delivery()).unwrap(), 2);
-    destination.memory_bytes = Some(UPLOAD - 1);
-    let error = lanes(&destination.delivery()).unwrap_err().to_string();
-    assert!(error.contains(&UPLOAD.to_string()), "{error}");
+    assert_eq!(lanes(&destination.delivery(), ndjson).unwrap(), 4);
+    assert_eq!(lanes(&destination.delivery(), parquet).unwrap(), 2);
+    destination.memory_bytes = Some(16 << 20);
+    assert_eq!(lanes(&destination.delivery(), ndjson).unwrap(), 2);
+    let error = lanes(&destination.delivery(), parquet)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("33554432"), "{error}");
+}
+
+/// The crate's own reader; DuckDB reads it in the contract tests.
+#[test]
+fn parquet_has_row_groups_of_bounded_size_and_every_row() {
+    use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
+    let text = r#"{"url": "file:///x", "format": "parquet"}"#;
+    let mut body = Form::new(&serde_json::from_str(text).unwrap())
+        .begin()
+        .unwrap();
+    let mut taken = Vec::new();
+    for n in 0..70_000 {
+        let mut line = Vec::new();
+        json::write(&decoded(&format!("event {n}")).events[0], &mut line);
+        body.push(&line).unwrap();
+        // As parts are taken meanwhile.
+        taken.append(body.ready());
+    }
+    body.push(b"no event").unwrap();
+    assert!(!taken.is_empty());
+    taken.extend(body.end().unwrap());
+    let reader = SerializedFileReader::new(bytes::Bytes::from(taken)).unwrap();
+    assert!(reader.num_row_groups() >= 2);
+    let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
+    let rows: Vec<String> = rows.map(|row| row.to_string()).collect();
+    assert_eq!(rows.len(), 70_001);
+    assert!(
+        rows[69_999].contains("message: \"event 69999\""),
+        "{}",
+        rows[69_999]
+    );
+    assert!(
+        rows[70_000].contains("message: \"no event\""),
+        "nothing is lost"
+    );
 }
 
 #[test]
@@ -245,6 +287,10 @@ fn what_it_would_not_take_is_refused_by_key() {
         (r#""url": "lake""#, "url"),
         (r#""url": "file:///x", "path": "{dat}""#, "path"),
         (r#""url": "file:///x", "stage_bytes": 1"#, "stage_bytes"),
+        (
+            r#""url": "file:///x", "format": "parquet", "compression": "gzip""#,
+            "compression",
+        ),
         (r#""url": "file:///x", "s3": {}"#, "s3"),
         (r#""url": "s3://b""#, "s3"),
         (r#""url": "s3://b", "s3": {"region": "A b"}"#, "s3.region"),
