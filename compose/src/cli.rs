@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use thinglog_schemas::Level;
 
 use crate::{
-    access::cli as access, bench::BenchArgs, delivery::cli as delivery, fleet::cli as fleet,
-    request::cli as request,
+    access::cli as access, alert::cli as alert, bench::BenchArgs, delivery::cli as delivery,
+    fleet::cli as fleet, request::cli as request,
 };
 
 /// Device logs as event streams over MQTT: devices publish, the broker makes every acknowledged
@@ -101,6 +101,9 @@ Examples:
     /// Routes: which events go to which destinations
     #[command(subcommand, after_help = delivery::ROUTE_HELP)]
     Route(delivery::Route),
+    /// Alerts: rules, what is open, and examples
+    #[command(subcommand, after_help = alert::HELP)]
+    Alert(alert::Alert),
     /// Dead letters: events that a destination refused for good
     #[command(subcommand, after_help = delivery::DLQ_HELP)]
     Dlq(delivery::Dlq),

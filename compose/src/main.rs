@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
+mod alert;
 mod banner;
 mod bench;
 mod check;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::History(args) => fleet::history(file, &args),
         Command::Problems(args) => fleet::problems(file, &args),
         Command::Route(command) => delivery::route(file, &command),
+        Command::Alert(command) => alert::alert(file, &command),
         Command::Dlq(command) => delivery::dlq(file, &command),
         Command::Tap(args) => delivery::tap(file, &args),
         Command::Top(args) => delivery::top(file, &args),

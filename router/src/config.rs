@@ -33,7 +33,7 @@ use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
 pub(crate) use alerts::MQTT_RECEIVER;
-pub use alerts::{AlertConfig, By, ReceiverConfig, Span};
+pub use alerts::{AlertConfig, By, Devices, ReceiverConfig, Span};
 pub use aws::AwsKeys;
 pub use clickhouse::ClickhouseConfig;
 pub use cloudwatch::{CloudWatchConfig, CloudWatchLine};

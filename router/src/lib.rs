@@ -25,7 +25,7 @@
 #![cfg_attr(not(feature = "default"), allow(dead_code))]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod alerts;
+pub mod alerts;
 mod api;
 mod audit;
 mod aws;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::api::alerts::Board;
 use crate::api::destinations::Desk;
 use crate::audit::stage::AuditOpener;
 use crate::aws;
@@ -297,7 +298,7 @@ impl Builder {
             telemetry: self.base.telemetry.clone(),
             health: self.base.health.part("levels"),
             documents: Documents::default(),
-            devices,
+            devices: Arc::clone(&devices),
             contacts,
             arrivals,
             history: changed,
@@ -305,9 +306,14 @@ impl Builder {
         };
         let live = self.base.config.live.enabled.then(|| self.live(&levels));
         let (health, shared) = (self.base.health.clone(), Arc::clone(&self.base.shared));
-        let (destinations, reloader) = Running::new(self.base, Arc::clone(&levels), publisher)?;
+        let (destinations, reloader) =
+            Running::new(self.base, Arc::clone(&levels), publisher, devices)?;
         if let Some(http) = &mut http {
             http.mount(aws::routes(fleet.clone(), destinations.shown()));
+            http.mount(api::alerts::routes(Board {
+                shown: destinations.alerts(),
+                fleet: fleet.clone(),
+            }));
             http.mount(api::destinations::routes(Desk {
                 shown: destinations.shown(),
                 health: health.clone(),

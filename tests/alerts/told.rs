@@ -11,14 +11,14 @@ use thinglog_tests::wait;
 use crate::hook::Hook;
 
 /// Publishes an event and waits until the broker has it on disk.
-fn publish(site: &Site, device: &str, message: &str) {
+pub(crate) fn publish(site: &Site, device: &str, message: &str) {
     let mut client = Connection::open(site.mqtt, device, Version::V5).unwrap();
     let topic = format!("thinglog/logs/{device}/app");
     client.publish(&topic, message.as_bytes()).unwrap();
     client.acknowledged().unwrap();
 }
 
-fn receiver(hook: &Hook) -> String {
+pub(crate) fn receiver(hook: &Hook) -> String {
     let address = hook.address;
     format!(
         "[router.receivers.pager]\ntype = \"webhook\"\nurl = \"http://{address}/hook?to=me\"\n\

@@ -195,7 +195,7 @@ fn lines_of(folder: &Path, extension: &str) -> Vec<Value> {
 }
 
 /// Status and body; `None` while nobody answers.
-fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+pub fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(

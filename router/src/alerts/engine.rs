@@ -6,17 +6,15 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
+use thinglog_schemas::Event;
 use thinglog_schemas::query::Facts;
-use thinglog_schemas::{Event, hash};
 
-use super::notice::{self, EXAMPLES, Notice, Status};
-use super::rule::{Kind, Rule};
+use super::lane::{BELIEVED_FOR, Lane, POSTED, REPEAT_EVERY, offer, wait_for_end};
+use super::notice::{self, EXAMPLES, Notice, REPEAT, Status};
+use super::rule::Rule;
 use super::track::{Alert, Receivers, Track};
 use crate::config::By;
 
-/// Notifications of a rule that a receiver may have before it; what comes then is gathered into one.
-const UNSENT: usize = 8;
 /// Between looks at everything that a rule remembers, ns.
 const LOOK_EVERY: u64 = 1_000_000_000;
 
@@ -49,6 +47,8 @@ pub(super) struct Tracked {
     /// Keys that have changed since the last commit.
     pub(super) changed: BTreeSet<Arc<str>>,
     pub(super) counts: Counts,
+    /// Devices that are to say something, while they are being told.
+    expected: BTreeSet<Arc<str>>,
     look_at: u64,
 }
 
@@ -63,24 +63,57 @@ pub(crate) struct Counts {
     pub(crate) held: u64,
 }
 
-/// The way from a rule to one of its receivers.
-#[derive(Debug, Default)]
-struct Lane {
-    /// Keys of which there is something to tell.
-    waiting: BTreeSet<Arc<str>>,
-    /// When it is told.
-    tell_at: u64,
-    /// The first events of what waits.
-    events: Vec<Value>,
-    unsent: usize,
-}
-
 impl Engine {
     /// An engine that remembers nothing.
     pub(crate) fn new(rules: Vec<Rule>) -> Engine {
         Engine {
             rules: rules.into_iter().map(Tracked::new).collect(),
             ..Engine::default()
+        }
+    }
+
+    /// These receivers are Alertmanagers.
+    pub(crate) fn with_alertmanagers(mut self, names: &BTreeSet<String>) -> Engine {
+        for tracked in &mut self.rules {
+            for (to, lane) in tracked.rule.to.iter().zip(&mut tracked.lanes) {
+                lane.is_alertmanager = names.contains(to);
+            }
+        }
+        self
+    }
+
+    /// Events are read from now on: what was silent before may not have been heard.
+    pub(crate) fn begin(&mut self, at: u64) {
+        self.at = self.at.max(at);
+        for tracked in self.rules.iter_mut().filter(|it| it.rule.kind.is_silence()) {
+            let tracks = tracked.tracks.values_mut();
+            tracks.for_each(|track| track.measure_from(at));
+        }
+    }
+
+    /// Whether a rule waits for devices to be silent.
+    pub(crate) fn waits_for_silence(&self) -> bool {
+        self.rules.iter().any(|it| it.rule.kind.is_silence())
+    }
+
+    /// A device that there is. When all have been told, [`Engine::all_expected`].
+    pub(crate) fn expect(&mut self, device: &Arc<str>, facts: &Facts) {
+        for tracked in self.rules.iter_mut().filter(|it| it.rule.kind.is_silence()) {
+            if !tracked.rule.expects(device, facts) {
+                continue;
+            }
+            match tracked.expected.len() < tracked.rule.max_keys {
+                true => drop(tracked.expected.insert(Arc::clone(device))),
+                false => tracked.counts.beyond += 1,
+            }
+        }
+    }
+
+    /// All devices have been told: of others nothing is expected.
+    pub(crate) fn all_expected(&mut self, now: u64) {
+        let at = self.at;
+        for tracked in self.rules.iter_mut().filter(|it| it.rule.kind.is_silence()) {
+            tracked.all_expected(now, at);
         }
     }
 
@@ -121,7 +154,13 @@ impl Engine {
     }
 
     /// Does what time demands: `read_to` is how far the stream is known to have been read.
-    pub(crate) fn tick(&mut self, now: u64, read_to: Option<u64>) {
+    /// `facts` gives what is known of a device.
+    pub(crate) fn tick(
+        &mut self,
+        now: u64,
+        read_to: Option<u64>,
+        facts: &mut dyn FnMut(&Arc<str>) -> Facts,
+    ) {
         self.at = self.at.max(read_to.unwrap_or(0));
         for at in 0..self.rules.len() {
             let tracked = &mut self.rules[at];
@@ -129,7 +168,7 @@ impl Engine {
             let is_due = tracked.look_at <= now || tracked.look_at > now + 2 * LOOK_EVERY;
             if is_due && !tracked.tracks.is_empty() {
                 tracked.look_at = now + LOOK_EVERY;
-                tracked.look(now, self.at);
+                tracked.look(now, self.at, facts);
             }
             self.tell(at, now);
         }
@@ -170,6 +209,17 @@ impl Engine {
         }
     }
 
+    /// What Alertmanagers are to be told again, if it is time.
+    pub(crate) fn repeats(&mut self, now: u64) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        for tracked in &mut self.rules {
+            for receiver in 0..tracked.lanes.len() {
+                notices.extend(tracked.repeats(receiver, now));
+            }
+        }
+        notices
+    }
+
     /// A notification needs not be sent any more.
     pub(crate) fn sent(&mut self, number: u64) {
         if let Some(notice) = self.unsent.remove(&number) {
@@ -194,6 +244,17 @@ impl Engine {
     /// Numbers of those that the next commit will stand for.
     pub(crate) fn made(&self) -> impl Iterator<Item = u64> + '_ {
         self.changes.made.iter().copied()
+    }
+
+    /// Rules with their open alerts.
+    pub(crate) fn open(
+        &self,
+    ) -> impl Iterator<Item = (&Rule, impl Iterator<Item = (&Arc<str>, &Alert)>)> {
+        self.rules.iter().map(|it| {
+            let alerts = it.tracks.iter();
+            let alerts = alerts.filter_map(|(key, track)| Some((key, track.alert.as_ref()?)));
+            (&it.rule, alerts.filter(|(_, alert)| alert.is_open()))
+        })
     }
 
     /// What has been counted since the last time, by rule.
@@ -249,12 +310,16 @@ impl Tracked {
             tracks: BTreeMap::new(),
             changed: BTreeSet::new(),
             counts: Counts::default(),
+            expected: BTreeSet::new(),
             look_at: 0,
         }
     }
 
     /// An event of a key.
     fn note(&mut self, key: &Arc<str>, event: &Event, facts: &Facts, at: u64, now: u64) {
+        if self.rule.kind.is_silence() {
+            return self.hear(key, at, now);
+        }
         let is_full = self.tracks.len() >= self.rule.max_keys;
         let track = match self.tracks.entry(Arc::clone(key)) {
             Entry::Occupied(track) => track.into_mut(),
@@ -277,7 +342,7 @@ impl Tracked {
             }
             None if holds => {
                 let quiet_until = track.alert.take().map_or(0, |before| before.quiet_until);
-                track.alert = Some(opened(&self.rule, key, track.events(), event, facts, at));
+                track.alert = Some(self.rule.opened(key, track.events(), event, facts, at));
                 if let Some(alert) = &mut track.alert {
                     alert.quiet_until = quiet_until;
                 }
@@ -300,8 +365,66 @@ impl Tracked {
         }
     }
 
+    /// A device that is expected to has said something.
+    fn hear(&mut self, key: &Arc<str>, at: u64, now: u64) {
+        let Some(track) = self.tracks.get_mut(key) else {
+            return;
+        };
+        track.note(self.rule.kind, at);
+        if track.settle(self.rule.kind, at) {
+            self.changed.insert(Arc::clone(key));
+            wait_for_end(&mut self.lanes, &self.rule, key, track, now);
+        }
+    }
+
+    fn all_expected(&mut self, now: u64, at: u64) {
+        let expected = std::mem::take(&mut self.expected);
+        for (key, track) in &mut self.tracks {
+            track.is_expected = expected.contains(key);
+            let open = track.alert.as_mut().filter(|alert| alert.is_open());
+            if let Some(alert) = open.filter(|_| !track.is_expected) {
+                alert.ends = Some(at.max(alert.starts));
+                self.changed.insert(Arc::clone(key));
+                wait_for_end(&mut self.lanes, &self.rule, key, track, now);
+            }
+        }
+        for key in expected {
+            let track = self.tracks.entry(key).or_insert_with(|| {
+                let mut track = Track::default();
+                track.measure_from(at);
+                track
+            });
+            track.is_expected = true;
+        }
+    }
+
+    /// Opens alerts of devices that have been silent for long enough.
+    fn look_for_silence(&mut self, now: u64, at: u64, facts: &mut dyn FnMut(&Arc<str>) -> Facts) {
+        let (rule, lanes) = (&self.rule, &mut self.lanes);
+        for (key, track) in &mut self.tracks {
+            let is_open = track.alert.as_ref().is_some_and(Alert::is_open);
+            let Some(since) = track.silent_since(rule.kind, at).filter(|_| !is_open) else {
+                continue;
+            };
+            self.changed.insert(Arc::clone(key));
+            let heard = track.heard;
+            if let Some(alert) = track.goes_on(true) {
+                alert.last = heard;
+                continue;
+            }
+            let before = track.alert.take();
+            let mut alert = rule.silent(key, since, heard, &facts(key));
+            alert.quiet_until = before.map_or(0, |before| before.quiet_until);
+            let alert = track.alert.insert(alert);
+            self.counts.held += u64::from(!offer(lanes, rule, key, alert, now));
+        }
+    }
+
     /// Looks at everything: what is over, what was held, what can be forgotten.
-    fn look(&mut self, now: u64, at: u64) {
+    fn look(&mut self, now: u64, at: u64, facts: &mut dyn FnMut(&Arc<str>) -> Facts) {
+        if self.rule.kind.is_silence() {
+            self.look_for_silence(now, at, facts);
+        }
         let (rule, lanes, changed) = (&self.rule, &mut self.lanes, &mut self.changed);
         self.tracks.retain(|key, track| {
             if track.settle(rule.kind, at) {
@@ -325,10 +448,10 @@ impl Tracked {
     fn bodies(&mut self, receiver: usize, now: u64) -> Vec<String> {
         let bit: Receivers = 1 << receiver;
         let lane = &mut self.lanes[receiver];
-        let (waiting, events) = (
-            std::mem::take(&mut lane.waiting),
-            std::mem::take(&mut lane.events),
-        );
+        let is_alertmanager = lane.is_alertmanager;
+        let most = if is_alertmanager { POSTED } else { usize::MAX };
+        let waiting = lane.take_waiting(most);
+        let events = std::mem::take(&mut lane.events);
         let mut bodies = Vec::new();
         for status in [Status::Firing, Status::Resolved] {
             let is_for = |alert: &&mut Alert| match status {
@@ -344,7 +467,8 @@ impl Tracked {
                 match status {
                     Status::Firing => {
                         alert.to_tell &= !bit;
-                        alert.told |= if self.rule.resolved { bit } else { 0 };
+                        let hears = self.rule.resolved || is_alertmanager;
+                        alert.told |= if hears { bit } else { 0 };
                     }
                     Status::Resolved => alert.told &= !bit,
                 }
@@ -355,11 +479,46 @@ impl Tracked {
                 .into_iter()
                 .filter_map(|key| Some((&**key, self.tracks.get(key)?.alert.as_ref()?)))
                 .collect();
-            if !alerts.is_empty() {
-                bodies.push(notice::body(&self.rule, status, &alerts, &events, now));
+            if alerts.is_empty() {
+                continue;
             }
+            let until = now.saturating_add(BELIEVED_FOR);
+            bodies.push(match is_alertmanager {
+                true => notice::for_alertmanager(&self.rule, &alerts, until),
+                false => notice::body(&self.rule, status, &alerts, &events, now),
+            });
         }
         bodies
+    }
+
+    /// What an Alertmanager was told and is still so.
+    fn repeats(&mut self, receiver: usize, now: u64) -> Vec<Notice> {
+        let lane = &mut self.lanes[receiver];
+        let is_due = lane.repeat_at <= now || lane.repeat_at > now + 2 * REPEAT_EVERY;
+        if !lane.is_alertmanager || !is_due || lane.unsent > 0 {
+            return Vec::new();
+        }
+        lane.repeat_at = now.saturating_add(REPEAT_EVERY);
+        let bit: Receivers = 1 << receiver;
+        let told = |track: &Track| {
+            let alert = track.alert.as_ref()?;
+            (alert.is_open() && alert.told & bit != 0).then(|| alert.clone())
+        };
+        let tracks = self.tracks.iter();
+        let open: Vec<(&Arc<str>, Alert)> = tracks
+            .filter_map(|(key, track)| Some((key, told(track)?)))
+            .collect();
+        let notice = |alerts: &[(&Arc<str>, Alert)]| {
+            let alerts: Vec<(&str, &Alert)> =
+                alerts.iter().map(|(key, alert)| (&***key, alert)).collect();
+            Notice {
+                number: REPEAT,
+                rule: self.rule.name.to_string(),
+                receiver: self.rule.to[receiver].clone(),
+                body: notice::for_alertmanager(&self.rule, &alerts, now + BELIEVED_FOR),
+            }
+        };
+        open.chunks(POSTED).map(notice).collect()
     }
 
     fn lane_of(&mut self, receiver: &str) -> Option<&mut Lane> {
@@ -388,74 +547,6 @@ impl Tracked {
                     lane.waiting.insert(Arc::clone(key));
                 }
             }
-        }
-    }
-}
-
-impl Lane {
-    fn may_tell(&self) -> bool {
-        !self.waiting.is_empty() && self.unsent < UNSENT
-    }
-
-    fn wait(&mut self, key: &Arc<str>, until: u64) {
-        if self.waiting.is_empty() {
-            self.tell_at = until;
-        }
-        self.waiting.insert(Arc::clone(key));
-    }
-}
-
-impl Kind {
-    /// Whether each event of an open alert is told.
-    fn tells_each(self) -> bool {
-        matches!(self, Kind::Match { .. })
-    }
-}
-
-/// An alert that an event opens.
-fn opened(rule: &Rule, key: &str, events: u64, event: &Event, facts: &Facts, at: u64) -> Alert {
-    let mut text = format!("{key}\n").into_bytes();
-    event.id.write(&event.device, &mut text);
-    if event.id == thinglog_schemas::EventId::None {
-        text.extend_from_slice(&event.received.to_le_bytes());
-        text.extend_from_slice(event.message.as_bytes());
-    }
-    let [labels, annotations] = rule.texts(event, facts);
-    Alert {
-        id: format!("{}/{:016x}", rule.name, hash::fnv1a(&text)),
-        starts: at,
-        last: at,
-        count: events,
-        labels,
-        annotations,
-        ..Alert::default()
-    }
-}
-
-/// Has everybody told of an alert, unless its cooldown holds that up; says whether it does not.
-fn offer(lanes: &mut [Lane], rule: &Rule, key: &Arc<str>, alert: &mut Alert, now: u64) -> bool {
-    // A clock that was put back holds up nobody for longer than the cooldown.
-    let quiet_until = alert.quiet_until.min(now.saturating_add(rule.cooldown));
-    alert.is_held = now < quiet_until;
-    if alert.is_held {
-        return false;
-    }
-    alert.quiet_until = now.saturating_add(rule.cooldown);
-    alert.to_tell = (1 << lanes.len()) - 1;
-    for lane in lanes {
-        lane.wait(key, now.saturating_add(rule.group_wait));
-    }
-    true
-}
-
-/// Has the end of an alert told to whoever knows of it, or is about to.
-fn wait_for_end(lanes: &mut [Lane], rule: &Rule, key: &Arc<str>, track: &Track, now: u64) {
-    let Some(alert) = &track.alert else {
-        return;
-    };
-    for (at, lane) in lanes.iter_mut().enumerate() {
-        if (alert.told | alert.to_tell) & (1 << at) != 0 {
-            lane.wait(key, now.saturating_add(rule.group_wait));
         }
     }
 }

@@ -50,7 +50,7 @@ fn by(engine: &mut Engine, device: &str, second: u64) {
 
 /// Time passes, and nothing else.
 fn pass(engine: &mut Engine, second: u64) {
-    engine.tick(second * S, Some(second * S));
+    engine.tick(second * S, Some(second * S), &mut |_| Facts::default());
 }
 
 /// Bodies of notifications for `mqtt`, which takes them.
@@ -317,4 +317,80 @@ fn windows_alerts_and_notifications_outlive_the_process() {
             "another rule begins anew"
         );
     }));
+}
+
+#[test]
+fn a_device_that_is_silent_is_missed_and_one_that_is_gone_is_not() {
+    let mut engine = engine(&json!({"silent": {"absent_for": "60s", "of": "group = eu"}}));
+    let of = |groups: &[&str]| Facts {
+        groups: groups.iter().map(|group| (*group).into()).collect(),
+        ..Facts::default()
+    };
+    let there = |engine: &mut Engine, devices: &[&str], second: u64| {
+        for device in devices {
+            engine.expect(&Arc::from(*device), &of(&["eu"]));
+        }
+        engine.expect(&Arc::from("elsewhere"), &of(&["us"]));
+        engine.all_expected(second * S);
+    };
+    engine.begin(100 * S);
+    there(&mut engine, &["lamp-7", "lamp-8"], 100);
+    pass(&mut engine, 130);
+    by(&mut engine, "lamp-7", 131);
+    pass(&mut engine, 159);
+    assert_eq!(brief(&mut engine), []);
+    pass(&mut engine, 161);
+    let silent = told(&mut engine);
+    assert_eq!(silent.len(), 1, "{silent:?}");
+    assert_eq!(silent[0]["alerts"][0]["device"], "lamp-8");
+    assert_eq!(
+        silent[0]["alerts"][0]["starts"],
+        "1970-01-01T00:02:40.000000000Z"
+    );
+    by(&mut engine, "lamp-8", 170);
+    assert_eq!(brief(&mut engine), [resolved(1, 0)]);
+    pass(&mut engine, 192);
+    assert_eq!(brief(&mut engine), [firing(1, 0)], "lamp-7");
+    there(&mut engine, &["lamp-8"], 195);
+    assert_eq!(brief(&mut engine).len(), 0);
+    pass(&mut engine, 196);
+    assert_eq!(brief(&mut engine), [resolved(1, 0)], "lamp-7 is no more");
+    // The subscription was away: what was not heard meanwhile is no silence.
+    engine.begin(500 * S);
+    pass(&mut engine, 559);
+    assert_eq!(brief(&mut engine), []);
+    pass(&mut engine, 561);
+    assert_eq!(brief(&mut engine), [firing(1, 0)]);
+}
+
+#[test]
+fn an_alertmanager_is_told_again_before_it_forgets_and_of_every_end() {
+    let config = json!({"full": {"to": ["am"], "group_wait": "1h", "resolve_after": "200s"}});
+    let managers = ["am".to_owned()].into();
+    let mut engine = engine(&config).with_alertmanagers(&managers);
+    let posted = |engine: &mut Engine, second: u64| {
+        let mut bodies: Vec<String> = Vec::new();
+        for number in engine.all_unsent().collect::<Vec<_>>() {
+            bodies.push(engine.unsent(number).unwrap().body.clone());
+            engine.sent(number);
+        }
+        bodies.extend(engine.repeats(second * S).into_iter().map(|it| it.body));
+        let parse = |body: &String| serde_json::from_str::<Value>(body).unwrap();
+        bodies.iter().map(parse).collect::<Vec<Value>>()
+    };
+    assert!(posted(&mut engine, 99).is_empty());
+    at(&mut engine, 100);
+    let first = posted(&mut engine, 100).remove(0);
+    let expected = json!([{"labels": {"alertname": "full", "device": "lamp-7"}, "annotations": {},
+        "startsAt": "1970-01-01T00:01:40.000000000Z", "endsAt": "1970-01-01T00:05:40.000000000Z"}]);
+    assert_eq!(first, expected);
+    at(&mut engine, 101);
+    assert!(posted(&mut engine, 101).is_empty(), "it knows it already");
+    let again = posted(&mut engine, 160).remove(0);
+    assert_eq!(again[0]["labels"], first[0]["labels"]);
+    assert_eq!(again[0]["endsAt"], "1970-01-01T00:06:40.000000000Z");
+    pass(&mut engine, 310);
+    let last = posted(&mut engine, 310);
+    assert_eq!(last.len(), 1, "{last:?}");
+    assert_eq!(last[0][0]["endsAt"], "1970-01-01T00:05:01.000000000Z");
 }

@@ -29,11 +29,14 @@
 pub(crate) mod engine;
 #[cfg(test)]
 mod engine_tests;
+pub mod examples;
+mod lane;
 pub(crate) mod metrics;
 pub(crate) mod notice;
 pub(crate) mod record;
 pub(crate) mod rule;
 pub(crate) mod running;
 pub(crate) mod send;
+pub(crate) mod shown;
 pub(crate) mod stage;
 pub(crate) mod track;

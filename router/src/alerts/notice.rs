@@ -28,10 +28,13 @@ pub(crate) const EXAMPLES: usize = 3;
 /// Largest event that is shown with all its attributes, bytes.
 const LARGEST: usize = 4096;
 
+/// The number of what is only said again: another one follows if it is lost.
+pub(crate) const REPEAT: u64 = u64::MAX;
+
 /// A notification for one receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Notice {
-    /// By which the state knows it.
+    /// By which the state knows it; [`REPEAT`]: not at all.
     pub(crate) number: u64,
     pub(crate) rule: String,
     pub(crate) receiver: String,
@@ -88,6 +91,32 @@ pub(crate) fn body(
     body.to_string()
 }
 
+/// What Alertmanager is posted (its API v2, `POST /api/v2/alerts`): alerts that fire until `until` unless
+/// they are over.
+pub(crate) fn for_alertmanager(rule: &Rule, alerts: &[(&str, &Alert)], until: u64) -> String {
+    let posted = alerts.iter().map(|(key, alert)| {
+        let mut labels = json!({"alertname": &*rule.name});
+        if let Some(severity) = &rule.severity {
+            labels["severity"] = severity.as_str().into();
+        }
+        match rule.by {
+            By::Device => labels["device"] = (*key).into(),
+            By::Group => labels["group"] = (*key).into(),
+            By::Fleet => {}
+        }
+        for (name, value) in &alert.labels {
+            labels[name] = value.as_str().into();
+        }
+        json!({
+            "labels": labels,
+            "annotations": alert.annotations,
+            "startsAt": time(alert.starts),
+            "endsAt": time(alert.ends.unwrap_or(until)),
+        })
+    });
+    Value::Array(posted.collect()).to_string()
+}
+
 /// An alert as JSON.
 pub(crate) fn shown(rule: &Rule, key: &str, alert: &Alert) -> Value {
     let mut shown = Map::new();
@@ -98,7 +127,9 @@ pub(crate) fn shown(rule: &Rule, key: &str, alert: &Alert) -> Value {
         By::Fleet => {}
     }
     shown.insert("starts".into(), time(alert.starts));
-    shown.insert("last".into(), time(alert.last));
+    if alert.last > 0 {
+        shown.insert("last".into(), time(alert.last));
+    }
     if let Some(ends) = alert.ends {
         shown.insert("ends".into(), time(ends));
     }

@@ -93,6 +93,7 @@ pub(crate) fn snapshot(engine: &Engine, table: &Table) -> Result<Vec<u8>, StateE
         while tracks.peek().is_some() {
             let some = tracks.by_ref().take(SNAPSHOT);
             let keys = some.map(|(key, track)| (Arc::clone(key), Some(track.whole())));
+            let keys = keys.filter(|(_, kept)| *kept != Some(Kept::default()));
             put(Record {
                 rules: vec![OfRule::of(tracked, keys.collect())],
                 ..Record::default()

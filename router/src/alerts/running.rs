@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::shown::Shown;
 use super::stage::AlertsOpener;
 use crate::config::{AlertConfig, Config, ReceiverConfig, StartFrom};
 use crate::destinations::running::{Base, open_error, try_open, when_complete};
 use crate::folder::Folder;
 use crate::levels::Levels;
 use crate::mqtt::publisher::Publisher;
+use crate::registry::devices::Devices;
 use crate::router::BuildError;
 
 /// The name of the part: of its folder, its subscription, its books.
@@ -21,6 +24,8 @@ const PART: &str = "alerts";
 pub(crate) struct Alerts {
     levels: Arc<Levels>,
     publisher: Publisher,
+    devices: Arc<RwLock<Devices>>,
+    shown: Shown,
     folder: Option<Arc<Folder>>,
     opener: Option<Arc<AlertsOpener>>,
     stop: CancellationToken,
@@ -51,10 +56,13 @@ impl Alerts {
         base: &Base,
         levels: &Arc<Levels>,
         publisher: Publisher,
+        devices: Arc<RwLock<Devices>>,
     ) -> Result<Alerts, BuildError> {
         let mut alerts = Alerts {
             levels: Arc::clone(levels),
             publisher,
+            devices,
+            shown: Shown::default(),
             folder: None,
             opener: None,
             stop: CancellationToken::new(),
@@ -68,6 +76,11 @@ impl Alerts {
         }
         (alerts.folder, alerts.opener) = (change.folder, change.opener);
         Ok(alerts)
+    }
+
+    /// Rules and open alerts, as others may see them.
+    pub(crate) fn shown(&self) -> Shown {
+        Arc::clone(&self.shown)
     }
 
     /// Readers of events: one while there are rules.
@@ -94,6 +107,8 @@ impl Alerts {
             publisher: self.publisher.clone(),
             telemetry: base.telemetry.clone(),
             books: base.telemetry.books(PART),
+            devices: Arc::clone(&self.devices),
+            shown: Arc::clone(&self.shown),
             connected: base.health.entry(&format!("{PART} subscription")),
         };
         Ok(Change {
@@ -149,6 +164,7 @@ impl Alerts {
             let of_rules = opener.config.alerts.keys();
             of_rules.for_each(|rule| base.telemetry.alerts.forget(rule));
         }
+        self.shown.write().clear();
         self.folder = change.folder;
         self.opener = change.opener;
         match self.opener.is_some() {

@@ -1,7 +1,7 @@
 //! Sends notifications: one thread, a task for each receiver, one notification at a time, in order,
 //! until the receiver has taken it or refused it for good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +41,13 @@ pub(crate) enum Receiver {
     Webhook(Box<crate::destinations::webhook::Hook>),
 }
 
+/// Names of receivers that are Alertmanagers.
+pub(crate) fn alertmanagers(config: &Config) -> BTreeSet<String> {
+    let all = config.receivers.iter();
+    let all = all.filter(|(_, it)| matches!(it, ReceiverConfig::Alertmanager { .. }));
+    all.map(|(name, _)| name.clone()).collect()
+}
+
 /// Makes the receivers of a configuration; an error names the receiver, its key and the reason.
 pub(crate) fn receivers(
     config: &Config,
@@ -58,6 +65,7 @@ pub(crate) fn receivers(
 
 #[cfg(feature = "webhook")]
 fn made(config: &ReceiverConfig) -> Result<Receiver, String> {
+    use crate::config::Method;
     use crate::destinations::webhook::Hook;
 
     match config {
@@ -68,6 +76,11 @@ fn made(config: &ReceiverConfig) -> Result<Receiver, String> {
             http,
         } => Hook::new(url, *method, secret.as_ref(), http)
             .map(|hook| Receiver::Webhook(Box::new(hook))),
+        ReceiverConfig::Alertmanager { url, http } => {
+            let url = format!("{}/api/v2/alerts", url.trim_end_matches('/'));
+            let hook = Hook::new(&url, Method::Post, None, http)?;
+            Ok(Receiver::Webhook(Box::new(hook)))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use thinglog_schemas::Topics;
 use thinglog_schemas::payload::Decoded;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use super::engine::Engine;
 use super::record::{self, Record};
 use super::rule::Rule;
 use super::send::{self, Sender};
+use super::shown::{self, Shown};
 use crate::clock;
 use crate::config::Config;
 use crate::deliver::batch::Keep;
@@ -29,6 +31,7 @@ use crate::levels::{LevelCache, Levels};
 use crate::mqtt::Delivery;
 use crate::mqtt::names::Names;
 use crate::mqtt::publisher::Publisher;
+use crate::registry::devices::Devices;
 use crate::state::{Growth, StateError, StateLog};
 use crate::telemetry::{Books, Tally, Telemetry};
 
@@ -40,6 +43,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Between looks at the figures of rules.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 const FORGET_EVERY_S: u64 = 3600;
+/// Between looks at which devices there are, while something may have changed.
+const EXPECT_EVERY: Duration = Duration::from_secs(5);
+/// Devices that are looked at in one go: who changes the fleet waits meanwhile.
+const PIECE: usize = 1000;
 
 /// Makes the stage from `<data>/router/alerts`.
 pub(crate) struct AlertsOpener {
@@ -53,6 +60,8 @@ pub(crate) struct AlertsOpener {
     pub(crate) books: Books,
     /// Whether the subscription stands.
     pub(crate) connected: Part,
+    pub(crate) devices: Arc<RwLock<Devices>>,
+    pub(crate) shown: Shown,
 }
 
 impl AlertsOpener {
@@ -85,8 +94,10 @@ impl Open for AlertsOpener {
     fn open(&self, _ending: &CancellationToken) -> Result<(Alerts, StateLog), OpenError> {
         let path = self.folder.path().join("state");
         let (log, records) = StateLog::open::<Record>(&path)?;
-        let mut engine = Engine::new(self.rules()?);
+        let alertmanagers = send::alertmanagers(&self.config);
+        let mut engine = Engine::new(self.rules()?).with_alertmanagers(&alertmanagers);
         let table = record::replay(records, &mut engine);
+        *self.shown.write() = shown::of(&engine);
         let receivers = send::receivers(&self.config, &self.publisher, &self.topics);
         let sender = Sender::start(receivers.map_err(wrong)?, &self.telemetry.alerts)
             .map_err(|error| wrong(error.to_string()))?;
@@ -100,13 +111,20 @@ impl Open for AlertsOpener {
             sender,
             committing: Vec::new(),
             connected: self.connected.clone(),
+            stands: false,
             quiet_since: None,
+            expected: None,
+            expect_at: Instant::now(),
+            levels: Arc::clone(&self.levels),
+            devices: Arc::clone(&self.devices),
+            shown: Arc::clone(&self.shown),
             telemetry: self.telemetry.clone(),
             books: self.books.clone(),
             growth: log.growth(),
             tally: Tally::default(),
             forget_at: clock::now_s() + FORGET_EVERY_S,
             count_at: Instant::now(),
+            uncounted: true,
         };
         Ok((stage, log))
     }
@@ -123,6 +141,14 @@ pub(crate) struct Alerts {
     /// Those that may be sent.
     to_send: VecDeque<u64>,
     connected: Part,
+    /// The subscription stood at the last look.
+    stands: bool,
+    /// Which devices there were at the last look: the version of the documents, and how many.
+    expected: Option<(u64, usize)>,
+    expect_at: Instant,
+    levels: Arc<Levels>,
+    devices: Arc<RwLock<Devices>>,
+    shown: Shown,
     /// Since when the subscription has stood and brought nothing.
     quiet_since: Option<Instant>,
     telemetry: Telemetry,
@@ -131,6 +157,8 @@ pub(crate) struct Alerts {
     tally: Tally,
     forget_at: u64,
     count_at: Instant,
+    /// Something happened since figures were taken.
+    uncounted: bool,
 }
 
 impl Alerts {
@@ -162,12 +190,51 @@ impl Alerts {
     /// How far the stream has been read by the clock, if that is known.
     fn read_to(&mut self, now: Instant) -> Option<u64> {
         if !self.connected.is_ready() {
-            self.quiet_since = None;
+            (self.quiet_since, self.stands) = (None, false);
             return None;
+        }
+        if !std::mem::replace(&mut self.stands, true) {
+            self.engine.begin(clock::now_ns());
         }
         let since = *self.quiet_since.get_or_insert(now);
         let is_quiet = now.duration_since(since) >= QUIET;
         is_quiet.then(|| clock::now_ns().saturating_sub(QUIET.as_nanos() as u64))
+    }
+
+    /// Tells the engine which devices there are, if that has changed.
+    fn expect(&mut self, now: Instant) {
+        if now < self.expect_at || !self.engine.waits_for_silence() {
+            return;
+        }
+        self.expect_at = now + EXPECT_EVERY;
+        let seen = Some((self.levels.version(), self.devices.read().len()));
+        if std::mem::replace(&mut self.expected, seen) == seen {
+            return;
+        }
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            let names: Vec<Arc<str>> = {
+                let devices = self.devices.read();
+                let names = devices.names(after.as_deref());
+                names.take(PIECE).cloned().collect()
+            };
+            for name in &names {
+                let facts = self.levels.read(|fleet| fleet.facts(name));
+                self.engine.expect(name, &facts);
+            }
+            match names.last() {
+                Some(last) => after = Some(Arc::clone(last)),
+                None => break,
+            }
+        }
+        self.engine.all_expected(clock::now_ns());
+    }
+
+    /// Tells Alertmanagers again what fires. What finds no room is told with the next repetition.
+    fn repeat(&mut self, now: u64) {
+        for notice in self.engine.repeats(now) {
+            self.sender.send(&notice);
+        }
     }
 
     fn hand_over(&mut self) {
@@ -181,9 +248,10 @@ impl Alerts {
     }
 
     fn count(&mut self, now: Instant) {
-        if now < self.count_at {
+        if now < self.count_at || !self.uncounted {
             return;
         }
+        self.uncounted = false;
         self.count_at = now + COUNT_EVERY;
         let metrics = &self.telemetry.alerts;
         for (rule, counts, open) in self.engine.take_counts() {
@@ -197,6 +265,7 @@ impl Alerts {
             }
             metrics.add(&rule.name, counts, open);
         }
+        *self.shown.write() = shown::of(&self.engine);
         let unsent = self.engine.all_unsent().count();
         metrics
             .unsent
@@ -213,7 +282,7 @@ fn kept(decoded: &Decoded, keep: &Keep) -> u64 {
 
 impl Stage for Alerts {
     fn take(&mut self, delivery: &Delivery, now: u64) -> usize {
-        self.quiet_since = None;
+        (self.quiet_since, self.uncounted) = (None, true);
         if now >= self.forget_at {
             self.forget_at = now + FORGET_EVERY_S;
             self.judge.table.forget_idle(now);
@@ -272,14 +341,22 @@ impl Stage for Alerts {
         }
         self.hand_over();
         let read_to = self.read_to(now);
+        self.expect(now);
         let clock = clock::now_ns();
-        self.engine.tick(clock, read_to);
+        let levels = &self.levels;
+        let facts = &mut |device: &Arc<str>| levels.read(|fleet| fleet.facts(device));
+        self.engine.tick(clock, read_to, facts);
+        self.repeat(clock);
+        self.uncounted |= self.engine.has_changes();
         self.count(now);
         let next = self.engine.next_tick();
         let next = next.map(|at| now + Duration::from_nanos(at.saturating_sub(clock)));
         let look = self.engine.all_unsent().next().map(|_| now + LOOK_EVERY);
+        let waits = self.engine.waits_for_silence();
+        let expect = waits.then_some(self.expect_at);
+        let count = self.uncounted.then_some(self.count_at);
         Tick {
-            again: [next, look].into_iter().flatten().min(),
+            again: [next, look, expect, count].into_iter().flatten().min(),
             changed: self.engine.has_changes(),
         }
     }

@@ -18,6 +18,12 @@ pub(crate) struct Track {
     times: VecDeque<u64>,
     /// How many of these, the newest ones, are not in the state yet.
     unkept: usize,
+    /// When a rule that waits for silence heard of the device; 0: not in this life.
+    pub(crate) heard: u64,
+    /// Since when the silence is measured; 0: it is not yet.
+    since: u64,
+    /// The device is to say something.
+    pub(crate) is_expected: bool,
     pub(crate) alert: Option<Alert>,
 }
 
@@ -73,8 +79,13 @@ impl Alert {
 impl Track {
     /// An event was received at `at`; says whether the rule holds with it.
     pub(crate) fn note(&mut self, kind: Kind, at: u64) -> bool {
-        let Kind::Count { events, within } = kind else {
-            return true;
+        let (events, within) = match kind {
+            Kind::Match { .. } => return true,
+            Kind::Silence { .. } => {
+                (self.heard, self.since) = (at, at);
+                return false;
+            }
+            Kind::Count { events, within } => (events, within),
         };
         self.times.push_back(at);
         if self.times.len() > events {
@@ -88,6 +99,23 @@ impl Track {
         self.times.front().copied().unwrap_or_default()
     }
 
+    /// Silence is measured from `at` on, or from a later event.
+    pub(crate) fn measure_from(&mut self, at: u64) {
+        self.since = self.since.max(at);
+    }
+
+    /// Since when the device has been silent, if that is long enough by `at`.
+    pub(crate) fn silent_since(&mut self, kind: Kind, at: u64) -> Option<u64> {
+        let Kind::Silence { after } = kind else {
+            return None;
+        };
+        if self.since == 0 {
+            self.since = at;
+        }
+        let is_silent = self.is_expected && at.saturating_sub(self.since) >= after;
+        is_silent.then_some(self.since)
+    }
+
     /// Events that an alert begins with.
     pub(crate) fn events(&self) -> u64 {
         self.times.len().max(1) as u64
@@ -99,6 +127,8 @@ impl Track {
         Some(match kind {
             Kind::Match { over_after } => alert.last.saturating_add(over_after),
             Kind::Count { within, .. } => self.oldest().saturating_add(within),
+            Kind::Silence { .. } if self.heard > alert.last => self.heard,
+            Kind::Silence { .. } => return None,
         })
     }
 
@@ -132,6 +162,7 @@ impl Track {
         let newest = self.times.back().copied();
         let is_past = match kind {
             Kind::Match { .. } => true,
+            Kind::Silence { .. } => !self.is_expected,
             Kind::Count { within, .. } => newest.is_none_or(|it| it.saturating_add(within) <= at),
         };
         is_quiet && is_past

@@ -4,6 +4,7 @@
 //! Every request carries a [`Caller`], which whoever mounts the routes has put there. Errors are
 //! `{"error": {"code", "message"}}`. Lists are `{"items": […], "next": …}`, see [`list`].
 
+pub(crate) mod alerts;
 mod body;
 pub(crate) mod destinations;
 mod devices;

@@ -116,6 +116,7 @@ const OPERATIONS: &[Operation] = &[
     operation(("get", LETTER), "One of them", &[], None, One("DeadLetter")),
     operation(("post", REPLAY), "Send dead letters again", &[], Some("Letters"), One("LettersDone")),
     operation(("post", DROP), "Delete dead letters", &[], Some("Letters"), One("LettersDone")),
+    operation(("get", "/api/v1/alerts"), "Rules and their open alerts: all rules, at most 1,000 alerts of each", &[], None, Page("AlertRule")),
     operation(("get", "/api/v1/problems"), "Documents that are there and do not act as they read", &[PAGE, CURSOR], None, Page("Problem")),
 ];
 
@@ -294,6 +295,11 @@ fn schemas() -> Value {
             "refused": number, "error": text}), &["asked", "done"]),
         "HistoryEntry": object(json!({"at": time, "by": text, "subject": text, "change": text, "topic": text,
             "document": {"type": ["object", "null"]}}), &["at", "subject", "change", "topic"]),
+        "AlertRule": object(json!({"rule": text, "when": text, "opens": text, "by": {"type": "string",
+            "enum": ["device", "group", "fleet"]}, "to": names, "severity": text, "open": number,
+            "alerts": {"type": "array", "items": object(json!({"id": text, "device": text, "group": text,
+            "starts": time, "last": time, "count": number, "labels": texts, "annotations": texts}),
+            &["id", "starts", "count", "labels", "annotations"])}}), &["rule", "when", "opens", "by", "to", "open", "alerts"]),
         "Problem": object(json!({"topic": text, "reason": text, "fault": text, "last_good": {"type": "boolean"}}),
             &["topic", "reason", "fault", "last_good"]),
     })

@@ -5,6 +5,7 @@ use super::*;
 /// The paths that the modules of this API name in their routes.
 fn routed() -> BTreeSet<String> {
     let sources = [
+        include_str!("alerts.rs"),
         include_str!("destinations.rs"),
         include_str!("devices.rs"),
         include_str!("explain.rs"),

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thinglog_schemas::query::Query;
 use thinglog_schemas::units;
 
 use super::ConfigError;
@@ -68,6 +69,12 @@ pub struct AlertConfig {
     /// The window of `count`, by the time the broker received them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Span>,
+    /// None of them for this time from a device that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absent_for: Option<Span>,
+    /// With `absent_for`: of which devices; all unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<Devices>,
     /// What has alerts of its own: each device, each group, or the fleet as a whole.
     pub by: By,
     /// How long a notification waits for other alerts of the rule.
@@ -76,7 +83,8 @@ pub struct AlertConfig {
     pub cooldown: Span,
     /// When an alert without `count` is over: so long after its last event.
     pub resolve_after: Span,
-    /// Whether the end of an alert is told; unless given, of rules with `count`.
+    /// Whether the end of an alert is told; unless given, of rules with `count` or
+    /// `absent_for`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved: Option<bool>,
     /// How grave it is, in the receivers' words: `critical`.
@@ -101,6 +109,8 @@ impl Default for AlertConfig {
             when: None,
             count: None,
             within: None,
+            absent_for: None,
+            of: None,
             by: By::Device,
             group_wait: Span::default(),
             cooldown: Span::default(),
@@ -112,6 +122,31 @@ impl Default for AlertConfig {
             to: vec![MQTT_RECEIVER.into()],
             max_keys: None,
         }
+    }
+}
+
+/// Devices, in the language of dynamic groups.
+#[derive(Clone, Debug)]
+pub struct Devices(pub(crate) Query);
+
+impl PartialEq for Devices {
+    fn eq(&self, other: &Devices) -> bool {
+        self.0.text() == other.0.text()
+    }
+}
+
+impl<'de> Deserialize<'de> for Devices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Devices, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Query::parse(&text)
+            .map(Devices)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Devices {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.text())
     }
 }
 
@@ -147,6 +182,14 @@ pub enum ReceiverConfig {
         #[serde(default)]
         http: Box<ClientConfig>,
     },
+    /// Prometheus' Alertmanager, by its API v2.
+    Alertmanager {
+        /// Its address; `/api/v2/alerts` is added.
+        url: String,
+        /// How it is reached.
+        #[serde(default)]
+        http: Box<ClientConfig>,
+    },
 }
 
 impl AlertConfig {
@@ -160,17 +203,28 @@ impl AlertConfig {
             let reason = "count and within go together: count = 5, within = \"10m\"";
             return Err(ConfigError::new("within", reason));
         }
-        if self.within == Some(Span::default()) {
-            return Err(ConfigError::new("within", "must be longer than nothing"));
+        for (key, span) in [("within", self.within), ("absent_for", self.absent_for)] {
+            if span == Some(Span::default()) {
+                return Err(ConfigError::new(key, "must be longer than nothing"));
+            }
         }
-        for name in self.labels.keys() {
+        if self.absent_for.is_some() && (self.count.is_some() || self.by != By::Device) {
+            let reason = "silence is watched by device and has no count";
+            return Err(ConfigError::new("absent_for", reason));
+        }
+        if self.of.is_some() && self.absent_for.is_none() {
+            let reason = "names devices that are to say something: it goes with absent_for";
+            return Err(ConfigError::new("of", reason));
+        }
+        for name in self.labels.keys().chain(self.annotations.keys()) {
             let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if !name.chars().all(letters)
                 || name.starts_with(|c: char| c.is_ascii_digit())
                 || name.is_empty()
             {
-                let reason =
-                    format!("{name:?} is no name of a label: A-Z a-z 0-9 _, no digit first");
+                let reason = format!(
+                    "{name:?} is no name of a label or annotation: A-Z a-z 0-9 _, no digit first"
+                );
                 return Err(ConfigError::new("labels", reason));
             }
         }
@@ -183,6 +237,7 @@ impl ReceiverConfig {
     pub fn kind(&self) -> &'static str {
         match self {
             ReceiverConfig::Webhook { .. } => "webhook",
+            ReceiverConfig::Alertmanager { .. } => "alertmanager",
         }
     }
 
@@ -199,6 +254,10 @@ impl ReceiverConfig {
                     true => check_base_url(url.split(['?', '#']).next().unwrap_or_default()),
                     false => check_base_url(url),
                 }
+            }
+            ReceiverConfig::Alertmanager { url, http } => {
+                http.validate()?;
+                check_base_url(url)
             }
         }
     }

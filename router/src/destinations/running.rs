@@ -27,6 +27,7 @@ use crate::levels::Levels;
 use crate::mqtt::connect::LinkOptions;
 use crate::mqtt::link::Subscription;
 use crate::mqtt::publisher::Publisher;
+use crate::registry::devices::Devices;
 use crate::router::{BuildError, RunError};
 use crate::routes::Routes;
 use crate::telemetry::{Books, RemoteMetrics, Telemetry};
@@ -207,10 +208,11 @@ impl Running {
         base: Base,
         levels: Arc<Levels>,
         publisher: Publisher,
+        devices: Arc<RwLock<Devices>>,
     ) -> Result<(Running, Reloader), BuildError> {
         let (sender, orders) = mpsc::channel(1);
         let mut running = Running {
-            alerts: Alerts::new(&base, &levels, publisher)?,
+            alerts: Alerts::new(&base, &levels, publisher, devices)?,
             base,
             levels,
             all: BTreeMap::new(),
@@ -234,6 +236,11 @@ impl Running {
     /// What others may know.
     pub(crate) fn shown(&self) -> Shown {
         Arc::clone(&self.shown)
+    }
+
+    /// What others may know of alerts.
+    pub(crate) fn alerts(&self) -> crate::alerts::shown::Shown {
+        self.alerts.shown()
     }
 
     /// Runs until `stop`.

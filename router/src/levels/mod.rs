@@ -128,7 +128,8 @@ impl Levels {
         *self.complete.borrow()
     }
 
-    fn version(&self) -> u64 {
+    /// Moves with every change.
+    pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 

@@ -164,7 +164,7 @@ pub fn run(config: &Config, examples: &Examples) -> Result<Vec<Outcome>, ConfigE
 
 impl Given {
     /// The event, or the key that is wrong and why.
-    fn made(&self, at: usize) -> Result<Event, (String, String)> {
+    pub(crate) fn made(&self, at: usize) -> Result<Event, (String, String)> {
         let source = self.source.as_deref().unwrap_or("app");
         for (key, text) in [("device", self.device.as_str()), ("source", source)] {
             if !name::is_valid(text) {
@@ -226,7 +226,7 @@ impl Given {
 }
 
 impl Device {
-    fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Facts {
         Facts {
             kind: self.kind.clone(),
             attributes: self.attributes.clone(),
