@@ -284,6 +284,17 @@ fn schemas() -> Value {
         ("by", &text),
         ("at", &time),
     ];
+    let alert = object(
+        json!({"id": text, "device": text, "group": text, "starts": time, "last": time,
+               "count": number, "labels": texts, "annotations": texts}),
+        &["id", "starts", "count", "labels", "annotations"],
+    );
+    let per = json!({"type": "string", "enum": ["device", "group", "fleet"]});
+    let alert_rule = object(
+        json!({"rule": text, "when": text, "opens": text, "by": per, "to": names, "severity": text,
+               "open": number, "alerts": {"type": "array", "items": alert}}),
+        &["rule", "when", "opens", "by", "to", "open", "alerts"],
+    );
     let device: Map<String, Value> = device
         .map(|(field, schema)| (field.to_owned(), schema.clone()))
         .into_iter()
@@ -335,11 +346,7 @@ fn schemas() -> Value {
             "refused": number, "error": text}), &["asked", "done"]),
         "HistoryEntry": object(json!({"at": time, "by": text, "subject": text, "change": text, "topic": text,
             "document": {"type": ["object", "null"]}}), &["at", "subject", "change", "topic"]),
-        "AlertRule": object(json!({"rule": text, "when": text, "opens": text, "by": {"type": "string",
-            "enum": ["device", "group", "fleet"]}, "to": names, "severity": text, "open": number,
-            "alerts": {"type": "array", "items": object(json!({"id": text, "device": text, "group": text,
-            "starts": time, "last": time, "count": number, "labels": texts, "annotations": texts}),
-            &["id", "starts", "count", "labels", "annotations"])}}), &["rule", "when", "opens", "by", "to", "open", "alerts"]),
+        "AlertRule": alert_rule,
         "Problem": object(json!({"topic": text, "reason": text, "fault": text, "last_good": {"type": "boolean"}}),
             &["topic", "reason", "fault", "last_good"]),
     })
