@@ -213,7 +213,8 @@ fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
 
 fn config_text(data: &Path, mqtt: std::net::SocketAddr, http: std::net::SocketAddr) -> String {
     format!(
-        "data = {data:?}\n\n[broker]\nlisten = \"{mqtt}\"\n\n[router.http]\naddress = \"{http}\"\n",
+        "data = {data:?}\n\n[broker]\nlisten = \"{mqtt}\"\n\n[router.http]\naddress = \"{http}\"\n\n\
+         [router.destinations.file]\ntype = \"file\"\n",
         data = data.display().to_string(),
     )
 }
