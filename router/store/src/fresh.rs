@@ -40,6 +40,8 @@ pub(crate) struct FreshWriter {
     /// Bytes of texts in it, and its blocks.
     raw: u64,
     blocks: u32,
+    /// When the first of its events was received.
+    first_received: Option<u64>,
     /// Of blocks that were written and are not shown yet.
     entries: Vec<Entry>,
 }
@@ -72,8 +74,14 @@ impl FreshWriter {
             length,
             raw: 0,
             blocks: 0,
+            first_received: None,
             entries: Vec::new(),
         })
+    }
+
+    /// When the first of its events was received.
+    pub(crate) fn first_received(&self) -> Option<u64> {
+        self.first_received
     }
 
     /// Whether it should be sealed.
@@ -106,13 +114,14 @@ impl FreshWriter {
             )
         };
         order.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
-        let (mut blocks, mut entries) = (Vec::new(), Vec::new());
+        let (mut blocks, mut entries, mut raw) = (Vec::new(), Vec::new(), 0);
         for place in &order {
             let event = events[*place as usize];
             self.attributes.clear();
             if !event.attributes.is_empty() {
                 json::write_attributes(&event.attributes, &mut self.attributes);
             }
+            raw += (event.message.len() + self.attributes.len()) as u64 + EVENT;
             self.builder.push(&Row {
                 device: &event.device,
                 source: &event.source,
@@ -136,10 +145,9 @@ impl FreshWriter {
         written.map_err(|error| named(&self.path, &error))?;
         self.length += blocks.len() as u64;
         self.blocks += entries.len() as u32;
-        self.raw += events
-            .iter()
-            .map(|event| event.message.len() as u64 + EVENT)
-            .sum::<u64>();
+        self.raw += raw;
+        let first = entries.first().map(|entry| entry.facts.min_received);
+        self.first_received = self.first_received.or(first);
         self.entries.append(&mut entries);
         Ok(())
     }
@@ -184,7 +192,7 @@ pub(crate) fn open(path: &Path, length: Option<u64>) -> io::Result<(FreshWriter,
         file.write_all_at(MAGIC, 0)?;
     }
     let part = Part::new(path, Arc::new(file.try_clone()?), Vec::new());
-    let (entries, good) = scan(&part, end.max(MAGIC.len() as u64))?;
+    let (entries, good, raw) = scan(&part, end.max(MAGIC.len() as u64), length.is_some())?;
     if good < there {
         tracing::info!(path = %path.display(), cut = there - good, "cut what was not committed");
         file.set_len(good)?;
@@ -192,28 +200,33 @@ pub(crate) fn open(path: &Path, length: Option<u64>) -> io::Result<(FreshWriter,
     file.sync_all()?;
     let mut writer = FreshWriter::at(path, file, good)?;
     writer.blocks = entries.len() as u32;
-    writer.raw = good;
+    writer.raw = raw;
+    writer.first_received = entries.first().map(|entry| entry.facts.min_received);
     Ok((writer, Part { entries, ..part }))
 }
 
-/// The blocks up to `end`, and where the last good one ends.
-fn scan(part: &Part, end: u64) -> io::Result<(Vec<Entry>, u64)> {
+/// The blocks up to `end`, where they end, and the bytes of their texts. A damaged block of what was
+/// committed is stepped over, loudly; of what was not, it is the end.
+fn scan(part: &Part, end: u64, committed: bool) -> io::Result<(Vec<Entry>, u64, u64)> {
     let mut entries = Vec::new();
     let mut at = MAGIC.len() as u64;
+    let mut raw = 0;
     let mut zstd = Decompressor::new()?;
     while at + (block::HEAD as u64) <= end {
-        let head = part.read(at, block::HEAD)?;
-        let Some(length) = block::head(&head).map(|head| block::length(&head)) else {
+        let head = block::head(&part.read(at, block::HEAD)?);
+        let Some(head) = head.filter(|head| at + block::length(head) as u64 <= end) else {
             break;
         };
-        if at + length as u64 > end {
-            break;
+        let length = block::length(&head);
+        match Numbers::read(&mut zstd, &part.read(at, length)?) {
+            Ok(numbers) => entries.push(Entry::of(at, length, &numbers)),
+            Err(error) if committed => {
+                tracing::error!(path = %part.path.display(), at, %error, "a damaged block of the store is left out: its events are lost");
+            }
+            Err(_) => break,
         }
-        let Ok(numbers) = Numbers::read(&mut zstd, &part.read(at, length)?) else {
-            break;
-        };
-        entries.push(Entry::of(at, length, &numbers));
+        raw += block::raw_texts(&head) as u64;
         at += length as u64;
     }
-    Ok((entries, at))
+    Ok((entries, at, raw))
 }

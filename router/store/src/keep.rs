@@ -14,7 +14,7 @@ use crate::manifest::{SegmentName, segment_name};
 use crate::merge::{Run, merge};
 use crate::part::Part;
 use crate::segment::SegmentWriter;
-use crate::store::{Files, Segment, Shared, Store};
+use crate::store::{Files, Segment, Shared, Store, ending};
 
 /// How often time is looked at.
 const EVERY: Duration = Duration::from_secs(30);
@@ -33,35 +33,85 @@ const HOUR_NS: u64 = 3600 * 1_000_000_000;
 impl Store {
     /// Looks after the files until [`Store::end`]; to be run on a thread of its own.
     pub fn keep(&self) {
+        let ending = Ending(&self.shared);
         while self.shared.work.wait(EVERY) {
-            let failed = self.tidy().err();
-            if let Some(error) = &failed {
-                tracing::error!(%error, "the store cannot be tidied; trying again");
-            }
-            self.shared.work.done(failed.map(|error| error.to_string()));
+            // What has failed is in the log.
+            let _ = self.tidy();
         }
+        std::mem::forget(ending);
     }
 
-    /// Does once what [`Store::keep`] does all the time.
+    /// Does once what [`Store::keep`] does all the time. The first failure is given; it holds up nothing
+    /// else.
     pub fn tidy(&self) -> io::Result<()> {
         self.keep_once((self.shared.options.now)())
     }
 
     /// Does all that there is to do.
     pub(crate) fn keep_once(&self, now: u64) -> io::Result<()> {
-        let shared = &self.shared;
-        while seal_one(shared)? || merge_some(shared)? {
-            if shared.work.is_over() {
-                return Ok(());
+        let shared = &*self.shared;
+        let steps: [(&str, &dyn Fn() -> io::Result<bool>); 4] = [
+            ("seal", &|| seal_one(shared)),
+            ("drop", &|| drop_one(shared, now)),
+            ("merge", &|| merge_some(shared)),
+            ("purge", &|| purge_one(shared)),
+        ];
+        let mut failed: Vec<(&str, io::Error)> = Vec::new();
+        loop {
+            let mut has_done = false;
+            for (name, step) in steps {
+                if shared.work.is_over() || failed.iter().any(|(of, _)| *of == name) {
+                    continue;
+                }
+                match step() {
+                    Ok(done) => has_done |= done,
+                    Err(error) => failed.push((name, error)),
+                }
+            }
+            if !has_done {
+                break;
             }
         }
-        while drop_one(shared, now)? || purge_one(shared)? {
-            if shared.work.is_over() {
-                return Ok(());
+        let of_sealing = failed.iter().find(|(name, _)| *name == "seal");
+        let reason = of_sealing.map(|(_, error)| error.to_string());
+        shared.work.done(reason);
+        for (step, error) in &failed {
+            let is_full = error.kind() == io::ErrorKind::StorageFull;
+            if !shared.work.is_over() {
+                tracing::error!(step, %error, is_full, "the store cannot be tidied; trying again");
+            }
+            if is_full {
+                make_room(shared)?;
             }
         }
-        Ok(())
+        failed
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, error)| Err(error))
     }
+}
+
+/// Tells who waits for sealing that nobody seals any more, should that ever be.
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0
+            .work
+            .done(Some("what seals files has ended unexpectedly".into()));
+    }
+}
+
+/// Gives up the oldest segment: the disk is full, and new events come before old ones.
+fn make_room(shared: &Shared) -> io::Result<()> {
+    let files = shared.files();
+    let oldest = files
+        .segments
+        .iter()
+        .min_by_key(|it| it.part.facts().max_received);
+    let Some(oldest) = oldest else { return Ok(()) };
+    tracing::warn!(file = %oldest.part.path.display(), events = oldest.part.rows(), "the disk is full: the oldest events go");
+    forget(shared, oldest).map(drop)
 }
 
 /// Writes segments, one for each age.
@@ -93,6 +143,9 @@ impl<'a> Sorter<'a> {
     }
 
     fn push(&mut self, row: &Row<'_>) -> io::Result<()> {
+        if self.shared.work.is_over() {
+            return Err(ending());
+        }
         if self.device != row.device || self.age_s == 0 {
             self.device.clear();
             self.device.push_str(row.device);
@@ -179,8 +232,7 @@ impl Candidate {
         Candidate {
             name: segment.name,
             rows: segment.part.rows(),
-            // Nothing is logged after it was received.
-            min_received: facts.min_at,
+            min_received: facts.min_received,
             max_received: facts.max_received,
         }
     }
@@ -386,9 +438,12 @@ fn purge_one(shared: &Shared) -> io::Result<bool> {
         }
         if !is_there {
             shared.change(|files| {
-                let mut cleared = (*files.cleared).clone();
-                cleared.remove(device);
-                files.cleared = Arc::new(cleared);
+                // It may have been cleared again meanwhile.
+                if files.cleared.get(device) == Some(below) {
+                    let mut cleared = (*files.cleared).clone();
+                    cleared.remove(device);
+                    files.cleared = Arc::new(cleared);
+                }
                 Ok(())
             })?;
             return Ok(true);

@@ -62,6 +62,13 @@ impl Block {
     }
 }
 
+/// Whether it will be the same whenever it is read: damage, an end where none should be, a bad sector.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    const EIO: i32 = 5;
+    matches!(error.kind(), InvalidData | UnexpectedEof) || error.raw_os_error() == Some(EIO)
+}
+
 type Key = (Arc<str>, u64, u64);
 
 /// The next block of a run that can be read. A damaged one is left out, loudly: it would hold up all that
@@ -70,7 +77,7 @@ fn next_block(zstd: &mut Decompressor<'_>, run: &mut Run) -> io::Result<Option<B
     for at in run.blocks.by_ref() {
         match Block::read(zstd, &run.part, at) {
             Ok(block) => return Ok(Some(block)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(error) if is_damage(&error) => {
                 let events = run.part.entries[at].facts.rows;
                 tracing::error!(%error, events, "a damaged block of the store is left out: its events are lost");
             }

@@ -78,8 +78,13 @@ pub trait Fleet {
     /// Whether who asks may see events of a device.
     fn may_see(&self, device: &str) -> bool;
 
-    /// Whether to go on: nobody has cancelled, and there is time. Asked before each block.
+    /// Whether there is time to go on. Asked before each block.
     fn goes_on(&self) -> bool;
+
+    /// Whether nobody waits for the answer any more: then there is none.
+    fn is_given_up(&self) -> bool {
+        false
+    }
 }
 
 /// An event that was found.
@@ -135,7 +140,8 @@ impl Order {
     fn rank(self, place: Place) -> Rank {
         match self {
             Order::Newest => (place.at, place.row),
-            Order::Oldest => (!place.at, !place.row),
+            // One less, so that a block's best is beyond any of its rows.
+            Order::Oldest => (!place.at, (u64::MAX - 1).wrapping_sub(place.row)),
             Order::Arrival => (!place.row, place.at),
         }
     }
@@ -158,7 +164,7 @@ impl Order {
             },
             Order::Oldest => Place {
                 at: !rank.0,
-                row: !rank.1,
+                row: (u64::MAX - 1).wrapping_sub(rank.1),
             },
             Order::Arrival => Place {
                 at: rank.1,
@@ -209,7 +215,7 @@ impl Store {
         let files = self.shared.files();
         let parts = files.parts();
         let mut scan = Scan::new(search, fleet, Arc::clone(&files.cleared))?;
-        let pieces = pieces(search, &parts)?;
+        let pieces = pieces(search, &parts, fleet)?;
         let mut page = Page::default();
         page.effort.blocks = pieces.len() as u64;
         let order = search.order;
@@ -218,7 +224,16 @@ impl Store {
         let mut bytes = 0;
         // The worst of what was found is on top.
         let mut best: BinaryHeap<Reverse<Hit>> = BinaryHeap::with_capacity(limit.min(4096) + 1);
-        for piece in &pieces {
+        let floor = start
+            .or(pieces.first().map(|piece| piece.best))
+            .unwrap_or_default();
+        // What has to be read again before anything new is: twice that, or it would never end.
+        let again = pieces
+            .iter()
+            .take_while(|piece| piece.best >= floor)
+            .count();
+        for (at, piece) in pieces.iter().enumerate() {
+            given_up(fleet)?;
             let worst = best
                 .peek()
                 .filter(|_| best.len() >= limit)
@@ -227,7 +242,7 @@ impl Store {
                 break;
             }
             // Going on from here must look at less than this search had to.
-            let has_moved = piece.best < start.unwrap_or(pieces[0].best);
+            let has_moved = piece.best < floor && at > 2 * again;
             if has_moved && !fleet.goes_on() {
                 // What is better than any row that is left is complete.
                 best.retain(|hit| hit.0.rank > piece.best);
@@ -280,14 +295,19 @@ impl Store {
         most: usize,
         fleet: &dyn Fleet,
     ) -> io::Result<Counts> {
+        let search = &Search {
+            after: None,
+            ..search.clone()
+        };
         let files = self.shared.files();
         let parts = files.parts();
         let mut scan = Scan::new(search, fleet, Arc::clone(&files.cleared))?;
-        let pieces = pieces(search, &parts)?;
+        let pieces = pieces(search, &parts, fleet)?;
         let mut counts = Counts::default();
         counts.effort.blocks = pieces.len() as u64;
         let step = step.max(1);
         for piece in &pieces {
+            given_up(fleet)?;
             if !fleet.goes_on() {
                 counts.is_partial = true;
                 break;
@@ -305,6 +325,17 @@ impl Store {
         counts.effort.read = scan.blocks;
         counts.effort.rows = scan.rows;
         Ok(counts)
+    }
+}
+
+/// Ends a search that nobody waits for.
+fn given_up(fleet: &dyn Fleet) -> io::Result<()> {
+    match fleet.is_given_up() {
+        true => Err(io::Error::new(
+            io::ErrorKind::Interrupted,
+            "nobody waits for the answer",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -337,12 +368,19 @@ fn value_weight(value: &serde_json::Value) -> usize {
 }
 
 /// What may have to be read, the best first.
-fn pieces(search: &Search, parts: &[Arc<Part>]) -> io::Result<Vec<Piece>> {
+fn pieces(search: &Search, parts: &[Arc<Part>], fleet: &dyn Fleet) -> io::Result<Vec<Piece>> {
     let named = search.filter.as_ref().and_then(EventQuery::devices);
     let named: Option<HashSet<&str>> = match (&search.devices, named) {
         (Some(devices), _) => Some(devices.iter().map(|it| &**it).collect()),
         (None, named) => named.map(|named| named.into_iter().collect()),
     };
+    // Not even how much there is of others may show.
+    let named = named.map(|named| {
+        named
+            .into_iter()
+            .filter(|name| fleet.may_see(name))
+            .collect()
+    });
     let mut pieces = Vec::new();
     for (at, part) in parts.iter().enumerate() {
         for (block, rows, facts) in scan::blocks(part, named.as_ref())? {

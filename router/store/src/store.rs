@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use thinglog_schemas::Event;
@@ -22,6 +22,10 @@ use crate::segment;
 
 /// Full fresh files that may wait to be sealed; then writing waits.
 const MOST_FULL: usize = 4;
+/// How long writing waits for that.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(2);
+/// Rows that may have been seen and not committed when a process ended: their numbers do not come back.
+const CUT_ROWS: u64 = 1 << 20;
 /// Devices that may be cleared until what was theirs has left the files.
 const MOST_CLEARED: usize = 1000;
 
@@ -87,12 +91,12 @@ impl std::fmt::Debug for dyn Watch {
 pub(crate) struct Work {
     state: Mutex<Waiting>,
     changed: Condvar,
+    is_over: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     is_due: bool,
-    is_over: bool,
     failed: Option<String>,
 }
 
@@ -100,15 +104,15 @@ impl Work {
     /// Waits until there is something to do or the time is over; `false` at the end.
     pub(crate) fn wait(&self, most: Duration) -> bool {
         let mut state = self.state.lock();
-        if !state.is_due && !state.is_over {
+        if !state.is_due && !self.is_over() {
             self.changed.wait_for(&mut state, most);
         }
         state.is_due = false;
-        !state.is_over
+        !self.is_over()
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.state.lock().is_over
+        self.is_over.load(Ordering::Acquire)
     }
 
     fn wake(&self) {
@@ -123,7 +127,8 @@ impl Work {
     }
 
     fn end(&self) {
-        self.state.lock().is_over = true;
+        let _state = self.state.lock();
+        self.is_over.store(true, Ordering::Release);
         self.changed.notify_all();
     }
 }
@@ -248,17 +253,19 @@ impl Store {
     pub fn open(options: Options, committed: Option<End>) -> io::Result<(Store, Writer)> {
         let folder = options.folder.clone();
         std::fs::create_dir_all(&folder).map_err(|error| named(&folder, &error))?;
-        let manifest = match Manifest::read(&folder)? {
-            Some(manifest) => manifest,
-            None => first(&folder, committed)?,
+        let (manifest, is_new) = match Manifest::read(&folder)? {
+            Some(manifest) => (manifest, false),
+            None => (first(&folder, committed)?, true),
         };
-        delete_leftovers(&folder, &manifest)?;
         let (mut files, mut writer) = load(&folder, &manifest, committed)?;
+        delete_leftovers(&folder, &manifest)?;
         let parts = files.parts();
         let filled = parts.iter().filter(|part| !part.entries.is_empty());
         let row = filled.map(|part| part.facts().max_row + 1).max();
         // The last ones may be gone: dropped, or cleared.
         let row = row.unwrap_or_default().max(manifest.rows);
+        // What was seen and then cut had numbers, too.
+        let row = if is_new { row } else { row + CUT_ROWS };
         if let Some(end) = committed.filter(|end| end.number > manifest.current) {
             // The manifest is older than what was committed: somebody else's copy.
             tracing::warn!(folder = %folder.display(), committed = end.number, current = manifest.current, "files of the store are missing");
@@ -305,7 +312,8 @@ impl Store {
         let below = self.shown();
         self.shared.change(|files| {
             let mut cleared = (*files.cleared).clone();
-            cleared.insert(device.to_owned(), below);
+            let mark = cleared.entry(device.to_owned()).or_default();
+            *mark = below.max(*mark);
             if cleared.len() > MOST_CLEARED {
                 let reason = format!(
                     "{MOST_CLEARED} devices were cleared of late; try again in a few minutes"
@@ -329,14 +337,16 @@ impl Store {
             bytes: files.bytes(),
             files: parts.len() as u64,
             oldest: facts
-                .map(|facts| facts.min_at)
+                .map(|facts| facts.min_received)
                 .filter(|at| *at < u64::MAX)
                 .min(),
         }
     }
 
-    /// Has the work in the background come to an end.
+    /// Ends the work in the background. From now on no file is changed through this store, so that it can
+    /// be opened anew; what is open can still be searched.
     pub fn end(&self) {
+        let _changing = self.shared.changing.lock();
         self.shared.work.end();
     }
 }
@@ -350,17 +360,44 @@ pub struct Size {
     pub bytes: u64,
     /// Files.
     pub files: u64,
-    /// When the oldest event counts as logged, ns.
+    /// When the oldest event was received, ns.
     pub oldest: Option<u64>,
 }
 
 /// The manifest of a store that is new.
 fn first(folder: &Path, committed: Option<End>) -> io::Result<Manifest> {
+    if has_segments(folder)? {
+        let reason = "there are segments and no manifest.json that names them; restore it, or move the folder away to start with an empty store";
+        let error = io::Error::new(io::ErrorKind::InvalidData, reason);
+        return Err(named(folder, &error));
+    }
     let number = committed.map_or(0, |end| end.number);
     FreshWriter::create(&folder.join(fresh_name(number)))?;
     let manifest = Manifest::new(number + 1, number);
     manifest.write(folder)?;
     Ok(manifest)
+}
+
+fn has_segments(folder: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        if entry?.path().extension().is_some_and(|it| it == "segment") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A damaged segment is left out, loudly, and kept under another name: it would keep all others from being
+/// found for ever.
+fn set_aside(path: &Path, error: io::Error) -> io::Result<Option<Arc<Segment>>> {
+    if error.kind() != io::ErrorKind::InvalidData && error.kind() != io::ErrorKind::NotFound {
+        return Err(error);
+    }
+    tracing::error!(%error, "a segment of the store is left out: its events are lost");
+    if error.kind() == io::ErrorKind::InvalidData {
+        std::fs::rename(path, path.with_extension("damaged"))?;
+    }
+    Ok(None)
 }
 
 fn load(
@@ -384,9 +421,14 @@ fn load(
         .map(|number| Ok(Arc::new(open(*number)?.1)));
     let full = full.collect::<io::Result<Vec<_>>>()?;
     let (writer, current) = open(manifest.current)?;
-    let segments = manifest.segments.iter().map(|name| {
-        let part = segment::open(&folder.join(segment_name(name.number)))?;
-        Ok(Arc::new(Segment::new(*name, part)?))
+    let segments = manifest.segments.iter().filter_map(|name| {
+        let path = folder.join(segment_name(name.number));
+        let opened = segment::open(&path).and_then(|part| Segment::new(*name, part));
+        opened
+            .map(Arc::new)
+            .map(Some)
+            .or_else(|error| set_aside(&path, error))
+            .transpose()
     });
     let files = Files {
         next: manifest.next,
@@ -403,6 +445,11 @@ fn current(folder: &Path, number: u64, writer: &FreshWriter) -> Fresh {
     Fresh::of(number, part)
 }
 
+/// What is answered to who would change the files of a store that is ending.
+pub(crate) fn ending() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "the store is ending")
+}
+
 impl Shared {
     /// The files as they are now.
     pub(crate) fn files(&self) -> Arc<Files> {
@@ -415,6 +462,9 @@ impl Shared {
         change: impl FnOnce(&mut Files) -> io::Result<T>,
     ) -> io::Result<T> {
         let _changing = self.changing.lock();
+        if self.work.is_over() {
+            return Err(ending());
+        }
         let mut files = (*self.files()).clone();
         let result = change(&mut files)?;
         let rows = self.shown.load(Ordering::Acquire);
@@ -461,13 +511,18 @@ impl Writer {
 
     /// Whether the next commit should be followed by [`Writer::roll`].
     pub fn wants_to_roll(&self) -> bool {
-        self.fresh.is_full()
+        let options = &self.shared.options;
+        let age = u64::try_from(options.age.as_nanos()).unwrap_or(u64::MAX) / 8;
+        let is_old = |first: u64| first.saturating_add(age) < (options.now)();
+        self.fresh.is_full() || self.fresh.first_received().is_some_and(is_old)
     }
 
-    /// Goes on in a new file; to be called when all commits are through. Waits while too many files are
-    /// to be sealed, and fails if that fails.
+    /// Goes on in a new file; to be called when all commits are through. While too many files wait to be
+    /// sealed it goes on in the same one, and if sealing fails that is an error.
     pub fn roll(&mut self) -> io::Result<()> {
-        self.wait_for_room()?;
+        if !self.has_room()? {
+            return Ok(());
+        }
         let folder = &self.shared.options.folder;
         let (number, writer) = self.shared.change(|files| {
             let number = files.number();
@@ -482,19 +537,22 @@ impl Writer {
         Ok(())
     }
 
-    fn wait_for_room(&self) -> io::Result<()> {
+    /// Whether another file may wait to be sealed, after waiting a while for that.
+    fn has_room(&self) -> io::Result<bool> {
         let work = &self.shared.work;
+        let until = Instant::now() + WAIT_FOR_ROOM;
         let mut state = work.state.lock();
         while self.shared.files().full.len() >= MOST_FULL {
             if let Some(reason) = &state.failed {
                 return Err(io::Error::other(reason.clone()));
             }
-            if state.is_over {
-                return Err(io::Error::other("the store is ending"));
+            if work.is_over() {
+                return Err(ending());
             }
-            work.changed
-                .wait_for(&mut state, Duration::from_millis(100));
+            if work.changed.wait_until(&mut state, until).timed_out() {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -543,6 +543,7 @@ fn damage_is_an_error_that_names_the_file_and_never_a_wrong_answer() {
         .unwrap();
     let name = segment.file_name().unwrap().to_str().unwrap();
     let whole = std::fs::read(&segment).unwrap();
+    let manifest = std::fs::read(folder.path().join("manifest.json")).unwrap();
     let filter = Some(EventQuery::parse("message ~ /timeout/").unwrap());
     let search = Search {
         filter,
@@ -561,7 +562,13 @@ fn damage_is_an_error_that_names_the_file_and_never_a_wrong_answer() {
         std::fs::write(&segment, &bytes).unwrap();
         let opened = Store::open(options(folder.path()), None);
         let answer = opened.and_then(|(store, _writer)| store.search(&search, &Everyone));
+        let aside = segment.with_extension("damaged");
         match answer {
+            // Left out as a whole, loudly.
+            Ok(_) if aside.exists() => {
+                std::fs::remove_file(&aside).unwrap();
+                std::fs::write(folder.path().join("manifest.json"), &manifest).unwrap();
+            }
             Ok(page) => assert!(page.events == right, "byte {at}"),
             Err(error) => assert!(error.to_string().contains(name), "byte {at}: {error}"),
         }
@@ -607,7 +614,7 @@ fn numbers_of_rows_never_come_back() {
     writer.commit()().unwrap();
     let found = store.search(&Search::default(), &Everyone).unwrap().events;
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].place.row, 6);
+    assert!(found[0].place.row >= 6);
 }
 
 #[test]
@@ -643,36 +650,63 @@ fn an_answer_is_limited_by_bytes_too_and_goes_on() {
 
 #[test]
 fn a_damaged_block_holds_up_nothing_behind_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, mut writer) = Store::open(options(folder.path()), None).unwrap();
-    let mut ends = Vec::new();
-    for n in 0..3 {
-        writer.append(&[&event(n)]).unwrap();
-        writer.commit()().unwrap();
-        ends.push(writer.end().length);
+    for opened_again in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, mut writer) = Store::open(options(folder.path()), None).unwrap();
+        let mut ends = Vec::new();
+        for n in 0..3 {
+            writer.append(&[&event(n)]).unwrap();
+            writer.commit()().unwrap();
+            ends.push(writer.end());
+        }
+        let file = folder.path().join("00000000.fresh");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[ends[0].length as usize + 50] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        if opened_again {
+            (store, writer) = Store::open(options(folder.path()), Some(ends[2])).unwrap();
+        }
+        writer.roll().unwrap();
+        store.keep_once(0).unwrap();
+        let arrival = Search {
+            order: Order::Arrival,
+            ..Search::default()
+        };
+        let found = store.search(&arrival, &Everyone).unwrap().events;
+        let rows: Vec<u64> = found.iter().map(|it| it.place.row).collect();
+        assert_eq!(rows, [0, 2], "{opened_again}");
     }
+}
+
+#[test]
+fn without_its_manifest_a_store_is_no_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer, _) = filled(folder.path(), 500);
     writer.roll().unwrap();
-    let file = std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|it| it.unwrap().path());
-    let file = file
-        .filter(|it| it.extension().is_some_and(|it| it == "fresh"))
-        .min()
-        .unwrap();
-    let mut bytes = std::fs::read(&file).unwrap();
-    bytes[ends[0] as usize + 50] ^= 1;
-    std::fs::write(&file, bytes).unwrap();
     store.keep_once(0).unwrap();
-    let found = store
-        .search(
-            &Search {
-                order: Order::Arrival,
-                ..Search::default()
-            },
-            &Everyone,
-        )
-        .unwrap()
-        .events;
-    let rows: Vec<u64> = found.iter().map(|it| it.place.row).collect();
-    assert_eq!(rows, [0, 2]);
+    drop((store, writer));
+    std::fs::remove_file(folder.path().join("manifest.json")).unwrap();
+    let error = Store::open(options(folder.path()), None).unwrap_err();
+    assert!(error.to_string().contains("manifest.json"), "{error}");
+}
+
+#[test]
+fn a_store_that_ends_changes_no_file_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer, _) = filled(folder.path(), 500);
+    store.end();
+    assert!(store.clear("a1").is_err() && writer.roll().is_err());
+    let before = std::fs::read(folder.path().join("manifest.json")).unwrap();
+    store.keep_once(u64::MAX).unwrap();
+    assert_eq!(
+        std::fs::read(folder.path().join("manifest.json")).unwrap(),
+        before
+    );
+    assert!(
+        !store
+            .search(&Search::default(), &Everyone)
+            .unwrap()
+            .events
+            .is_empty()
+    );
 }

@@ -41,6 +41,12 @@ impl Needs {
     /// A text that is compared in small letters. Those of other alphabets may stand for several
     /// characters, so it says nothing then.
     pub(super) fn lowered(text: &str, starts: bool, ends: bool) -> Needs {
+        // The capital i with a dot becomes an i and a dot of its own.
+        let text = if ends {
+            text
+        } else {
+            text.strip_suffix('i').unwrap_or(text)
+        };
         match text.is_ascii() {
             true => Needs::text(text, starts, ends),
             false => Needs::nothing(),

@@ -33,6 +33,7 @@ pub(crate) struct Facts {
     pub(crate) rows: u32,
     pub(crate) min_at: u64,
     pub(crate) max_at: u64,
+    pub(crate) min_received: u64,
     pub(crate) max_received: u64,
     pub(crate) min_row: u64,
     pub(crate) max_row: u64,
@@ -46,6 +47,7 @@ impl Default for Facts {
             rows: 0,
             min_at: u64::MAX,
             max_at: 0,
+            min_received: u64::MAX,
             max_received: 0,
             min_row: u64::MAX,
             max_row: 0,
@@ -59,6 +61,7 @@ impl Facts {
         self.rows += 1;
         self.min_at = self.min_at.min(at);
         self.max_at = self.max_at.max(at);
+        self.min_received = self.min_received.min(received);
         self.max_received = self.max_received.max(received);
         self.min_row = self.min_row.min(row);
         self.max_row = self.max_row.max(row);
@@ -69,6 +72,7 @@ impl Facts {
         self.rows += other.rows;
         self.min_at = self.min_at.min(other.min_at);
         self.max_at = self.max_at.max(other.max_at);
+        self.min_received = self.min_received.min(other.min_received);
         self.max_received = self.max_received.max(other.max_received);
         self.min_row = self.min_row.min(other.min_row);
         self.max_row = self.max_row.max(other.max_row);

@@ -51,6 +51,11 @@ pub(crate) fn length(head: &Head) -> usize {
     HEAD + head.columns.iter().map(|column| column.0).sum::<usize>()
 }
 
+/// Bytes of its texts, uncompressed, and what its rows count beside.
+pub(crate) fn raw_texts(head: &Head) -> usize {
+    head.columns[1].1 + head.columns[2].1 + head.rows * 64
+}
+
 /// Checks a whole block against its checksum and gives its head.
 fn checked(block: &[u8]) -> io::Result<Head> {
     let head = head(block).ok_or_else(|| damaged("no head"))?;
