@@ -28,6 +28,8 @@ pub(crate) struct Engine {
     next: u64,
     /// How far the stream has been read.
     at: u64,
+    /// Since when it has been read without a break.
+    begun: u64,
 }
 
 /// What the next commit has to keep.
@@ -84,7 +86,7 @@ impl Engine {
 
     /// Events are read from now on: what was silent before may not have been heard.
     pub(crate) fn begin(&mut self, at: u64) {
-        self.at = self.at.max(at);
+        self.begun = self.begun.max(at);
         for tracked in self.rules.iter_mut().filter(|it| it.rule.kind.is_silence()) {
             let tracks = tracked.tracks.values_mut();
             tracks.for_each(|track| track.measure_from(at));
@@ -111,7 +113,7 @@ impl Engine {
 
     /// All devices have been told: of others nothing is expected.
     pub(crate) fn all_expected(&mut self, now: u64) {
-        let at = self.at;
+        let at = self.at.max(self.begun);
         for tracked in self.rules.iter_mut().filter(|it| it.rule.kind.is_silence()) {
             tracked.all_expected(now, at);
         }
@@ -189,9 +191,11 @@ impl Engine {
     fn tell(&mut self, at: usize, now: u64) {
         let tracked = &mut self.rules[at];
         for receiver in 0..tracked.lanes.len() {
-            let lane = &tracked.lanes[receiver];
-            let waits = lane.tell_at.min(now + tracked.rule.group_wait);
-            if !lane.may_tell() || waits > now {
+            // A clock that was put back holds up nobody for longer than the wait.
+            let most = now.saturating_add(tracked.rule.group_wait);
+            let lane = &mut tracked.lanes[receiver];
+            lane.tell_at = lane.tell_at.min(most);
+            if !lane.may_tell() || lane.tell_at > now {
                 continue;
             }
             for body in tracked.bodies(receiver, now) {

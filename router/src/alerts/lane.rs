@@ -70,12 +70,13 @@ pub(super) fn offer(
     now: u64,
 ) -> bool {
     // A clock that was put back holds up nobody for longer than the cooldown.
-    let quiet_until = alert.quiet_until.min(now.saturating_add(rule.cooldown));
-    alert.is_held = now < quiet_until;
+    let most = now.saturating_add(rule.cooldown);
+    alert.quiet_until = alert.quiet_until.min(most);
+    alert.is_held = now < alert.quiet_until;
     if alert.is_held {
         return false;
     }
-    alert.quiet_until = now.saturating_add(rule.cooldown);
+    alert.quiet_until = most;
     for (at, lane) in lanes.iter_mut().enumerate() {
         let bit: Receivers = 1 << at;
         // An Alertmanager knows it already and gathers by itself.

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::AlertMetrics;
-use super::notice::Notice;
+use super::notice::{Notice, REPEAT};
 use crate::backoff::{Backoff, Jitter};
 use crate::config::{Config, MQTT_RECEIVER, ReceiverConfig};
 use crate::deliver::remote::verdict::Verdict;
-use crate::mqtt::publisher::{Message, Publisher};
+use crate::mqtt::publisher::{Message, Publisher, Refused};
 
 /// Notifications that wait for one receiver; others stay with the rules.
 const QUEUE: usize = 256;
@@ -135,6 +135,17 @@ impl Sender {
         }
     }
 
+    /// Hands in what has been told before, if nothing else waits for the receiver: older repetitions would
+    /// tell it of ends that are none.
+    pub(crate) fn repeat(&self, notice: &Notice) {
+        let queue = self.queues.get(&notice.receiver);
+        let idle = queue.filter(|queue| queue.capacity() == queue.max_capacity());
+        if let Some(queue) = idle {
+            // Should it be full by now, the next one will do.
+            let _ = queue.try_send(notice.clone());
+        }
+    }
+
     /// Numbers of notifications that need not be sent any more.
     pub(crate) fn take_done(&self) -> Vec<u64> {
         std::mem::take(&mut self.done.lock())
@@ -182,6 +193,11 @@ impl Task {
                     );
                     return "refused";
                 }
+                Verdict::Retry { reason, .. } if notice.number == REPEAT => {
+                    let receiver = &self.name;
+                    tracing::warn!(receiver, reason, "open alerts could not be told again");
+                    return "retried";
+                }
                 Verdict::Retry { after, reason } => {
                     let wait = self.backoff.failed(after);
                     self.metrics.retry(&self.name);
@@ -227,9 +243,13 @@ async fn publish(publisher: &Publisher, topics: &Topics, notice: &Notice) -> Ver
     }
     match answer.await {
         Ok(Ok(())) => Verdict::Accepted,
-        Ok(Err(refused)) => Verdict::Refused {
-            reason: refused.to_string(),
-        },
+        // Topic name or packet: it will never be taken. A right or room may be given later.
+        Ok(Err(refused @ (Refused::TooLarge(_) | Refused::Reason(0x90 | 0x95 | 0x99)))) => {
+            Verdict::Refused {
+                reason: refused.to_string(),
+            }
+        }
+        Ok(Err(refused)) => Verdict::retry(refused.to_string()),
         Err(_) => Verdict::retry("the router is stopping"),
     }
 }

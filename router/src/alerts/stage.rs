@@ -1,7 +1,7 @@
 //! The stage of alerts: deliveries to the engine, commits to the state log, notifications of kept commits
 //! to the sender.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -233,18 +233,24 @@ impl Alerts {
     /// Tells Alertmanagers again what fires. What finds no room is told with the next repetition.
     fn repeat(&mut self, now: u64) {
         for notice in self.engine.repeats(now) {
-            self.sender.send(&notice);
+            self.sender.repeat(&notice);
         }
     }
 
+    /// A receiver without room holds up its own notifications only.
     fn hand_over(&mut self) {
-        while let Some(number) = self.to_send.front() {
-            let notice = self.engine.unsent(*number);
-            if notice.is_some_and(|notice| !self.sender.send(notice)) {
-                return;
+        let (engine, sender) = (&self.engine, &self.sender);
+        let mut full: BTreeSet<&str> = BTreeSet::new();
+        self.to_send.retain(|number| {
+            let Some(notice) = engine.unsent(*number) else {
+                return false;
+            };
+            let waits = full.contains(&*notice.receiver) || !sender.send(notice);
+            if waits {
+                full.insert(&notice.receiver);
             }
-            self.to_send.pop_front();
-        }
+            waits
+        });
     }
 
     fn count(&mut self, now: Instant) {

@@ -82,7 +82,7 @@ impl Track {
         let (events, within) = match kind {
             Kind::Match { .. } => return true,
             Kind::Silence { .. } => {
-                (self.heard, self.since) = (at, at);
+                (self.heard, self.since) = (at, self.since.max(at));
                 return false;
             }
             Kind::Count { events, within } => (events, within),

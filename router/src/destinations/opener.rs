@@ -91,10 +91,6 @@ impl DestinationOpener {
                 let folder = self.folder.path();
                 StoreDestination::open(folder, config, committed, levels, shelf, bytes)
                     .map(|store| Some(Box::new(store) as Box<dyn Destination>))
-                    .map_err(|source| OpenError::Io {
-                        path: PathBuf::from(folder),
-                        source,
-                    })
             }
             #[cfg(feature = "webhook")]
             DestinationKind::Webhook(config) => self.remote(super::webhook::build(config), ending),

@@ -377,7 +377,9 @@ impl Running {
             .collect();
         self.stop(&stopping).await;
         for name in &changes.done.removed {
-            self.all.remove(name);
+            if let Some(one) = self.all.remove(name) {
+                one.opener.shelf.clear();
+            }
             self.shown.write().remove(name);
             self.base.health.remove(name);
             self.base.health.remove(&format!("{name} subscription"));

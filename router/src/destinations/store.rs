@@ -18,7 +18,9 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::StoreConfig;
 use crate::deliver::batch::Batch;
+use crate::deliver::supervise::OpenError;
 use crate::deliver::{Destination, Outcome, Position, Promise, syncing};
+use crate::folder::Folder;
 use crate::levels::Levels;
 
 /// Where a store is to be found while it is open.
@@ -44,6 +46,11 @@ impl Shelf {
         self.store.read().clone()
     }
 
+    /// There is no store any more.
+    pub(crate) fn clear(&self) {
+        *self.store.write() = None;
+    }
+
     /// Tells when more can be found.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.shown.subscribe()
@@ -67,6 +74,8 @@ pub(crate) struct StoreDestination {
     promised: Option<End>,
     keeper: Option<JoinHandle<()>>,
     bytes: prometheus::IntCounter,
+    /// Of the run before nothing is left when this is taken.
+    _lock: Folder,
 }
 
 impl StoreDestination {
@@ -77,7 +86,7 @@ impl StoreDestination {
         levels: Arc<Levels>,
         shelf: &Arc<Shelf>,
         bytes: prometheus::IntCounter,
-    ) -> io::Result<StoreDestination> {
+    ) -> Result<StoreDestination, OpenError> {
         let ages = config.group_age_s.clone();
         let age_of = move |device: &str| {
             if ages.is_empty() {
@@ -87,8 +96,14 @@ impl StoreDestination {
             let ages = groups.iter().filter_map(|group| ages.get(group));
             ages.max().map(|age| Duration::from_secs(*age))
         };
+        let folder = folder.join("events");
+        let lock = Folder::lock(&folder)?;
+        let failed = |source| OpenError::Io {
+            path: folder.clone(),
+            source,
+        };
         let options = Options {
-            folder: folder.join("events"),
+            folder: folder.clone(),
             age: Duration::from_secs(config.age_s),
             age_of: Arc::new(age_of),
             events_per_device: config.events_per_device,
@@ -99,12 +114,13 @@ impl StoreDestination {
             number: position.number,
             length: position.length,
         });
-        let (store, writer) = Store::open(options, committed)?;
+        let (store, writer) = Store::open(options, committed).map_err(failed)?;
         store.watch(Arc::new(Teller(Arc::clone(shelf))));
         let keeping = store.clone();
         let keeper = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || keeping.keep())?;
+            .spawn(move || keeping.keep())
+            .map_err(failed)?;
         *shelf.store.write() = Some(store.clone());
         shelf.shown.send_replace(store.shown());
         Ok(StoreDestination {
@@ -113,6 +129,7 @@ impl StoreDestination {
             promised: None,
             keeper: Some(keeper),
             bytes,
+            _lock: lock,
         })
     }
 }

@@ -77,7 +77,11 @@ impl Fleet for Asking {
     }
 
     fn goes_on(&self) -> bool {
-        !self.stopped.load(Ordering::Relaxed) && Instant::now() < self.until
+        Instant::now() < self.until
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 }
 

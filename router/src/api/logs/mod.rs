@@ -28,6 +28,8 @@ use crate::destinations::running::Shown;
 use crate::destinations::store::Shelf;
 use crate::registry::{Caller, Code, Refusal};
 
+/// Where counts begin for callers who are limited to groups, unless told, ns.
+const DAY: u64 = 86_400_000_000_000;
 /// Most steps of counts.
 const STEPS: usize = 500;
 /// Events before a tail unless told, and at most.
@@ -86,7 +88,10 @@ async fn page(caller: By, State(reading): State<Reading>, query: body::Asked<Ask
     if let Some(next) = page.next {
         out.extend_from_slice(format!(",\"next\":\"{}\"", place_text(next)).as_bytes());
     }
-    out.extend_from_slice(format!(",\"effort\":{}}}", effort(page.effort)).as_bytes());
+    if caller.is_unlimited() {
+        out.extend_from_slice(format!(",\"effort\":{}", effort(page.effort)).as_bytes());
+    }
+    out.push(b'}');
     Ok(json(out))
 }
 
@@ -105,8 +110,11 @@ async fn counts(caller: By, State(reading): State<Reading>, query: body::Asked<A
     let mut search = asked.search(now)?;
     let shelf = reading.shelf(asked.store.as_deref())?;
     if search.from == 0 {
-        let oldest = answer::opened(&shelf)?.size().oldest;
-        search.from = oldest.unwrap_or(now);
+        // How far back others go is not for those who may not see them.
+        search.from = match caller.is_unlimited() {
+            true => answer::opened(&shelf)?.size().oldest.unwrap_or(now),
+            false => now.saturating_sub(DAY),
+        };
     }
     search.until = search.until.min(now.saturating_add(1));
     let step = match asked.step.as_deref() {
@@ -130,10 +138,13 @@ async fn counts(caller: By, State(reading): State<Reading>, query: body::Asked<A
     let items: Vec<serde_json::Value> = counts.steps.iter().map(|(at, [debug, info, warn, error])| {
         serde_json::json!({"time": text(*at), "debug": debug, "info": info, "warn": warn, "error": error})
     }).collect();
-    Ok(super::ok(&serde_json::json!({
+    let mut answer = serde_json::json!({
         "items": items, "step_s": step as f64 / 1e9, "since": text(from), "partial": counts.is_partial,
-        "effort": effort(counts.effort),
-    })))
+    });
+    if caller.is_unlimited() {
+        answer["effort"] = effort(counts.effort);
+    }
+    Ok(super::ok(&answer))
 }
 
 fn text(ns: u64) -> String {

@@ -13,8 +13,9 @@ use crate::registry::Refusal;
 const USUAL: usize = 100;
 /// Most events of a page.
 const MOST: usize = 1000;
-/// Most names that a parameter lists.
-const MOST_NAMES: usize = 100;
+/// Most devices that a parameter lists, and most names of other parameters, which are conditions.
+const MOST_DEVICES: usize = 100;
+const MOST_NAMES: usize = 10;
 
 /// The parameters that say which events; each but `filter` is short for a condition.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -68,7 +69,10 @@ impl Asked {
                 _ => return Err(invalid("limit", text, "1 to 1000")),
             },
         };
-        let devices = self.device.as_deref().map(|names| listed("device", names));
+        let devices = self
+            .device
+            .as_deref()
+            .map(|names| listed("device", names, MOST_DEVICES));
         let devices = devices.transpose()?;
         Ok(Search {
             order,
@@ -85,10 +89,10 @@ impl Asked {
     fn condition(&self) -> Result<Option<EventQuery>, Refusal> {
         let mut parts = Vec::new();
         if let Some(group) = &self.group {
-            parts.push(any_of("group", &listed("group", group)?));
+            parts.push(any_of("group", &listed("group", group, MOST_NAMES)?));
         }
         if let Some(source) = &self.source {
-            parts.push(any_of("source", &listed("source", source)?));
+            parts.push(any_of("source", &listed("source", source, MOST_NAMES)?));
         }
         if let Some(level) = &self.level {
             parts.push(format!("level >= {}", quoted(level)));
@@ -121,12 +125,12 @@ fn invalid(key: &str, value: &str, wanted: &str) -> Refusal {
     Refusal::invalid(format!("{key} is {value:?}, it must be {wanted}"))
 }
 
-fn listed<'a>(key: &str, names: &'a str) -> Result<Vec<&'a str>, Refusal> {
+fn listed<'a>(key: &str, names: &'a str, most: usize) -> Result<Vec<&'a str>, Refusal> {
     let names: Vec<&str> = names.split(',').map(str::trim).collect();
-    match names.len() <= MOST_NAMES && names.iter().all(|name| !name.is_empty()) {
+    match names.len() <= most && names.iter().all(|name| !name.is_empty()) {
         true => Ok(names),
         false => Err(Refusal::invalid(format!(
-            "{key} takes 1 to {MOST_NAMES} names, divided by commas"
+            "{key} takes 1 to {most} names, divided by commas"
         ))),
     }
 }

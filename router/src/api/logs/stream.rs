@@ -87,24 +87,27 @@ pub(super) fn download(follow: Follow, first: Page, form: Form, gzip: bool) -> B
         let mut gzip = gzip.then(|| GzEncoder::new(Vec::new(), Compression::default()));
         let mut page = first;
         loop {
-            let mut lines = Vec::new();
-            page.events
-                .iter()
-                .for_each(|found| form.write(found, &mut lines));
-            let Ok(portion) = compressed(&mut gzip, lines) else {
+            let next = page.next;
+            // Thousands of events are no work for an async thread.
+            let written = tokio::task::spawn_blocking(move || written(&page, form, gzip)).await;
+            let Ok(Ok((portion, compressor))) = written else {
                 return;
             };
+            gzip = compressor;
             if !portion.is_empty() && sender.send(Ok(portion.into())).await.is_err() {
                 return;
             }
-            let Some(next) = page.next else { break };
+            let Some(next) = next else { break };
             search.after = Some(next);
-            page = match follow.page(&search).await {
+            let found = tokio::select! {
+                found = follow.page(&search) => found,
+                () = sender.closed() => return,
+            };
+            page = match found {
                 Ok(page) => page,
                 Err(refusal) => {
-                    let _ = sender
-                        .send(Err(std::io::Error::other(refusal.message)))
-                        .await;
+                    let error = std::io::Error::other(refusal.message);
+                    let _ = sender.send(Err(error)).await;
                     return;
                 }
             };
@@ -116,20 +119,31 @@ pub(super) fn download(follow: Follow, first: Page, form: Form, gzip: bool) -> B
     Body::new(body)
 }
 
-fn compressed(gzip: &mut Option<GzEncoder<Vec<u8>>>, lines: Vec<u8>) -> std::io::Result<Vec<u8>> {
-    let Some(gzip) = gzip else { return Ok(lines) };
+type Gzip = Option<GzEncoder<Vec<u8>>>;
+
+/// A page as a portion of the file.
+fn written(page: &Page, form: Form, gzip: Gzip) -> std::io::Result<(Vec<u8>, Gzip)> {
+    let mut lines = Vec::new();
+    page.events
+        .iter()
+        .for_each(|found| form.write(found, &mut lines));
+    let Some(mut gzip) = gzip else {
+        return Ok((lines, None));
+    };
     gzip.write_all(&lines)?;
-    Ok(std::mem::take(gzip.get_mut()))
+    let portion = std::mem::take(gzip.get_mut());
+    Ok((portion, Some(gzip)))
 }
 
 /// What was logged last, then what arrives.
 pub(super) fn tail(follow: Follow, last: Option<u64>, history: usize) -> Result<Body, Refusal> {
+    answer::opened(&follow.shelf)?;
     let mut changes = follow.shelf.changes();
     let from = changes.borrow_and_update().to_owned();
     let (sender, body) = Channel::new(WAITING);
     tokio::spawn(async move {
         // Rows below this have been told, or were there before.
-        let mut row = last.map_or(from, |last| last.saturating_add(1));
+        let mut row = last.map_or(from, |last| last.saturating_add(1).min(from));
         if last.is_none() && history > 0 && !tell_history(&follow, history, from, &sender).await {
             return;
         }
@@ -194,7 +208,11 @@ async fn tell_new(follow: &Follow, row: &mut u64, sender: &Sender) -> Option<boo
         ..follow.search.clone()
     };
     while *row < shown {
-        let page = match follow.page(&search).await {
+        let found = tokio::select! {
+            found = follow.page(&search) => found,
+            () = sender.closed() => return Some(false),
+        };
+        let page = match found {
             Ok(page) => page,
             Err(refusal) => {
                 return match sender.send(Ok(failure(&refusal))).await {

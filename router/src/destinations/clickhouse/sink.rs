@@ -99,6 +99,9 @@ fn post(url: String) -> Head {
     }
 }
 
+/// TOO_MANY_PARTS: of a table, or of one request.
+const TOO_MANY_PARTS: u32 = 252;
+
 /// The code of an exception.
 fn code(answer: &Answer) -> Option<u32> {
     let header = answer.headers.get("x-clickhouse-exception-code")?;
@@ -110,11 +113,19 @@ pub(super) fn verdict(_request: &Request, answer: &Answer) -> Verdict {
     let reason = answer.reason();
     match code(answer) {
         Some(code) if REFUSED.contains(&code) => Verdict::Refused { reason },
+        // Not too many parts but too many months in one request: a half has fewer, one event has one.
+        Some(TOO_MANY_PARTS) if reason.contains("partitions for single INSERT") => {
+            Verdict::Refused { reason }
+        }
         Some(_) => Verdict::Retry {
             after: answer.retry_after(std::time::SystemTime::now()),
             reason,
         },
-        None => answer.verdict(),
+        // What lies with the rows has a code: without one it is somebody else who refuses.
+        None => match answer.verdict() {
+            Verdict::Refused { reason } if answer.status != 413 => Verdict::retry(reason),
+            said => said,
+        },
     }
 }
 

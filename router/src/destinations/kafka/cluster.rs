@@ -36,6 +36,8 @@ pub(super) struct Cluster {
 
 #[derive(Default)]
 struct Known {
+    /// Which of the places is tried next.
+    from: usize,
     brokers: HashMap<i32, (String, u16)>,
     topics: HashMap<String, (Arc<Layout>, Instant)>,
     /// To any of the brokers, for questions about the cluster.
@@ -148,8 +150,13 @@ impl Cluster {
         // Taken first: were this cancelled, an answer would be left in it.
         let mut connection = known.connection.take().filter(Connection::is_fresh);
         if connection.is_none() {
-            let (mut errors, later) = (Vec::new(), known.brokers.values());
-            for (host, port) in self.first.iter().chain(later) {
+            let mut errors = Vec::new();
+            let places = self.first.iter().chain(known.brokers.values());
+            let places: Vec<(String, u16)> = places.cloned().collect();
+            for _ in 0..places.len() {
+                let (host, port) = &places[known.from % places.len()];
+                // Before the attempt: one that takes all the time there is must not be the only one.
+                known.from = known.from.wrapping_add(1);
                 match self.way.connect(host, *port).await {
                     Ok(made) => {
                         connection = Some(made);

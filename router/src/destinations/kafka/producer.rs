@@ -79,6 +79,12 @@ impl Producer {
         self.close(topic, batch);
     }
 
+    /// Whether a batch of a partition may have been stored.
+    pub(super) fn is_open(&self, topic: &str, partition: i32) -> bool {
+        let mut open = self.open.iter();
+        open.any(|open| open.partition == partition && *open.topic == *topic)
+    }
+
     /// The broker does not have the batch and never will: its numbers are free.
     pub(super) fn close(&mut self, topic: &str, batch: &Batch) {
         self.open

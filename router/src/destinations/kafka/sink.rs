@@ -232,7 +232,11 @@ impl KafkaSink {
         for (batch, outcome) in outcomes {
             match outcome {
                 Outcome::Accepted | Outcome::Duplicate => producer.sent(load.topic, batch),
-                Outcome::Refused { .. } => producer.close(load.topic, batch),
+                Outcome::Refused { .. } => {
+                    // An attempt before may have been stored under these numbers.
+                    goes_on &= !producer.is_open(load.topic, batch.partition);
+                    producer.close(load.topic, batch);
+                }
                 Outcome::Retry(_) | Outcome::Moved(_) => {
                     let print = batch.print(&load.pieces);
                     producer.keep(load.topic, batch, print);
