@@ -4,6 +4,21 @@
 use jiff::{Timestamp, tz::TimeZone};
 use thinglog_schemas::{Event, Level, json};
 
+/// A line of JSON that the router sent: an event for people, in the time of a zone or UTC; as JSON what is
+/// no event, and where that is asked for.
+pub(crate) fn of_json(text: &str, as_json: bool, colour: bool, zone: Option<&TimeZone>) -> String {
+    let mut out = String::new();
+    match (json::read(text.as_bytes()), zone) {
+        (Ok(event), Some(zone)) if !as_json => write_in(&event, colour, zone, &mut out),
+        (Ok(event), None) if !as_json => write(&event, colour, &mut out),
+        _ => {
+            escape_json(text, &mut out);
+            out.push('\n');
+        }
+    }
+    out
+}
+
 /// Appends `2026-01-02T03:04:05.123Z WARN  lamp-7 app: message key=value` and a newline.
 pub(crate) fn write(event: &Event, colour: bool, out: &mut String) {
     let mut time = Vec::with_capacity(32);

@@ -13,6 +13,7 @@ mod client;
 mod config;
 mod delivery;
 mod demo;
+mod examples;
 mod fleet;
 mod line;
 mod logging;

@@ -5,24 +5,24 @@ pub(crate) mod cli;
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context, anyhow};
-use cli::{Alert, List, Test};
-use serde_json::{Value, json};
-use thinglog_router::alerts::examples::{self, Examples, Outcome};
+use cli::{Alert, List};
+use serde_json::Value;
+use thinglog_router::alerts::examples::{Outcome, run};
 
 use crate::{
+    examples::{self, Tried},
     fleet::{
         Session,
         table::{Cell, Style, Table, when},
     },
-    line, load, say,
+    line,
 };
 
 /// Runs the command.
 pub(crate) fn alert(config: Option<&Path>, command: &Alert) -> anyhow::Result<ExitCode> {
     match command {
         Alert::List(args) => list(config, args),
-        Alert::Test(args) => test(config, args),
+        Alert::Test(args) => examples::test(config, &args.file, args.json, run),
     }
 }
 
@@ -84,33 +84,14 @@ fn open_of(rules: &[Value], now: u64) -> Table {
     table
 }
 
-fn test(config: Option<&Path>, args: &Test) -> anyhow::Result<ExitCode> {
-    let file = args.file.display();
-    let text =
-        std::fs::read_to_string(&args.file).with_context(|| format!("cannot read {file}"))?;
-    let examples: Examples =
-        toml::from_str(&text).map_err(|error| anyhow!("{file}: {}", error.to_string().trim()))?;
-    let router = load(config, true)?.config.router;
-    let outcomes = examples::run(&router, &examples).map_err(|error| anyhow!("{file}: {error}"))?;
-    let wrong = outcomes.iter().filter(|outcome| !outcome.wrong.is_empty());
-    let wrong = wrong.count();
-    for outcome in &outcomes {
-        match args.json {
-            true => {
-                let mut out = String::new();
-                line::escape_json(&json!(outcome).to_string(), &mut out);
-                say(&format!("{out}\n"));
-            }
-            false => say(&told(outcome)),
-        }
+impl Tried for Outcome {
+    fn wrong(&self) -> &[String] {
+        &self.wrong
     }
-    if !args.json {
-        say(&format!("{} examples, {wrong} wrong\n", outcomes.len()));
+
+    fn told(&self) -> String {
+        told(self)
     }
-    Ok(match wrong {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
 }
 
 /// An example in words, with its notifications and what is wrong below it.
@@ -134,6 +115,8 @@ fn told(outcome: &Outcome) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

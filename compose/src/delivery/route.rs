@@ -2,48 +2,28 @@
 
 use std::{fmt::Write, path::Path, process::ExitCode};
 
-use anyhow::{Context, anyhow};
-use serde_json::json;
-use thinglog_router::routes::examples::{self, Examples, Outcome};
+use thinglog_router::routes::examples::{Outcome, run};
 
-use super::cli::{Route, RouteTest};
-use crate::{line, load, say};
+use super::cli::Route;
+use crate::{
+    examples::{self, Tried},
+    line,
+};
 
 /// Runs the command.
 pub(crate) fn route(config: Option<&Path>, command: &Route) -> anyhow::Result<ExitCode> {
     let Route::Test(args) = command;
-    test(config, args)
+    examples::test(config, &args.file, args.json, run)
 }
 
-fn test(config: Option<&Path>, args: &RouteTest) -> anyhow::Result<ExitCode> {
-    let file = args.file.display();
-    let text =
-        std::fs::read_to_string(&args.file).with_context(|| format!("cannot read {file}"))?;
-    let examples: Examples =
-        toml::from_str(&text).map_err(|error| anyhow!("{file}: {}", error.to_string().trim()))?;
-    let router = load(config, true)?.config.router;
-    let outcomes = examples::run(&router, &examples).map_err(|error| anyhow!("{file}: {error}"))?;
-    let wrong = outcomes.iter().filter(|outcome| !outcome.wrong.is_empty());
-    let wrong = wrong.count();
-    for outcome in &outcomes {
-        match args.json {
-            true => say(&format!("{}\n", escaped(&json!(outcome).to_string()))),
-            false => say(&told(outcome)),
-        }
+impl Tried for Outcome {
+    fn wrong(&self) -> &[String] {
+        &self.wrong
     }
-    if !args.json {
-        say(&format!("{} examples, {wrong} wrong\n", outcomes.len()));
-    }
-    Ok(match wrong {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
-}
 
-fn escaped(json: &str) -> String {
-    let mut out = String::new();
-    line::escape_json(json, &mut out);
-    out
+    fn told(&self) -> String {
+        told(self)
+    }
 }
 
 /// An example in words: `ok    a full disk: file, pager (by route bad)`.

@@ -3,7 +3,6 @@
 use std::{path::Path, process::ExitCode};
 
 use serde_json::Value;
-use thinglog_schemas::json;
 
 use super::cli::Tap;
 use crate::{fleet::Session, line, say};
@@ -20,7 +19,7 @@ pub(crate) fn tap(config: Option<&Path>, args: &Tap) -> anyhow::Result<ExitCode>
         match missed(text) {
             Some(missed) => eprintln!("… {missed} more that are not shown"),
             None => {
-                say(&shown(text, session.json, session.colour));
+                say(&line::of_json(text, session.json, session.colour, None));
                 left -= 1;
             }
         }
@@ -38,18 +37,6 @@ fn missed(text: &str) -> Option<u64> {
     value["missed"].as_u64()
 }
 
-fn shown(text: &str, as_json: bool, colour: bool) -> String {
-    let mut out = String::new();
-    match json::read(text.as_bytes()) {
-        Ok(event) if !as_json => line::write(&event, colour, &mut out),
-        _ => {
-            line::escape_json(text, &mut out);
-            out.push('\n');
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +45,6 @@ mod tests {
     fn what_was_left_out_is_no_event() {
         assert_eq!(missed("{\"missed\":12}"), Some(12));
         assert_eq!(missed("{\"id\":\"a\",\"missed\":12}"), None);
-        assert_eq!(shown("no event", false, false), "no event\n");
+        assert_eq!(line::of_json("no event", false, false, None), "no event\n");
     }
 }

@@ -93,7 +93,7 @@ impl Api {
         self.call(method, path, &[], body)
     }
 
-    /// All of a list, page by page; `take` sees each entry and says whether to go on.
+    /// All of a list, page by page, the largest ones unless `query` has a `limit`; `take` sees each entry and says whether to go on.
     pub(crate) fn each(
         &self,
         path: &[&str],
@@ -103,7 +103,9 @@ impl Api {
         let mut cursor: Option<String> = None;
         loop {
             let mut query = query.to_vec();
-            query.push(("limit", PAGE));
+            if !query.iter().any(|(key, _)| *key == "limit") {
+                query.push(("limit", PAGE));
+            }
             query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
             let mut page = self.get(path, &query)?;
             let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {

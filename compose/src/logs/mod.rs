@@ -4,10 +4,7 @@ pub(crate) mod cli;
 
 use std::{path::Path, process::ExitCode, thread, time::Duration};
 
-use anyhow::bail;
 use jiff::tz::TimeZone;
-use serde_json::Value;
-use thinglog_schemas::json;
 use ureq::http::Method;
 
 use crate::{fleet::Session, line, say};
@@ -84,22 +81,14 @@ fn newest(
     count: usize,
 ) -> anyhow::Result<()> {
     let mut items = Vec::new();
-    let mut cursor: Option<String> = None;
-    while items.len() < count {
-        let limit = (count - items.len()).min(PAGE).to_string();
-        let mut query = query.to_vec();
-        query.push(("limit", &limit));
-        query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
-        let mut page = session.api.get(&["logs"], &query)?;
-        let Value::Array(more) = page["items"].take() else {
-            bail!("the router answered without a list of items");
-        };
-        items.extend(more);
-        cursor = page["next"].as_str().map(str::to_owned);
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let page = count.clamp(1, PAGE).to_string();
+    let mut query = query.to_vec();
+    query.push(("limit", &page));
+    session.api.each(&["logs"], &query, |item| {
+        items.push(item);
+        Ok(items.len() < count)
+    })?;
+    items.truncate(count);
     if items.is_empty() && !session.json {
         eprintln!("nothing found");
     }
@@ -182,22 +171,8 @@ struct Printer {
 
 impl Printer {
     fn print(&self, text: &str) {
-        say(&self.shown(text));
-    }
-
-    fn shown(&self, text: &str) -> String {
-        let mut out = String::new();
-        match json::read(text.as_bytes()) {
-            Ok(event) if !self.json => match &self.zone {
-                Some(zone) => line::write_in(&event, self.colour, zone, &mut out),
-                None => line::write(&event, self.colour, &mut out),
-            },
-            _ => {
-                line::escape_json(text, &mut out);
-                out.push('\n');
-            }
-        }
-        out
+        let zone = self.zone.as_ref();
+        say(&line::of_json(text, self.json, self.colour, zone));
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use thinglog_schemas::query::{EventQuery, Facts, Needle, Row, Summary};
@@ -67,11 +68,14 @@ pub(crate) struct Scan<'a> {
     /// What is known of devices, as far as it was asked for; emptied when it grows.
     facts: HashMap<Arc<str>, Arc<Facts>>,
     none: Arc<Facts>,
-    zstd: RefCell<Decompressor<'static>>,
+    zstd: Zstd,
     /// Blocks that were read and rows that were looked at.
     pub(crate) blocks: u64,
     pub(crate) rows: u64,
 }
+
+/// What uncompresses all blocks of a search: their texts only when they are asked for.
+type Zstd = Rc<RefCell<Decompressor<'static>>>;
 
 /// Devices whose facts are remembered during a search.
 const REMEMBERED: usize = 4096;
@@ -90,7 +94,7 @@ impl<'a> Scan<'a> {
             cleared,
             facts: HashMap::new(),
             none: Arc::default(),
-            zstd: RefCell::new(Decompressor::new()?),
+            zstd: Rc::new(RefCell::new(Decompressor::new()?)),
             blocks: 0,
             rows: 0,
         })
@@ -251,6 +255,7 @@ impl Summary for Unread<'_> {
 pub(crate) struct Block<'p> {
     part: &'p Part,
     bytes: Vec<u8>,
+    zstd: Zstd,
     pub(crate) numbers: Numbers,
     messages: OnceCell<Messages>,
     attributes: OnceCell<Messages>,
@@ -258,17 +263,14 @@ pub(crate) struct Block<'p> {
 }
 
 impl<'p> Block<'p> {
-    fn read(
-        zstd: &RefCell<Decompressor<'static>>,
-        part: &'p Part,
-        entry: &Entry,
-    ) -> io::Result<Block<'p>> {
+    fn read(zstd: &Zstd, part: &'p Part, entry: &Entry) -> io::Result<Block<'p>> {
         let bytes = part.block(entry)?;
         let numbers = Numbers::read(&mut zstd.borrow_mut(), &bytes);
         Ok(Block {
             numbers: numbers.map_err(|error| named(&part.path, &error))?,
             part,
             bytes,
+            zstd: Rc::clone(zstd),
             messages: OnceCell::new(),
             attributes: OnceCell::new(),
             failed: RefCell::new(None),
@@ -294,7 +296,7 @@ impl<'p> Block<'p> {
         index: usize,
     ) -> &'b str {
         let texts = column.get_or_init(|| {
-            let texts = Decompressor::new().and_then(|mut zstd| read(&mut zstd, &self.bytes));
+            let texts = read(&mut self.zstd.borrow_mut(), &self.bytes);
             texts.unwrap_or_else(|error| {
                 *self.failed.borrow_mut() = Some(error);
                 Messages::nothing(self.numbers.rows())

@@ -15,7 +15,6 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
-use thinglog_schemas::json::write_time;
 use thinglog_schemas::topic::ConfigTopic;
 use thinglog_store::{Effort, Order, Place, Search};
 
@@ -26,7 +25,7 @@ use super::{Answer, By, nothing};
 use crate::clock;
 use crate::destinations::running::Shown;
 use crate::destinations::store::Shelf;
-use crate::registry::{Caller, Code, Refusal};
+use crate::registry::{Caller, Code, Refusal, time_text};
 
 /// Where counts begin for callers who are limited to groups, unless told, ns.
 const DAY: u64 = 86_400_000_000_000;
@@ -136,21 +135,15 @@ async fn counts(caller: By, State(reading): State<Reading>, query: body::Asked<A
         .counts(&caller, &shelf, search, (step, STEPS + 1))
         .await?;
     let items: Vec<serde_json::Value> = counts.steps.iter().map(|(at, [debug, info, warn, error])| {
-        serde_json::json!({"time": text(*at), "debug": debug, "info": info, "warn": warn, "error": error})
+        serde_json::json!({"time": time_text(*at), "debug": debug, "info": info, "warn": warn, "error": error})
     }).collect();
     let mut answer = serde_json::json!({
-        "items": items, "step_s": step as f64 / 1e9, "since": text(from), "partial": counts.is_partial,
+        "items": items, "step_s": step as f64 / 1e9, "since": time_text(from), "partial": counts.is_partial,
     });
     if caller.is_unlimited() {
         answer["effort"] = effort(counts.effort);
     }
     Ok(super::ok(&answer))
-}
-
-fn text(ns: u64) -> String {
-    let mut out = Vec::new();
-    write_time(ns, &mut out);
-    String::from_utf8(out).unwrap_or_default()
 }
 
 /// A width that people count in, at least so long.

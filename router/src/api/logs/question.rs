@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use thinglog_schemas::json::parse_time;
 use thinglog_schemas::query::EventQuery;
+use thinglog_schemas::request::Moment;
 use thinglog_store::{Order, Place, Search};
 
+use crate::api::list::limit;
 use crate::registry::Refusal;
 
-/// Events of a page unless told.
-const USUAL: usize = 100;
-/// Most events of a page.
-const MOST: usize = 1000;
 /// Most devices that a parameter lists, and most names of other parameters, which are conditions.
 const MOST_DEVICES: usize = 100;
 const MOST_NAMES: usize = 10;
@@ -62,13 +59,6 @@ impl Asked {
             Some("arrival") => Order::Arrival,
             Some(other) => return Err(invalid("order", other, "newest, oldest or arrival")),
         };
-        let limit = match self.limit.as_deref() {
-            None => USUAL,
-            Some(text) => match text.parse() {
-                Ok(limit) if (1..=MOST).contains(&limit) => limit,
-                _ => return Err(invalid("limit", text, "1 to 1000")),
-            },
-        };
         let devices = self
             .device
             .as_deref()
@@ -81,7 +71,7 @@ impl Asked {
             after: self.cursor.as_deref().map(place).transpose()?,
             devices: devices.map(|names| names.into_iter().map(Arc::from).collect()),
             filter: self.condition()?,
-            limit,
+            limit: limit(self.limit.as_deref())?,
         })
     }
 
@@ -164,24 +154,24 @@ pub(super) fn time(key: &str, text: Option<&str>, now: u64) -> Result<Option<u64
     let wanted = "RFC 3339 like 2026-01-02T03:04:05Z, or a time before now like 15m, 2h, 7d";
     let time = match text {
         "now" => Some(now),
-        _ => parse_time(text)
-            .or_else(|| span(text.trim_start_matches('-')).map(|span| now.saturating_sub(span))),
+        _ => Moment::parse(text)
+            .or_else(|| ago(text))
+            .map(|moment| moment.at(now)),
     };
     time.map(Some).ok_or_else(|| invalid(key, text, wanted))
 }
 
+/// `90s`, `15m`, `2h`, `7d` before now.
+fn ago(text: &str) -> Option<Moment> {
+    Moment::parse(&format!("-{text}"))
+}
+
 /// Nanoseconds of `90s`, `15m`, `2h`, `7d`.
 pub(super) fn span(text: &str) -> Option<u64> {
-    let unit = text.chars().last()?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let number: u64 = text[..text.len() - 1].parse().ok()?;
-    number.checked_mul(seconds)?.checked_mul(1_000_000_000)
+    match ago(text)? {
+        Moment::Ago(span) => Some(span),
+        Moment::At(_) => None,
+    }
 }
 
 /// `<at>-<row>`, as pages and events name places.
