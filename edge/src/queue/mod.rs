@@ -151,6 +151,8 @@ pub(crate) struct Queue {
     generation: u64,
     names: HashMap<Arc<str>, usize>,
     lanes: Vec<Option<Lane>>,
+    /// The lane of the last event, which most often is that of the next one.
+    last_found: usize,
     fresh: Vec<usize>,
     aging: VecDeque<(usize, Instant)>,
     due: VecDeque<usize>,
@@ -188,6 +190,7 @@ impl Queue {
             generation: 0,
             names: HashMap::new(),
             lanes: Vec::new(),
+            last_found: 0,
             fresh: Vec::new(),
             aging: VecDeque::new(),
             due: VecDeque::new(),

@@ -24,7 +24,12 @@ impl Queue {
 
     /// The lane of a source, made when it is new, and whether it is that of many.
     pub(super) fn find_lane(&mut self, source: &Arc<str>) -> (usize, bool) {
+        let last = self.lanes.get(self.last_found).and_then(Option::as_ref);
+        if last.is_some_and(|lane| lane.name == *source) {
+            return (self.last_found, false);
+        }
         if let Some(index) = self.names.get(source) {
+            self.last_found = *index;
             return (*index, false);
         }
         if self.names.len() < MAX_LANES || self.forget_a_settled_lane() {

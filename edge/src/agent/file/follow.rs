@@ -7,6 +7,8 @@
 //!
 //! Blocking file I/O, no clock: time is an argument.
 
+mod copies;
+
 use std::{
     collections::{HashSet, VecDeque},
     fs, io,
@@ -19,7 +21,7 @@ use super::{
     open::{OpenFile, Progress},
     options::StartAt,
     position::{FileId, Position},
-    rotation::{self, Known, Last},
+    rotation::{self, Between, Known, Last},
     siblings::siblings,
 };
 use crate::agent::{entries::TextOptions, lines::Line};
@@ -398,77 +400,6 @@ impl Follower {
         Found::More
     }
 
-    /// The current file was emptied or overwritten. What was copied away before has what came since
-    /// the last look.
-    fn replaced(&mut self, now: Instant, owned: &HashSet<FileId>, each: impl FnMut(Line<'_>, u64)) {
-        let Some(mut current) = self.current.take() else {
-            return;
-        };
-        let position = current.position();
-        let copy = rotation::find_copy(&self.real, &position, &self.known(owned), &self.text);
-        let mut last = Last::from(position);
-        match copy {
-            // What is held of the last line is in the copy as well.
-            Some((copy, path)) => {
-                last = Last::from(copy.position());
-                match copy.has_more() {
-                    true => self.put_to_old(copy, path, now),
-                    false => self.retire(copy.position()),
-                }
-            }
-            None => current.finish(now, each),
-        }
-        current.rewind();
-        let since = self.copied.unwrap_or(last);
-        self.copied = Some(last);
-        self.read_what_came_between(&since, Some(&current), owned, now);
-        self.current = Some(current);
-    }
-
-    /// Nothing of the file was given out yet, and something was done to it: all that was written may
-    /// have been copied away and truncated, before what was fetched now was written. True when that
-    /// is so.
-    fn was_copied_unread(&mut self, fetched: bool, owned: &HashSet<FileId>, now: Instant) -> bool {
-        let Some(last) = self.copied else {
-            return false;
-        };
-        let Some(current) = self.current.take_if(|current| current.is_unread()) else {
-            return false;
-        };
-        let before = self.old.len();
-        let stamp = current.stamp();
-        if fetched || self.looked != stamp {
-            self.looked = stamp;
-            self.read_what_came_between(&last, Some(&current), owned, now);
-        }
-        // What was a copy of the file may be all that is left of it by now.
-        let changed = current.stamp() != stamp;
-        self.current = Some(current);
-        changed || self.old.len() > before
-    }
-
-    /// A file may be written, copied and truncated before anything of it is read.
-    fn expect_copies(&mut self) {
-        self.copied = None;
-        if self.current.as_ref().is_some_and(OpenFile::is_unread) {
-            let old = self.old.back().map(|rotated| rotated.file.position());
-            let last = old.or_else(|| self.finished.back().copied());
-            self.copied = Some(last.map_or(Last::nothing(), Last::from));
-            if last.is_none() && self.absent.is_none() {
-                self.know_what_is_beside();
-            }
-        }
-    }
-
-    /// What is beside the file now is not new.
-    fn know_what_is_beside(&mut self) {
-        let beside = siblings(&self.real).readable;
-        let known = beside
-            .iter()
-            .filter_map(|sibling| OpenFile::open(&sibling.path, 0, &self.text).ok());
-        self.before = known.filter_map(|file| file.end().ok()).collect();
-    }
-
     fn put_to_old(&mut self, mut file: OpenFile, path: PathBuf, now: Instant) {
         if self.old.len() >= MAX_OPEN {
             file.close();
@@ -484,8 +415,9 @@ impl Follower {
     fn take_up(&mut self, last: Last, now: Instant, owned: &HashSet<FileId>) -> io::Result<Found> {
         const TRIES: usize = 8;
         let mut opened = OpenFile::open(&self.path, 0, &self.text);
+        let mut between = Between::default();
         for _ in 0..TRIES {
-            self.read_what_came_between(&last, opened.as_ref().ok(), owned, now);
+            self.look_between(&mut between, &last, opened.as_ref().ok(), owned);
             // It may have been rotated away meanwhile, and stand among the others by now.
             let still = match (&opened, fs::metadata(&self.path)) {
                 (Ok(file), Ok(metadata)) => file.is(&metadata),
@@ -497,6 +429,7 @@ impl Follower {
             }
             opened = OpenFile::open(&self.path, 0, &self.text);
         }
+        self.read_between(between, now);
         let known = |file: &OpenFile| self.ids().any(|id| id == file.id());
         if opened.as_ref().is_ok_and(known) {
             return Ok(Found::More);
@@ -512,9 +445,24 @@ impl Follower {
         owned: &HashSet<FileId>,
         now: Instant,
     ) {
+        let mut between = Between::default();
+        self.look_between(&mut between, last, current, owned);
+        self.read_between(between, now);
+    }
+
+    fn look_between(
+        &self,
+        between: &mut Between,
+        last: &Last,
+        current: Option<&OpenFile>,
+        owned: &HashSet<FileId>,
+    ) {
         let mut known = self.known(owned);
         known.open.extend(current.map(OpenFile::id));
-        let between = rotation::between(&self.real, last, &known, current, &self.text);
+        between.look(&self.real, last, &known, current, &self.text);
+    }
+
+    fn read_between(&mut self, between: Between, now: Instant) {
         if between.overtaken {
             let path = self.path.display();
             self.notes.push(format!(
@@ -522,11 +470,11 @@ impl Follower {
             ));
         }
         self.notes.extend(between.unreadable);
-        for (file, path) in between.files {
+        for (file, sibling) in between.files {
             if let Some(copied) = &mut self.copied {
                 *copied = Last::from(file.position());
             }
-            self.put_to_old(file, path, now);
+            self.put_to_old(file, sibling.path, now);
         }
     }
 

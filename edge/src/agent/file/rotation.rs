@@ -60,72 +60,80 @@ impl Known {
 #[derive(Debug, Default)]
 pub(super) struct Between {
     /// Oldest first.
-    pub(super) files: Vec<(OpenFile, PathBuf)>,
+    pub(super) files: Vec<(OpenFile, Sibling)>,
     /// Nothing that is left is known: files may have come and gone.
     pub(super) overtaken: bool,
     /// What cannot be read, and why.
     pub(super) unreadable: Vec<String>,
 }
 
-/// Opens the rotated forms of `path` that are younger than `last` and neither `known` nor copies of
-/// `current`, which is at the path.
-pub(super) fn between(
-    path: &Path,
-    last: &Last,
-    known: &Known,
-    current: Option<&OpenFile>,
-    text: &TextOptions,
-) -> Between {
-    let mut found: Vec<(OpenFile, Sibling)> = Vec::new();
-    let mut between = Between::default();
-    let mut listed = look_through(path);
-    for _ in 0..TRIES {
-        let all = &listed.readable;
-        let rank = rank_of(last, all, text);
-        let young = all.iter().filter(|s| is_younger(s, last, rank));
-        // By now it may be rotated itself, and others behind it.
-        let here = current.and_then(|current| all.iter().find(|s| s.id == current.id()));
-        let young = young.filter(|s| here.is_none_or(|here| s.age(here).is_lt()));
-        for sibling in young.filter(|sibling| !known.open.contains(&sibling.id)) {
-            match OpenFile::open(&sibling.path, 0, text) {
-                // By what was opened, not by what had the name before.
-                Ok(file) if known.has(&file) => {}
-                Ok(file) if found.iter().any(|(other, _)| other.id() == file.id()) => {}
-                Ok(file) if current.is_some_and(|current| current.is_copied_in(&file)) => {}
-                Ok(file) => found.push((file, sibling.clone())),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let path = sibling.path.display();
-                    between.unreadable.push(format!(
-                        "{path} was rotated and cannot be read: {error}; lines are missing"
-                    ));
-                }
+impl Between {
+    /// Opens the rotated forms of `path` that are younger than `last` and neither `known` nor copies of
+    /// `current`, which is at the path. What an earlier look missed takes its place among the others: while
+    /// files are renamed, a directory shows some of them twice and others not at all.
+    pub(super) fn look(
+        &mut self,
+        path: &Path,
+        last: &Last,
+        known: &Known,
+        current: Option<&OpenFile>,
+        text: &TextOptions,
+    ) {
+        let mut listed = look_through(path);
+        for _ in 0..TRIES {
+            self.unreadable.clear();
+            let all = &listed.readable;
+            let rank = rank_of(last, all, text);
+            let young = all.iter().filter(|s| is_younger(s, last, rank));
+            // By now it may be rotated itself, and others behind it.
+            let here = current.and_then(|current| all.iter().find(|s| s.id == current.id()));
+            let young = young.filter(|s| here.is_none_or(|here| s.age(here).is_lt()));
+            for sibling in young.filter(|sibling| !known.open.contains(&sibling.id)) {
+                self.open(sibling, known, current, text);
+            }
+            // Names wander while files are rotated.
+            let again = look_through(path);
+            let settled = again.is_named_as(&listed);
+            listed = again;
+            if settled {
+                break;
             }
         }
-        // Names wander while files are rotated.
-        let again = look_through(path);
-        let settled = again.is_named_as(&listed);
-        listed = again;
-        if settled {
-            break;
+        let left = &listed.readable;
+        self.overtaken =
+            last.0.modified > 0 && !self.files.is_empty() && !is_any_left(left, last, known, text);
+        // By the latest names.
+        for (file, sibling) in &mut self.files {
+            if let Some(now) = left.iter().find(|s| s.id == file.id()) {
+                *sibling = now.clone();
+            }
         }
-        between.unreadable.clear();
+        self.files.sort_by(|(_, a), (_, b)| a.age(b));
     }
-    let left = &listed.readable;
-    between.overtaken =
-        last.0.modified > 0 && !found.is_empty() && !is_any_left(left, last, known, text);
-    // By the latest names.
-    for (file, sibling) in &mut found {
-        if let Some(now) = left.iter().find(|s| s.id == file.id()) {
-            *sibling = now.clone();
+
+    fn open(
+        &mut self,
+        sibling: &Sibling,
+        known: &Known,
+        current: Option<&OpenFile>,
+        text: &TextOptions,
+    ) {
+        let files = &mut self.files;
+        match OpenFile::open(&sibling.path, 0, text) {
+            // By what was opened, not by what had the name before.
+            Ok(file) if known.has(&file) => {}
+            Ok(file) if files.iter().any(|(other, _)| other.id() == file.id()) => {}
+            Ok(file) if current.is_some_and(|current| current.is_copied_in(&file)) => {}
+            Ok(file) => files.push((file, sibling.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let path = sibling.path.display();
+                self.unreadable.push(format!(
+                    "{path} was rotated and cannot be read: {error}; lines are missing"
+                ));
+            }
         }
     }
-    found.sort_by(|(_, a), (_, b)| a.age(b));
-    let files = found
-        .into_iter()
-        .map(|(file, sibling)| (file, sibling.path));
-    between.files = files.collect();
-    between
 }
 
 /// How the last file is called by now.
@@ -218,5 +226,36 @@ pub(super) fn start_within(path: &Path, bytes: u64) -> io::Result<u64> {
         if newline.is_some() || read == 0 {
             return Ok(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_a_look_missed_takes_its_place_among_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        let write = |rank: u64| {
+            let path = folder.path().join(format!("app.log.{rank}"));
+            let file = fs::File::create(path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - rank);
+            file.set_modified(time).unwrap();
+        };
+        let mut between = Between::default();
+        let mut look = || {
+            let (known, text) = (Known::default(), TextOptions::default());
+            between.look(&path, &Last::nothing(), &known, None, &text);
+            let names = between.files.iter().map(|(_, sibling)| &sibling.path);
+            let names = names.map(|path| path.extension().unwrap().to_str().unwrap().to_owned());
+            names.collect::<Vec<_>>()
+        };
+        [1, 3].map(write);
+        assert_eq!(look(), ["3", "1"]);
+        write(2);
+        assert_eq!(look(), ["3", "2", "1"]);
     }
 }
