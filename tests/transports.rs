@@ -54,6 +54,57 @@ fn mosquitto_clients_speak_tls() {
 }
 
 #[test]
+fn a_router_and_an_operator_reach_their_broker_by_tls_and_believe_no_other() {
+    if !mosquitto::installed("a_router_and_an_operator_reach_their_broker_by_tls") {
+        return;
+    }
+    let site = Site::new();
+    let authority = Authority::new(site.path(), "authority");
+    let secure = free_address();
+    let identity = authority.issue(site.path(), "broker");
+    let stranger = Authority::new(site.path(), "stranger");
+    let at = format!("mqtts://localhost:{}", secure.port());
+    site.configure(&tls(secure, &identity, ""));
+    let file = site.path().join("thinglog.toml");
+    let plain = fs::read_to_string(&file).unwrap();
+    let configure = |believed: &Authority| {
+        let there = format!("[router.broker]\naddress = \"{}\"", site.mqtt);
+        let table = format!(
+            "[router.broker]\naddress = \"{at}\"\ntls.ca = {:?}",
+            believed.file
+        );
+        assert!(plain.contains(&there), "{plain}");
+        fs::write(&file, plain.replace(&there, &table)).unwrap();
+    };
+    configure(&stranger);
+    let _broker = site.broker();
+    mosquitto::publish(site.mqtt, "thinglog/logs/lamp-7/app", b"over tls", &[]);
+    let distrustful = site.router();
+    wait::until("the router to say why it does not connect", || {
+        let output = distrustful.output();
+        (output.contains("UnknownIssuer") && output.contains("localhost")).then_some(())
+    });
+    drop(distrustful);
+    configure(&authority);
+    let mut router = site.router();
+    site.wait_for_router(&mut router);
+    assert_eq!(site.event("over tls")["device"], "lamp-7");
+    // Larger than any record of TLS and any buffer of a socket, both ways.
+    let large = "x".repeat(200_000);
+    mosquitto::publish(site.mqtt, "thinglog/logs/lamp-7/app", large.as_bytes(), &[]);
+    let ca = authority.file.to_str().unwrap();
+    let configured = site.thinglog("configured", &["tail"]);
+    let named = site.thinglog("named", &["tail", "--broker", &at, "--ca", ca]);
+    for tail in [&configured, &named] {
+        wait::until("an event in the tail", || {
+            mosquitto::publish(site.mqtt, "thinglog/logs/lamp-8/app", b"live", &[]);
+            tail.output().contains("lamp-8").then_some(())
+        });
+    }
+    assert_eq!(site.event(&large)["device"], "lamp-7");
+}
+
+#[test]
 fn a_client_certificate_says_who_publishes() {
     if !mosquitto::installed("a_client_certificate_says_who_publishes") {
         return;

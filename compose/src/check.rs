@@ -34,7 +34,7 @@ pub(crate) fn summary(loaded: &Loaded) -> String {
             say("", &callers(http, &config.broker));
         }
     }
-    say("router from", &loaded.broker_address());
+    say("router from", &loaded.broker().address);
     say(
         "data",
         &format_args!(

@@ -192,9 +192,13 @@ pub(crate) struct Tail {
 /// Which broker an operator's command talks to, and as whom.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Connect {
-    /// The broker, host:port [default: as configured, else 127.0.0.1:1883]
+    /// The broker, host:port or, with TLS, mqtts://HOST[:PORT] [default: as configured, else
+    /// 127.0.0.1:1883]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) broker: Option<String>,
+    /// Authorities of the broker's certificate, PEM [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// User name for the broker [default: the configured router's, at its broker]
     #[arg(
         long,

@@ -3,14 +3,19 @@
 use std::{
     fmt,
     io::{self, IsTerminal},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
-use anyhow::Context;
+use anyhow::{anyhow, bail};
 use rumqttc::v5::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions,
     mqttbytes::v5::{ConnectProperties, ConnectReturnCode},
 };
+use rumqttc::{TlsConfiguration, Transport};
+
+use thinglog_router::config::Endpoint;
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::{cli, login};
 
@@ -22,51 +27,55 @@ const MAX_PACKET: u32 = 4 << 20;
 pub(crate) struct Broker {
     pub(crate) host: String,
     pub(crate) port: u16,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) credentials: Option<(String, String)>,
 }
 
 impl fmt::Display for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 
-/// The broker of a command line; `configured` are address and login of the configured one.
-pub(crate) fn broker(
-    args: &cli::Connect,
-    configured: (&str, Option<(String, String)>),
-) -> anyhow::Result<Broker> {
-    let address = args.broker.as_deref().unwrap_or(configured.0);
-    let (host, port) = split_address(address)
-        .with_context(|| format!("{address:?} is no broker address; write host:port"))?;
-    Ok(Broker {
-        host,
-        port,
-        credentials: credentials(args, configured.1)?,
-    })
-}
-
-/// The login of the command line and the environment; else the configured one, for its broker only.
-fn credentials(
-    args: &cli::Connect,
-    configured: Option<(String, String)>,
-) -> anyhow::Result<Option<(String, String)>> {
-    let Some(user) = args.username.clone() else {
-        return Ok(configured.filter(|_| args.broker.is_none()));
+/// The broker of a command line, else the configured one.
+pub(crate) fn broker(args: &cli::Connect, configured: &Endpoint) -> anyhow::Result<Broker> {
+    let mut endpoint = match &args.broker {
+        Some(address) => Endpoint {
+            address: address.clone(),
+            ..Endpoint::default()
+        },
+        None => configured.clone(),
     };
-    let password = login::password(args.password_file.as_deref())?;
-    Ok(Some((user, password)))
-}
-
-/// `host:port`, the host of an IPv6 address in brackets.
-fn split_address(address: &str) -> Option<(String, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let host = bare.unwrap_or(host);
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty() && (bare.is_some() || !host.contains(':'))).then(|| (host.to_owned(), port))
+    if args.ca.is_some() {
+        endpoint.tls.ca = args.ca.clone();
+    }
+    let reach = endpoint.reach().map_err(|error| match &args.broker {
+        Some(_) => anyhow!("--broker: {}", error.reason),
+        None => anyhow!("router.{error}"),
+    })?;
+    if args.ca.is_some() && reach.tls.is_none() {
+        bail!(
+            "--ca has no use without TLS; write --broker mqtts://{}",
+            reach.host
+        );
+    }
+    let credentials = match &args.username {
+        Some(user) => Some((
+            user.clone(),
+            login::password(args.password_file.as_deref())?,
+        )),
+        // The configured login is for the configured broker only.
+        None => endpoint.login(),
+    };
+    Ok(Broker {
+        host: reach.host,
+        port: reach.port,
+        tls: reach.tls.map(Arc::new),
+        credentials,
+    })
 }
 
 /// Begins to connect, as a client that leaves nothing behind.
@@ -79,6 +88,10 @@ pub(crate) fn connect(broker: &Broker, command: &str) -> (AsyncClient, EventLoop
         max_packet_size: Some(MAX_PACKET),
         ..ConnectProperties::new()
     });
+    if let Some(tls) = &broker.tls {
+        let tls = TlsConfiguration::Rustls(Arc::clone(tls));
+        mqtt.set_transport(Transport::tls_with_config(tls));
+    }
     if let Some((user, password)) = &broker.credentials {
         mqtt.set_credentials(user, password);
     }
@@ -134,12 +147,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_host_and_port() {
-        assert_eq!(
-            split_address("localhost:1883"),
-            Some(("localhost".into(), 1883))
-        );
-        assert_eq!(split_address("[::1]:1884"), Some(("::1".into(), 1884)));
+    fn a_broker_is_that_of_the_command_line_or_the_configured_one_with_its_login() {
+        let configured = Endpoint {
+            address: "mqtt.example.com:1884".into(),
+            username: Some("ann".into()),
+            password: Some("secret".into()),
+            ..Endpoint::default()
+        };
+        let mut args = cli::Connect {
+            broker: None,
+            ca: None,
+            username: None,
+            password_file: None,
+        };
+        let of = |args: &cli::Connect| broker(args, &configured);
+        let found = of(&args).unwrap();
+        assert_eq!(found.to_string(), "mqtt.example.com:1884");
+        assert_eq!(found.credentials, Some(("ann".into(), "secret".into())));
+        for (text, shown, has_tls) in [
+            ("localhost:1883", "localhost:1883", false),
+            ("[::1]:1884", "[::1]:1884", false),
+            ("mqtt://h", "h:1883", false),
+            ("mqtts://h", "h:8883", true),
+        ] {
+            args.broker = Some(text.into());
+            let found = of(&args).unwrap();
+            assert_eq!(found.to_string(), shown);
+            assert_eq!((found.tls.is_some(), found.credentials), (has_tls, None));
+        }
         for bad in [
             "localhost",
             ":1883",
@@ -148,8 +183,16 @@ mod tests {
             "::1:1883",
             "a:70000",
         ] {
-            assert_eq!(split_address(bad), None, "{bad}");
+            args.broker = Some(bad.into());
+            let error = of(&args).unwrap_err().to_string();
+            assert!(
+                error.starts_with("--broker: ") && error.contains(bad),
+                "{error}"
+            );
         }
+        args.broker = Some("localhost:1883".into());
+        args.ca = Some("ca.pem".into());
+        assert!(of(&args).unwrap_err().to_string().contains("--ca"));
     }
 
     #[test]

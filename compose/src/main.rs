@@ -115,9 +115,7 @@ fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
 fn run_tail(file: Option<&Path>, args: &cli::Tail) -> anyhow::Result<ExitCode> {
     let loaded = load(file, true)?;
     let topics = Topics::new(&loaded.config.router.root)?;
-    let address = loaded.broker_address();
-    let login = loaded.router_login();
-    let options = tail::options(args, &topics, (&address, login))?;
+    let options = tail::options(args, &topics, &loaded.broker())?;
     let (subscribed, _) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -134,9 +132,7 @@ fn run_tail(file: Option<&Path>, args: &cli::Tail) -> anyhow::Result<ExitCode> {
 fn run_request(file: Option<&Path>, args: &request::cli::Ask) -> anyhow::Result<ExitCode> {
     let loaded = load(file, true)?;
     let topics = Topics::new(&loaded.config.router.root)?;
-    let address = loaded.broker_address();
-    let login = loaded.router_login();
-    let options = request::options(args, topics, (&address, login))?;
+    let options = request::options(args, topics, &loaded.broker())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

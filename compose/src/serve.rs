@@ -90,8 +90,9 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
 /// The router of this process is let in by the broker of this process without an operator's doing,
 /// unless the operator gave it a login of its own.
 fn log_in(broker: &mut Endpoint, own: SocketAddr, made: Option<(String, String)>) {
-    let is_own = broker.address.parse() == Ok(own)
-        || own.ip().is_loopback() && broker.address == format!("localhost:{}", own.port());
+    let address = broker.address.trim_start_matches("mqtt://");
+    let is_own = address.parse() == Ok(own)
+        || own.ip().is_loopback() && address == format!("localhost:{}", own.port());
     if let (None, Some((username, password))) = (&broker.username, made.filter(|_| is_own)) {
         broker.username = Some(username);
         broker.password = Some(password);
@@ -122,7 +123,7 @@ pub(crate) fn router(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<Exi
     run(
         async |supervisor, registry| {
             let mut router = loaded.config.router.clone();
-            router.broker.address = loaded.broker_address();
+            router.broker = loaded.broker();
             if router.broker.username.is_none()
                 && let Some((user, password)) = login::of_environment()?
             {

@@ -13,6 +13,7 @@ use rumqttc::v5::{
         v5::{Filter, SubscribeReasonCode},
     },
 };
+use thinglog_router::config::Endpoint;
 use thinglog_schemas::{Level, Topics, json, name};
 use tokio::{sync::watch, time::sleep};
 
@@ -36,11 +37,11 @@ pub(crate) struct Options {
     pub(crate) colour: bool,
 }
 
-/// The options of a command line; `configured` are address and login of the configured broker.
+/// The options of a command line; `configured`: the broker unless it names another.
 pub(crate) fn options(
     args: &cli::Tail,
     topics: &Topics,
-    configured: (&str, Option<(String, String)>),
+    configured: &Endpoint,
 ) -> anyhow::Result<Options> {
     let broker = client::broker(&args.connect, configured)?;
     let filters = filters(topics, args);

@@ -33,6 +33,9 @@ use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
+use crate::mqtt::link::CONNECT_WITHIN;
+use crate::net::tls::{Trust, config as tls_config};
+use crate::net::{address::Address, wire::Server};
 pub(crate) use alerts::MQTT_RECEIVER;
 pub use alerts::{AlertConfig, By, Devices, ReceiverConfig, Span};
 pub use aws::AwsKeys;
@@ -125,7 +128,7 @@ impl Default for Config {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Endpoint {
-    /// `host:port`.
+    /// `host:port`, `mqtt://HOST[:PORT]` or, with TLS, `mqtts://HOST[:PORT]`; ports 1883 and 8883.
     pub address: String,
     /// User name to log in with.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,10 +136,24 @@ pub struct Endpoint {
     /// Password to log in with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// For `mqtts`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tls: TlsKeys,
     /// Believe the `thinglog-*` user properties of deliveries. The bundled broker removes what a
     /// client sends under these names; behind a broker that does not, a device could forge its
     /// principal and address, so set this to false there.
     pub stamps: bool,
+}
+
+/// Where an MQTT broker is.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// With TLS.
+    pub tls: Option<tokio_rustls::rustls::ClientConfig>,
 }
 
 impl Default for Endpoint {
@@ -145,6 +162,7 @@ impl Default for Endpoint {
             address: "127.0.0.1:1883".into(),
             username: None,
             password: None,
+            tls: TlsKeys::default(),
             stamps: true,
         }
     }
@@ -156,6 +174,7 @@ impl fmt::Debug for Endpoint {
             .field("address", &self.address)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "…"))
+            .field("tls", &self.tls)
             .field("stamps", &self.stamps)
             .finish()
     }
@@ -347,14 +366,11 @@ impl Config {
 
 impl Endpoint {
     fn validate(&self) -> Result<(), ConfigError> {
-        let key = "broker.address";
-        let Some((host, port)) = self.address.rsplit_once(':') else {
-            let reason = format!("{:?} has no port; write host:port", self.address);
-            return Err(ConfigError::new(key, reason));
-        };
-        if host.is_empty() || port.parse::<u16>().map_or(true, |port| port == 0) {
-            let reason = format!("{:?} is not host:port", self.address);
-            return Err(ConfigError::new(key, reason));
+        let below =
+            |error: ConfigError| ConfigError::new(format!("broker.{}", error.key), error.reason);
+        match self.place()?.scheme {
+            "mqtts" => self.tls.validate().map_err(below)?,
+            _ => self.tls.refuse("mqtts").map_err(below)?,
         }
         if self.password.is_some() && self.username.is_none() {
             let reason = "a password needs broker.username as well";
@@ -362,6 +378,64 @@ impl Endpoint {
         }
         Ok(())
     }
+
+    /// Where it is; without a scheme it is spoken to in the clear.
+    fn place(&self) -> Result<Address, ConfigError> {
+        let text = &self.address;
+        let wrong = |reason| ConfigError::new("broker.address", reason);
+        if text.contains("://") {
+            return Address::parse(text, &MQTT_SCHEMES).map_err(wrong);
+        }
+        let address = Address::parse(&format!("mqtt://{text}"), &MQTT_SCHEMES);
+        match address {
+            Ok(address) if text.ends_with(&format!(":{}", address.port)) => Ok(address),
+            _ => Err(wrong(format!(
+                "{text:?} is neither host:port nor mqtts://HOST[:PORT]"
+            ))),
+        }
+    }
+
+    /// What connects to it. The files of `tls` are read, to see that they can be.
+    pub(crate) fn server(&self) -> Result<Server, ConfigError> {
+        let address = self.place()?;
+        let tls = (address.scheme == "mqtts").then_some(&self.tls);
+        Server::new(address, tls, CONNECT_WITHIN)
+            .map_err(|reason| ConfigError::new("broker", reason))
+    }
+
+    /// What another client needs to reach it. The files of `tls` are read; a server name of its own is for
+    /// the router only.
+    pub fn reach(&self) -> Result<Reach, ConfigError> {
+        let address = self.place()?;
+        let wrong = |key: &str, reason| Err(ConfigError::new(format!("broker.{key}"), reason));
+        let tls = match address.scheme {
+            "mqtts" if self.tls.server_name.is_some() => {
+                let reason =
+                    "only the router has a use for it; name the broker as its certificate does";
+                return wrong("tls.server_name", reason.to_owned());
+            }
+            "mqtts" => match tls_config(Trust::of_tls(&self.tls)) {
+                Ok(config) => Some(config),
+                Err(reason) => return wrong("tls", reason),
+            },
+            _ => None,
+        };
+        Ok(Reach {
+            host: address.host,
+            port: address.port,
+            tls,
+        })
+    }
+
+    /// User name and password.
+    pub fn login(&self) -> Option<(String, String)> {
+        let password = self.password.clone().unwrap_or_default();
+        self.username.clone().map(|username| (username, password))
+    }
+}
+
+fn is_default(keys: &TlsKeys) -> bool {
+    *keys == TlsKeys::default()
 }
 
 fn validate_destination(name: &str, config: &DestinationConfig) -> Result<(), ConfigError> {

@@ -41,6 +41,7 @@ pub mod http;
 mod levels;
 mod live;
 mod mqtt;
+mod net;
 pub mod registry;
 mod router;
 pub mod routes;

@@ -238,6 +238,7 @@ impl Builder {
         let shared = Arc::new(DecodeCache::new(readers, config.cache_bytes, hits, misses));
         Ok(Builder {
             base: Base {
+                broker: config.broker.server()?,
                 config,
                 topics,
                 telemetry,

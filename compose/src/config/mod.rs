@@ -22,6 +22,7 @@ use error::Origin;
 pub(crate) use error::{ConfigError, nearest};
 use origins::Origins;
 use serde::Deserialize;
+use thinglog_router::config::Endpoint;
 use toml::{Table, Value};
 
 use crate::access::keys::Keys;
@@ -66,13 +67,6 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// User name and password that the router was given for its broker.
-    pub(crate) fn router_login(&self) -> Option<(String, String)> {
-        let broker = &self.config.router.broker;
-        let password = broker.password.clone().unwrap_or_default();
-        broker.username.clone().map(|user| (user, password))
-    }
-
     /// What of another configuration a running process cannot take up: by key.
     pub(crate) fn needs_restart(&self, other: &Loaded) -> Vec<String> {
         let mut keys = Vec::new();
@@ -137,11 +131,12 @@ impl Loaded {
     }
 
     /// Where commands reach the broker: the one the router was told, else the bundled one.
-    pub(crate) fn broker_address(&self) -> String {
-        if self.router_broker_given {
-            return self.config.router.broker.address.clone();
+    pub(crate) fn broker(&self) -> Endpoint {
+        let mut broker = self.config.router.broker.clone();
+        if !self.router_broker_given {
+            broker.address = reachable(self.config.broker.listen).to_string();
         }
-        reachable(self.config.broker.listen).to_string()
+        broker
     }
 }
 

@@ -374,11 +374,12 @@ fn a_variable_that_means_nothing_is_ignored_with_a_warning() {
 fn a_router_told_its_broker_does_not_use_the_one_beside_it() {
     let loaded = file("router.broker.address = 'mqtt.example.com:1883'").unwrap();
     assert!(loaded.router_broker_given);
-    assert_eq!(loaded.broker_address(), "mqtt.example.com:1883");
+    assert_eq!(loaded.broker().address, "mqtt.example.com:1883");
     assert_eq!(
         file("broker.listen = '127.0.0.1:9'")
             .unwrap()
-            .broker_address(),
+            .broker()
+            .address,
         "127.0.0.1:9"
     );
 }

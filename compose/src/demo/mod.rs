@@ -80,6 +80,7 @@ pub(crate) fn start(
         broker: client::Broker {
             host: broker.ip().to_string(),
             port: broker.port(),
+            tls: None,
             credentials: logins.tail,
         },
         filters: vec![format!("{root}/live/+/+/+")],

@@ -18,6 +18,7 @@ use rumqttc::v5::{
     },
 };
 use serde_json::Value;
+use thinglog_router::config::Endpoint;
 use thinglog_schemas::{
     Topic, Topics,
     config::Reported,
@@ -58,7 +59,7 @@ pub(crate) struct Options {
 pub(crate) fn options(
     args: &Ask,
     topics: Topics,
-    configured: (&str, Option<(String, String)>),
+    configured: &Endpoint,
 ) -> anyhow::Result<Options> {
     let request = Request {
         id: client::unique(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::remote::{Compression, Secret};
 use super::{ConfigError, TlsKeys};
-use crate::destinations::address::Address;
+use crate::net::address::Address;
 use crate::routes::template::Template;
 
 /// Ways to reach a broker, and their usual port.

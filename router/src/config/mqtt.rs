@@ -5,7 +5,7 @@ use thinglog_schemas::name;
 
 use super::remote::Secret;
 use super::{ConfigError, TlsKeys};
-use crate::destinations::address::Address;
+use crate::net::address::Address;
 use crate::routes::template::Template;
 
 /// Ways to reach a broker, and their usual ports.

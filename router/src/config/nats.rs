@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::remote::Secret;
 use super::{ConfigError, TlsKeys};
-use crate::destinations::address::Address;
+use crate::net::address::Address;
 use crate::routes::template::Template;
 
 /// Ways to reach a NATS server, and their usual port.

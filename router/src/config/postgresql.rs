@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::remote::Secret;
 use super::{ConfigError, TlsKeys};
-use crate::destinations::address::Address;
+use crate::net::address::Address;
 
 /// The words that open an address; both mean the same.
 const SCHEMES: [(&str, u16); 2] = [("postgresql", 5432), ("postgres", 5432)];

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, TlsKeys};
-use crate::destinations::address::Address;
+use crate::net::address::Address;
 
 /// Ways to reach a syslog server, and their usual ports (RFC 5426, RFC 6587, RFC 5425).
 pub(crate) const SYSLOG_SCHEMES: [(&str, u16); 3] = [("udp", 514), ("tcp", 514), ("tls", 6514)];

@@ -1,6 +1,5 @@
 //! The destinations. Each knows its own medium and nothing of MQTT, levels or other destinations.
 
-pub(crate) mod address;
 #[cfg(feature = "aws-client")]
 pub(crate) mod aws;
 #[cfg(feature = "clickhouse")]
@@ -48,9 +47,5 @@ pub(crate) mod syslog;
     feature = "splunk"
 ))]
 mod throughput;
-#[cfg(feature = "tls")]
-pub(crate) mod tls;
 #[cfg(feature = "webhook")]
 pub(crate) mod webhook;
-#[cfg(feature = "wire")]
-pub(crate) mod wire;

@@ -28,6 +28,7 @@ use crate::levels::Levels;
 use crate::mqtt::connect::LinkOptions;
 use crate::mqtt::link::Subscription;
 use crate::mqtt::publisher::Publisher;
+use crate::net::wire::Server;
 use crate::registry::devices::Devices;
 use crate::router::{BuildError, RunError};
 use crate::routes::Routes;
@@ -36,6 +37,8 @@ use crate::telemetry::{Books, RemoteMetrics, Telemetry};
 /// What every consumer part is made from.
 pub(crate) struct Base {
     pub(crate) config: Config,
+    /// Where `config.broker` is.
+    pub(crate) broker: Server,
     pub(crate) topics: Topics,
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Health,
@@ -69,7 +72,9 @@ impl Base {
 
     pub(crate) fn link(&self, client_id: String, persistent: bool) -> LinkOptions {
         LinkOptions {
-            endpoint: self.config.broker.clone(),
+            server: self.broker.clone(),
+            login: self.config.broker.login(),
+            stamps: self.config.broker.stamps,
             client_id,
             persistent,
             window_packets: self.config.window_packets,

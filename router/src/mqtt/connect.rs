@@ -8,7 +8,7 @@ use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectProperties, Login};
 use thinglog_schemas::Topics;
 
 use super::link::{LinkError, MAX_PACKET};
-use crate::config::Endpoint;
+use crate::net::wire::Server;
 
 /// Seconds without traffic after which a ping is due.
 const KEEP_ALIVE_S: u16 = 30;
@@ -18,7 +18,11 @@ const SESSION_FOR_EVER: u32 = u32::MAX;
 /// Who connects, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkOptions {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) server: Server,
+    /// User name and password.
+    pub(crate) login: Option<(String, String)>,
+    /// Believe the `thinglog-*` user properties of deliveries.
+    pub(crate) stamps: bool,
     pub(crate) client_id: String,
     /// Keep the session at the broker while away; else start clean and leave nothing.
     pub(crate) persistent: bool,
@@ -85,10 +89,8 @@ pub(super) fn write_connect(options: &LinkOptions, output: &mut BytesMut) -> Res
         clean_start: !options.persistent,
         properties: Some(properties),
     };
-    let login = options.endpoint.username.as_ref().map(|username| Login {
-        username: username.clone(),
-        password: options.endpoint.password.clone().unwrap_or_default(),
-    });
+    let login = options.login.clone();
+    let login = login.map(|(username, password)| Login { username, password });
     connect.write(&None, &login, output)?;
     Ok(())
 }

@@ -30,11 +30,14 @@ impl FakeBroker {
     }
 
     pub(crate) fn options(&self) -> LinkOptions {
+        let endpoint = Endpoint {
+            address: self.listener.local_addr().unwrap().to_string(),
+            ..Endpoint::default()
+        };
         LinkOptions {
-            endpoint: Endpoint {
-                address: self.listener.local_addr().unwrap().to_string(),
-                ..Endpoint::default()
-            },
+            server: endpoint.server().unwrap(),
+            login: None,
+            stamps: true,
             client_id: "thinglog-router/test".into(),
             persistent: true,
             window_packets: 1000,

@@ -4,7 +4,10 @@
 //! read can never keep us from reading, nor the other way round. It is cancel-safe: all state lives
 //! in the link.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,9 +17,9 @@ use rumqttc::v5::mqttbytes::v5::{
 };
 use rumqttc::v5::mqttbytes::{Error as CodecError, QoS};
 use thinglog_schemas::payload::Stamp;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, timeout};
+use tokio_util::io::poll_read_buf;
 
 use super::connect::{LinkOptions, Peer, write_connect};
 use super::frame::{self, FrameError, Header};
@@ -24,6 +27,7 @@ use super::names::TopicTable;
 use super::window::Window;
 use super::{Delivery, Settled};
 use crate::clock;
+use crate::net::wire::Wire;
 
 /// Bytes asked of the socket at once.
 const READ: usize = 128 << 10;
@@ -31,7 +35,7 @@ const READ: usize = 128 << 10;
 /// arrives and is quarantined with its reason.
 pub(super) const MAX_PACKET: usize = 4 << 20;
 /// Longest a broker may take to accept a connection.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A subscription.
 #[derive(Clone, Debug)]
@@ -46,8 +50,8 @@ pub(crate) struct Subscription {
 /// Why a connection ended or never was.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
-    #[error("cannot reach {address}: {source}")]
-    Connect { address: String, source: io::Error },
+    #[error("cannot reach {0}")]
+    Connect(String),
     #[error("{0} did not accept the connection within {within} s", within = CONNECT_WITHIN.as_secs())]
     ConnectTimeout(String),
     #[error("the broker refused the connection: {0:?}")]
@@ -103,7 +107,9 @@ pub(crate) struct Arrived {
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    wire: Box<dyn Wire>,
+    /// Something of what was written may not be on its way.
+    unflushed: bool,
     generation: u64,
     stamps: bool,
     input: BytesMut,
@@ -120,26 +126,20 @@ pub(crate) struct Link {
 impl Link {
     /// Connects and waits for CONNACK. `generation` marks everything received on it.
     pub(crate) async fn connect(options: &LinkOptions, generation: u64) -> Result<Link, LinkError> {
-        let address = &options.endpoint.address;
         match timeout(CONNECT_WITHIN, Link::try_connect(options, generation)).await {
             Ok(result) => result,
-            Err(_) => Err(LinkError::ConnectTimeout(address.clone())),
+            Err(_) => Err(LinkError::ConnectTimeout(options.server.to_string())),
         }
     }
 
     async fn try_connect(options: &LinkOptions, generation: u64) -> Result<Link, LinkError> {
-        let address = &options.endpoint.address;
-        let unreachable = |source| LinkError::Connect {
-            address: address.clone(),
-            source,
-        };
-        let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-        stream.set_nodelay(true)?;
+        let wire = options.server.connect().await;
         let now = Instant::now();
         let mut link = Link {
-            stream,
+            wire: wire.map_err(LinkError::Connect)?,
+            unflushed: false,
             generation,
-            stamps: options.endpoint.stamps,
+            stamps: options.stamps,
             input: BytesMut::with_capacity(READ),
             output: BytesMut::new(),
             topics: TopicTable::new(options.topics.clone()),
@@ -262,7 +262,7 @@ impl Link {
     pub(crate) async fn disconnect(mut self) {
         self.output.extend_from_slice(&[0xE0, 0]);
         let flush = async {
-            while !self.output.is_empty() {
+            while !self.output.is_empty() || self.unflushed {
                 if self.move_bytes(false).await.is_err() {
                     break;
                 }
@@ -285,45 +285,56 @@ impl Link {
         Ok(())
     }
 
-    /// One read or write, whichever the socket is ready for.
+    /// One read or write, whichever the connection is ready for. Cancel-safe.
     async fn move_bytes(&mut self, reading: bool) -> Result<(), LinkError> {
-        let writing = !self.output.is_empty();
-        let interest = match (reading, writing) {
-            (true, true) => Interest::READABLE | Interest::WRITABLE,
-            (true, false) => Interest::READABLE,
-            (false, true) => Interest::WRITABLE,
-            (false, false) => return std::future::pending().await,
-        };
-        let ready = self.stream.ready(interest).await?;
-        if writing && ready.is_writable() {
-            match self.stream.try_write(&self.output) {
-                Ok(0) => return Err(LinkError::Closed),
-                Ok(written) => {
-                    self.output.advance(written);
-                    self.last_write = Instant::now();
+        poll_fn(|cx| {
+            let written = self.poll_write(cx);
+            let read = match reading {
+                true => self.poll_read(cx),
+                false => Poll::Pending,
+            };
+            match (written, read) {
+                (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => {
+                    Poll::Ready(Err(error))
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+                _ => Poll::Ready(Ok(())),
             }
-        }
-        if reading && ready.is_readable() {
-            self.read()?;
-        }
-        Ok(())
+        })
+        .await
     }
 
-    fn read(&mut self) -> Result<(), LinkError> {
+    /// Pending as well where nothing is to be written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        if self.output.is_empty() {
+            if !self.unflushed {
+                return Poll::Pending;
+            }
+            ready!(Pin::new(&mut self.wire).poll_flush(cx))?;
+            self.unflushed = false;
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(Pin::new(&mut self.wire).poll_write(cx, &self.output))? {
+            0 => Poll::Ready(Err(LinkError::Closed)),
+            written => {
+                self.output.advance(written);
+                self.unflushed = true;
+                self.last_write = Instant::now();
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         if self.input.capacity() - self.input.len() < READ / 4 {
             self.input.reserve(READ);
         }
-        match self.stream.try_read_buf(&mut self.input) {
-            Ok(0) => Err(LinkError::Closed),
-            Ok(_) => {
+        match ready!(poll_read_buf(Pin::new(&mut self.wire), cx, &mut self.input))? {
+            0 => Poll::Ready(Err(LinkError::Closed)),
+            _ => {
                 self.last_read = Instant::now();
-                Ok(())
+                Poll::Ready(Ok(()))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.into()),
         }
     }
 

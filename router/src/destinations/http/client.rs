@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{ClientConfig, read_secret};
-use crate::destinations::tls::{self, Trust};
+use crate::net::tls::{self, Trust};
 
 /// Idle connections are closed after this time: most services do so after a minute.
 const IDLE: Duration = Duration::from_secs(50);

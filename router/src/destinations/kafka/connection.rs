@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use super::answer::reason;
 use super::scram::{Hash, Login};
 use crate::config::{KafkaConfig, Mechanism, Secret, TlsKeys};
-use crate::destinations::address::Address;
-use crate::destinations::wire::{Server, Wire};
+use crate::net::address::Address;
+use crate::net::wire::{Server, Wire};
 
 /// Most bytes of an answer.
 const LARGEST_ANSWER: usize = 64 << 20;

@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::verdict::{Failure, text};
 use crate::config::Secret;
-use crate::destinations::wire::{self, Server, Wire};
 use crate::mqtt::connect::Peer;
 use crate::mqtt::frame;
+use crate::net::wire::{self, Server, Wire};
 
 /// Largest packet taken of the broker: acknowledgements, perhaps with a reason in words.
 const LARGEST: usize = 128 << 10;

@@ -28,9 +28,9 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use thinglog_schemas::Topics;
 
-use super::address::Address;
-use super::wire::Server;
 use crate::config::{EmitterConfig, Endpoint, MQTT_SCHEMES, MqttConfig, MqttFormat, Secret};
+use crate::net::address::Address;
+use crate::net::wire::Server;
 use crate::routes::template::Template;
 use connection::Login;
 use encode::{MqttEncoder, Place};

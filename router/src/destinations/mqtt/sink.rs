@@ -10,7 +10,7 @@ use super::verdict::{Failure, verdict};
 use crate::deliver::remote::Sink;
 use crate::deliver::remote::request::Request;
 use crate::deliver::remote::verdict::Verdict;
-use crate::destinations::wire::Server;
+use crate::net::wire::Server;
 
 /// A client id and the connection that has it. One for each request that was ever under way at once.
 struct Client {

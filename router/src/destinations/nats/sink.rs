@@ -15,7 +15,7 @@ use crate::config::{NatsConfig, Secret};
 use crate::deliver::remote::Sink;
 use crate::deliver::remote::request::Request;
 use crate::deliver::remote::verdict::{ItemVerdict, Verdict};
-use crate::destinations::tls::{self, Trust};
+use crate::net::tls::{self, Trust};
 
 /// Publishes to one stream's servers.
 pub(crate) struct NatsSink {

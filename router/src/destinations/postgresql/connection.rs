@@ -9,7 +9,7 @@ use tokio_postgres::{CancelToken, Client, Config, NoTls};
 use super::sink::explain;
 use super::tls::Encrypt;
 use crate::config::{PostgresqlConfig, Secret, SslMode as Wanted};
-use crate::destinations::wire::Server;
+use crate::net::wire::Server;
 
 /// A database, and as whom to log in there.
 #[derive(Clone)]

@@ -23,9 +23,9 @@ mod sink;
 
 use std::time::Duration;
 
-use super::address::Address;
-use super::wire::Server;
 use crate::config::{SYSLOG_SCHEMES, SyslogConfig};
+use crate::net::address::Address;
+use crate::net::wire::Server;
 use encode::SyslogEncoder;
 use sink::{SyslogSink, Transport};
 

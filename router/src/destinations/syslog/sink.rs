@@ -11,8 +11,8 @@ use super::encode::SyslogEncoder;
 use crate::deliver::remote::Sink;
 use crate::deliver::remote::request::Request;
 use crate::deliver::remote::verdict::Verdict;
-use crate::destinations::address::Address;
-use crate::destinations::wire::{self, Server, Wire};
+use crate::net::address::Address;
+use crate::net::wire::{self, Server, Wire};
 
 /// How messages travel.
 pub(super) enum Transport {

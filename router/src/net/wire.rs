@@ -1,6 +1,7 @@
 //! Connections to servers that are not spoken to in HTTP: TCP, with TLS where the configuration says
 //! so.
 
+use std::fmt::{self, Debug, Display};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use super::tls::{self, Trust};
 use crate::config::TlsKeys;
 
 /// A connection, whatever it is made of.
-pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Wire for T {}
 
 /// Makes connections to one server.
 #[derive(Clone, Debug)]
@@ -26,6 +27,16 @@ pub(crate) struct Server {
     /// With TLS.
     tls: Option<TlsKeys>,
     within: Duration,
+}
+
+impl Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Address { host, port, .. } = &self.address;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 impl Server {
@@ -56,7 +67,6 @@ impl Server {
 
     /// A new connection; the error names the server.
     pub(crate) async fn connect(&self) -> Result<Box<dyn Wire>, String> {
-        let Address { host, port, .. } = &self.address;
         let connected = match tokio::time::timeout(self.within, self.try_connect()).await {
             Ok(connected) => connected,
             Err(_) => Err(format!(
@@ -64,7 +74,7 @@ impl Server {
                 self.within.as_millis()
             )),
         };
-        connected.map_err(|reason| format!("{host}:{port}: {reason}"))
+        connected.map_err(|reason| format!("{self}: {reason}"))
     }
 
     async fn try_connect(&self) -> Result<Box<dyn Wire>, String> {

@@ -44,7 +44,6 @@ impl<'a> Trust<'a> {
     }
 
     /// What stands below `tls`.
-    #[cfg_attr(not(feature = "wire"), allow(dead_code))]
     pub(crate) fn of_tls(config: &'a TlsKeys) -> Trust<'a> {
         Trust {
             key: "tls",
