@@ -93,16 +93,6 @@ export async function call(path, params, options) {
   return response.status === 204 ? null : response.json();
 }
 
-/** The same, and `null` for what is not there. */
-export async function find(path, params, options) {
-  try {
-    return await call(path, params, options);
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return null;
-    throw error;
-  }
-}
-
 /** All items of a list, page by page, up to a limit. */
 export async function all(path, most, options) {
   const items = [];

@@ -9,8 +9,8 @@ import { compare } from "./place.js";
 export const MOST_LINES = 100_000;
 /** Most memory that they take, by estimate, in bytes. */
 export const MOST_BYTES = 64 * 1024 * 1024;
-/** What is cut at a time beyond what has to be, so that not every event moves everything. */
-const SLACK = 2000;
+/** The share that is cut at a time beyond what has to be, so that not every event moves everything. */
+const SLACK = 0.02;
 /** Most arrivals that are kept while a page below is on its way. */
 const MOST_JOINING = 5000;
 
@@ -149,7 +149,7 @@ export class Lines {
   }
 
   #cutTop() {
-    const most = Math.max(1, this.mostLines - SLACK);
+    const most = Math.ceil(this.mostLines * (1 - SLACK));
     let cut = Math.max(0, this.items.length - most);
     let bytes = this.bytes;
     for (let at = 0; at < cut; at += 1) bytes -= weight(this.items[at]);
@@ -161,7 +161,7 @@ export class Lines {
   }
 
   #cutBottom() {
-    const most = Math.max(1, this.mostLines - SLACK);
+    const most = Math.ceil(this.mostLines * (1 - SLACK));
     let keep = Math.min(this.items.length, most);
     let bytes = this.bytes;
     for (let at = keep; at < this.items.length; at += 1) bytes -= weight(this.items[at]);

@@ -56,6 +56,8 @@ async function show() {
     app.setTitle(module.title);
     window.scrollTo(0, 0);
     app.page = module.mount(main, app);
+    // Whoever goes to another page by keyboard goes on there.
+    if (mine > 1 && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
   } catch (error) {
     fill(main, failure(error));
     throw error;

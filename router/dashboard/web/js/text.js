@@ -3,8 +3,11 @@
 
 /** @typedef {{kind: "text" | "hit" | "escape", text: string, hit?: boolean}} Piece */
 
-/** What shows nothing or turns the direction of what follows: controls, bidirectional marks, joiners. */
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]|[\ud800-\udbff][\udc00-\udfff]/g;
+/**
+ * What shows nothing or turns the direction of what follows: controls, bidirectional marks, joiners,
+ * halves of characters. Whole pairs come first, to be passed over.
+ */
+const UNSEEN = /[\ud800-\udbff][\udc00-\udfff]|[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]/g;
 const SHORT = { "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0" };
 /** Characters in which a pattern is looked for, so that no pattern takes for ever. */
 const LOOKED_AT = 20_000;

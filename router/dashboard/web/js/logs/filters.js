@@ -8,7 +8,7 @@ import { boundTime, inputText, inputTime, moment, spanOf } from "../time.js";
 
 /** After a key the rest of a word may follow, ms. */
 const TYPING = 350;
-const RANGES = [["", "Everything kept"], ["15m", "Last 15 minutes"], ["1h", "Last hour"], ["6h", "Last 6 hours"], ["1d", "Last day"], ["7d", "Last 7 days"]];
+const RANGES = [["", "Any time"], ["15m", "Last 15 minutes"], ["1h", "Last hour"], ["6h", "Last 6 hours"], ["1d", "Last day"], ["7d", "Last 7 days"]];
 
 export class Filters {
   #timer = 0;

@@ -179,5 +179,9 @@ class FleetPage {
   }
 }
 
-/** Why, without what the row says anyway. */
-const brief = (why) => why.replace(/^.*? has level \w+: /, "");
+/** Which document decides, out of the sentence that says so. */
+function brief(why) {
+  const topic = /config\/(override\/)?([\w-]+)(?:\/(\S+))?/.exec(why);
+  if (!topic) return "nothing is set";
+  return `${topic[1] ? "temporary, " : ""}${topic[2]}${topic[3] ? ` ${topic[3]}` : ""}`;
+}

@@ -76,7 +76,6 @@ class LogPage {
     this.question = parse(location.search);
     this.#begin();
     this.view.start();
-    this.view.scroller.focus({ preventScroll: true });
   }
 
   /** The address has changed. */
@@ -104,8 +103,8 @@ class LogPage {
     return {
       "/": () => this.filters.focus(),
       p: () => this.#pause(),
-      j: () => this.view.step(1),
-      k: () => this.view.step(-1),
+      j: () => this.#step(1),
+      k: () => this.#step(-1),
       G: () => this.#end(),
       h: () => this.histogram.focus(),
       "-": () => this.#zoomOut(),
@@ -113,6 +112,11 @@ class LogPage {
       d: () => download(this.question),
       Escape: () => this.detail.close(),
     };
+  }
+
+  #step(by) {
+    this.view.scroller.focus({ preventScroll: true });
+    this.view.step(by);
   }
 
   #bar() {
