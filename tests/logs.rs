@@ -206,6 +206,19 @@ fn what_happened_is_counted_over_time() {
         sum(&few, "info") + sum(&few, "error") + sum(&few, "debug") + sum(&few, "warn"),
         30
     );
+    let names = ["door-1", "lamp-1", "lamp-2"];
+    let each = counts(&format!(
+        "by=device&since=1h&device={},none",
+        names.join(",")
+    ));
+    let devices = each["devices"].as_object().unwrap();
+    assert_eq!((devices.len(), &devices["none"]), (4, &json!([])));
+    for name in names {
+        let alone = counts(&format!("since=1h&device={name}"));
+        assert_eq!(devices[name], alone["items"], "{name}");
+        let of_device = json!({"items": devices[name]});
+        assert_eq!(sum(&of_device, "error"), 7, "{name}");
+    }
     let wrong = site.get("/api/v1/logs/counts?since=7d&step=1s");
     assert!(wrong.contains("give a larger step"), "{wrong}");
 }

@@ -144,7 +144,7 @@ const OPERATIONS: &[Operation] = &[
     operation(("get", LOGS), "What was logged",
         search![("order", "newest (unless told), oldest or arrival"), PAGE, ("cursor", "What the page before said as `next`, or the `place` of an event")],
         None, Page("FoundEvent")),
-    operation(("get", COUNTS), "How much was logged over time, by level", search![("step", "The width of a step: 30s, 5m, 1h")], None, One("Counts")),
+    operation(("get", COUNTS), "How much was logged over time, by level", search![("step", "The width of a step: 30s, 5m, 1h"), ("by", "device: each of `device` by itself")], None, One("Counts")),
     operation(("get", TAIL), "What was logged last, then what arrives, as server-sent events (`Last-Event-ID` goes on)",
         search![("history", "How many events before it begins, at most 1000; 10 unless told")], None, One("FoundEvent")),
     operation(("get", DOWNLOAD), "All of it as a file",
@@ -255,6 +255,11 @@ fn schemas() -> Value {
         whole[field] = schema.clone();
     }
     let flag = json!({"type": "boolean"});
+    let step = object(
+        json!({"time": time, "debug": number, "info": number, "warn": number, "error": number}),
+        &["time", "debug", "info", "warn", "error"],
+    );
+    let steps = json!({"type": "array", "items": step});
     let device = [
         ("device", &text),
         ("online", &flag),
@@ -337,8 +342,8 @@ fn schemas() -> Value {
             "level": level, "severity": number, "message": text, "attributes": any, "place": text,
             "time_estimated": flag, "truncated": flag}),
             &["time", "received", "device", "source", "level", "severity", "message", "place"]),
-        "Counts": object(json!({"items": {"type": "array", "items": any}, "step_s": {"type": "number"}, "since": time,
-            "partial": flag, "effort": any}), &["items", "step_s", "partial"]),
+        "Counts": object(json!({"items": steps, "devices": {"type": "object", "additionalProperties": steps},
+            "step_s": {"type": "number"}, "since": time, "partial": flag, "effort": any}), &["step_s", "since", "partial"]),
         "DeadLetter": object(json!({"n": number, "refused": time, "reason": text, "event": any}),
             &["n", "refused", "reason", "event"]),
         "Letters": object(json!({"letters": {"type": "array", "items": number}, "all": flag}), &[]),

@@ -33,5 +33,5 @@ mod varint;
 #[cfg(test)]
 mod store_tests;
 
-pub use search::{Counts, Effort, Fleet, Found, Order, Page, Place, Search};
+pub use search::{Counts, DeviceCounts, Effort, Fleet, Found, Order, Page, Place, Search, Steps};
 pub use store::{AgeOf, End, Options, Size, Store, Watch, Writer};

@@ -22,7 +22,8 @@ const MANY: usize = 256;
 /// Rows of a block, and what is known of them.
 type Rows = (usize, Range<usize>, block::Facts);
 
-/// The blocks of a part that may hold rows of some devices, or all.
+/// The blocks of a part that may hold rows of some devices, or all. Between the rows of these may be those
+/// of others.
 pub(crate) fn blocks(part: &Part, devices: Option<&HashSet<&str>>) -> io::Result<Vec<Rows>> {
     let all = |(at, entry): (usize, &Entry)| {
         let rows = 0..entry.facts.rows as usize;
@@ -38,22 +39,28 @@ pub(crate) fn blocks(part: &Part, devices: Option<&HashSet<&str>>) -> io::Result
         let may = every.filter(|(_, entry)| entry.devices & bits != 0);
         return Ok(may.map(all).collect());
     };
-    let mut found = Vec::new();
+    let mut found: BTreeMap<usize, Rows> = BTreeMap::new();
     for device in devices {
         for seat in part.seats(directory, device)? {
             for (block, rows) in part.blocks_of(seat.first..seat.first + seat.rows) {
                 let mut facts = part.entries[block].facts.clone();
                 facts.min_at = facts.min_at.max(seat.min_at);
                 facts.max_at = facts.max_at.min(seat.max_at);
-                found.push((block, rows, facts));
+                let more = (block, rows.clone(), facts.clone());
+                let (_, all, joined) = found.entry(block).or_insert(more);
+                // A block is read once, whatever it has of them.
+                *all = all.start.min(rows.start)..all.end.max(rows.end);
+                joined.min_at = joined.min_at.min(facts.min_at);
+                joined.max_at = joined.max_at.max(facts.max_at);
             }
         }
     }
-    Ok(found)
+    Ok(found.into_values().collect())
 }
 
 /// A row that is looked at.
-pub(crate) struct Seen {
+pub(crate) struct Seen<'a> {
+    pub(crate) device: &'a Arc<str>,
     pub(crate) place: Place,
     pub(crate) level: Level,
     pub(crate) index: usize,
@@ -120,8 +127,8 @@ impl<'a> Scan<'a> {
         &mut self,
         part: &'p Part,
         piece: &Piece,
-        wanted: &dyn Fn(&Seen) -> bool,
-        tell: &mut dyn FnMut(&Seen),
+        wanted: &dyn Fn(&Seen<'_>) -> bool,
+        tell: &mut dyn FnMut(&Seen<'_>),
     ) -> io::Result<Option<Block<'p>>> {
         let entry = &part.entries[piece.block];
         let filter = self.search.filter.as_ref();
@@ -157,6 +164,7 @@ impl<'a> Scan<'a> {
                     && place.row >= below;
                 let level = block.severity(index).level();
                 let seen = Seen {
+                    device,
                     place,
                     level,
                     index,

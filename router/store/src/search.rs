@@ -6,6 +6,7 @@
 //! is read, texts are read only if what comes before them leaves the question open.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -122,13 +123,27 @@ pub struct Effort {
 /// How many events there are, over time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// By the beginning of the step, ns: of DEBUG, INFO, WARN, ERROR.
-    pub steps: BTreeMap<u64, [u64; 4]>,
+    /// Over time.
+    pub steps: Steps,
     /// Not everything was looked at.
     pub is_partial: bool,
     /// What it took.
     pub effort: Effort,
 }
+
+/// How many events there are over time, device by device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceCounts {
+    /// By name. Devices that were asked for and may be seen are here even if they logged nothing.
+    pub devices: BTreeMap<Arc<str>, Steps>,
+    /// Not everything was looked at.
+    pub is_partial: bool,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// By the beginning of the step, ns: events of DEBUG, INFO, WARN, ERROR.
+pub type Steps = BTreeMap<u64, [u64; 4]>;
 
 /// Bytes of texts that an answer may hold; one event of any size is let through.
 const MOST_BYTES: usize = 8 << 20;
@@ -251,7 +266,7 @@ impl Store {
             }
             let part = &parts[piece.part];
             let mut hits: Vec<(Rank, usize)> = Vec::new();
-            let wanted = |seen: &Seen| {
+            let wanted = |seen: &Seen<'_>| {
                 let rank = order.rank(seen.place);
                 start.is_none_or(|start| rank < start) && worst.is_none_or(|worst| rank > worst)
             };
@@ -295,6 +310,64 @@ impl Store {
         most: usize,
         fleet: &dyn Fleet,
     ) -> io::Result<Counts> {
+        let mut steps = Steps::new();
+        let mut left = most;
+        let tally = self.tally(search, step, fleet, &mut |seen, begin| {
+            add(&mut steps, begin, seen.level, &mut left)
+        })?;
+        Ok(Counts {
+            steps,
+            is_partial: tally.is_partial,
+            effort: tally.effort,
+        })
+    }
+
+    /// Counts device by device, in one pass. At most `most` steps of all devices together are told apart.
+    pub fn count_devices(
+        &self,
+        search: &Search,
+        step: u64,
+        most: usize,
+        fleet: &dyn Fleet,
+    ) -> io::Result<DeviceCounts> {
+        let asked = search.devices.iter().flatten();
+        let mut devices: Vec<(Arc<str>, Steps)> = asked
+            .filter(|device| fleet.may_see(device))
+            .map(|device| (Arc::clone(device), Steps::new()))
+            .collect();
+        devices.sort();
+        devices.dedup();
+        let mut left = most;
+        // Rows of a device stand side by side.
+        let mut last = 0;
+        let tally = self.tally(search, step, fleet, &mut |seen, begin| {
+            if devices
+                .get(last)
+                .is_none_or(|(name, _)| name != seen.device)
+            {
+                let found = devices.binary_search_by(|(name, _)| name.cmp(seen.device));
+                last = found.unwrap_or_else(|at| {
+                    devices.insert(at, (Arc::clone(seen.device), Steps::new()));
+                    at
+                });
+            }
+            add(&mut devices[last].1, begin, seen.level, &mut left)
+        })?;
+        Ok(DeviceCounts {
+            devices: devices.into_iter().collect(),
+            is_partial: tally.is_partial,
+            effort: tally.effort,
+        })
+    }
+
+    /// Tells of what matches, and in which step it is, until `tell` has no room for it.
+    fn tally(
+        &self,
+        search: &Search,
+        step: u64,
+        fleet: &dyn Fleet,
+        tell: &mut dyn FnMut(&Seen<'_>, u64) -> bool,
+    ) -> io::Result<Tally> {
         let search = &Search {
             after: None,
             ..search.clone()
@@ -303,29 +376,45 @@ impl Store {
         let parts = files.parts();
         let mut scan = Scan::new(search, fleet, Arc::clone(&files.cleared))?;
         let pieces = pieces(search, &parts, fleet)?;
-        let mut counts = Counts::default();
-        counts.effort.blocks = pieces.len() as u64;
+        let mut tally = Tally::default();
+        tally.effort.blocks = pieces.len() as u64;
         let step = step.max(1);
         for piece in &pieces {
             given_up(fleet)?;
             if !fleet.goes_on() {
-                counts.is_partial = true;
+                tally.is_partial = true;
                 break;
             }
             scan.rows(&parts[piece.part], piece, &|_| true, &mut |seen| {
                 let begin = search.from + (seen.place.at - search.from) / step * step;
-                let is_known = counts.steps.contains_key(&begin);
-                if is_known || counts.steps.len() < most {
-                    counts.steps.entry(begin).or_default()[of_level(seen.level)] += 1;
-                } else {
-                    counts.is_partial = true;
-                }
+                tally.is_partial |= !tell(seen, begin);
             })?;
         }
-        counts.effort.read = scan.blocks;
-        counts.effort.rows = scan.rows;
-        Ok(counts)
+        tally.effort.read = scan.blocks;
+        tally.effort.rows = scan.rows;
+        Ok(tally)
     }
+}
+
+/// How counting went.
+#[derive(Default)]
+struct Tally {
+    is_partial: bool,
+    effort: Effort,
+}
+
+/// Counts one event, unless its step would be one too many.
+fn add(steps: &mut Steps, begin: u64, level: Level, left: &mut usize) -> bool {
+    let step = match steps.entry(begin) {
+        Entry::Occupied(step) => step.into_mut(),
+        Entry::Vacant(_) if *left == 0 => return false,
+        Entry::Vacant(step) => {
+            *left -= 1;
+            step.insert([0; 4])
+        }
+    };
+    step[of_level(level)] += 1;
+    true
 }
 
 /// Ends a search that nobody waits for.

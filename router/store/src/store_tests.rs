@@ -414,6 +414,75 @@ fn counts_are_those_of_a_list() {
     assert_eq!((few.steps.len(), few.is_partial), (2, true));
 }
 
+/// Sees what begins with an `a`.
+struct OfA;
+
+impl Fleet for OfA {
+    fn facts(&self, device: &str) -> Arc<Facts> {
+        Everyone.facts(device)
+    }
+
+    fn may_see(&self, device: &str) -> bool {
+        device.starts_with('a')
+    }
+
+    fn goes_on(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn counts_of_devices_are_those_of_each_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut writer, events) = filled(folder.path(), 3000);
+    let step = 100_000_000_000;
+    let names = |names: &[&str]| Some(names.iter().map(|it| Arc::from(*it)).collect());
+    let asked = Search {
+        from: HOUR,
+        devices: names(&["c", "a2", "b1", "none", "a2"]),
+        filter: Some(EventQuery::parse("level >= INFO and message ~ /t/").unwrap()),
+        ..Search::default()
+    };
+    // In the fresh file, then sealed and sorted by device.
+    for _ in 0..2 {
+        let counts = store.count_devices(&asked, step, 1000, &Everyone).unwrap();
+        let listed: Vec<&str> = counts.devices.keys().map(|it| &**it).collect();
+        assert_eq!(
+            (listed, counts.is_partial),
+            (vec!["a2", "b1", "c", "none"], false)
+        );
+        assert!(counts.effort.read <= counts.effort.blocks);
+        for (device, steps) in &counts.devices {
+            let alone = Search {
+                devices: names(&[device]),
+                ..asked.clone()
+            };
+            let alone = store.count(&alone, step, 1000, &Everyone).unwrap();
+            assert_eq!(steps, &alone.steps, "{device}");
+        }
+        let total: u64 = counts
+            .devices
+            .values()
+            .flat_map(|it| it.values().flatten())
+            .sum();
+        let all = Search {
+            limit: usize::MAX,
+            ..asked.clone()
+        };
+        assert_eq!(total as usize, expected(&events, &all).len());
+        writer.roll().unwrap();
+        store.tidy().unwrap();
+    }
+    let few = store.count_devices(&asked, step, 5, &Everyone).unwrap();
+    let told_apart: usize = few.devices.values().map(BTreeMap::len).sum();
+    assert_eq!((told_apart, few.is_partial), (5, true));
+    let seen = store.count_devices(&asked, step, 1000, &OfA).unwrap();
+    assert_eq!(
+        seen.devices.keys().map(|it| &**it).collect::<Vec<_>>(),
+        ["a2"]
+    );
+}
+
 #[test]
 fn what_is_old_goes_but_for_the_last_events_of_a_device() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use thinglog_schemas::json;
 use thinglog_schemas::query::Facts;
-use thinglog_store::{Counts, Fleet, Found, Page, Search, Store};
+use thinglog_store::{Counts, DeviceCounts, Fleet, Found, Page, Search, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::question::place_text;
+use super::question::{Counting, place_text};
 use crate::destinations::store::Shelf;
 use crate::levels::Levels;
 use crate::registry::{Caller, Code, Refusal, Registry};
@@ -163,11 +163,22 @@ impl Library {
         &self,
         caller: &Caller,
         shelf: &Shelf,
-        search: Search,
-        (step, most): (u64, usize),
+        asked: Counting,
     ) -> Result<Counts, Refusal> {
         self.run(caller, shelf, move |store, fleet| {
-            store.count(&search, step, most, fleet)
+            store.count(&asked.search, asked.step, asked.most, fleet)
+        })
+        .await
+    }
+
+    pub(super) async fn device_counts(
+        &self,
+        caller: &Caller,
+        shelf: &Shelf,
+        asked: Counting,
+    ) -> Result<DeviceCounts, Refusal> {
+        self.run(caller, shelf, move |store, fleet| {
+            store.count_devices(&asked.search, asked.step, asked.most, fleet)
         })
         .await
     }

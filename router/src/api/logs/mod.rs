@@ -5,6 +5,7 @@
 //! there, or, with the other `order`, back.
 
 pub(crate) mod answer;
+mod counts;
 mod question;
 mod stream;
 
@@ -19,18 +20,14 @@ use thinglog_schemas::topic::ConfigTopic;
 use thinglog_store::{Effort, Order, Place, Search};
 
 use self::answer::Library;
-use self::question::{Asked, place_text, span};
+use self::question::{Asked, place_text};
 use super::body::{self, asked};
 use super::{Answer, By, nothing};
 use crate::clock;
 use crate::destinations::running::Shown;
 use crate::destinations::store::Shelf;
-use crate::registry::{Caller, Code, Refusal, time_text};
+use crate::registry::{Caller, Code, Refusal};
 
-/// Where counts begin for callers who are limited to groups, unless told, ns.
-const DAY: u64 = 86_400_000_000_000;
-/// Most steps of counts.
-const STEPS: usize = 500;
 /// Events before a tail unless told, and at most.
 const HISTORY: usize = 10;
 const MOST_HISTORY: usize = 1000;
@@ -46,7 +43,7 @@ pub(crate) struct Reading {
 pub(crate) fn routes(reading: Reading) -> Router {
     Router::new()
         .route("/api/v1/logs", get(page))
-        .route("/api/v1/logs/counts", get(counts))
+        .route("/api/v1/logs/counts", get(counts::counts))
         .route("/api/v1/logs/tail", get(tail))
         .route("/api/v1/logs/download", get(download))
         .route("/api/v1/devices/{name}/logs", delete(clear))
@@ -100,64 +97,6 @@ fn effort(effort: Effort) -> serde_json::Value {
 
 fn json(body: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-/// Counts by level, in steps that begin at multiples of their width.
-async fn counts(caller: By, State(reading): State<Reading>, query: body::Asked<Asked>) -> Answer {
-    let asked = asked(query)?;
-    let now = clock::now_ns();
-    let mut search = asked.search(now)?;
-    let shelf = reading.shelf(asked.store.as_deref())?;
-    if search.from == 0 {
-        // How far back others go is not for those who may not see them.
-        search.from = match caller.is_unlimited() {
-            true => answer::opened(&shelf)?.size().oldest.unwrap_or(now),
-            false => now.saturating_sub(DAY),
-        };
-    }
-    search.until = search.until.min(now.saturating_add(1));
-    let step = match asked.step.as_deref() {
-        None => round(search.until.saturating_sub(search.from) / 60),
-        Some(text) => span(text).filter(|step| *step > 0).ok_or_else(|| {
-            Refusal::invalid(format!("step is {text:?}, it must be like 30s, 5m, 1h"))
-        })?,
-    };
-    let first = search.from / step * step;
-    if (search.until.saturating_sub(first)) / step > STEPS as u64 {
-        let reason =
-            format!("these would be more than {STEPS} steps; give a larger step or a shorter time");
-        return Err(Refusal::invalid(reason));
-    }
-    // Steps are the same whenever one asks.
-    let from = std::mem::replace(&mut search.from, first);
-    let counts = reading
-        .library
-        .counts(&caller, &shelf, search, (step, STEPS + 1))
-        .await?;
-    let items: Vec<serde_json::Value> = counts.steps.iter().map(|(at, [debug, info, warn, error])| {
-        serde_json::json!({"time": time_text(*at), "debug": debug, "info": info, "warn": warn, "error": error})
-    }).collect();
-    let mut answer = serde_json::json!({
-        "items": items, "step_s": step as f64 / 1e9, "since": time_text(from), "partial": counts.is_partial,
-    });
-    if caller.is_unlimited() {
-        answer["effort"] = effort(counts.effort);
-    }
-    Ok(super::ok(&answer))
-}
-
-/// A width that people count in, at least so long.
-fn round(ns: u64) -> u64 {
-    const SECOND: u64 = 1_000_000_000;
-    let widths = [
-        1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200,
-        86_400,
-    ];
-    let width = widths
-        .into_iter()
-        .map(|seconds| seconds * SECOND)
-        .find(|width| *width >= ns);
-    width.unwrap_or_else(|| ns.div_ceil(86_400 * SECOND) * 86_400 * SECOND)
 }
 
 /// Server-sent events (WHATWG HTML, section 9.2): what was logged last, then what arrives, without a gap

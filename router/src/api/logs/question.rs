@@ -14,6 +14,18 @@ use crate::registry::Refusal;
 const MOST_DEVICES: usize = 100;
 const MOST_NAMES: usize = 10;
 
+/// Where counts begin unless told, if it is not known how far back the store goes, ns.
+const DAY: u64 = 24 * 3600 * SECOND;
+const SECOND: u64 = 1_000_000_000;
+/// Most steps of counts, and most of all devices together.
+const STEPS: u64 = 500;
+const STEPS_OF_ALL: u64 = 10_000;
+/// Widths that people count in, seconds.
+#[rustfmt::skip]
+const WIDTHS: [u64; 18] = [
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400,
+];
+
 /// The parameters that say which events; each but `filter` is short for a condition.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,13 +48,35 @@ pub(super) struct Asked {
     cursor: Option<String>,
     /// Which store, if there are several.
     pub(super) store: Option<String>,
-    /// Of counts: the width of a step.
-    pub(super) step: Option<String>,
+    /// Of counts: the width of a step, and what has counts of its own.
+    step: Option<String>,
+    by: Option<String>,
     /// Of a download.
     pub(super) format: Option<String>,
     pub(super) gzip: Option<bool>,
     /// Of a tail: how many events before it begins.
     pub(super) history: Option<usize>,
+}
+
+/// What counts are asked.
+#[derive(Clone, Debug)]
+pub(super) struct Counting {
+    /// What has counts of its own.
+    pub(super) per: Per,
+    /// The width of a step, ns.
+    pub(super) step: u64,
+    /// Most steps there can be.
+    pub(super) most: usize,
+    /// From when on was asked; the search begins with the step that this is in.
+    pub(super) since: u64,
+    pub(super) search: Search,
+}
+
+/// What has counts of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Per {
+    Fleet,
+    Device,
 }
 
 impl Asked {
@@ -72,6 +106,51 @@ impl Asked {
             devices: devices.map(|names| names.into_iter().map(Arc::from).collect()),
             filter: self.condition()?,
             limit: limit(self.limit.as_deref())?,
+        })
+    }
+
+    /// What is to be counted, at the time `now`, in a store whose oldest event was received at `oldest`.
+    pub(super) fn counting(&self, now: u64, oldest: Option<u64>) -> Result<Counting, Refusal> {
+        let mut search = self.search(now)?;
+        if search.from == 0 {
+            search.from = oldest.unwrap_or(now.saturating_sub(DAY));
+        }
+        search.until = search.until.min(now.saturating_add(1));
+        let per = match self.by.as_deref() {
+            None => Per::Fleet,
+            Some("device") => Per::Device,
+            Some(other) => return Err(invalid("by", other, "device")),
+        };
+        let devices = match (per, &search.devices) {
+            (Per::Fleet, _) => 1,
+            (Per::Device, Some(devices)) => devices.len() as u64,
+            (Per::Device, None) => {
+                let reason = format!("by=device takes device: 1 to {MOST_DEVICES} names");
+                return Err(Refusal::invalid(reason));
+            }
+        };
+        let step = match self.step.as_deref() {
+            None => round(search.until.saturating_sub(search.from) / 60),
+            Some(text) => span(text)
+                .filter(|step| *step > 0)
+                .ok_or_else(|| invalid("step", text, "like 30s, 5m, 1h"))?,
+        };
+        // Steps are the same whenever one asks.
+        let since = search.from;
+        search.from = since / step * step;
+        let steps = search.until.saturating_sub(search.from) / step + 1;
+        if steps > STEPS + 1 || steps * devices > STEPS_OF_ALL {
+            let reason = format!(
+                "these would be more than {STEPS} steps, or {STEPS_OF_ALL} of all devices; give a larger step, a shorter time or fewer devices"
+            );
+            return Err(Refusal::invalid(reason));
+        }
+        Ok(Counting {
+            per,
+            step,
+            most: (steps * devices) as usize,
+            since,
+            search,
         })
     }
 
@@ -174,6 +253,13 @@ pub(super) fn span(text: &str) -> Option<u64> {
     }
 }
 
+/// A width that people count in, at least so long.
+fn round(ns: u64) -> u64 {
+    let mut widths = WIDTHS.iter().map(|seconds| seconds * SECOND);
+    let width = widths.find(|width| *width >= ns);
+    width.unwrap_or_else(|| ns.div_ceil(DAY) * DAY)
+}
+
 /// `<at>-<row>`, as pages and events name places.
 pub(super) fn place(text: &str) -> Result<Place, Refusal> {
     let parts = text
@@ -242,6 +328,33 @@ mod tests {
             let error = asked(query).search(NOW).unwrap_err();
             assert!(error.message.contains(part), "{query}: {}", error.message);
         }
+    }
+
+    #[test]
+    fn steps_are_bounded_over_all_devices_together() {
+        let counted = |query: &str| asked(query).counting(NOW, None);
+        let counting = counted("by=device&device=a,b&since=1h&step=2m").unwrap();
+        assert_eq!((counting.per, counting.step), (Per::Device, 120 * SECOND));
+        assert!(counting.most >= 60 && counting.search.from.is_multiple_of(120 * SECOND));
+        assert_eq!(counting.since, NOW - 3600 * SECOND);
+        let many = |count: usize| vec!["d"; count].join(",");
+        for (query, part) in [
+            ("by=device".to_owned(), "takes device: 1 to 100"),
+            ("by=source".to_owned(), "by is"),
+            ("by=device&device=a&step=0s".to_owned(), "step is"),
+            ("since=7d&step=1s".to_owned(), "give a larger step"),
+            (format!("by=device&device={}", many(101)), "100 names"),
+            (
+                format!("by=device&device={}&since=1h&step=30s", many(100)),
+                "fewer devices",
+            ),
+        ] {
+            let error = counted(&query).unwrap_err();
+            assert!(error.message.contains(part), "{query}: {}", error.message);
+        }
+        // What is usual fits for as many devices as there may be.
+        assert!(counted(&format!("by=device&device={}&since=7d", many(100))).is_ok());
+        assert_eq!(counted("").unwrap().since, NOW - DAY);
     }
 
     #[test]
