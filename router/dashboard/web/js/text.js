@@ -11,6 +11,8 @@ const UNSEEN = /[\ud800-\udbff][\udc00-\udfff]|[\u0000-\u001f\u007f-\u009f\u00ad
 const SHORT = { "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0" };
 /** Characters in which a pattern is looked for, so that no pattern takes for ever. */
 const LOOKED_AT = 20_000;
+/** Characters before a match that comes late. */
+const LEAD = 30;
 /** Most matches that are marked in one text. */
 const MOST_HITS = 200;
 
@@ -105,9 +107,8 @@ export const visible = (text) => pieces(String(text), null).map((piece) => piece
  * @param {number} most  Characters.
  */
 export function excerpt(text, pattern, most) {
-  const lead = Math.floor(most / 4);
   const [first] = pattern ? hits(text, pattern) : [];
-  const from = first && first[0] > lead * 2 ? whole(text, first[0] - lead) : 0;
+  const from = first && first[0] > 4 * LEAD ? whole(text, first[0] - LEAD) : 0;
   const to = whole(text, Math.min(text.length, from + most));
   return { text: text.slice(from, to), before: from > 0, after: to < text.length };
 }

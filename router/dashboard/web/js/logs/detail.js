@@ -10,7 +10,7 @@ import { advice, announce, note } from "../tell.js";
 import { clock, exact, relative } from "../time.js";
 
 /** Characters of a message that are shown at first. */
-const AT_FIRST = 4000;
+const AT_FIRST = 1500;
 /** Events of the same device around this one, on either side. */
 const AROUND = 8;
 

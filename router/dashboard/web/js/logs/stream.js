@@ -124,7 +124,8 @@ export class LogStream {
   /** Reads a page more, unless there is none or one is on its way. */
   more(direction) {
     const there = direction === "up" ? this.lines.moreUp : this.lines.moreDown;
-    if (!there || this.busy[direction] || this.error) return;
+    const isFirst = this.lines.length === 0 && this.busy.down;
+    if (!there || isFirst || this.busy[direction] || this.error) return;
     this.#guarded(direction, () => (direction === "up" ? this.#older() : this.#newer()));
   }
 

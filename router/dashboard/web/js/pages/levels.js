@@ -126,7 +126,7 @@ class LevelsPage {
     cell.firstChild.style.paddingLeft = `${depth * 22}px`;
     return h("tr", null, cell,
       h("td", { "data-label": "In force" }, h("div", { class: "force" }, levelText(force.level), force.until ? [h("span", { class: "chip" }, ending(force.until)), h("span", { class: "dim" }, from(force), from(force) && ", ", "then ", then.level, from(then) && ` (${from(then)})`)] : h("span", { class: "dim" }, from(force)))),
-      h("td", { "data-label": "Set here" }, this.#set(set)),
+      h("td", { "data-label": set?.level || set?.sources ? "Set here" : null }, this.#set(set)),
       h("td", { class: "actions-cell" }, this.#actions(target, set, override)));
   }
 

@@ -184,7 +184,8 @@ class LogPage {
     this.placedIn = this.stream;
     const { at, event } = this.question;
     const place = parsePlace(event) ?? parsePlace(at);
-    if (!place || this.stream.following) return;
+    if (this.stream.following) return;
+    if (!place) return this.view.toEnd();
     if (!event) {
       this.view.scroller.scrollTop = this.stream.indexOf(place) * this.view.list.rowHeight;
       return;
@@ -224,7 +225,7 @@ class LogPage {
     if (this.live.textContent !== name) this.live.textContent = name;
     this.live.dataset.is = stream.connection === "live" && !stream.following ? "paused" : stream.connection;
     const waiting = stream.waiting > 0 ? `${whole(stream.waiting)} waiting` : null;
-    this.pause.hidden = !open;
+    this.pause.hidden = !open || Boolean(stream.error);
     this.pause.classList.toggle("is-waiting", !stream.following);
     const label = stream.following ? "Pause" : waiting ? `Resume, ${waiting}` : "Resume";
     if (this.pause.dataset.label !== label) {
@@ -264,8 +265,8 @@ class LogPage {
 
   /** Has the address name what is looked at. */
   #settle() {
-    clearTimeout(this.#settled);
-    this.#settled = setTimeout(() => {
+    this.#settled ||= setTimeout(() => {
+      this.#settled = 0;
       if (this.stream.busy.down) return;
       const address_ = `/logs${format(this.#here())}`;
       if (location.pathname === "/logs" && `${location.pathname}${location.search}` !== address_) {
@@ -369,7 +370,7 @@ class LogPage {
   }
 
   #uncounted(error) {
-    this.histogram.clear(advice(error));
+    this.histogram.clear(error.status === 400 ? "" : advice(error));
   }
 
   #link() {
