@@ -74,7 +74,7 @@ function mark(name) {
 
 function header() {
   const session = app.session;
-  fill(document.getElementById("pages"), LINKS.map(([path, name, picture]) => h("a", { href: path }, icon(picture), h("span", null, name))));
+  fill(document.getElementById("pages"), session && LINKS.map(([path, name, picture]) => h("a", { href: path }, icon(picture), h("span", null, name))));
   const zone = button("", { class: "plain zone", onclick: () => set({ utc: !settings.utc }) });
   const theme = button("", { class: "plain", onclick: nextTheme });
   const show_ = () => {

@@ -53,6 +53,8 @@ export class Detail {
     this.#stop = new AbortController();
     this.element.hidden = false;
     this.#draw(line);
+    // On narrow screens it covers the list.
+    if (getComputedStyle(this.element).position === "fixed") this.title.focus();
     this.#context(line, this.#stop.signal);
   }
 
@@ -129,7 +131,7 @@ export class Detail {
     const field = name === "source" ? name : /^[A-Za-z_][\w.-]*$/.test(name) ? `attributes.${name}` : `attributes.${quotedText(name)}`;
     const plain = ["string", "number", "boolean"].includes(typeof value) && text.length <= 200;
     return [box, more, plain && h("button", {
-      type: "button", class: "plain narrow", title: `Only events with this ${visible(name)}`, "aria-label": `Only events with ${visible(name)} ${visible(text)}`,
+      type: "button", class: "plain narrower", title: `Only events with this ${visible(name)}`, "aria-label": `Only events with ${visible(name)} ${visible(text)}`,
       onclick: () => this.told.narrow(`${field} = ${quotedText(text)}`),
     }, icon("filter"))];
   }
