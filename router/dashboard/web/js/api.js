@@ -1,0 +1,176 @@
+// Requests to the router. What is refused is an `ApiError` that says why; a router that does not answer is told
+// to whoever listens, and what waits for it is tried again.
+
+import { delay } from "./backoff.js";
+
+/** After so long without an answer a request has failed, ms: a search takes five seconds, its turn ten. */
+const PATIENCE = 25_000;
+
+export class ApiError extends Error {
+  /** @param {number} status  0 when there was no answer. */
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+
+  /** Nobody answered, or somebody in between: worth trying again. */
+  get isAway() {
+    return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504 || this.status === 429;
+  }
+}
+
+/** Tells `away` (with `detail.error`) and `back`, and `sign-in` when a request needs one. */
+export const events = new EventTarget();
+let away = false;
+
+/** Notes how the router is. */
+export function noteAway(error) {
+  away = true;
+  events.dispatchEvent(new CustomEvent("away", { detail: { error } }));
+}
+
+export function noteBack() {
+  if (away) events.dispatchEvent(new Event("back"));
+  away = false;
+}
+
+/** An address of the API with parameters; empty ones are left out. */
+export function address(path, params = {}) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    if (value !== "" && value !== null && value !== undefined) query.set(name, value);
+  }
+  const text = query.toString();
+  return `/api/v1/${path}${text ? `?${text}` : ""}`;
+}
+
+/** A part of a path that a name stands in. */
+export const part = encodeURIComponent;
+
+/**
+ * Sends a request; the answer is open to be read.
+ * @returns {Promise<Response>}
+ */
+export async function send(url, { method = "GET", body, headers = {}, signal, patience = PATIENCE } = {}) {
+  const timeout = patience ? AbortSignal.timeout(patience) : null;
+  const signals = [signal, timeout].filter(Boolean);
+  let response;
+  try {
+    response = await fetch(url, {
+      method,
+      headers: body === undefined ? headers : { "content-type": "application/json", ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: signals.length > 1 ? AbortSignal.any(signals) : signals[0],
+      cache: "no-store",
+      credentials: "same-origin",
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    const failure = new ApiError(0, "Away", "The router does not answer.");
+    noteAway(failure);
+    throw failure;
+  }
+  if (response.ok) {
+    noteBack();
+    return response;
+  }
+  throw await refusal(response);
+}
+
+async function refusal(response) {
+  const body = await response.json().catch(() => null);
+  const code = body?.error?.code ?? String(response.status);
+  const message = body?.error?.message ?? `${response.status} ${response.statusText}`;
+  const error = new ApiError(response.status, code, message);
+  if (response.status === 401) events.dispatchEvent(new Event("sign-in"));
+  return error;
+}
+
+/** What a path of the API answers, `null` where there is nothing. */
+export async function call(path, params, options) {
+  const response = await send(address(path, params), options);
+  return response.status === 204 ? null : response.json();
+}
+
+/** All items of a list, page by page, up to a limit. */
+export async function all(path, most, options) {
+  const items = [];
+  let cursor;
+  do {
+    const page = await call(path, { limit: Math.min(1000, most), cursor }, options);
+    items.push(...page.items);
+    cursor = page.next;
+  } while (cursor && items.length < most);
+  return { items, more: Boolean(cursor) };
+}
+
+/** Waits; ends early, by an error, with the signal. */
+export function wait(ms, signal) {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const timer = setTimeout(done, ms);
+    function done() {
+      signal?.removeEventListener("abort", stop);
+      events.removeEventListener("try-now", soon);
+      resolve();
+    }
+    function soon() {
+      clearTimeout(timer);
+      done();
+    }
+    function stop() {
+      clearTimeout(timer);
+      events.removeEventListener("try-now", soon);
+      reject(signal.reason);
+    }
+    signal?.addEventListener("abort", stop, { once: true });
+    events.addEventListener("try-now", soon, { once: true });
+  });
+}
+
+/** Does something until the router answers, with a longer wait each time. Refusals are not tried again. */
+export async function insist(work, signal) {
+  for (let failures = 1; ; failures += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof ApiError && error.isAway)) throw error;
+      await wait(delay(failures, Math.random()), signal);
+    }
+  }
+}
+
+/**
+ * Does something over and over while the page is seen, until the signal.
+ * @param {() => Promise<void>} work
+ * @param {number} every  Milliseconds.
+ * @param {(error: Error) => void} failed  Told of refusals.
+ */
+export async function poll(work, every, signal, failed) {
+  while (!signal.aborted) {
+    try {
+      await seen(signal);
+      await insist(work, signal);
+      await wait(every, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      failed(error);
+      await wait(every * 5, signal).catch(() => {});
+    }
+  }
+}
+
+/** Waits until the page is seen. */
+function seen(signal) {
+  if (!document.hidden) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const look = () => {
+      if (document.hidden) return;
+      document.removeEventListener("visibilitychange", look);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", look);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}

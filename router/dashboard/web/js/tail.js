@@ -1,0 +1,122 @@
+// The live tail: a stream of server-sent events that is opened again when it breaks, behind what was told last.
+
+import { ApiError, address, noteAway, noteBack, send, wait } from "./api.js";
+import { delay } from "./backoff.js";
+import { lineOf } from "./place.js";
+import { Messages } from "./sse.js";
+
+/** The router says every 15 s that it is there; after so long it is not, ms. */
+const SILENCE = 40_000;
+/** Hidden for so long the stream is given up, ms: browsers have few connections for all their pages. */
+const HIDDEN = 60_000;
+
+export class Tail {
+  #params;
+  #told;
+  #stop = new AbortController();
+  #lastId = "";
+  #hidden = null;
+  #current = null;
+  #looks = () => this.#visibility();
+
+  /**
+   * @param {Record<string, string>} params  The conditions.
+   * @param {object} told
+   * @param {(isNew: boolean) => void} told.open  It stands; new when events may have been missed before.
+   * @param {(lines: object[]) => void} told.lines
+   * @param {(error: Error) => void} told.away  It broke and is opened again, or the store failed and goes on.
+   * @param {(error: Error) => void} told.refused  It is not opened again.
+   */
+  constructor(params, told) {
+    this.#params = params;
+    this.#told = told;
+    document.addEventListener("visibilitychange", this.#looks);
+    this.#run();
+  }
+
+  close() {
+    this.#stop.abort();
+    clearTimeout(this.#hidden);
+    document.removeEventListener("visibilitychange", this.#looks);
+  }
+
+  #visibility() {
+    clearTimeout(this.#hidden);
+    if (document.hidden) this.#hidden = setTimeout(() => this.#current?.abort(), HIDDEN);
+  }
+
+  async #run() {
+    const signal = this.#stop.signal;
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        await this.#stream(() => (failures = 0));
+        failures += 1;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof ApiError && !error.isAway) return this.#told.refused(error);
+        failures += 1;
+        if (!document.hidden) {
+          noteAway(error);
+          this.#told.away(error);
+        }
+      }
+      await wait(delay(failures, Math.random()), signal).catch(() => {});
+      await this.#seen(signal);
+    }
+  }
+
+  #seen(signal) {
+    if (!document.hidden) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = () => {
+        if (document.hidden && !signal.aborted) return;
+        document.removeEventListener("visibilitychange", done);
+        resolve();
+      };
+      document.addEventListener("visibilitychange", done);
+      signal.addEventListener("abort", done, { once: true });
+    });
+  }
+
+  async #stream(alive) {
+    const current = new AbortController();
+    this.#current = current;
+    const signal = AbortSignal.any([this.#stop.signal, current.signal]);
+    const headers = this.#lastId ? { "last-event-id": this.#lastId } : {};
+    let timer = setTimeout(() => current.abort(), SILENCE);
+    try {
+      // One event of history brings the id that stands for "now".
+      const url = address("logs/tail", { ...this.#params, history: 1 });
+      const response = await send(url, { headers, signal, patience: 0 });
+      const messages = new Messages();
+      if (this.#lastId) this.#told.open(false);
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) throw new ApiError(0, "Away", "The connection to the router ended.");
+        clearTimeout(timer);
+        timer = setTimeout(() => current.abort(), SILENCE);
+        noteBack();
+        alive();
+        this.#take(messages.take(value));
+        this.#lastId = messages.lastId || this.#lastId;
+      }
+    } finally {
+      clearTimeout(timer);
+      current.abort();
+    }
+  }
+
+  #take(messages) {
+    let lines = [];
+    // Before the end of the history, what comes is older than the tail; pages bring it.
+    for (const { type, data } of messages) {
+      if (type === "history") {
+        lines = [];
+        this.#told.open(true);
+      } else if (type === "failure") this.#told.away(new Error(JSON.parse(data).message));
+      else if (type === "message") lines.push(lineOf(JSON.parse(data)));
+    }
+    if (lines.length > 0) this.#told.lines(lines);
+  }
+}
