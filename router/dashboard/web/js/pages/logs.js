@@ -229,14 +229,13 @@ class LogPage {
     const name = names[stream.connection];
     if (this.live.textContent !== name) this.live.textContent = name;
     this.live.dataset.is = stream.connection === "live" && !stream.following ? "paused" : stream.connection;
-    const waiting = stream.waiting > 0 ? `${whole(stream.waiting)} waiting` : null;
+    const waiting = stream.waiting > 0;
     this.pause.hidden = !open || Boolean(stream.error);
     this.pause.classList.toggle("is-waiting", !stream.following);
-    const label = stream.following ? "Pause" : waiting ? `Resume, ${waiting}` : "Resume";
+    const label = `${stream.following} ${stream.waiting}`;
     if (this.pause.dataset.label !== label) {
       this.pause.dataset.label = label;
-      fill(this.pause, button("", { icon: stream.following ? "pause" : "down" }).firstChild, h("span", null, stream.following ? "Pause" : "Resume"), waiting && h("span", { class: "badge" }, whole(stream.waiting)));
-      this.pause.setAttribute("aria-label", label);
+      fill(this.pause, button("", { icon: stream.following ? "pause" : "down" }).firstChild, h("span", null, stream.following ? "Pause" : "Resume"), waiting && h("span", { class: "badge" }, whole(stream.waiting), h("span", { class: "unseen" }, " waiting")));
     }
     const late = stream.lines.late > 0 ? ` · ${whole(stream.lines.late)} late, further up` : "";
     this.held.textContent = `${whole(stream.lines.length)} line${stream.lines.length === 1 ? "" : "s"}${late}`;
@@ -251,12 +250,12 @@ class LogPage {
 
   /** What goes by the second. */
   #tick() {
-    const from = performance.now() - 5000;
+    const now = performance.now();
+    const from = now - 5000;
     this.#rate = this.#rate.filter(([time]) => time > from);
     const rate = this.#rate.reduce((sum, [, count]) => sum + count, 0) / 5;
     this.rate.textContent = this.stream.connection === "live" ? `${rate >= 10 ? whole(rate) : rate.toFixed(1)}/s` : "";
     this.#status();
-    const now = performance.now();
     if (this.#wrong > 0 && now - this.#said > SAID_EVERY && document.hasFocus()) {
       this.#said = now;
       announce(`${this.#wrong} new error${this.#wrong === 1 ? "" : "s"}`);
