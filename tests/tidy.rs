@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms: folder, package, and which packages of ours it may know.
-const ROOMS: [(&str, &str, &[&str]); 9] = [
+const ROOMS: [(&str, &str, &[&str]); 10] = [
     ("schemas", "thinglog-schemas", &[]),
     ("broker/journal", "thinglog-journal", &[]),
     (
@@ -27,10 +27,11 @@ const ROOMS: [(&str, &str, &[&str]); 9] = [
         &["thinglog-schemas", "thinglog-journal"],
     ),
     ("router/store", "thinglog-store", &["thinglog-schemas"]),
+    ("router/dashboard", "thinglog-dashboard", &[]),
     (
         "router",
         "thinglog-router",
-        &["thinglog-schemas", "thinglog-store"],
+        &["thinglog-schemas", "thinglog-store", "thinglog-dashboard"],
     ),
     ("compose", "thinglog", ALL),
     ("tests", "thinglog-tests", ALL),
@@ -41,6 +42,7 @@ const ALL: &[&str] = &[
     "thinglog-edge",
     "thinglog-broker",
     "thinglog-store",
+    "thinglog-dashboard",
     "thinglog-router",
 ];
 

@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 use thinglog_broker::access::{FileError, Grant, Known, Logins, Role, Unknown};
 use thinglog_router::http::{
     self, Caller,
-    authenticate::{AccessKey, Answer, Authenticate, Denied, Shown},
+    authenticate::{AccessKey, Answer, Authenticate, Denied, Shown, SignedIn},
 };
 
 use crate::access::keys::Keys;
@@ -52,24 +52,31 @@ fn caller(name: &str, grant: Grant) -> Caller {
     }
 }
 
+fn as_caller(known: &Known) -> Caller {
+    caller(&known.name, known.grant.clone())
+}
+
 impl Authenticate for SignIn {
     fn sign_in<'a>(
         &'a self,
         shown: Shown<'a>,
         address: IpAddr,
-    ) -> Answer<'a, Result<Caller, Denied>> {
+    ) -> Answer<'a, Result<SignedIn, Denied>> {
         let (user, password) = match shown {
             Shown::Password { user, password } => (Some(user), password),
             Shown::Bearer(token) => (None, token),
         };
         Box::pin(async move {
             let known = self.logins.check(user, password, address).await;
-            known
-                .map(|Known { name, grant }| caller(&name, grant))
-                .map_err(|unknown| match unknown {
-                    Unknown::Wrong(reason) => Denied::Wrong(reason),
-                    Unknown::Busy(reason) => Denied::Busy(reason),
-                })
+            let known = known.map_err(|unknown| match unknown {
+                Unknown::Wrong(reason) => Denied::Wrong(reason),
+                Unknown::Busy(reason) => Denied::Busy(reason),
+            })?;
+            let logins = self.logins.clone();
+            Ok(SignedIn {
+                caller: as_caller(&known),
+                still: Arc::new(move || logins.still(&known).as_ref().map(as_caller)),
+            })
         })
     }
 

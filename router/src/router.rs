@@ -198,6 +198,15 @@ async fn tidy(shared: Arc<DecodeCache>, stop: CancellationToken) {
     }
 }
 
+#[cfg(feature = "dashboard")]
+fn show_dashboard(http: &mut Http) {
+    http.show(thinglog_dashboard::routes());
+}
+
+/// The configuration is refused before it comes to this.
+#[cfg(not(feature = "dashboard"))]
+fn show_dashboard(_: &mut Http) {}
+
 async fn infallible(part: impl Future<Output = ()>) -> Result<(), RunError> {
     part.await;
     Ok(())
@@ -362,10 +371,14 @@ impl Builder {
             self.base.health.clone(),
             doorkeeper,
         );
-        bound.map(Some).map_err(|source| BuildError::Http {
+        let mut http = bound.map_err(|source| BuildError::Http {
             address: config.address,
             source,
-        })
+        })?;
+        if config.dashboard {
+            show_dashboard(&mut http);
+        }
+        Ok(Some(http))
     }
 
     fn audit(

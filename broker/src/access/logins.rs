@@ -5,20 +5,21 @@ use std::{net::IpAddr, sync::Arc};
 
 use thinglog_schemas::Topics;
 
-use super::{Access, Auth, Credentials, FileError, Grant, throttle::Named};
-use crate::codec::Reason;
+use super::{Access, Auth, Credentials, FileError, Grant, Login, throttle::Named};
+use crate::{clock, codec::Reason};
 
 /// Proves who somebody is, by the files of [`Auth`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Logins(Arc<Access>);
 
 /// Somebody who proved who they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Known {
     /// The user, the device, or whom the issuer's token names.
     pub name: Arc<str>,
     /// Role and groups.
     pub grant: Grant,
+    login: Login,
 }
 
 /// Somebody who did not.
@@ -28,6 +29,16 @@ pub enum Unknown {
     Wrong(&'static str),
     /// Too many try at once, or this address failed too often.
     Busy(&'static str),
+}
+
+impl Known {
+    fn of(login: Login) -> Option<Known> {
+        Some(Known {
+            name: login.principal.clone()?,
+            grant: login.grant.clone(),
+            login,
+        })
+    }
 }
 
 impl Logins {
@@ -70,11 +81,16 @@ impl Logins {
                 Reason::ServerBusy => Unknown::Busy(error.text),
                 _ => Unknown::Wrong(error.text),
             })?;
-        let nobody = Unknown::Wrong("no user name and password");
-        Ok(Known {
-            name: login.principal.ok_or(nobody)?,
-            grant: login.grant,
-        })
+        Known::of(login).ok_or(Unknown::Wrong("no user name and password"))
+    }
+
+    /// Somebody who proved who they are, as the files are now: with the role and groups of today, or
+    /// `None` when user, password, token or key are there no more or the token has expired.
+    pub fn still(&self, known: &Known) -> Option<Known> {
+        if known.login.expires.is_some_and(|end| end <= clock::now()) {
+            return None;
+        }
+        self.0.judge(&known.login).ok().and_then(Known::of)
     }
 
     /// Counts a failure from `address` of a proof that is checked elsewhere, and holds up its answer.
@@ -126,9 +142,15 @@ mod tests {
                 "{user:?}: {refused:?}"
             );
         }
+        let role_of = |known| logins.still(known).map(|known| known.grant.to_string());
+        fs::write(&passwords, format!("alice:{hash}:role=admin\n")).unwrap();
+        logins.reload().unwrap();
+        assert_eq!(role_of(&known).as_deref(), Some("role=admin"));
         fs::write(&passwords, "").unwrap();
         logins.reload().unwrap();
         assert!(logins.check(Some("alice"), "wonder", HERE).await.is_err());
+        assert_eq!(role_of(&known), None);
+        assert_eq!(role_of(&lamp).as_deref(), Some("role=device"));
     }
 
     #[tokio::test]

@@ -50,6 +50,7 @@ const fn operation(
     }
 }
 
+const SESSION: &str = "/api/v1/session";
 const EXPLAIN: &str = "/api/v1/explain";
 const LEVELS: &str = "/api/v1/levels";
 const DEFAULT_LEVEL: &str = "/api/v1/levels/default";
@@ -151,6 +152,10 @@ const OPERATIONS: &[Operation] = &[
         search![("order", "oldest (unless told) or newest"), ("format", "ndjson (unless told) or text"), ("gzip", "true: compressed")], None, One("Event")),
     operation(("delete", DEVICE_LOGS), "Forget what a device has logged", &[], None, Nothing),
     operation(("get", "/api/v1/alerts"), "Rules and their open alerts: all rules, at most 1,000 alerts of each", &[], None, Page("AlertRule")),
+    operation(("get", SESSION), "Who one is, and whether anybody has to sign in", &[], None, One("Session")),
+    operation(("post", SESSION), "Sign in, by `name` and `password` or by `token`: sets a cookie, which later requests show", &[],
+        Some("Credentials"), One("Session")),
+    operation(("delete", SESSION), "Sign out", &[], None, Nothing),
     operation(("get", "/api/v1/problems"), "Documents that are there and do not act as they read", &[PAGE, CURSOR], None, Page("Problem")),
 ];
 
@@ -174,9 +179,10 @@ pub(super) fn whole() -> Value {
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic"},
                 "bearer": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "thinglog_session"},
             },
         },
-        "security": [{"basic": []}, {"bearer": []}, {}],
+        "security": [{"basic": []}, {"bearer": []}, {"session": []}, {}],
     })
 }
 
@@ -207,7 +213,8 @@ fn described(operation: &Operation) -> Value {
         "parameters": parameters,
         "responses": {status: answer, "default": content(&error)},
     });
-    if operation.method == "post" || operation.path == DEVICE && operation.method == "put" {
+    let creates = operation.method == "post" && operation.path != SESSION;
+    if creates || operation.path == DEVICE && operation.method == "put" {
         described["responses"]["201"] = described["responses"]["200"].clone();
     }
     if let Some(body) = operation.body {
@@ -351,6 +358,9 @@ fn schemas() -> Value {
             "refused": number, "error": text}), &["asked", "done"]),
         "HistoryEntry": object(json!({"at": time, "by": text, "subject": text, "change": text, "topic": text,
             "document": {"type": ["object", "null"]}}), &["at", "subject", "change", "topic"]),
+        "Session": object(json!({"name": {"type": ["string", "null"]}, "role": {"type": "string", "enum": ["operator", "admin"]},
+            "groups": {"type": ["array", "null"], "items": text}, "sign_in": flag}), &["name", "role", "groups", "sign_in"]),
+        "Credentials": object(json!({"name": text, "password": text, "token": text}), &[]),
         "AlertRule": alert_rule,
         "Problem": object(json!({"topic": text, "reason": text, "fault": text, "last_good": {"type": "boolean"}}),
             &["topic", "reason", "fault", "last_good"]),

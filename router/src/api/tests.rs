@@ -14,6 +14,7 @@ fn routed() -> BTreeSet<String> {
         include_str!("levels.rs"),
         include_str!("logs/mod.rs"),
         include_str!("overrides.rs"),
+        include_str!("../http/session.rs"),
     ];
     let mut paths = BTreeSet::new();
     for source in sources {

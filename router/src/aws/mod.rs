@@ -26,7 +26,7 @@ mod things;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::Value;
@@ -53,8 +53,7 @@ pub(crate) fn serves(path: &str) -> bool {
     first.is_some_and(|first| PATHS.contains(&first))
 }
 
-/// The routes, to be mounted where every request has a [`Caller`]. They have the fallback of the whole
-/// server, so that an operation of AWS's that is not here is answered as one.
+/// The routes, to be mounted where every request has a [`Caller`].
 pub(crate) fn routes(fleet: Registry, destinations: Shown) -> Router {
     let below = |router: Router<Asked>, path: &&str| {
         router
@@ -66,7 +65,7 @@ pub(crate) fn routes(fleet: Registry, destinations: Shown) -> Router {
         fleet,
         destinations,
     };
-    routes.with_state(asked).fallback(elsewhere)
+    routes.with_state(asked)
 }
 
 /// What every call is asked of.
@@ -76,19 +75,8 @@ struct Asked {
     destinations: Shown,
 }
 
-async fn elsewhere(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let shown = headers.get(header::AUTHORIZATION);
-    match shown.is_some_and(|shown| {
-        shown
-            .as_bytes()
-            .starts_with(signature::ALGORITHM.as_bytes())
-    }) {
-        true => unknown(&method, uri.path()).into_response(),
-        false => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
-fn unknown(method: &Method, path: &str) -> Error {
+/// The answer to an operation that is not here.
+pub(crate) fn unknown(method: &Method, path: &str) -> Error {
     let message = format!("{method} {path} is no operation that thinglog has");
     Error::new(StatusCode::NOT_FOUND, "UnknownOperationException", message)
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::caller::Caller;
 
@@ -29,6 +30,18 @@ pub enum Denied {
     Wrong(&'static str),
     /// Too many try at once, or this address failed too often; later it may work.
     Busy(&'static str),
+}
+
+/// Who it is that has signed in, by what is known of users now; `None` when that proof no longer counts.
+pub type Still = Arc<dyn Fn() -> Option<Caller> + Send + Sync>;
+
+/// Somebody who has signed in.
+#[derive(Clone)]
+pub struct SignedIn {
+    /// Who it is.
+    pub caller: Caller,
+    /// Who it is later. Takes no longer than looking something up.
+    pub still: Still,
 }
 
 /// A key for signed requests.
@@ -59,7 +72,7 @@ pub trait Authenticate: Send + Sync + 'static {
         &'a self,
         shown: Shown<'a>,
         address: IpAddr,
-    ) -> Answer<'a, Result<Caller, Denied>>;
+    ) -> Answer<'a, Result<SignedIn, Denied>>;
 
     /// The access key of this id.
     fn access_key(&self, id: &str) -> Option<AccessKey>;

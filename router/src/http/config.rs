@@ -10,7 +10,7 @@ use crate::config::ConfigError;
 /// Smallest body that must be taken: the largest document that the interfaces know.
 const SMALLEST_BODY: usize = 64 << 10;
 
-/// The HTTP listener: `/api`, AWS IoT's calls, `/metrics`, `/healthz` and `/readyz`.
+/// The HTTP listener: the dashboard, `/api`, AWS IoT's calls, `/metrics`, `/healthz` and `/readyz`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
@@ -30,6 +30,8 @@ pub struct HttpConfig {
     /// Whether `/metrics` is shown to who does not sign in (default: on a loopback address).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_metrics: Option<bool>,
+    /// Whether the dashboard is served at `/` (default true, in builds that have it).
+    pub dashboard: bool,
     /// Most connections, and so most requests at a time (default 256). One too many hears 503.
     pub connections: usize,
     /// Most connections of one address, loopback apart (default 64).
@@ -49,6 +51,7 @@ impl Default for HttpConfig {
             sign_in: false,
             access_keys: None,
             open_metrics: None,
+            dashboard: cfg!(feature = "dashboard"),
             connections: 256,
             connections_per_address: 64,
             body_bytes: 1 << 20,
@@ -75,6 +78,10 @@ impl HttpConfig {
             let reason =
                 "access keys count for nothing while sign_in is false; leave one of them out";
             return wrong("sign_in", reason.into());
+        }
+        if self.dashboard && !cfg!(feature = "dashboard") {
+            let reason = "this build has no dashboard (feature dashboard)";
+            return wrong("dashboard", reason.into());
         }
         for (key, value) in [
             ("connections", self.connections),

@@ -11,8 +11,12 @@ use prometheus::{Encoder, TextEncoder};
 use super::Shared;
 
 pub(super) fn routes() -> axum::Router<Arc<Shared>> {
+    axum::Router::new().route("/metrics", get(metrics))
+}
+
+/// What says whether the process lives and works, for who starts it.
+pub(super) fn open() -> axum::Router<Arc<Shared>> {
     axum::Router::new()
-        .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
 }

@@ -1,8 +1,8 @@
 //! Finds out who makes a request, before anything else looks at it.
 //!
-//! Three ways: a user name with password or token (Basic), a token of an issuer (Bearer), a signature
-//! with an access key (AWS Signature Version 4). Refusals are in the form of the interface that was
-//! asked. What was shown is never logged.
+//! Four ways: a user name with password or token (Basic), a token of an issuer (Bearer), a signature
+//! with an access key (AWS Signature Version 4), the cookie of a [`session`]. Refusals are in the form of
+//! the interface that was asked. What was shown is never logged.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,26 +11,24 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tracing::info;
 
-use super::authenticate::{Authenticate, Denied, Shown};
+use super::authenticate::{Authenticate, Denied, Shown, SignedIn};
 use super::caller::{Caller, Role};
 use super::serve::Peer;
-use super::{Shared, origin, refusal};
+use super::{Shared, origin, refusal, session};
 use crate::aws::{self, signature};
 use crate::clock;
 
-/// Paths that say whether the process lives and works, for who starts it.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 const METRICS: &str = "/metrics";
 
 /// Why a request is not let in.
-struct Refused {
+pub(super) struct Refused {
     status: StatusCode,
     /// As AWS calls it.
     aws: &'static str,
@@ -40,7 +38,7 @@ struct Refused {
 }
 
 impl Refused {
-    fn new(
+    pub(super) fn new(
         status: StatusCode,
         aws: &'static str,
         own: &'static str,
@@ -64,7 +62,8 @@ impl Refused {
         )
     }
 
-    fn answer(self, is_aws: bool) -> Response {
+    /// In the form of AWS, or in ours.
+    fn answer(self, is_aws: bool, is_script: bool) -> Response {
         if is_aws {
             // AWS IoT throttles with another status than RFC 6585 has.
             let status = match self.status {
@@ -73,12 +72,18 @@ impl Refused {
             };
             return aws::Error::new(status, self.aws, self.message).into_response();
         }
-        let mut answer = refusal::answer(self.status, self.own, &self.message);
-        if self.status == StatusCode::UNAUTHORIZED {
+        let asks = self.status == StatusCode::UNAUTHORIZED && !is_script;
+        let mut answer = self.into_own();
+        if asks {
             let asks = HeaderValue::from_static("Basic realm=\"thinglog\", charset=\"UTF-8\"");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, asks);
         }
         answer
+    }
+
+    /// In the form of our own interface.
+    pub(super) fn into_own(self) -> Response {
+        refusal::answer(self.status, self.own, &self.message)
     }
 }
 
@@ -95,50 +100,82 @@ pub(super) async fn in_time(
     }
 }
 
+/// Lets a request through that changes nothing for a page of another origin.
+pub(super) async fn at_home(request: Request, next: Next) -> Response {
+    if !origin::is_foreign(request.method(), request.headers()) {
+        return next.run(request).await;
+    }
+    let refused = Refused::new(
+        StatusCode::FORBIDDEN,
+        "AccessDeniedException",
+        "Unauthorized",
+        "a page of another origin may change nothing here (Origin and Host differ)",
+    );
+    refused.answer(is_aws(&request), true)
+}
+
 /// Lets a request through that may come in, with its [`Caller`].
 pub(super) async fn admit(
     State(shared): State<Arc<Shared>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path();
-    let is_metrics = path == METRICS;
-    if OPEN.contains(&path) || is_metrics && shared.config.shows_metrics() {
+    let is_metrics = request.uri().path() == METRICS;
+    if is_metrics && shared.config.shows_metrics() {
         return next.run(request).await;
     }
-    let is_aws = aws::serves(path) || scheme(&request) == Some(signature::ALGORITHM);
+    let (is_aws, is_script) = (is_aws(&request), is_script(request.headers()));
     match judge(&shared, request, is_metrics).await {
         Ok(request) => next.run(request).await,
-        Err(refused) => refused.answer(is_aws),
+        Err(refused) => refused.answer(is_aws, is_script),
     }
 }
 
 async fn judge(shared: &Shared, request: Request, is_metrics: bool) -> Result<Request, Refused> {
-    if origin::is_foreign(request.method(), request.headers()) {
-        return Err(Refused::new(
-            StatusCode::FORBIDDEN,
-            "AccessDeniedException",
-            "Unauthorized",
-            "a page of another origin may change nothing here (Origin and Host differ)",
-        ));
-    }
     let (mut request, caller) = match &shared.doorkeeper {
         None => (request, Caller::anonymous()),
-        Some(doorkeeper) => identify(&**doorkeeper, request, shared.config.body_bytes).await?,
+        Some(doorkeeper) => identify(shared, &**doorkeeper, request).await?,
     };
-    if caller.role == Role::Other && !is_metrics {
-        return Err(Refused::new(
-            StatusCode::FORBIDDEN,
-            "AccessDeniedException",
-            "Unauthorized",
-            format!(
-                "{} has no rights here: it takes the role operator or admin",
-                caller.name
-            ),
-        ));
+    if !is_metrics {
+        may_come_in(&caller)?;
     }
     request.extensions_mut().insert(caller);
     Ok(request)
+}
+
+/// Refuses who has no rights here.
+pub(super) fn may_come_in(caller: &Caller) -> Result<(), Refused> {
+    if caller.role != Role::Other {
+        return Ok(());
+    }
+    Err(Refused::new(
+        StatusCode::FORBIDDEN,
+        "AccessDeniedException",
+        "Unauthorized",
+        format!(
+            "{} has no rights here: it takes the role operator or admin",
+            caller.name
+        ),
+    ))
+}
+
+/// Whether the request speaks as AWS's clients do.
+fn is_aws(request: &Request) -> bool {
+    aws::serves(request.uri().path()) || is_signed(request)
+}
+
+/// Whether the request shows a signature.
+pub(super) fn is_signed(request: &Request) -> bool {
+    scheme(request) == Some(signature::ALGORITHM)
+}
+
+/// Whether a page in a browser asks: it shows a sign-in of its own, and a challenge would have the browser
+/// show one as well. Browsers say so over TLS and on loopback; our pages do everywhere.
+fn is_script(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT);
+    headers.contains_key("sec-fetch-site")
+        || headers.contains_key("x-requested-with")
+        || accepts.is_some_and(|accepts| accepts == "text/event-stream")
 }
 
 fn scheme(request: &Request) -> Option<&str> {
@@ -150,21 +187,27 @@ fn scheme(request: &Request) -> Option<&str> {
     shown.split_ascii_whitespace().next()
 }
 
+/// Where a request comes from.
+pub(super) fn address(request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<Peer>();
+    peer.map_or(Ipv4Addr::LOCALHOST.into(), |peer| peer.0)
+}
+
 /// Who sent the request, and the request, whose body may have been read on the way.
 async fn identify(
+    shared: &Shared,
     doorkeeper: &dyn Authenticate,
     request: Request,
-    body_bytes: usize,
 ) -> Result<(Request, Caller), Refused> {
-    let address = request
-        .extensions()
-        .get::<Peer>()
-        .map_or(Ipv4Addr::LOCALHOST.into(), |peer| peer.0);
+    let address = address(&request);
     let unreadable =
         || unauthorized("the Authorization header is none of Basic, Bearer and AWS4-HMAC-SHA256");
     let headers = request.headers();
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = shown.next() else {
+        if let Some(caller) = session::caller(&shared.sessions, headers)? {
+            return Ok((request, caller));
+        }
         return Err(Refused::new(
             match aws::serves(request.uri().path()) {
                 true => StatusCode::FORBIDDEN,
@@ -182,9 +225,10 @@ async fn identify(
     let (scheme, rest) = value.split_once(' ').ok_or_else(unreadable)?;
     let rest = rest.trim();
     if scheme == signature::ALGORITHM {
+        let body_bytes = shared.config.body_bytes;
         return signed(doorkeeper, request, &value, (address, body_bytes)).await;
     }
-    let caller = if scheme.eq_ignore_ascii_case("basic") {
+    let signed_in = if scheme.eq_ignore_ascii_case("basic") {
         let decoded = BASE64.decode(rest).ok();
         let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
         let (user, password) = decoded
@@ -197,21 +241,21 @@ async fn identify(
     } else {
         return Err(unreadable());
     };
-    Ok((request, caller))
+    Ok((request, signed_in.caller))
 }
 
-fn unauthorized(reason: &'static str) -> Refused {
+pub(super) fn unauthorized(reason: &'static str) -> Refused {
     let status = StatusCode::UNAUTHORIZED;
     Refused::new(status, "UnauthorizedException", "Unauthorized", reason)
 }
 
-async fn sign_in(
+pub(super) async fn sign_in(
     doorkeeper: &dyn Authenticate,
     shown: Shown<'_>,
     address: IpAddr,
-) -> Result<Caller, Refused> {
+) -> Result<SignedIn, Refused> {
     match doorkeeper.sign_in(shown, address).await {
-        Ok(caller) => Ok(caller),
+        Ok(signed_in) => Ok(signed_in),
         Err(Denied::Wrong(reason)) => {
             info!(%address, reason, "an HTTP sign-in was refused");
             Err(unauthorized(reason))

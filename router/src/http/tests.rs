@@ -1,5 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::routing::{get, post};
@@ -7,13 +7,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::authenticate::{AccessKey, Answer, Denied, Shown};
+use super::authenticate::{AccessKey, Answer, Denied, Shown, SignedIn};
 use super::*;
 
 /// Knows `alice` (password `wonder`, operator of `eu`), the token `scrape` and the key of AWS's examples.
 #[derive(Default)]
 struct Doorkeeper {
     refused: AtomicUsize,
+    /// Nobody who was let in is known any longer.
+    removed: Arc<AtomicBool>,
 }
 
 fn caller(name: &str, role: Role, groups: &[&str]) -> Caller {
@@ -25,7 +27,7 @@ fn caller(name: &str, role: Role, groups: &[&str]) -> Caller {
 }
 
 impl Authenticate for Doorkeeper {
-    fn sign_in<'a>(&'a self, shown: Shown<'a>, _: IpAddr) -> Answer<'a, Result<Caller, Denied>> {
+    fn sign_in<'a>(&'a self, shown: Shown<'a>, _: IpAddr) -> Answer<'a, Result<SignedIn, Denied>> {
         let found = match shown {
             Shown::Password {
                 user: "alice",
@@ -35,7 +37,12 @@ impl Authenticate for Doorkeeper {
             Shown::Bearer("busy") => Err(Denied::Busy("too many")),
             _ => Err(Denied::Wrong("wrong user name or password")),
         };
-        Box::pin(async move { found })
+        let removed = Arc::clone(&self.removed);
+        let signed_in = |caller: Caller| SignedIn {
+            caller: caller.clone(),
+            still: Arc::new(move || (!removed.load(Ordering::Relaxed)).then(|| caller.clone())),
+        };
+        Box::pin(async move { found.map(signed_in) })
     }
 
     fn access_key(&self, id: &str) -> Option<AccessKey> {
@@ -181,7 +188,7 @@ async fn who_shows_nothing_or_the_wrong_thing_is_told_what_is_asked_for() {
         (&["Authorization: Bearer scrape"], "403"),
         (&["Authorization: Bearer busy"], "429"),
     ] {
-        for path in ["GET /api/who", "GET /nowhere", "POST /api/echo", "GET /"] {
+        for path in ["GET /api/who", "GET /nowhere", "POST /api/echo"] {
             let answer = running.ask(path, lines, "").await;
             assert_eq!(status(&answer), expected, "{path} {lines:?}: {answer}");
             let told: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
@@ -341,4 +348,225 @@ async fn one_connection_too_many_hears_so() {
     assert_eq!(status(&read_all(&mut third).await), "503");
     drop(held);
     while status(&running.ask("GET /healthz", &[], "").await) != "200" {}
+}
+
+const ALICE: &str = r#"{"name": "alice", "password": "wonder:land"}"#;
+
+/// What a browser would show of the cookie that an answer sets.
+fn cookie(answer: &str) -> Option<String> {
+    let (_, rest) = answer.split_once("set-cookie: ")?;
+    Some(format!("Cookie: other=1; {}", rest.split(';').next()?))
+}
+
+#[tokio::test]
+async fn who_signs_in_once_shows_a_cookie_from_then_on() {
+    let running = signing_in();
+    let answer = running.ask("POST /api/v1/session", &[], ALICE).await;
+    assert_eq!(status(&answer), "200", "{answer}");
+    assert!(
+        answer.contains("; Path=/; HttpOnly; SameSite=Strict\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("cache-control: no-store"), "{answer}");
+    let told: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+    let expected =
+        serde_json::json!({"name": "alice", "role": "operator", "groups": ["eu"], "sign_in": true});
+    assert_eq!(told, expected);
+    let cookie = cookie(&answer).unwrap();
+    let shown = running.ask("GET /api/v1/session", &[&cookie], "").await;
+    assert_eq!(body(&shown), body(&answer));
+    let who = running.ask("POST /api/who", &[&cookie], "").await;
+    assert_eq!(body(&who), "alice Operator [\"eu\"]");
+    let ended = running.ask("DELETE /api/v1/session", &[&cookie], "").await;
+    assert_eq!(status(&ended), "204");
+    assert!(ended.contains("thinglog_session=; ") && ended.contains("; Max-Age=0"));
+    for path in ["GET /api/v1/session", "GET /api/who"] {
+        let answer = running.ask(path, &[&cookie], "").await;
+        assert_eq!(status(&answer), "401", "{answer}");
+        assert!(answer.contains("the session has ended"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_came_by_tls_gets_a_cookie_for_tls_alone() {
+    let running = signing_in();
+    let origin = ["Origin: https://localhost"];
+    let answer = running.ask("POST /api/v1/session", &origin, ALICE).await;
+    assert!(answer.contains("SameSite=Strict; Secure\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_session_is_refused_as_any_sign_in_is() {
+    let running = signing_in();
+    for (lines, body_, expected) in [
+        (&[][..], r#"{"name": "alice", "password": "x"}"#, "401"),
+        (&[], r#"{"token": "nobody"}"#, "401"),
+        (&[], r#"{"token": "busy"}"#, "429"),
+        (&[], r#"{"token": "scrape"}"#, "403"),
+        (&[], r#"{"name": "alice"}"#, "400"),
+        (
+            &[],
+            r#"{"name": "a", "password": "b", "token": "c"}"#,
+            "400",
+        ),
+        (&[], "", "400"),
+        (&["Origin: http://evil.example"], ALICE, "403"),
+        (&["Sec-Fetch-Site: cross-site"], ALICE, "403"),
+        (
+            &[],
+            &format!("{{\"token\": \"{}\"}}", "x".repeat(16 << 10)),
+            "413",
+        ),
+    ] {
+        let answer = running.ask("POST /api/v1/session", lines, body_).await;
+        assert_eq!(status(&answer), expected, "{body_:.60}: {answer}");
+        let told: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+        assert!(told["error"]["message"].is_string(), "{told}");
+        assert_eq!(cookie(&answer), None);
+        assert!(!answer.contains("www-authenticate"), "{answer}");
+    }
+    let answer = running.ask("PUT /api/v1/session", &[], "").await;
+    assert_eq!(status(&answer), "405");
+    assert!(body(&answer).contains("InvalidRequest"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_changes_nothing_by_a_cookie() {
+    let running = signing_in();
+    let begun = running.ask("POST /api/v1/session", &[], ALICE).await;
+    let cookie = cookie(&begun).unwrap();
+    let foreign = [&*cookie, "Origin: http://localhost:9999"];
+    for request in ["POST /api/who", "DELETE /api/v1/session"] {
+        let answer = running.ask(request, &foreign, "").await;
+        assert_eq!(status(&answer), "403", "{answer}");
+    }
+    let own = [&*cookie, "Origin: http://localhost"];
+    assert_eq!(status(&running.ask("POST /api/who", &own, "").await), "200");
+}
+
+#[tokio::test]
+async fn who_is_removed_is_out() {
+    let doorkeeper = Doorkeeper::default();
+    let removed = Arc::clone(&doorkeeper.removed);
+    let config = HttpConfig {
+        sign_in: true,
+        ..HttpConfig::default()
+    };
+    let running = serve(config, Some(Arc::new(doorkeeper)));
+    let begun = running.ask("POST /api/v1/session", &[], ALICE).await;
+    let cookie = cookie(&begun).unwrap();
+    assert_eq!(
+        status(&running.ask("GET /api/who", &[&cookie], "").await),
+        "200"
+    );
+    removed.store(true, Ordering::Relaxed);
+    assert_eq!(
+        status(&running.ask("GET /api/who", &[&cookie], "").await),
+        "401"
+    );
+    removed.store(false, Ordering::Relaxed);
+    assert_eq!(
+        status(&running.ask("GET /api/who", &[&cookie], "").await),
+        "401"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_is_begun_anew_ends_the_one_before() {
+    let running = signing_in();
+    let first = running.ask("POST /api/v1/session", &[], ALICE).await;
+    let first = cookie(&first).unwrap();
+    let second = running.ask("POST /api/v1/session", &[&first], ALICE).await;
+    let second = cookie(&second).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(
+        status(&running.ask("GET /api/who", &[&first], "").await),
+        "401"
+    );
+    assert_eq!(
+        status(&running.ask("GET /api/who", &[&second], "").await),
+        "200"
+    );
+}
+
+#[tokio::test]
+async fn where_nobody_signs_in_the_session_says_so() {
+    let running = serve(HttpConfig::default(), None);
+    let told = running
+        .ask("GET /api/v1/session", &["Cookie: thinglog_session=x"], "")
+        .await;
+    let told: serde_json::Value = serde_json::from_str(body(&told)).unwrap();
+    let expected =
+        serde_json::json!({"name": null, "role": "admin", "groups": null, "sign_in": false});
+    assert_eq!(told, expected);
+    let answer = running.ask("POST /api/v1/session", &[], ALICE).await;
+    assert_eq!(status(&answer), "400");
+}
+
+#[tokio::test]
+async fn pages_are_not_asked_for_a_password_by_the_browser() {
+    let running = signing_in();
+    for line in [
+        "Sec-Fetch-Site: same-origin",
+        "X-Requested-With: fetch",
+        "Accept: text/event-stream",
+    ] {
+        let answer = running.ask("GET /api/who", &[line], "").await;
+        assert_eq!(status(&answer), "401");
+        assert!(!answer.contains("www-authenticate"), "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_serves_is_not_found_in_the_form_that_was_asked_for() {
+    let running = serve(HttpConfig::default(), None);
+    let answer = running.ask("GET /nowhere", &[], "").await;
+    assert_eq!(status(&answer), "404");
+    assert!(
+        body(&answer).starts_with("nothing is at this path"),
+        "{answer}"
+    );
+    let signed = ["Authorization: AWS4-HMAC-SHA256 x"];
+    let answer = running.ask("GET /nowhere", &signed, "").await;
+    assert_eq!(status(&answer), "404");
+    assert!(
+        answer.contains("x-amzn-errortype: UnknownOperationException"),
+        "{answer}"
+    );
+}
+
+#[cfg(feature = "dashboard")]
+#[tokio::test]
+async fn the_dashboard_is_shown_before_the_sign_in_and_data_behind_it() {
+    let config = HttpConfig {
+        sign_in: true,
+        address: "127.0.0.1:0".parse().unwrap(),
+        ..HttpConfig::default()
+    };
+    let doorkeeper: Arc<dyn Authenticate> = Arc::new(Doorkeeper::default());
+    let mut http = Http::bind(&config, Registry::new(), Health::new(), Some(doorkeeper)).unwrap();
+    http.show(thinglog_dashboard::routes());
+    let address = http.address().unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(http.run(stop.clone()));
+    let running = Running {
+        address,
+        stop,
+        serving,
+    };
+    for path in ["GET /", "GET /devices/lamp", "HEAD /sign-in"] {
+        let answer = running.ask(path, &[], "").await;
+        assert_eq!(status(&answer), "200", "{path}");
+        assert!(answer.contains("content-security-policy: "), "{answer}");
+    }
+    assert_eq!(
+        status(&running.ask("GET /api/v1/session", &[], "").await),
+        "401"
+    );
+    let mut stream = running.connect().await;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(status(&read_all(&mut stream).await), "421");
 }
