@@ -59,8 +59,9 @@ async function show() {
     // Whoever goes to another page by keyboard goes on there.
     if (mine > 1 && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
   } catch (error) {
-    fill(main, failure(error));
-    throw error;
+    if (mine !== turn) return;
+    shown = null;
+    fill(main, failure(new Error(`This page could not be loaded (${error.message}). Load it again.`), button("Load again", { onclick: () => location.reload() })));
   }
 }
 
@@ -163,7 +164,8 @@ async function start() {
   } catch (error) {
     if (error.status !== 401) return fill(main, failure(error));
     api.events.addEventListener("sign-in", signInFirst);
-    return signInFirst() ?? show();
+    if (pageOf(location.pathname) === "sign-in") return show();
+    return signInFirst();
   }
   api.events.addEventListener("sign-in", signInFirst);
   header();

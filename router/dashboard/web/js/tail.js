@@ -17,6 +17,7 @@ export class Tail {
   #lastId = "";
   #hidden = null;
   #current = null;
+  #failed = false;
   #looks = () => this.#visibility();
 
   /**
@@ -109,14 +110,19 @@ export class Tail {
 
   #take(messages) {
     let lines = [];
+    let failure = null;
     // Before the end of the history, what comes is older than the tail; pages bring it.
     for (const { type, data } of messages) {
       if (type === "history") {
         lines = [];
         this.#told.open(true);
-      } else if (type === "failure") this.#told.away(new Error(JSON.parse(data).message));
+      } else if (type === "failure") failure = new Error(JSON.parse(data).message);
       else if (type === "message") lines.push(lineOf(JSON.parse(data)));
     }
     if (lines.length > 0) this.#told.lines(lines);
+    // The store failed, or goes on after that: the stream stands all the while.
+    if (failure) this.#told.away(failure);
+    else if (this.#failed) this.#told.open(false);
+    this.#failed = failure !== null;
   }
 }

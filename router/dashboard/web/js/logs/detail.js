@@ -36,12 +36,13 @@ export class Detail {
     return this.#line !== null;
   }
 
-  close() {
+  /** @param {boolean} byUser  Who closed it goes on in the list; who asks something else is elsewhere. */
+  close(byUser = true) {
     if (!this.#line) return;
     this.#line = null;
     this.#stop.abort();
     this.element.hidden = true;
-    this.told.closed();
+    if (byUser) this.told.closed();
   }
 
   /** Shows an event; `pattern` is what is marked. */
@@ -92,10 +93,7 @@ export class Detail {
   #actions(line) {
     const here = parse("");
     const inContext = format({ ...here, device: line.device, at: placeText(line), event: placeText(line) });
-    const json = () => {
-      const { at, row, ...event } = line;
-      return JSON.stringify(event, null, 2);
-    };
+    const json = () => JSON.stringify({ ...line, at: undefined, row: undefined, place: placeText(line) }, null, 2);
     return h("p", { class: "actions" },
       h("a", { class: "button", href: `/logs${inContext}` }, icon("logs"), h("span", null, "In its device's log")),
       button("Copy message", { onclick: () => copy(line.message, "The message") }),

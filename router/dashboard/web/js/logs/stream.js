@@ -27,8 +27,14 @@ export class LogStream {
   busy = { up: false, down: false };
   /** Where an unfinished search has come, a place; for who waits. */
   reached = null;
+  /** Somebody said so: coming to the end is no reason to follow it again. */
+  paused = false;
   /** What was refused. */
   error = null;
+  /** Counts beginnings: what was asked for before the last one is not taken. */
+  #beginnings = 0;
+  /** A new tail stands since the page below was asked for. */
+  #isStale = false;
   #stop = new AbortController();
   #tail = null;
   #up = { cursor: null, first: null };
@@ -59,7 +65,8 @@ export class LogStream {
     this.lines.reset([], { moreUp: true, moreDown: true });
     if (isOpen(this.question)) await this.#openTail();
     if (this.#stop.signal.aborted) return;
-    await this.#guarded("down", () => (this.question.at ? this.#around(parsePlace(this.question.at)) : this.#newest()));
+    const place = parsePlace(this.question.at);
+    await this.#guarded("down", (isMine) => (place ? this.#around(place, isMine) : this.#newest(isMine)));
   }
 
   #openTail() {
@@ -70,7 +77,7 @@ export class LogStream {
         open: (isNew) => {
           this.connection = "live";
           // What came before a new stream may be missing behind the last line.
-          if (isNew && !this.busy.down) this.#missed();
+          if (isNew && this.#beginnings > 0) this.#missed();
           resolve();
           this.told.changed();
         },
@@ -91,6 +98,8 @@ export class LogStream {
   }
 
   #missed() {
+    this.#isStale = this.busy.down;
+    if (this.#isStale) return;
     this.lines.moreDown = true;
     if (this.following) this.more("down");
   }
@@ -117,8 +126,10 @@ export class LogStream {
     this.question = { ...this.question, at: "" };
     this.following = isOpen(this.question);
     this.waiting = 0;
+    this.busy.up = false;
+    this.#beginnings += 1;
     this.told.around(() => this.lines.reset([], { moreUp: true, moreDown: true }));
-    this.#guarded("down", () => this.#newest());
+    this.#guarded("down", (isMine) => this.#newest(isMine));
   }
 
   /** Reads a page more, unless there is none or one is on its way. */
@@ -126,21 +137,26 @@ export class LogStream {
     const there = direction === "up" ? this.lines.moreUp : this.lines.moreDown;
     const isFirst = this.lines.length === 0 && this.busy.down;
     if (!there || isFirst || this.busy[direction] || this.error) return;
-    this.#guarded(direction, () => (direction === "up" ? this.#older() : this.#newer()));
+    this.#guarded(direction, (isMine) => (direction === "up" ? this.#older(isMine) : this.#newer(isMine)));
   }
 
   async #guarded(direction, work) {
+    this.#beginnings ||= 1;
+    const mine = this.#beginnings;
+    const isMine = () => mine === this.#beginnings;
     this.busy[direction] = true;
     this.told.changed();
     try {
-      await insist(work, this.#stop.signal);
+      await insist(() => work(isMine), this.#stop.signal);
     } catch (error) {
       if (this.#stop.signal.aborted) return;
-      this.error = error;
+      if (isMine()) this.error = error;
     }
+    if (!isMine()) return;
     this.busy[direction] = false;
     this.reached = null;
     this.told.changed();
+    if (direction === "down" && this.#isStale) this.#missed();
   }
 
   #page(order, cursor, limit) {
@@ -163,46 +179,48 @@ export class LogStream {
     return { lines, cursor };
   }
 
-  async #newest() {
+  async #newest(isMine) {
     this.lines.startJoin();
     const { lines, cursor } = await this.#pages("newest", undefined, FIRST);
+    if (!isMine()) return;
     this.told.around(() => {
       this.#joined(lines, null);
       this.#setUp(cursor);
     });
   }
 
-  async #around(place) {
+  async #around(place, isMine) {
     this.lines.startJoin();
     const [before, after] = await Promise.all([
       this.#pages("newest", placeText(place), FIRST),
       this.#pages("oldest", cursorBefore(place), FIRST),
     ]);
+    if (!isMine()) return;
     this.told.around(() => {
       this.#joined(before.lines.concat(after.lines), after.cursor);
       this.#setUp(before.cursor);
     });
   }
 
-  async #older() {
+  async #older(isMine) {
     const { first } = this.lines;
     const known = this.#up.cursor && this.#up.first === first;
     const cursor = known ? this.#up.cursor : first && placeText(first);
     const { lines, cursor: next } = await this.#pages("newest", cursor, PAGE);
-    if (this.lines.first !== first) return;
+    if (!isMine() || this.lines.first !== first) return;
     this.told.around(() => {
       this.lines.prepend(lines, Boolean(next));
       this.#setUp(next);
     });
   }
 
-  async #newer() {
+  async #newer(isMine) {
     const { last } = this.lines;
     const known = this.#down.cursor && this.#down.last === last;
     const cursor = known ? this.#down.cursor : last && placeText(last);
     this.lines.startJoin();
     const { lines, cursor: next } = await this.#pages("oldest", cursor, PAGE);
-    if (this.lines.last !== last) return;
+    if (!isMine() || this.lines.last !== last) return;
     this.told.around(() => this.#joined(lines, next));
     if (this.following && this.lines.moreDown) setTimeout(() => this.more("down"));
   }

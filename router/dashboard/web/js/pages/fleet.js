@@ -107,16 +107,16 @@ class FleetPage {
     const now = Date.now();
     const seen = item.online ? "now" : item.last_contact ? relative(Date.parse(item.last_contact), now) : "never";
     const logs = `/logs?device=${part(name)}`;
-    const spot = before?.spot ?? h("a", { class: "sparkbox", href: logs, "data-moves": true });
+    const spot = before?.spot ?? h("a", { class: "sparkbox", href: logs, "data-moves": true }, h("span", { class: "unseen" }, "Events in the last hour"));
     const errors = before?.errors ?? h("td", { class: "number", "data-moves": true, "data-label": "Errors" }, "–");
     Object.assign(row, { spot, errors });
     const override = item.override && h("span", { class: "chip", title: `Until ${item.override.until}` }, "temporary");
     fill(row,
-      h("th", { scope: "row" },
+      h("th", { scope: "row" }, h("div", { class: "who" },
         h("span", { class: `dot is-${state}`, title: state, role: "img", "aria-label": state }),
         h("span", { class: "name" }, h("a", { href: `/devices/${part(name)}` }, visible(name)),
           h("span", { class: "groups" }, (item.groups ?? []).slice(0, 3).map((group) => h("a", { class: "group", href: `/?group=${part(group)}` }, visible(group))))),
-        h("a", { class: "to-logs", href: logs }, icon("logs"), h("span", null, "Logs"))),
+        h("a", { class: "to-logs", href: logs }, icon("logs"), h("span", null, "Logs")))),
       h("td", { "data-label": "Level" }, h("div", { class: "why-cell" }, h("span", null, h("span", { class: `level is-${item.level.toLowerCase()}` }, item.level), override),
         h("span", { class: "why dim", title: visible(item.why) }, visible(brief(item.why))))),
       h("td", { "data-label": "Last hour" }, spot), errors,

@@ -20,6 +20,8 @@ import { boundTime, moment, spanOf, spanText } from "../time.js";
 /** Bars of the histogram at most, and how often they are counted anew while events arrive, ms. */
 const BARS = 120;
 const COUNT_EVERY = 10_000;
+/** How often errors that arrive are read out, ms. */
+const SAID_EVERY = 15_000;
 /** Until the address follows where one looks, ms. */
 const SETTLED = 400;
 
@@ -35,6 +37,7 @@ class LogPage {
   #settled = 0;
   #rate = [];
   #wrong = 0;
+  #said = 0;
 
   constructor(root, app) {
     this.app = app;
@@ -137,7 +140,7 @@ class LogPage {
   #begin() {
     this.stream?.close();
     this.#rate = [];
-    this.detail.close();
+    this.detail.close(false);
     const { text, regex, exact } = this.question;
     const pattern = matcher({ text, regex, exact });
     const stream = new LogStream(this.question, {
@@ -171,7 +174,9 @@ class LogPage {
     const isEmpty = stream.lines.length === 0;
     this.view.element.setAttribute("aria-busy", String(stream.busy.down || stream.busy.up));
     this.view.element.classList.toggle("is-busy", stream.busy.up && !isEmpty);
-    fill(this.state, stream.error ? this.#failed(stream.error) : isEmpty ? this.#empty() : null);
+    if (!stream.error) fill(this.state, isEmpty ? this.#empty() : null);
+    else if (this.failed !== stream.error) fill(this.state, this.#failed(stream.error));
+    this.failed = stream.error;
     this.state.hidden = !stream.error && !isEmpty;
     if (!isEmpty && !stream.busy.down) this.#placed();
     this.#status();
@@ -224,14 +229,13 @@ class LogPage {
     const name = names[stream.connection];
     if (this.live.textContent !== name) this.live.textContent = name;
     this.live.dataset.is = stream.connection === "live" && !stream.following ? "paused" : stream.connection;
-    const waiting = stream.waiting > 0 ? `${whole(stream.waiting)} waiting` : null;
+    const waiting = stream.waiting > 0;
     this.pause.hidden = !open || Boolean(stream.error);
     this.pause.classList.toggle("is-waiting", !stream.following);
-    const label = stream.following ? "Pause" : waiting ? `Resume, ${waiting}` : "Resume";
+    const label = `${stream.following} ${stream.waiting}`;
     if (this.pause.dataset.label !== label) {
       this.pause.dataset.label = label;
-      fill(this.pause, button("", { icon: stream.following ? "pause" : "down" }).firstChild, h("span", null, stream.following ? "Pause" : "Resume"), waiting && h("span", { class: "badge" }, whole(stream.waiting)));
-      this.pause.setAttribute("aria-label", label);
+      fill(this.pause, button("", { icon: stream.following ? "pause" : "down" }).firstChild, h("span", null, stream.following ? "Pause" : "Resume"), waiting && h("span", { class: "badge" }, whole(stream.waiting), h("span", { class: "unseen" }, " waiting")));
     }
     const late = stream.lines.late > 0 ? ` · ${whole(stream.lines.late)} late, further up` : "";
     this.held.textContent = `${whole(stream.lines.length)} line${stream.lines.length === 1 ? "" : "s"}${late}`;
@@ -246,12 +250,14 @@ class LogPage {
 
   /** What goes by the second. */
   #tick() {
-    const from = performance.now() - 5000;
+    const now = performance.now();
+    const from = now - 5000;
     this.#rate = this.#rate.filter(([time]) => time > from);
     const rate = this.#rate.reduce((sum, [, count]) => sum + count, 0) / 5;
     this.rate.textContent = this.stream.connection === "live" ? `${rate >= 10 ? whole(rate) : rate.toFixed(1)}/s` : "";
     this.#status();
-    if (this.#wrong > 0 && document.hasFocus()) {
+    if (this.#wrong > 0 && now - this.#said > SAID_EVERY && document.hasFocus()) {
+      this.#said = now;
       announce(`${this.#wrong} new error${this.#wrong === 1 ? "" : "s"}`);
       this.#wrong = 0;
     }
