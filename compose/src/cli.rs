@@ -192,7 +192,7 @@ pub(crate) struct Tail {
 /// Which broker an operator's command talks to, and as whom.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Connect {
-    /// The broker, host:port or, with TLS, mqtts://HOST[:PORT] [default: as configured, else
+    /// The broker, host:port or, with TLS, mqtts://HOST:PORT [default: as configured, else
     /// 127.0.0.1:1883]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) broker: Option<String>,
