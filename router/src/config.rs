@@ -325,13 +325,16 @@ impl Config {
             ConfigError::new(key, error.reason)
         })?;
         let unknown = |to: &&String| !self.destinations.contains_key(*to);
-        match route.to.iter().find(unknown) {
-            Some(to) => Err(ConfigError::new(
-                format!("{key}.to"),
-                format!("there is no destination {to:?}"),
-            )),
-            None => Ok(()),
-        }
+        let of = |to: &String| self.destinations.get(to);
+        let is_archive = |to: &&String| of(to).is_some_and(|it| it.kind.is_archive());
+        let reason = match route.to.iter().find(unknown) {
+            Some(to) => format!("there is no destination {to:?}"),
+            None => match route.to.iter().find(is_archive) {
+                Some(to) => format!("{to:?}: {}", destinations::NO_CHOICE),
+                None => return Ok(()),
+            },
+        };
+        Err(ConfigError::new(format!("{key}.to"), reason))
     }
 
     /// The router's own folder.

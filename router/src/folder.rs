@@ -45,6 +45,27 @@ impl Folder {
     }
 }
 
+/// What tells this installation's folder from all others: 16 hex digits, made once and kept in it.
+#[cfg(any(feature = "object-store", feature = "mqtt"))]
+pub(crate) fn id(folder: &Path) -> std::io::Result<String> {
+    let file = folder.join("id");
+    match std::fs::read_to_string(&file) {
+        Ok(id) if id.trim().len() == 16 => return Ok(id.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let id = getrandom::u64().map_err(|error| std::io::Error::other(error.to_string()))?;
+    let id = format!("{id:016x}");
+    let new = folder.join("id.new");
+    let written = std::fs::File::create(&new)?;
+    std::io::Write::write_all(&mut &written, id.as_bytes())?;
+    written.sync_all()?;
+    std::fs::rename(&new, &file)?;
+    sync_folder_of(&file)?;
+    Ok(id)
+}
+
 /// Creates a folder and its parents so that a power cut does not take them away again.
 pub(crate) fn create_durably(path: &Path) -> std::io::Result<()> {
     // The parent of a relative path's first folder is written as nothing.

@@ -1,6 +1,7 @@
 //! What unit tests of several modules are made from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus::Registry;
@@ -121,4 +122,28 @@ pub(crate) fn judge(table: Table) -> (Judge, Arc<Levels>) {
         table,
     );
     (judge, levels)
+}
+
+/// Time that the processor spends on this process, all its threads that still run.
+pub(crate) struct Spent(Duration);
+
+impl Spent {
+    pub(crate) fn now() -> Spent {
+        Spent(cpu())
+    }
+
+    /// Since then.
+    pub(crate) fn elapsed(&self) -> Duration {
+        cpu().saturating_sub(self.0)
+    }
+}
+
+/// The first number of each thread's `schedstat` (proc(5)): nanoseconds on a processor.
+fn cpu() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let spent = threads.flatten().filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(spent.sum())
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thinglog_schemas::Event;
 use thinglog_schemas::query::Facts;
 
-use super::lane::{BELIEVED_FOR, Lane, POSTED, REPEAT_EVERY, offer, wait_for_end};
+use super::lane::{BELIEVED_FOR, Lane, POSTED, REPEAT_EVERY, UNSENT, offer, wait_for_end};
 use super::notice::{self, EXAMPLES, Notice, REPEAT, Status};
 use super::rule::Rule;
 use super::track::{Alert, Receivers, Track};
@@ -499,7 +499,8 @@ impl Tracked {
     fn repeats(&mut self, receiver: usize, now: u64) -> Vec<Notice> {
         let lane = &mut self.lanes[receiver];
         let is_due = lane.repeat_at <= now || lane.repeat_at > now + 2 * REPEAT_EVERY;
-        if !lane.is_alertmanager || !is_due || lane.unsent > 0 {
+        // With as much on its way as there may be, the receiver takes nothing.
+        if !lane.is_alertmanager || !is_due || lane.unsent >= UNSENT {
             return Vec::new();
         }
         lane.repeat_at = now.saturating_add(REPEAT_EVERY);

@@ -394,3 +394,44 @@ fn an_alertmanager_is_told_again_before_it_forgets_and_of_every_end() {
     assert_eq!(last.len(), 1, "{last:?}");
     assert_eq!(last[0][0]["endsAt"], "1970-01-01T00:05:01.000000000Z");
 }
+
+/// New alerts come all the time; what it was told before must not end for it meanwhile.
+#[test]
+fn an_alertmanager_is_told_again_although_something_new_is_on_its_way() {
+    let config = json!({"full": {"to": ["am"], "group_wait": "1h"}});
+    let managers = ["am".to_owned()].into();
+    let mut engine = engine(&config).with_alertmanagers(&managers);
+    at(&mut engine, 100);
+    pass(&mut engine, 100);
+    for number in engine.all_unsent().collect::<Vec<_>>() {
+        engine.sent(number);
+    }
+    engine.repeats(100 * S);
+    by(&mut engine, "lamp-8", 165);
+    pass(&mut engine, 165);
+    assert_eq!(engine.all_unsent().count(), 1);
+    let again = engine.repeats(165 * S);
+    assert!(again[0].body.contains("lamp-7"), "{again:?}");
+}
+
+#[test]
+fn every_open_alert_is_shown_and_made_once() {
+    let mut engine = engine(&json!({"full": {}}));
+    for n in 0..1500 {
+        by(&mut engine, &format!("lamp-{n:04}"), 100);
+    }
+    let first = super::shown::of(&engine, &[]);
+    assert_eq!(
+        first[0].alerts.len(),
+        1500,
+        "also those of callers who see only the last"
+    );
+    by(&mut engine, "lamp-0003", 101);
+    let second = super::shown::of(&engine, &first);
+    let same = |device: &str| {
+        let of = |rules: &[super::shown::Rule]| Arc::clone(&rules[0].alerts[device].shown);
+        Arc::ptr_eq(&of(&first), &of(&second))
+    };
+    assert!(same("lamp-0004") && !same("lamp-0003"));
+    assert_eq!(second[0].alerts["lamp-0003"].shown["count"], 2);
+}

@@ -164,7 +164,7 @@ impl Alerts {
             let of_rules = opener.config.alerts.keys();
             of_rules.for_each(|rule| base.telemetry.alerts.forget(rule));
         }
-        self.shown.write().clear();
+        *self.shown.write() = Arc::default();
         self.folder = change.folder;
         self.opener = change.opener;
         match self.opener.is_some() {

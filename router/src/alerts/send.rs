@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use thinglog_schemas::{Topic, Topics};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::lane::REPEAT_EVERY;
 use super::metrics::AlertMetrics;
 use super::notice::{Notice, REPEAT};
 use crate::backoff::{Backoff, Jitter};
@@ -21,16 +22,21 @@ use crate::mqtt::publisher::{Message, Publisher, Refused};
 
 /// Notifications that wait for one receiver; others stay with the rules.
 const QUEUE: usize = 256;
+/// How long a repetition may wait behind others.
+const FRESH: Duration = Duration::from_nanos(REPEAT_EVERY);
 const RETRY_FROM: Duration = Duration::from_millis(500);
 const RETRY_UP_TO: Duration = Duration::from_secs(60);
 
 /// Where notifications are handed in.
 pub(crate) struct Sender {
-    queues: BTreeMap<String, mpsc::Sender<Notice>>,
+    queues: BTreeMap<String, mpsc::Sender<Queued>>,
     done: Arc<Mutex<Vec<u64>>>,
     ending: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
+
+/// A notification, and when it was handed in.
+type Queued = (Notice, Instant);
 
 /// A receiver, ready to use.
 pub(crate) enum Receiver {
@@ -127,7 +133,7 @@ impl Sender {
     /// Hands in a notification; whether there was room. One without a receiver is done with.
     pub(crate) fn send(&self, notice: &Notice) -> bool {
         match self.queues.get(&notice.receiver) {
-            Some(queue) => queue.try_send(notice.clone()).is_ok(),
+            Some(queue) => queue.try_send((notice.clone(), Instant::now())).is_ok(),
             None => {
                 self.done.lock().push(notice.number);
                 true
@@ -135,14 +141,11 @@ impl Sender {
         }
     }
 
-    /// Hands in what has been told before, if nothing else waits for the receiver: older repetitions would
-    /// tell it of ends that are none.
+    /// Hands in what has been told before.
     pub(crate) fn repeat(&self, notice: &Notice) {
-        let queue = self.queues.get(&notice.receiver);
-        let idle = queue.filter(|queue| queue.capacity() == queue.max_capacity());
-        if let Some(queue) = idle {
-            // Should it be full by now, the next one will do.
-            let _ = queue.try_send(notice.clone());
+        if let Some(queue) = self.queues.get(&notice.receiver) {
+            // Without room the next one will do.
+            let _ = queue.try_send((notice.clone(), Instant::now()));
         }
     }
 
@@ -172,8 +175,12 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut notices: mpsc::Receiver<Notice>) {
-        while let Some(notice) = notices.recv().await {
+    async fn run(mut self, mut notices: mpsc::Receiver<Queued>) {
+        while let Some((notice, since)) = notices.recv().await {
+            // An old one would tell the receiver of ends that are none.
+            if notice.number == REPEAT && since.elapsed() > FRESH {
+                continue;
+            }
             let outcome = self.deliver(&notice).await;
             self.metrics.done(&notice.rule, &self.name, outcome);
             self.done.lock().push(notice.number);

@@ -1,5 +1,6 @@
 //! Rules and their open alerts, as others may see them: written by the stage, read by HTTP.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -7,13 +8,11 @@ use serde_json::Value;
 
 use super::engine::Engine;
 use super::notice;
+use super::track::Alert;
 use crate::config::By;
 
-/// Most open alerts of a rule that are shown.
-const MOST: usize = 1000;
-
 /// What others see; clones share it.
-pub(crate) type Shown = Arc<RwLock<Vec<Rule>>>;
+pub(crate) type Shown = Arc<RwLock<Arc<[Rule]>>>;
 
 /// A rule.
 #[derive(Clone, Debug)]
@@ -25,35 +24,44 @@ pub(crate) struct Rule {
     pub(crate) by: By,
     pub(crate) severity: Option<String>,
     pub(crate) to: Vec<String>,
-    /// Open alerts, all of them.
-    pub(crate) open: usize,
-    /// The first of them: device or group, and the alert.
-    pub(crate) alerts: Vec<(Arc<str>, Value)>,
+    /// All open alerts, by device or group.
+    pub(crate) alerts: BTreeMap<Arc<str>, Open>,
 }
 
-/// What there is to see.
-pub(crate) fn of(engine: &Engine) -> Vec<Rule> {
-    engine
-        .open()
-        .map(|(rule, alerts)| {
-            let mut open = 0;
-            let mut shown = Vec::new();
-            for (key, alert) in alerts {
-                open += 1;
-                if shown.len() < MOST {
-                    shown.push((Arc::clone(key), notice::shown(rule, key, alert)));
-                }
+/// An open alert.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    pub(crate) shown: Arc<Value>,
+    /// What tells one state of it from the next: id, count, last.
+    state: (String, u64, u64),
+}
+
+/// What there is to see. What was shown before and is as it was is not made again.
+pub(crate) fn of(engine: &Engine, before: &[Rule]) -> Arc<[Rule]> {
+    let rules = engine.open().map(|(rule, alerts)| {
+        let before = before.iter().find(|it| it.name == rule.name);
+        let opened = |key: &Arc<str>, alert: &Alert| {
+            let state = (alert.id.clone(), alert.count, alert.last);
+            let known = before.and_then(|before| before.alerts.get(key));
+            match known.filter(|known| known.state == state) {
+                Some(known) => known.clone(),
+                None => Open {
+                    shown: Arc::new(notice::shown(rule, key, alert)),
+                    state,
+                },
             }
-            Rule {
-                name: Arc::clone(&rule.name),
-                when: rule.when().to_owned(),
-                opens: rule.opens(),
-                by: rule.by,
-                severity: rule.severity.clone(),
-                to: rule.to.clone(),
-                open,
-                alerts: shown,
-            }
-        })
-        .collect()
+        };
+        Rule {
+            name: Arc::clone(&rule.name),
+            when: rule.when().to_owned(),
+            opens: rule.opens(),
+            by: rule.by,
+            severity: rule.severity.clone(),
+            to: rule.to.clone(),
+            alerts: alerts
+                .map(|(key, alert)| (Arc::clone(key), opened(key, alert)))
+                .collect(),
+        }
+    });
+    rules.collect()
 }

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::deliver::batch::Keep;
 use crate::deliver::commit::Write;
-use crate::deliver::judge::{Judge, Judged, Reader, Verdict};
+use crate::deliver::judge::{Judge, Judged, Reader};
 use crate::deliver::share::{DecodeCache, Seat, Shared};
 use crate::deliver::stage::{Closing, Pushed, Stage, Tick};
 use crate::deliver::supervise::{Open, OpenError};
@@ -42,7 +42,6 @@ const QUIET: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Between looks at the figures of rules.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-const FORGET_EVERY_S: u64 = 3600;
 /// Between looks at which devices there are, while something may have changed.
 const EXPECT_EVERY: Duration = Duration::from_secs(5);
 /// Devices that are looked at in one go: who changes the fleet waits meanwhile.
@@ -97,7 +96,7 @@ impl Open for AlertsOpener {
         let alertmanagers = send::alertmanagers(&self.config);
         let mut engine = Engine::new(self.rules()?).with_alertmanagers(&alertmanagers);
         let table = record::replay(records, &mut engine);
-        *self.shown.write() = shown::of(&engine);
+        *self.shown.write() = shown::of(&engine, &[]);
         let receivers = send::receivers(&self.config, &self.publisher, &self.topics);
         let sender = Sender::start(receivers.map_err(wrong)?, &self.telemetry.alerts)
             .map_err(|error| wrong(error.to_string()))?;
@@ -122,7 +121,6 @@ impl Open for AlertsOpener {
             books: self.books.clone(),
             growth: log.growth(),
             tally: Tally::default(),
-            forget_at: clock::now_s() + FORGET_EVERY_S,
             count_at: Instant::now(),
             uncounted: true,
         };
@@ -155,7 +153,6 @@ pub(crate) struct Alerts {
     books: Books,
     growth: Growth,
     tally: Tally,
-    forget_at: u64,
     count_at: Instant,
     /// Something happened since figures were taken.
     uncounted: bool,
@@ -271,7 +268,8 @@ impl Alerts {
             }
             metrics.add(&rule.name, counts, open);
         }
-        *self.shown.write() = shown::of(&self.engine);
+        let before = Arc::clone(&*self.shown.read());
+        *self.shown.write() = shown::of(&self.engine, &before);
         let unsent = self.engine.all_unsent().count();
         metrics
             .unsent
@@ -289,19 +287,8 @@ fn kept(decoded: &Decoded, keep: &Keep) -> u64 {
 impl Stage for Alerts {
     fn take(&mut self, delivery: &Delivery, now: u64) -> usize {
         (self.quiet_since, self.uncounted) = (None, true);
-        if now >= self.forget_at {
-            self.forget_at = now + FORGET_EVERY_S;
-            self.judge.table.forget_idle(now);
-        }
-        match self.judge.judge(delivery, now) {
-            Verdict::Redelivered => self.books.redelivered.inc(),
-            Verdict::Unreadable => self.books.unreadable.inc(),
-            Verdict::Events(judged) => {
-                self.books.take(judged.decoded.events.len() as u64, 0);
-                if let Ok(names) = &delivery.topic.logs {
-                    self.look_at(names, &judged);
-                }
-            }
+        if let Some((names, judged)) = self.judge.take(delivery, now, &self.books) {
+            self.look_at(names, &judged);
         }
         delivery.payload.len()
     }
@@ -317,16 +304,8 @@ impl Stage for Alerts {
     fn commit(&mut self) -> Result<Closing, StateError> {
         self.committing.extend(self.engine.made());
         let framed = record::changes(&mut self.engine, &mut self.judge.table)?;
-        let state = if self.growth.wants_rewrite() {
-            let framed = record::snapshot(&self.engine, &self.judge.table)?;
-            self.growth.rewritten(framed.len());
-            Write::Rewrite(framed)
-        } else if framed.is_empty() {
-            Write::Nothing
-        } else {
-            self.growth.appended(framed.len());
-            Write::Append(framed)
-        };
+        let (engine, table) = (&self.engine, &self.judge.table);
+        let state = Write::of(framed, &mut self.growth, || record::snapshot(engine, table))?;
         Ok(Closing {
             sync: None,
             state,

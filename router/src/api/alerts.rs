@@ -1,6 +1,8 @@
 //! `/api/v1/alerts`: rules and their open alerts. Callers who are limited to groups see the alerts of
 //! these groups and of their devices only.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -10,6 +12,9 @@ use super::{Answer, By, ok};
 use crate::alerts::shown::{Rule, Shown};
 use crate::config::By as Of;
 use crate::registry::{Caller, Registry, View};
+
+/// Most open alerts of a rule that are listed.
+const MOST: usize = 1000;
 
 /// What handlers look at.
 #[derive(Clone)]
@@ -27,7 +32,7 @@ pub(crate) fn routes(board: Board) -> Router {
 
 async fn all(Extension(caller): By, State(board): State<Board>) -> Answer {
     caller.may_look()?;
-    let rules = board.shown.read().clone();
+    let rules = Arc::clone(&*board.shown.read());
     let items: Vec<Value> = board.fleet.read(|view| {
         let shown = rules.iter().map(|rule| described(rule, &caller, &view));
         shown.collect()
@@ -42,11 +47,13 @@ fn described(rule: &Rule, caller: &Caller, view: &View<'_>) -> Value {
         Of::Fleet => caller.is_unlimited(),
     };
     let alerts = rule.alerts.iter().filter(|(key, _)| sees(key));
-    let alerts: Vec<&Value> = alerts.map(|(_, alert)| alert).collect();
-    let open = match caller.is_unlimited() {
-        true => rule.open,
-        false => alerts.len(),
-    };
+    let (mut open, mut shown) = (0, Vec::new());
+    for (_, alert) in alerts {
+        open += 1;
+        if shown.len() < MOST {
+            shown.push(&*alert.shown);
+        }
+    }
     let mut described = json!({
         "rule": &*rule.name,
         "when": rule.when,
@@ -54,7 +61,7 @@ fn described(rule: &Rule, caller: &Caller, view: &View<'_>) -> Value {
         "by": rule.by,
         "to": rule.to,
         "open": open,
-        "alerts": alerts,
+        "alerts": shown,
     });
     if let Some(severity) = &rule.severity {
         described["severity"] = severity.as_str().into();

@@ -92,6 +92,8 @@ impl Desk {
                 "done": remote.requests_done.get(),
             });
             described["in_hand_bytes"] = remote.memory.get().into();
+        }
+        if let (Some(remote), true) = (&view.remote, view.letters) {
             described["dead_letters"] = remote.letters.get().into();
             described["dead_letters_lost"] = remote.letters_lost.get().into();
         }
@@ -168,9 +170,9 @@ impl hyper::body::Body for Lines {
 
 /// The folder of a destination's dead letters.
 fn folder_of(view: &View, name: &str) -> Result<std::path::PathBuf, Refusal> {
-    match view.remote {
-        Some(_) => Ok(view.folder.join("dead")),
-        None => Err(Refusal::invalid(format!(
+    match view.letters {
+        true => Ok(view.folder.join("dead")),
+        false => Err(Refusal::invalid(format!(
             "{name:?} is of type {}, which refuses nothing: there are no dead letters",
             view.kind
         ))),

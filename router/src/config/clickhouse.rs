@@ -19,7 +19,7 @@ pub struct ClickhouseConfig {
     #[serde(default = "usual_table")]
     pub table: String,
     /// Whether a table that is not there is created; true.
-    #[serde(default = "yes")]
+    #[serde(default = "super::remote::yes")]
     pub create: bool,
     /// The engine of the table that is created, of the MergeTree family; `ReplacingMergeTree`.
     #[serde(default = "usual_engine")]
@@ -38,10 +38,6 @@ fn usual_database() -> String {
 
 fn usual_table() -> String {
     "thinglog_events".into()
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn usual_engine() -> String {

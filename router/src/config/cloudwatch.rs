@@ -23,7 +23,7 @@ pub struct CloudWatchConfig {
     #[serde(default = "log_stream")]
     pub log_stream: String,
     /// Whether groups and streams that are not there are created.
-    #[serde(default = "yes")]
+    #[serde(default = "super::remote::yes")]
     pub create: bool,
     /// What is sent of an event.
     #[serde(default)]
@@ -55,10 +55,6 @@ fn log_stream() -> String {
     "{{device}}".into()
 }
 
-fn yes() -> bool {
-    true
-}
-
 impl CloudWatchConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         aws::check_http(&self.http)?;
@@ -74,6 +70,10 @@ impl CloudWatchConfig {
             if text.is_empty() {
                 return Err(ConfigError::new(key, "a name is not empty"));
             }
+        }
+        if self.log_group.starts_with("aws/") {
+            let reason = "groups that begin with aws/ are AWS's own; /aws/... may be used";
+            return Err(ConfigError::new("log_group", reason));
         }
         self.credentials.as_ref().map_or(Ok(()), AwsKeys::validate)
     }

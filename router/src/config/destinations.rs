@@ -69,6 +69,10 @@ impl From<DestinationKind> for DestinationConfig {
     }
 }
 
+/// Why an archive of payloads can be given neither conditions nor routes.
+pub(super) const NO_CHOICE: &str = "format = \"raw\" keeps every payload as it came, before levels and \
+     routes; remove it, or choose another format";
+
 impl DestinationConfig {
     /// Where a subscription that the broker does not know yet starts.
     pub fn start(&self) -> StartFrom {
@@ -124,8 +128,23 @@ impl DestinationConfig {
         if let DestinationKind::ObjectStore(_) = self.kind {
             self.check_objects()?;
         }
+        if self.kind.is_archive() {
+            self.check_archive()?;
+        }
         self.delivery().validate()?;
         self.kind.validate()
+    }
+
+    /// What arrived is kept as it came: nothing of it can be chosen by what is in it.
+    fn check_archive(&self) -> Result<(), ConfigError> {
+        let given = [
+            ("when", self.when.is_some()),
+            ("roles", self.roles.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(ConfigError::new(*key, NO_CHOICE)),
+            None => Ok(()),
+        }
     }
 
     /// An object store refuses no event, and nothing is given up that is staged.

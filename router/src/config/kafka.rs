@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::remote::{Compression, Secret};
+use super::remote::{Compression, Secret, check_login, check_timeout};
 use super::{ConfigError, TlsKeys};
 use crate::destinations::address::Address;
 use crate::routes::template::Template;
@@ -20,7 +20,7 @@ pub struct KafkaConfig {
     /// The topic of an event, see [`crate::routes::template`]: `logs.{{source}}`.
     pub topic: String,
     /// Whether brokers that are set to create topics may create one that is not there; true.
-    #[serde(default = "yes")]
+    #[serde(default = "super::remote::yes")]
     pub create: bool,
     /// How batches are compressed; `zstd`.
     #[serde(default = "usual_compression")]
@@ -38,7 +38,7 @@ pub struct KafkaConfig {
     #[serde(default)]
     pub tls: TlsKeys,
     /// Longest wait for a connection, and for an answer, milliseconds; 30,000.
-    #[serde(default = "usual_timeout")]
+    #[serde(default = "super::remote::half_a_minute")]
     pub timeout_ms: u64,
 }
 
@@ -57,16 +57,8 @@ pub enum Mechanism {
     ScramSha512,
 }
 
-fn yes() -> bool {
-    true
-}
-
 fn usual_compression() -> Compression {
     Compression::Zstd
-}
-
-fn usual_timeout() -> u64 {
-    30_000
 }
 
 impl KafkaConfig {
@@ -98,13 +90,8 @@ impl KafkaConfig {
                 "cannot be chosen here: each broker's certificate must have its own host's";
             return Err(ConfigError::new("tls.server_name", reason));
         }
-        if self.password.is_some() != self.username.is_some() {
-            let reason = "user name and password go together";
-            return Err(ConfigError::new("username", reason));
-        }
-        if self.timeout_ms < 10 {
-            return Err(ConfigError::new("timeout_ms", "must be at least 10"));
-        }
+        check_login(self.username.as_ref(), self.password.as_ref())?;
+        check_timeout(self.timeout_ms, 10)?;
         self.check_topic().map_err(wrong("topic"))
     }
 

@@ -18,7 +18,7 @@ use super::kafka::KafkaConfig;
 use super::loki::LokiConfig;
 use super::mqtt::{EmitterConfig, MqttConfig};
 use super::nats::NatsConfig;
-use super::objects::ObjectStoreConfig;
+use super::objects::{ObjectFormat, ObjectStoreConfig};
 use super::otlp::OtlpConfig;
 use super::postgresql::PostgresqlConfig;
 use super::remote::{BatchConfig, DeadLetterConfig, RetryConfig};
@@ -123,6 +123,18 @@ impl DestinationKind {
             self,
             DestinationKind::File(_) | DestinationKind::Store(_) | DestinationKind::Stdout(_)
         )
+    }
+}
+
+impl DestinationKind {
+    /// Whether it keeps payloads as they came instead of events.
+    pub(super) fn is_archive(&self) -> bool {
+        matches!(self, DestinationKind::ObjectStore(config) if config.format == ObjectFormat::Raw)
+    }
+
+    /// Whether it has dead letters: it delivers by requests that the other side may refuse for good.
+    pub(crate) fn has_letters(&self) -> bool {
+        self.is_remote() && !matches!(self, DestinationKind::ObjectStore(_))
     }
 }
 

@@ -26,7 +26,7 @@ pub struct LokiConfig {
     pub line: LokiLine,
     /// Whether an entry carries what is no label as structured metadata: `device`, `source`, `level`,
     /// `severity_number`, `id` and the attributes. Loki must allow it (`allow_structured_metadata`).
-    #[serde(default = "yes")]
+    #[serde(default = "super::remote::yes")]
     pub metadata: bool,
     /// Most bytes of a line; what is longer becomes a dead letter. Loki's `max_line_size`.
     #[serde(default = "line_bytes")]
@@ -50,10 +50,6 @@ pub enum LokiLine {
 fn labels() -> BTreeMap<String, String> {
     let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     [label("job", "thinglog"), label("device", "{{device}}")].into()
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn line_bytes() -> usize {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thinglog_schemas::name;
 
-use super::remote::Secret;
+use super::remote::{Secret, check_timeout};
 use super::{ConfigError, TlsKeys};
 use crate::destinations::address::Address;
 use crate::routes::template::Template;
@@ -44,12 +44,8 @@ pub struct MqttConfig {
     #[serde(default)]
     pub tls: TlsKeys,
     /// Longest wait for the next acknowledgement, and for a connection, milliseconds; 10,000.
-    #[serde(default = "usual_timeout")]
+    #[serde(default = "super::remote::ten_seconds")]
     pub timeout_ms: u64,
-}
-
-fn usual_timeout() -> u64 {
-    10_000
 }
 
 /// What an MQTT message holds.
@@ -100,9 +96,7 @@ impl MqttConfig {
             let reason = "a user name belongs to the password";
             return Err(ConfigError::new("username", reason));
         }
-        if self.timeout_ms == 0 {
-            return Err(ConfigError::new("timeout_ms", "must be at least 1"));
-        }
+        check_timeout(self.timeout_ms, 1)?;
         self.check_topic().map_err(wrong("topic"))
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::remote::Secret;
+use super::remote::{Secret, check_login, check_timeout};
 use super::{ConfigError, TlsKeys};
 use crate::destinations::address::Address;
 use crate::routes::template::Template;
@@ -41,12 +41,8 @@ pub struct NatsConfig {
     #[serde(default)]
     pub tls: TlsKeys,
     /// Longest wait for a connection, and for the next acknowledgement, milliseconds; 10,000.
-    #[serde(default = "usual_timeout")]
+    #[serde(default = "super::remote::ten_seconds")]
     pub timeout_ms: u64,
-}
-
-fn usual_timeout() -> u64 {
-    10_000
 }
 
 impl NatsConfig {
@@ -79,18 +75,13 @@ impl NatsConfig {
             return Err(ConfigError::new("tls.server_name", reason));
         }
         self.check_login()?;
-        if self.timeout_ms == 0 {
-            return Err(ConfigError::new("timeout_ms", "must be at least 1"));
-        }
+        check_timeout(self.timeout_ms, 1)?;
         self.check_subject()
             .map_err(|reason| ConfigError::new("subject", reason))
     }
 
     fn check_login(&self) -> Result<(), ConfigError> {
-        if self.password.is_some() != self.username.is_some() {
-            let reason = "user name and password go together";
-            return Err(ConfigError::new("username", reason));
-        }
+        check_login(self.username.as_ref(), self.password.as_ref())?;
         let ways = [
             self.username.is_some(),
             self.token.is_some(),

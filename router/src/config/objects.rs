@@ -51,6 +51,8 @@ pub enum ObjectFormat {
     Ndjson,
     /// Parquet, compressed with zstd.
     Parquet,
+    /// Payloads as they came, before levels, as `destinations/objects/raw` says.
+    Raw,
 }
 
 /// How NDJSON is compressed.
@@ -110,6 +112,13 @@ pub struct AzureConfig {
     pub endpoint: Option<String>,
 }
 
+/// Bytes of a key in S3, Google Cloud Storage and Azure.
+const LONGEST_KEY: usize = 1024;
+/// Bytes of a name in usual file systems.
+const LONGEST_PART: usize = 255;
+/// What stands behind the path: the destination's name, the stage's id, a number, an extension.
+const LONGEST_NAME: usize = 128 + 1 + 16 + 1 + 20 + 16;
+
 fn path() -> String {
     "date={date}/group={group}/".into()
 }
@@ -126,7 +135,7 @@ impl ObjectStoreConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         aws::check_http(&self.http)?;
         let place = Place::parse(&self.url).map_err(|reason| ConfigError::new("url", reason))?;
-        Layout::parse(&self.path).map_err(|reason| ConfigError::new("path", reason))?;
+        self.check_path(&place)?;
         if self.stage_bytes < 1 << 20 {
             let reason = "must be at least 1048576 (1 MiB)";
             return Err(ConfigError::new("stage_bytes", reason));
@@ -166,6 +175,30 @@ impl ObjectStoreConfig {
             azure.validate().map_err(|error| below("azure", error))?;
         }
         self.check_endpoints()
+    }
+
+    /// Names of objects have to be within what every store takes: one that is not would hold up all
+    /// behind it.
+    fn check_path(&self, place: &Place) -> Result<(), ConfigError> {
+        let wrong = |reason| ConfigError::new("path", reason);
+        let layout = Layout::parse(&self.path).map_err(wrong)?;
+        if self.format == ObjectFormat::Raw && layout.asks_for_level() {
+            let reason = "a payload as it came has no {level}: remove it, or another format";
+            return Err(ConfigError::new("path", reason));
+        }
+        let (whole, part) = layout.longest();
+        let whole = place.prefix.len() + whole + LONGEST_NAME;
+        if whole > LONGEST_KEY {
+            return Err(wrong(format!(
+                "an object's name could have {whole} bytes, and stores take {LONGEST_KEY}: fewer places"
+            )));
+        }
+        if place.scheme == "file" && part > LONGEST_PART {
+            return Err(wrong(format!(
+                "a folder's name could have {part} bytes, and disks take {LONGEST_PART}: put / between places"
+            )));
+        }
+        Ok(())
     }
 
     fn check_endpoints(&self) -> Result<(), ConfigError> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::remote::Secret;
+use super::remote::{Secret, check_timeout};
 use super::{ConfigError, TlsKeys};
 use crate::destinations::address::Address;
 
@@ -21,7 +21,7 @@ pub struct PostgresqlConfig {
     #[serde(default = "usual_table")]
     pub table: String,
     /// Whether a table that is not there is created; true.
-    #[serde(default = "yes")]
+    #[serde(default = "super::remote::yes")]
     pub create: bool,
     /// Whether the table that is created becomes a hypertable of TimescaleDB; false.
     #[serde(default)]
@@ -38,7 +38,7 @@ pub struct PostgresqlConfig {
     #[serde(default)]
     pub tls: TlsKeys,
     /// Longest wait for a connection, and for the answer to a statement, milliseconds; 30,000.
-    #[serde(default = "usual_timeout")]
+    #[serde(default = "super::remote::half_a_minute")]
     pub timeout_ms: u64,
 }
 
@@ -55,14 +55,6 @@ pub enum SslMode {
 
 fn usual_table() -> String {
     "thinglog_events".into()
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn usual_timeout() -> u64 {
-    30_000
 }
 
 impl PostgresqlConfig {
@@ -124,9 +116,7 @@ impl PostgresqlConfig {
             }
             SslMode::Disable => {}
         }
-        if self.timeout_ms == 0 {
-            return Err(ConfigError::new("timeout_ms", "must be at least 1"));
-        }
+        check_timeout(self.timeout_ms, 1)?;
         Ok(())
     }
 }

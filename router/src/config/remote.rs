@@ -199,9 +199,8 @@ impl ClientConfig {
         if self.timeout_ms == 0 || self.connect_timeout_ms == 0 {
             return wrong("timeout_ms", "must be at least 1");
         }
-        if self.password.is_some() != self.username.is_some() {
-            return wrong("username", "user name and password go together");
-        }
+        check_login(self.username.as_ref(), self.password.as_ref())
+            .map_err(|error| ConfigError::new(format!("http.{}", error.key), error.reason))?;
         if self.username.is_some() && self.token.is_some() {
             return wrong("token", "either a user name or a token");
         }
@@ -268,4 +267,43 @@ pub enum Compression {
     Gzip,
     /// `Content-Encoding: zstd`.
     Zstd,
+}
+/// What is on unless it is turned off.
+pub(super) fn yes() -> bool {
+    true
+}
+
+/// In milliseconds.
+pub(super) fn ten_seconds() -> u64 {
+    10_000
+}
+
+/// In milliseconds.
+pub(super) fn half_a_minute() -> u64 {
+    30_000
+}
+
+/// A wait of some milliseconds, and no fewer than `least`.
+pub(super) fn check_timeout(ms: u64, least: u64) -> Result<(), ConfigError> {
+    match ms < least {
+        true => Err(ConfigError::new(
+            "timeout_ms",
+            format!("must be at least {least}"),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// A user name with a password, or neither.
+pub(super) fn check_login(
+    username: Option<&String>,
+    password: Option<&Secret>,
+) -> Result<(), ConfigError> {
+    match username.is_some() == password.is_some() {
+        true => Ok(()),
+        false => Err(ConfigError::new(
+            "username",
+            "user name and password go together",
+        )),
+    }
 }

@@ -16,7 +16,7 @@ pub struct SplunkConfig {
     pub form: SplunkForm,
     /// Whether events count as delivered only when the indexer has acknowledged them. Where the token has
     /// no indexer acknowledgement, the collector's answer counts.
-    #[serde(default = "yes")]
+    #[serde(default = "super::remote::yes")]
     pub acknowledge: bool,
     /// Longest wait for an acknowledgement, milliseconds; then the events are sent again.
     #[serde(default = "ack_timeout_ms")]
@@ -47,10 +47,6 @@ pub enum SplunkForm {
     Event,
     /// `/services/collector/raw`: the message, a line; Splunk looks for the time itself.
     Raw,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn ack_timeout_ms() -> u64 {

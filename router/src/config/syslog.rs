@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::remote::check_timeout;
 use super::{ConfigError, TlsKeys};
 use crate::destinations::address::Address;
 
@@ -29,26 +30,18 @@ pub struct SyslogConfig {
     /// Over TCP and TLS: a request has a connection of its own, and counts as delivered when the server
     /// has read it to its end and closed the connection. Without it what has been handed to the
     /// system counts, and is lost if the server ends before it has read it.
-    #[serde(default = "yes")]
+    #[serde(default = "super::remote::yes")]
     pub confirm: bool,
     /// For `tls`.
     #[serde(default)]
     pub tls: TlsKeys,
     /// Longest wait for a connection and for what is sent to be taken, milliseconds; 10,000.
-    #[serde(default = "usual_timeout")]
+    #[serde(default = "super::remote::ten_seconds")]
     pub timeout_ms: u64,
 }
 
 fn usual_enterprise() -> u32 {
     32_473
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn usual_timeout() -> u64 {
-    10_000
 }
 
 /// A facility of RFC 5424 table 1.
@@ -110,9 +103,7 @@ impl SyslogConfig {
             let reason = format!("must be {LEAST_BYTES} to {most}");
             return Err(ConfigError::new("max_message_bytes", reason));
         }
-        if self.timeout_ms == 0 {
-            return Err(ConfigError::new("timeout_ms", "must be at least 1"));
-        }
+        check_timeout(self.timeout_ms, 1)?;
         Ok(())
     }
 }

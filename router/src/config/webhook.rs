@@ -32,7 +32,7 @@ pub struct WebhookConfig {
     #[serde(default)]
     pub single: bool,
     /// Whether a device's events arrive in their order; then requests of one device follow each other.
-    #[serde(default = "yes")]
+    #[serde(default = "super::remote::yes")]
     pub ordered: bool,
     /// How bodies are compressed; not at all unless a preset does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,10 +44,6 @@ pub struct WebhookConfig {
     /// How the service is reached.
     #[serde(default)]
     pub http: ClientConfig,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The method of requests.

@@ -14,7 +14,7 @@ use super::Sync;
 use crate::mqtt::Settled;
 use crate::mqtt::inbox::Inbox;
 use crate::mqtt::outbox::Outbox;
-use crate::state::StateLog;
+use crate::state::{Growth, StateError, StateLog};
 use crate::telemetry::{Books, Tally};
 
 /// One commit.
@@ -31,6 +31,27 @@ pub(crate) enum Write {
     Nothing,
     Append(Vec<u8>),
     Rewrite(Vec<u8>),
+}
+
+impl Write {
+    /// What is to be written for framed changes: they are appended until a snapshot of everything is
+    /// worth it.
+    pub(crate) fn of(
+        changes: Vec<u8>,
+        growth: &mut Growth,
+        snapshot: impl FnOnce() -> Result<Vec<u8>, StateError>,
+    ) -> Result<Write, StateError> {
+        if growth.wants_rewrite() {
+            let framed = snapshot()?;
+            growth.rewritten(framed.len());
+            return Ok(Write::Rewrite(framed));
+        }
+        if changes.is_empty() {
+            return Ok(Write::Nothing);
+        }
+        growth.appended(changes.len());
+        Ok(Write::Append(changes))
+    }
 }
 
 /// Handle to the thread.

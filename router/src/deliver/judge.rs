@@ -15,10 +15,14 @@ use crate::levels::LevelCache;
 use crate::levels::role::Permit;
 use crate::mqtt::Delivery;
 use crate::mqtt::names::Names;
+use crate::telemetry::Books;
 
 /// Payloads from this size up are worth sharing with other destinations; below, decoding again is
 /// cheaper than meeting.
 const SHARE_FROM: usize = 1 << 10;
+
+/// Seconds between searches for idle lanes.
+const FORGET_EVERY_S: u64 = 3600;
 
 /// Decodes payloads, sharing the large batches.
 pub(crate) struct Reader {
@@ -78,6 +82,8 @@ pub(crate) struct Judge {
     levels: LevelCache,
     permit: Option<Permit>,
     pub(crate) table: Table,
+    /// When idle lanes are looked for next, seconds since the Unix epoch.
+    forget_at: u64,
 }
 
 impl Judge {
@@ -87,12 +93,35 @@ impl Judge {
             levels,
             permit: None,
             table,
+            forget_at: 0,
         }
     }
 
     /// Lets nothing pass while the permit is not granted.
     pub(crate) fn with_permit(self, permit: Option<Permit>) -> Judge {
         Judge { permit, ..self }
+    }
+
+    /// Judges a delivery as [`Judge::judge`], and has the books tell what came; gives its events.
+    pub(crate) fn take<'a>(
+        &mut self,
+        delivery: &'a Delivery,
+        now: u64,
+        books: &Books,
+    ) -> Option<(&'a Names, Judged)> {
+        if now >= self.forget_at {
+            self.forget_at = now + FORGET_EVERY_S;
+            self.table.forget_idle(now);
+        }
+        match (self.judge(delivery, now), &delivery.topic.logs) {
+            (Verdict::Redelivered, _) => books.redelivered.inc(),
+            (Verdict::Events(judged), Ok(names)) => {
+                books.take(judged.decoded.events.len() as u64, 0);
+                return Some((names, judged));
+            }
+            (Verdict::Unreadable | Verdict::Events(_), _) => books.unreadable.inc(),
+        }
+        None
     }
 
     /// Judges a delivery at `now` (seconds since the Unix epoch) and notes it in the table.

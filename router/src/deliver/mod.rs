@@ -10,6 +10,8 @@
 //!
 //! Destinations that deliver by requests over a network share one core, [`remote`].
 
+#[cfg(feature = "object-store")]
+pub(crate) mod archive;
 pub(crate) mod batch;
 pub(crate) mod commit;
 pub(crate) mod judge;

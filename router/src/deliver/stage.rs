@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, weight};
 use super::commit::Write;
-use super::judge::{Judge, Judged, Verdict};
+use super::judge::{Judge, Judged};
 use super::tap::Tap;
 use super::{Destination, Outcome, Position, Sync};
-use crate::clock;
 use crate::dedup::table::{Mark, Table};
 use crate::levels::facts::FactsCache;
 use crate::mqtt::Delivery;
@@ -25,8 +24,6 @@ const CHUNK_EVENTS: usize = 8192;
 const CHUNK_WEIGHT: usize = 4 << 20;
 /// Marks of one record of a snapshot.
 const SNAPSHOT_MARKS: usize = 4096;
-/// Seconds between searches for idle lanes.
-const FORGET_EVERY_S: u64 = 3600;
 
 /// The work of one consumer's thread. Calls come in the order: any number of `take`, `push` until it
 /// is done, and only then perhaps `commit`.
@@ -60,6 +57,44 @@ pub(crate) struct Tick {
     pub(crate) again: Option<Instant>,
     /// Something changed that a commit should record.
     pub(crate) changed: bool,
+}
+
+impl Tick {
+    /// Of what wants a commit at `due`.
+    pub(super) fn of(due: Option<Instant>, now: Instant) -> Tick {
+        let changed = due.is_some_and(|due| due <= now);
+        Tick {
+            again: due.filter(|_| !changed),
+            changed,
+        }
+    }
+}
+
+/// A stage of any kind.
+impl Stage for Box<dyn Stage> {
+    fn take(&mut self, delivery: &Delivery, now: u64) -> usize {
+        (**self).take(delivery, now)
+    }
+
+    fn is_full(&self) -> bool {
+        (**self).is_full()
+    }
+
+    fn push(&mut self) -> Pushed {
+        (**self).push()
+    }
+
+    fn commit(&mut self) -> Result<Closing, StateError> {
+        (**self).commit()
+    }
+
+    fn committed(&mut self) -> std::io::Result<()> {
+        (**self).committed()
+    }
+
+    fn tick(&mut self, now: Instant) -> Tick {
+        (**self).tick(now)
+    }
 }
 
 /// Whether the chunk is gone.
@@ -146,7 +181,6 @@ pub(crate) struct Deliver<D> {
     growth: Growth,
     tally: Tally,
     position: Option<Position>,
-    forget_at: u64,
 }
 
 impl<D: Destination> Deliver<D> {
@@ -166,25 +200,22 @@ impl<D: Destination> Deliver<D> {
             growth,
             tally: Tally::default(),
             position: None,
-            forget_at: clock::now_s() + FORGET_EVERY_S,
         }
     }
+}
 
-    fn framed(&mut self, position: Option<Position>) -> Result<Write, StateError> {
-        let marks = self.judge.table.take_marks();
-        if self.growth.wants_rewrite() {
-            let framed = snapshot(&self.judge.table, position)?;
-            self.growth.rewritten(framed.len());
-            return Ok(Write::Rewrite(framed));
-        }
-        if marks.is_empty() && position == self.position {
-            return Ok(Write::Nothing);
-        }
-        let mut framed = Vec::new();
-        state::frame(&Record { position, marks }, &mut framed)?;
-        self.growth.appended(framed.len());
-        Ok(Write::Append(framed))
+/// What a commit writes of a table and of where the data ends; `before` is where it ended last time.
+pub(super) fn framed(
+    table: &mut Table,
+    (before, position): (Option<Position>, Option<Position>),
+    growth: &mut Growth,
+) -> Result<Write, StateError> {
+    let marks = table.take_marks();
+    let mut changes = Vec::new();
+    if !marks.is_empty() || position != before {
+        state::frame(&Record { position, marks }, &mut changes)?;
     }
+    Write::of(changes, growth, || snapshot(table, position))
 }
 
 /// The whole table as framed records.
@@ -204,29 +235,18 @@ fn snapshot(table: &Table, position: Option<Position>) -> Result<Vec<u8>, StateE
 
 impl<D: Destination> Stage for Deliver<D> {
     fn take(&mut self, delivery: &Delivery, now: u64) -> usize {
-        if now >= self.forget_at {
-            self.forget_at = now + FORGET_EVERY_S;
-            self.judge.table.forget_idle(now);
-        }
-        match self.judge.judge(delivery, now) {
-            Verdict::Redelivered => self.books.redelivered.inc(),
-            Verdict::Unreadable => self.books.unreadable.inc(),
-            Verdict::Events(judged) => {
-                self.books.take(judged.decoded.events.len() as u64, 0);
-                let judged = match &delivery.topic.logs {
-                    Ok(names) => self.way.routed(names, judged),
-                    Err(_) => judged,
-                };
-                self.tally.duplicate += judged.duplicate;
-                self.tally.filtered += judged.filtered;
-                if let Some(keep) = judged.keep {
-                    let weight = weight(&judged.decoded);
-                    self.batch.push(judged.decoded, keep, weight);
-                    return weight;
-                }
-            }
-        }
-        0
+        let Some((names, judged)) = self.judge.take(delivery, now, &self.books) else {
+            return 0;
+        };
+        let judged = self.way.routed(names, judged);
+        self.tally.duplicate += judged.duplicate;
+        self.tally.filtered += judged.filtered;
+        let Some(keep) = judged.keep else {
+            return 0;
+        };
+        let weight = weight(&judged.decoded);
+        self.batch.push(judged.decoded, keep, weight);
+        weight
     }
 
     fn is_full(&self) -> bool {
@@ -254,8 +274,9 @@ impl<D: Destination> Stage for Deliver<D> {
 
     fn commit(&mut self) -> Result<Closing, StateError> {
         let promise = self.destination.commit();
-        let state = self.framed(promise.position)?;
-        self.position = promise.position;
+        let before = std::mem::replace(&mut self.position, promise.position);
+        let positions = (before, promise.position);
+        let state = framed(&mut self.judge.table, positions, &mut self.growth)?;
         Ok(Closing {
             sync: promise.sync,
             state,
@@ -269,11 +290,6 @@ impl<D: Destination> Stage for Deliver<D> {
     }
 
     fn tick(&mut self, now: Instant) -> Tick {
-        let due = self.destination.due();
-        let changed = due.is_some_and(|due| due <= now);
-        Tick {
-            again: due.filter(|_| !changed),
-            changed,
-        }
+        Tick::of(self.destination.due(), now)
     }
 }

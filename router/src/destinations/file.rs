@@ -72,7 +72,7 @@ impl FileDestination {
 
 impl Destination for FileDestination {
     fn deliver(&mut self, batch: &Batch) -> Outcome {
-        match self.lines.write(batch, json::write) {
+        match self.lines.write(batch.events(), json::write) {
             Ok(bytes) => {
                 self.bytes.inc_by(bytes);
                 Outcome::Delivered

@@ -1,5 +1,7 @@
 //! Where objects of a store are: the store of a URL, and the path of an event below its prefix. Pure.
 
+use std::sync::Arc;
+
 use thinglog_schemas::{Event, json};
 
 /// What a group is where a device has none; Hive, Spark, Athena and DuckDB know the word.
@@ -30,16 +32,21 @@ impl Place {
             return Err(format!("{url:?} is none of {known}"));
         };
         if scheme == "file" {
-            return match rest.starts_with('/') {
-                true => Ok(Place {
-                    scheme: scheme.into(),
-                    bucket: String::new(),
-                    prefix: rest.into(),
-                }),
-                false => Err(format!(
+            let Some(folder) = rest.strip_prefix('/') else {
+                return Err(format!(
                     "{url:?}: a folder opens with /, as in file:///var/lake"
-                )),
+                ));
             };
+            let folder = folder.strip_suffix('/').unwrap_or(folder);
+            let mut parts = folder.split('/');
+            if parts.any(|part| ["", ".", ".."].contains(&part)) && !folder.is_empty() {
+                return Err(format!("{url:?} has an empty part, or . or .. as a part"));
+            }
+            return Ok(Place {
+                scheme: scheme.into(),
+                bucket: String::new(),
+                prefix: rest.into(),
+            });
         }
         if !["s3", "gs", "az"].contains(&scheme) {
             return Err(format!("{url:?} is none of {known}"));
@@ -79,6 +86,28 @@ fn check(text: &str) -> Result<(), String> {
     match segments.find(|segment| ["", ".", ".."].contains(segment)) {
         Some(_) => Err(format!("{text:?} has an empty part, or . or .. as a part")),
         None => Ok(()),
+    }
+}
+
+/// What a path is made for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    /// ns since the Unix epoch.
+    pub(crate) received: u64,
+    /// Unless it is of none.
+    pub(crate) device: Option<&'a Arc<str>>,
+    pub(crate) source: &'a str,
+    pub(crate) level: &'static str,
+}
+
+impl<'a> From<&'a Event> for Subject<'a> {
+    fn from(event: &'a Event) -> Subject<'a> {
+        Subject {
+            received: event.received,
+            device: Some(&event.device),
+            source: &event.source,
+            level: event.severity.level().name(),
+        }
     }
 }
 
@@ -132,23 +161,51 @@ impl Layout {
         self.parts.iter().any(|part| matches!(part, Part::Group))
     }
 
-    /// Appends the path of an event of a device with these groups. What it puts in has neither `/` nor
-    /// line breaks.
-    pub(crate) fn write(&self, event: &Event, groups: &[String], out: &mut Vec<u8>) {
+    /// The most bytes of a path, and of a part of it between two `/`.
+    pub(crate) fn longest(&self) -> (usize, usize) {
+        let (mut whole, mut part, mut longest) = (0, 0, 0);
+        for piece in &self.parts {
+            let bytes = match piece {
+                Part::Text(text) => {
+                    for c in text.chars() {
+                        part = if c == '/' { 0 } else { part + 1 };
+                        longest = longest.max(part);
+                    }
+                    whole += text.len();
+                    continue;
+                }
+                Part::Time(from, to) => to - from,
+                // ERROR, DISABLED
+                Part::Level => 8,
+                Part::Group | Part::Device | Part::Source => LONGEST_VALUE,
+            };
+            (whole, part) = (whole + bytes, part + bytes);
+            longest = longest.max(part);
+        }
+        (whole, longest)
+    }
+
+    /// Whether it has a place for the level.
+    pub(crate) fn asks_for_level(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Level))
+    }
+
+    /// Appends a path. What is put in has neither `/` nor line breaks.
+    pub(crate) fn write(&self, of: &Subject<'_>, groups: &[String], out: &mut Vec<u8>) {
         let mut time = Vec::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Part::Time(from, to) => {
                     if time.is_empty() {
-                        json::write_time(event.received, &mut time);
+                        json::write_time(of.received, &mut time);
                     }
                     out.extend_from_slice(time.get(*from..*to).unwrap_or_default());
                 }
                 Part::Group => value(groups.first().map_or(NO_GROUP, String::as_str), out),
-                Part::Device => value(&event.device, out),
-                Part::Source => value(&event.source, out),
-                Part::Level => value(event.severity.level().name(), out),
+                Part::Device => value(of.device.map_or("", |device| device), out),
+                Part::Source => value(of.source, out),
+                Part::Level => value(of.level, out),
             }
         }
     }
@@ -205,7 +262,7 @@ mod tests {
         let mut out = Vec::new();
         Layout::parse(text)
             .unwrap()
-            .write(&event, &groups, &mut out);
+            .write(&(&event).into(), &groups, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -229,6 +286,14 @@ mod tests {
         assert_eq!(path("x/{group}", &[".."]), "x/%2E%2E/");
         assert_eq!(path("x/{group}", &["a.b"]), "x/a.b/");
         assert!(path("{group}", &[&"é".repeat(500)]).len() <= 201);
+    }
+
+    #[test]
+    fn how_long_a_path_may_be_is_known_before() {
+        let longest = |text: &str| Layout::parse(text).unwrap().longest();
+        assert_eq!(longest(""), (0, 0));
+        assert_eq!(longest("date={date}/x/"), (18, 15));
+        assert_eq!(longest("{device}-{source}"), (402, 401));
     }
 
     #[test]
@@ -261,6 +326,9 @@ mod tests {
             "s3://a b/",
             "file://var",
             "s3://a/../b",
+            "file:///a/../b",
+            "file:///a/./b",
+            "file:///a//b",
         ] {
             assert!(of(url).is_err(), "{url}");
         }

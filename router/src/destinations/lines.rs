@@ -20,10 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use thinglog_schemas::Event;
-
 use super::rotation::{self, Numbered, cut_torn_line};
-use crate::deliver::batch::Batch;
 use crate::deliver::{Position, Promise, syncing};
 use crate::folder::{open_to_write_at, sync_folder_of};
 
@@ -85,17 +82,17 @@ impl LineFile {
         self.end
     }
 
-    /// Writes a batch behind the last one, each event as `line` has it; gives the bytes. After an error
-    /// the same is to be written again at the same place.
-    pub(crate) fn write(
+    /// Writes lines behind the last one, each item as `line` has it; gives the bytes. After an error the
+    /// same is to be written again at the same place.
+    pub(crate) fn write<T>(
         &mut self,
-        batch: &Batch,
-        mut line: impl FnMut(&Event, &mut Vec<u8>),
+        items: impl Iterator<Item = T>,
+        mut line: impl FnMut(T, &mut Vec<u8>),
     ) -> io::Result<u64> {
         let mut at = self.end.length;
         self.buffer.clear();
-        for event in batch.events() {
-            line(event, &mut self.buffer);
+        for item in items {
+            line(item, &mut self.buffer);
             self.buffer.push(b'\n');
             if self.buffer.len() >= PIECE {
                 self.file.write_all_at(&self.buffer, at)?;

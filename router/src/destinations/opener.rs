@@ -11,19 +11,22 @@ use super::file::FileDestination;
 use super::objects::{self, Objects, Store};
 use super::stdout::Stdout;
 use super::store::{Shelf, StoreDestination};
-#[cfg(feature = "object-store")]
-use crate::config::ObjectStoreConfig;
 use crate::config::{DestinationConfig, DestinationKind, Endpoint};
+#[cfg(feature = "object-store")]
+use crate::config::{ObjectFormat, ObjectStoreConfig};
+use crate::dedup::table::Table;
+#[cfg(feature = "object-store")]
+use crate::deliver::archive::Keep;
 use crate::deliver::batch::Batch;
 use crate::deliver::judge::{Judge, Reader};
 use crate::deliver::remote::letters::Letters;
 use crate::deliver::remote::{Plan, Remote, Sink};
 use crate::deliver::share::{DecodeCache, Seat, Shared};
-use crate::deliver::stage::{Deliver, Record, Way, replay};
+use crate::deliver::stage::{Deliver, Record, Stage, Way, replay};
 use crate::deliver::supervise::{Open, OpenError};
 use crate::deliver::tap::Tap;
 use crate::deliver::{Destination, Outcome, Position, Promise};
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 use crate::health::Part;
 use crate::levels::facts::FactsCache;
 use crate::levels::role::Permit;
@@ -115,14 +118,19 @@ impl DestinationOpener {
             }
             #[cfg(feature = "mqtt")]
             DestinationKind::Mqtt(config) => {
-                self.remote(super::mqtt::build(config, &self.name), ending)
+                let id = folder::id(self.folder.path());
+                let id = id.map_err(|error| self.cannot(error.to_string()))?;
+                self.remote(super::mqtt::build(config, &self.name, &id), ending)
             }
             #[cfg(feature = "nats")]
             DestinationKind::Nats(config) => {
                 self.remote(super::nats::build(config, &self.name), ending)
             }
             #[cfg(feature = "object-store")]
-            DestinationKind::ObjectStore(config) => self.objects(config, committed, ending),
+            DestinationKind::ObjectStore(config) => {
+                let made = self.objects(config, committed, ending)?;
+                Ok(made.map(|objects| Box::new(objects) as Box<dyn Destination>))
+            }
             #[cfg(feature = "syslog")]
             DestinationKind::Syslog(config) => self.remote(super::syslog::build(config), ending),
             #[cfg(feature = "postgresql")]
@@ -184,7 +192,7 @@ impl DestinationOpener {
         config: &ObjectStoreConfig,
         committed: Option<Position>,
         ending: Option<&CancellationToken>,
-    ) -> Made {
+    ) -> Result<Option<Objects>, OpenError> {
         let store = Store::new(config).map_err(|reason| self.cannot(reason))?;
         let Some(ending) = ending else {
             return Ok(None);
@@ -199,8 +207,24 @@ impl DestinationOpener {
         };
         let facts = FactsCache::new(Arc::clone(&self.levels));
         Objects::open(self.folder.path(), config, store, committed, facts, plan)
-            .map(|objects| Some(Box::new(objects) as Box<dyn Destination>))
+            .map(Some)
             .map_err(|error| self.cannot(error.to_string()))
+    }
+
+    /// The stage of a destination that keeps payloads as they came.
+    #[cfg(feature = "object-store")]
+    fn archive(
+        &self,
+        config: &ObjectStoreConfig,
+        (table, committed): (Table, Option<Position>),
+        mut log: StateLog,
+        ending: &CancellationToken,
+    ) -> Opened {
+        let made = self.objects(config, committed, Some(ending))?;
+        let mut archive = made.ok_or_else(|| self.cannot("it was not opened".into()))?;
+        self.record_beginning(committed, &mut archive, &mut log)?;
+        let stage = Keep::new(table, archive, self.books.clone(), log.growth());
+        Ok((Box::new(stage), log))
     }
 
     fn cannot(&self, reason: String) -> OpenError {
@@ -210,43 +234,60 @@ impl DestinationOpener {
         }
     }
 
+    /// Where nothing was committed yet: notes where the data ends before the first event, or what is written
+    /// before the first commit would be taken for somebody's earlier data after a crash.
     fn record_beginning(
         &self,
-        destination: &mut Box<dyn Destination>,
+        committed: Option<Position>,
+        destination: &mut dyn Destination,
         log: &mut StateLog,
-    ) -> std::io::Result<()> {
-        let promise = destination.commit();
-        let Some(position) = promise.position else {
+    ) -> Result<(), OpenError> {
+        if committed.is_some() {
             return Ok(());
-        };
-        if let Some(sync) = promise.sync {
-            sync()?;
         }
-        let record = Record {
-            position: Some(position),
-            marks: Vec::new(),
-        };
-        let mut framed = Vec::new();
-        state::frame(&record, &mut framed).map_err(std::io::Error::other)?;
-        log.append(&framed)
+        let recorded = record(destination.commit(), log);
+        let path = self.state();
+        recorded.map_err(|source| OpenError::Io { path, source })
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
     }
 }
 
-impl Open for DestinationOpener {
-    type Stage = Deliver<Box<dyn Destination>>;
+fn record(promise: Promise, log: &mut StateLog) -> std::io::Result<()> {
+    let Some(position) = promise.position else {
+        return Ok(());
+    };
+    if let Some(sync) = promise.sync {
+        sync()?;
+    }
+    let record = Record {
+        position: Some(position),
+        marks: Vec::new(),
+    };
+    let mut framed = Vec::new();
+    state::frame(&record, &mut framed).map_err(std::io::Error::other)?;
+    log.append(&framed)
+}
 
-    fn open(&self, ending: &CancellationToken) -> Result<(Self::Stage, StateLog), OpenError> {
-        let path = self.folder.path().join("state");
-        let (mut log, records) = StateLog::open::<Record>(&path)?;
+type Opened = Result<(Box<dyn Stage>, StateLog), OpenError>;
+
+impl Open for DestinationOpener {
+    type Stage = Box<dyn Stage>;
+
+    fn open(&self, ending: &CancellationToken) -> Opened {
+        let (mut log, records) = StateLog::open::<Record>(&self.state())?;
         let (table, committed) = replay(&records);
+        #[cfg(feature = "object-store")]
+        if let DestinationKind::ObjectStore(config) = &self.config.kind
+            && config.format == ObjectFormat::Raw
+        {
+            return self.archive(config, (table, committed), log, ending);
+        }
         let made = self.destination(committed, Some(ending))?;
         let mut destination = made.ok_or_else(|| self.cannot("it was not opened".into()))?;
-        if committed.is_none() {
-            // Where the data ends before the first event, or what is written before the first commit
-            // would be taken for somebody's earlier data after a crash.
-            self.record_beginning(&mut destination, &mut log)
-                .map_err(|source| OpenError::Io { path, source })?;
-        }
+        self.record_beginning(committed, &mut destination, &mut log)?;
         let reader = Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Front));
         let roles = self.config.roles.as_deref();
         let permit = roles.map(|roles| Permit::new(Arc::clone(&self.levels), &self.name, roles));
@@ -258,7 +299,7 @@ impl Open for DestinationOpener {
             tap: Arc::clone(&self.tap),
         };
         let stage = Deliver::new(judge, way, destination, self.books.clone(), log.growth());
-        Ok((stage, log))
+        Ok((Box::new(stage), log))
     }
 }
 

@@ -113,6 +113,8 @@ pub(crate) struct View {
     pub(crate) shelf: Option<Arc<Shelf>>,
     /// Of those that deliver by requests.
     pub(crate) remote: Option<RemoteMetrics>,
+    /// Whether it may have dead letters.
+    pub(crate) letters: bool,
 }
 
 /// Changes the destinations of a running router.
@@ -326,6 +328,7 @@ impl Running {
             books: opener.books.clone(),
             shelf: is_store.then(|| Arc::clone(&opener.shelf)),
             remote: is_remote.then(|| self.base.telemetry.remote(name)),
+            letters: spec.config.kind.has_letters(),
         };
         self.shown.write().insert(name.to_owned(), view);
         let one = One {

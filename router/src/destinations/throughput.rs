@@ -1,5 +1,5 @@
 //! How fast one core makes requests of events, compressed as they are sent, beside a copy of the same
-//! bytes. Not a test: run it by hand, at a quiet moment, with
+//! bytes; counted in the time that the processor spent on it. Not a test: run it by hand with
 //!
 //! ```text
 //! cargo test --release -p thinglog-router encoders -- --ignored --nocapture --test-threads=1
@@ -19,10 +19,12 @@ use crate::config::{ClientConfig, Compression};
 use crate::deliver::remote::Encoder;
 use crate::deliver::remote::form::{Form, Offered};
 use crate::deliver::remote::request::{Item, Request};
-use crate::testing::decoded;
+use crate::testing::{Spent, decoded};
 
 const EVENTS: u64 = 100_000;
 const ROUNDS: usize = 5;
+/// Copies of a round, so that there is something to measure.
+const COPIES: usize = 10;
 
 /// Events of 50 devices with lines as of a web server and three attributes.
 fn items() -> Vec<Item> {
@@ -87,9 +89,15 @@ fn run<E: Encoder>(encoder: &mut E, connection: &Connection, items: &[Item]) -> 
     (raw, packed)
 }
 
-/// The median of some rounds.
-fn median(mut round: impl FnMut() -> Duration) -> f64 {
-    let mut times: Vec<Duration> = (0..ROUNDS).map(|_| round()).collect();
+/// Seconds of the processor for one of some rounds, the median.
+fn median(mut round: impl FnMut()) -> f64 {
+    let mut times: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let begun = Spent::now();
+            round();
+            begun.elapsed()
+        })
+        .collect();
     times.sort();
     times[ROUNDS / 2].as_secs_f64()
 }
@@ -97,17 +105,13 @@ fn median(mut round: impl FnMut() -> Duration) -> f64 {
 fn measure<E: Encoder>(what: &str, mut encoder: E, compression: Compression, items: &[Item]) {
     let connection = Connection::new(&ClientConfig::default(), compression, "Bearer").unwrap();
     let mut bytes = (0, 0);
-    let seconds = median(|| {
-        let begun = Instant::now();
-        bytes = run(&mut encoder, &connection, items);
-        begun.elapsed()
-    });
+    let seconds = median(|| bytes = run(&mut encoder, &connection, items));
     let source = vec![7u8; bytes.0];
     let copying = median(|| {
-        let begun = Instant::now();
-        black_box(black_box(&source).to_vec());
-        begun.elapsed()
-    });
+        for _ in 0..COPIES {
+            black_box(black_box(&source).to_vec());
+        }
+    }) / COPIES as f64;
     println!(
         "{what:<24} {:>9.0} events/s {:>7.1} MB/s ({:.2} of it sent), memcpy {:>7.0} MB/s",
         items.len() as f64 / seconds,

@@ -19,7 +19,7 @@ use ring::{digest, hmac};
 use serde_json::{Value, json};
 
 use crate::common::until;
-use crate::harness::{Bench, Fault, Got, Request, Subject, books};
+use crate::harness::{Bench, Fault, Got, Subject, books};
 use crate::http_server::{HttpRequest, HttpServer, Reply, Service};
 use crate::moto::Moto;
 
@@ -72,29 +72,7 @@ impl Subject for CloudWatch {
         })
     }
 
-    fn got(&self) -> Vec<Got> {
-        self.server.got()
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    fn violations(&self) -> Vec<String> {
-        self.server.violations()
-    }
-
-    fn fail(&self, fault: Fault) -> bool {
-        self.server.fail(fault)
-    }
-
-    async fn stop(&mut self) {
-        self.server.stop().await;
-    }
-
-    async fn resume(&mut self) {
-        self.server.resume().await;
-    }
+    crate::asked_of_server!();
 }
 
 /// The signature as ring makes it, over what arrived.

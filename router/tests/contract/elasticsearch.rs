@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::harness::{Fault, Got, Request, Subject};
+use crate::harness::{Got, Subject};
 use crate::http_server::{HttpRequest, HttpServer, Reply, Service};
 
 const MAX_BYTES: usize = 64 << 10;
@@ -50,29 +50,7 @@ impl Subject for Elasticsearch {
         })
     }
 
-    fn got(&self) -> Vec<Got> {
-        self.server.got()
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    fn violations(&self) -> Vec<String> {
-        self.server.violations()
-    }
-
-    fn fail(&self, fault: Fault) -> bool {
-        self.server.fail(fault)
-    }
-
-    async fn stop(&mut self) {
-        self.server.stop().await;
-    }
-
-    async fn resume(&mut self) {
-        self.server.resume().await;
-    }
+    crate::asked_of_server!();
 }
 
 /// Actions with their documents.

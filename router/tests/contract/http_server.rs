@@ -268,3 +268,33 @@ async fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
     buffer.extend_from_slice(&piece[..read]);
     Some(())
 }
+
+/// Of a [`crate::harness::Subject`]: what its field `server` says and does.
+#[macro_export]
+macro_rules! asked_of_server {
+    () => {
+        fn got(&self) -> Vec<$crate::harness::Got> {
+            self.server.got()
+        }
+
+        fn requests(&self) -> Vec<$crate::harness::Request> {
+            self.server.requests()
+        }
+
+        fn violations(&self) -> Vec<String> {
+            self.server.violations()
+        }
+
+        fn fail(&self, fault: $crate::harness::Fault) -> bool {
+            self.server.fail(fault)
+        }
+
+        async fn stop(&mut self) {
+            self.server.stop().await;
+        }
+
+        async fn resume(&mut self) {
+            self.server.resume().await;
+        }
+    };
+}

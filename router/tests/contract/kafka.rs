@@ -192,6 +192,22 @@ async fn a_producer_that_the_brokers_have_forgotten_begins_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_has_forgotten_the_producer_makes_others_store_nothing_twice() {
+    let Some(mut bench) = Bench::<Kafka>::start().await else {
+        return;
+    };
+    for n in 0..20 {
+        bench.publish(&format!("lamp-{n}"), 1).await;
+    }
+    bench.subject.broker.state.lock().torn = true;
+    let router = router(&bench, json!({"concurrency": 1})).await;
+    bench.exactly().await;
+    books(&router, 20, 0).await;
+    assert!(!bench.subject.broker.state.lock().torn);
+    router.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_of_many_topics_go_where_they_belong() {
     let Some(mut bench) = Bench::<Kafka>::start().await else {
         return;

@@ -59,6 +59,9 @@ pub(crate) struct State {
     pub(crate) max_batch: usize,
     /// Milliseconds that the next answer asks to wait.
     pub(crate) throttle: i32,
+    /// The next request: its first partition has forgotten the producer, the others store their batches
+    /// and say that it took too long.
+    pub(crate) torn: bool,
     producers: HashSet<i64>,
     logs: HashMap<(String, i32), Log>,
 }
@@ -88,6 +91,7 @@ impl Broker {
             login: None,
             max_batch: 1 << 20,
             throttle: 0,
+            torn: false,
             producers: HashSet::new(),
             logs: HashMap::new(),
         };
@@ -298,6 +302,7 @@ fn produce(
         state.violations.push(format!("{asked:?}"));
     }
     let mut topics = Vec::new();
+    let torn = std::mem::take(&mut state.torn);
     for topic in &asked.topic_data {
         let mut partitions = Vec::new();
         for partition in &topic.partition_data {
@@ -314,6 +319,11 @@ fn produce(
                     events += records.len();
                     match fault {
                         Some(Fault::Unavailable) => (19, Vec::new()),
+                        _ if torn && partitions.is_empty() => (45, Vec::new()),
+                        _ if torn => {
+                            append(state, name, partition.index, records);
+                            (7, Vec::new())
+                        }
                         _ => append(state, name, partition.index, records),
                     }
                 }

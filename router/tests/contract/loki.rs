@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::harness::{Bench, Fault, Got, Request, Subject, books};
+use crate::harness::{Bench, Got, Subject, books};
 use crate::http_server::{HttpRequest, HttpServer, Reply, Service};
 
 const MAX_BYTES: usize = 64 << 10;
@@ -93,29 +93,7 @@ impl Subject for Loki {
         })
     }
 
-    fn got(&self) -> Vec<Got> {
-        self.server.got()
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    fn violations(&self) -> Vec<String> {
-        self.server.violations()
-    }
-
-    fn fail(&self, fault: Fault) -> bool {
-        self.server.fail(fault)
-    }
-
-    async fn stop(&mut self) {
-        self.server.stop().await;
-    }
-
-    async fn resume(&mut self) {
-        self.server.resume().await;
-    }
+    crate::asked_of_server!();
 }
 
 /// The streams of a request.

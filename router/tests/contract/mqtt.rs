@@ -185,6 +185,27 @@ async fn events_of_one_topic_share_a_message_as_lines() {
     router.stop().await;
 }
 
+/// The destination leads to where the router takes its events from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_come_back_do_not_go_round_for_ever() {
+    let Some(mut bench) = Bench::<Mqtt>::start().await else {
+        return;
+    };
+    let circle = json!({
+        "broker": format!("mqtt://127.0.0.1:{}", bench.broker.port),
+        "topic": "thinglog/logs/{{device}}/{{source}}",
+    });
+    let router = router(&bench, circle).await;
+    bench.publish_text("lamp-1", "round").await;
+    books(&router, 1, 1).await;
+    let letters = bench.dead_letters();
+    assert_eq!(letters.len(), 1);
+    let reason = letters[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("circle"), "{reason}");
+    assert_eq!(letters[0]["event"]["message"], "round");
+    router.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_emitter_publishes_at_the_routers_own_broker() {
     let Some(mut bench) = Bench::<Mqtt>::start().await else {

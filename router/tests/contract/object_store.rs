@@ -393,6 +393,31 @@ impl Kind for Azure {
     }
 }
 
+/// Azure Blob Storage by a shared access signature; `new` is the one that is let in.
+pub(crate) struct Shared;
+
+impl Kind for Shared {
+    fn config(address: &str) -> Value {
+        let azure = json!({"account": "account1", "sas_token": "sig=none", "endpoint": address});
+        json!({"url": "az://logs/fleet", "azure": azure})
+    }
+
+    fn check(_: &HttpRequest) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn answer(shelf: &ShelfOf<Shared>, request: &HttpRequest) -> Reply {
+        let (path, query) = target(request);
+        match (query.get("sig"), path.strip_prefix("/logs/")) {
+            (Some(&"new"), Some(key)) => {
+                shelf.0.put(key, request.raw.clone());
+                done(201, "")
+            }
+            _ => done(403, "<Error><Code>AuthenticationFailed</Code></Error>"),
+        }
+    }
+}
+
 /// Of all that S3 promises; moto has no memory of before a restart.
 struct InMoto(Moto);
 
@@ -536,6 +561,150 @@ async fn what_is_staged_at_the_end_is_uploaded_after_the_start() {
     bench.subject.resume().await;
     let router = bench.router().await;
     bench.exactly().await;
+    router.stop().await;
+}
+
+/// A folder of payloads as they came.
+struct Payloads(Local);
+
+impl Payloads {
+    /// Topic and payload of each line, in order.
+    fn all(&self) -> Vec<(Value, Vec<u8>)> {
+        use base64::Engine as _;
+        let objects = self.0.objects();
+        let mut texts: Vec<(&str, &Vec<u8>)> = objects
+            .iter()
+            .map(|(key, bytes)| (key.rsplit_once('-').unwrap().1, bytes))
+            .collect();
+        texts.sort();
+        let texts = texts.into_iter().map(|(number, bytes)| {
+            assert!(number.ends_with(".raw.ndjson.zst"), "{number}");
+            String::from_utf8(zstd::decode_all(&bytes[..]).unwrap()).unwrap()
+        });
+        let texts: Vec<String> = texts.collect();
+        let lines = texts.iter().flat_map(|text| text.lines());
+        lines
+            .map(|line| {
+                let line: Value = serde_json::from_str(line).unwrap();
+                let payload = line["payload_base64"].as_str().unwrap();
+                let payload = base64::engine::general_purpose::STANDARD.decode(payload);
+                (line, payload.unwrap())
+            })
+            .collect()
+    }
+}
+
+/// Behind mosquitto, which numbers nothing: what comes again is there again.
+impl Subject for Payloads {
+    async fn start() -> Option<Payloads> {
+        Local::start().await.map(Payloads)
+    }
+
+    fn config(&self) -> Value {
+        let mut config = self.0.config();
+        config["format"] = "raw".into();
+        config
+    }
+
+    fn got(&self) -> Vec<Got> {
+        let mut decoder = thinglog_schemas::payload::PayloadDecoder::new();
+        let mut got = Vec::new();
+        for (line, payload) in self.all() {
+            let topic = line["topic"].as_str().unwrap();
+            let device = topic.split('/').nth(2).unwrap();
+            let decoded = decoder.decode(&device.into(), &"app".into(), &payload, &<_>::default());
+            got.extend(decoded.unwrap().events.into_iter().map(|event| Got {
+                device: device.to_owned(),
+                message: event.message,
+            }));
+        }
+        got
+    }
+
+    fn fail(&self, _fault: Fault) -> bool {
+        false
+    }
+
+    async fn stop(&mut self) {
+        self.0.stop().await;
+    }
+
+    async fn resume(&mut self) {
+        self.0.resume().await;
+    }
+}
+
+/// Before levels, and also what nobody can read: everything that came, to the byte, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_has_every_payload_as_it_came() {
+    let Some(mut bench) = Bench::<Payloads>::start().await else {
+        return;
+    };
+    let off = r#"{"disabled": true}"#;
+    bench.device.retain("thinglog/config/default", off).await;
+    let router = bench.router().await;
+    let payloads: [&[u8]; 4] = [b"plain\ntext", br#"{"message": "x"}"#, b"\xff\xfe\0", b""];
+    for payload in payloads {
+        bench
+            .device
+            .publish("thinglog/logs/lamp-1/app", payload)
+            .await;
+    }
+    bench
+        .device
+        .publish("thinglog/logs/lamp-1/b%20c", "odd")
+        .await;
+    // As the bundled broker numbers them: once, however often it comes.
+    for _ in 0..3 {
+        bench
+            .device
+            .publish_stamped("thinglog/logs/lamp-2/app", b"numbered", 77)
+            .await;
+    }
+    books(&router, 6, 0).await;
+    until("everything to be there", || bench.subject.all().len() == 6).await;
+    let all = bench.subject.all();
+    for (at, payload) in payloads.iter().enumerate() {
+        assert_eq!(all[at].1, *payload);
+        assert_eq!(all[at].0["topic"], "thinglog/logs/lamp-1/app");
+        assert!(all[at].0["received"].as_str().unwrap().ends_with('Z'));
+    }
+    assert_eq!(all[4].0["topic"], "thinglog/logs/lamp-1/b%20c");
+    assert!(all[5].0["offset"].as_str().unwrap().ends_with("/77"));
+    router.stop().await;
+}
+
+mod payloads {
+    mod contract {
+        crate::contract!(@tests super::super::Payloads:
+            a_killed_router_loses_nothing,
+        );
+    }
+}
+
+/// A signature that is not let in, until its file has another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_of_a_file_rotate() {
+    let Some(mut bench) = Bench::<Remote<Shared>>::start().await else {
+        return;
+    };
+    let file = bench.data.path().join("sas");
+    std::fs::write(&file, "sv=2024-11-04&sig=old").unwrap();
+    let mut subject = bench.subject.config();
+    subject["azure"]["sas_token"] = json!({"file": file});
+    let mut config = bench.config();
+    let subject = serde_json::from_value(subject).unwrap();
+    config.destinations.insert("subject".into(), subject);
+    let router = Running::start(config).await;
+    bench.publish("lamp-1", 10).await;
+    until("the destination is not ready", || {
+        !router.is_ready("subject")
+    })
+    .await;
+    assert_eq!(bench.subject.got(), []);
+    std::fs::write(&file, "sv=2024-11-04&sig=new").unwrap();
+    bench.exactly().await;
+    until("the destination is ready", || router.is_ready("subject")).await;
     router.stop().await;
 }
 

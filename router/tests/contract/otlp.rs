@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::harness::{Bench, Fault, Got, Request, Subject, books};
+use crate::harness::{Bench, Fault, Got, Subject, books};
 use crate::http_server::{HttpRequest, HttpServer, Reply, Service};
 
 const MAX_BYTES: usize = 64 << 10;
@@ -54,29 +54,7 @@ impl Subject for Otlp {
         })
     }
 
-    fn got(&self) -> Vec<Got> {
-        self.server.got()
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    fn violations(&self) -> Vec<String> {
-        self.server.violations()
-    }
-
-    fn fail(&self, fault: Fault) -> bool {
-        self.server.fail(fault)
-    }
-
-    async fn stop(&mut self) {
-        self.server.stop().await;
-    }
-
-    async fn resume(&mut self) {
-        self.server.resume().await;
-    }
+    crate::asked_of_server!();
 }
 
 fn text(value: &Option<AnyValue>) -> Option<String> {

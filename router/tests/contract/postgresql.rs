@@ -184,6 +184,27 @@ async fn a_user_who_may_only_insert_delivers_and_what_comes_again_is_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_no_event_has_anything_for_costs_no_event() {
+    let Some(mut bench) = Bench::<Postgresql>::start().await else {
+        return;
+    };
+    bench
+        .subject
+        .server
+        .sql("ALTER TABLE events ADD COLUMN site text NOT NULL");
+    let router = bench.router().await;
+    bench.publish("lamp-1", 20).await;
+    until_told(&router, "no event has anything for the column \"site\"").await;
+    bench
+        .subject
+        .server
+        .sql("ALTER TABLE events ALTER COLUMN site SET DEFAULT 'berlin'");
+    bench.exactly().await;
+    books(&router, 20, 0).await;
+    router.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_configuration_lacks_costs_no_event() {
     let Some(mut bench) = Bench::<Postgresql>::start().await else {
         return;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::common::http::ask;
-use crate::harness::{Bench, Fault, Got, Request, Subject, books};
+use crate::harness::{Bench, Fault, Got, Subject, books};
 use crate::http_server::{HttpRequest, HttpServer};
 
 const MAX_BYTES: usize = 64 << 10;
@@ -31,29 +31,7 @@ impl Subject for Webhook {
         })
     }
 
-    fn got(&self) -> Vec<Got> {
-        self.server.got()
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.server.requests()
-    }
-
-    fn violations(&self) -> Vec<String> {
-        self.server.violations()
-    }
-
-    fn fail(&self, fault: Fault) -> bool {
-        self.server.fail(fault)
-    }
-
-    async fn stop(&mut self) {
-        self.server.stop().await;
-    }
-
-    async fn resume(&mut self) {
-        self.server.resume().await;
-    }
+    crate::asked_of_server!();
 }
 
 fn check(request: &HttpRequest) -> Result<Vec<Got>, String> {

@@ -4,6 +4,7 @@
 //! fit into; requests of several keys are gathered at once, and together they are no larger than one
 //! request may be, so that keys that come and go cost no memory.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::request::{Item, Request};
@@ -12,8 +13,13 @@ use super::{Encoder, Limits, Unfit};
 /// The requests being gathered in one lane.
 pub(crate) struct Form {
     limits: Limits,
-    /// Oldest first.
-    open: Vec<Open>,
+    /// By number: oldest first.
+    open: BTreeMap<u64, Open>,
+    by_key: HashMap<Box<str>, u64>,
+    /// Those with all the events they may have.
+    full: BTreeSet<u64>,
+    /// Number of the next one.
+    next: u64,
     cost: usize,
     scratch: Vec<u8>,
 }
@@ -38,7 +44,10 @@ impl Form {
     pub(crate) fn new(limits: Limits) -> Form {
         Form {
             limits,
-            open: Vec::new(),
+            open: BTreeMap::new(),
+            by_key: HashMap::new(),
+            full: BTreeSet::new(),
+            next: 0,
             cost: 0,
             scratch: Vec::new(),
         }
@@ -59,31 +68,47 @@ impl Form {
         };
         let key = encoder.key(item.event());
         let time = item.event().time;
-        let at = self.open.iter().position(|open| open.request.key() == key);
-        let closed = match at {
-            Some(at) if !self.fits(&self.open[at], cost, time) => Some(at),
+        let mut at = self.by_key.get(&*key).copied();
+        let fits = at
+            .and_then(|at| self.open.get(&at))
+            .is_none_or(|open| self.fits(open, cost, time));
+        let closes = match fits {
+            false => at,
             // Room for one more piece among all that is gathered.
-            _ if self.cost + cost > self.limits.bytes && !self.open.is_empty() => Some(0),
-            _ => None,
+            true if self.cost + cost > self.limits.bytes => self.open.keys().next().copied(),
+            true => None,
         };
-        let closed = closed.map(|at| self.close(at));
-        let at = self.open.iter().position(|open| open.request.key() == key);
-        let at = at.unwrap_or_else(|| {
-            self.open.push(Open {
-                request: Request::new(&key),
-                since: now,
-                oldest: time,
-                newest: time,
-            });
-            self.open.len() - 1
-        });
+        let closed = closes.and_then(|number| self.close(number));
+        if closes == at {
+            at = None;
+        }
+        let number = at.unwrap_or_else(|| self.begin(&key, time, now));
         drop(key);
-        let open = &mut self.open[at];
-        open.oldest = open.oldest.min(time);
-        open.newest = open.newest.max(time);
-        open.request.push(item, &self.scratch, cost);
-        self.cost += cost;
+        if let Some(open) = self.open.get_mut(&number) {
+            open.oldest = open.oldest.min(time);
+            open.newest = open.newest.max(time);
+            open.request.push(item, &self.scratch, cost);
+            self.cost += cost;
+            if open.request.len() >= self.limits.events {
+                self.full.insert(number);
+            }
+        }
         Offered::Taken(closed)
+    }
+
+    /// Begins a request; gives its number.
+    fn begin(&mut self, key: &str, time: u64, now: Instant) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let open = Open {
+            request: Request::new(key),
+            since: now,
+            oldest: time,
+            newest: time,
+        };
+        self.open.insert(number, open);
+        self.by_key.insert(key.into(), number);
+        number
     }
 
     fn check(&self, cost: usize) -> Result<usize, Unfit> {
@@ -105,29 +130,34 @@ impl Form {
             && span <= self.limits.span_ns
     }
 
-    fn close(&mut self, at: usize) -> Request {
-        let open = self.open.remove(at);
+    fn close(&mut self, number: u64) -> Option<Request> {
+        let open = self.open.remove(&number)?;
+        self.by_key.remove(open.request.key());
+        self.full.remove(&number);
         self.cost -= open.request.cost();
-        open.request
+        Some(open.request)
     }
 
     /// The oldest request that is due: complete, or waiting for as long as an event may.
     pub(crate) fn due(&mut self, now: Instant) -> Option<Request> {
-        let is_due = |open: &Open| {
-            open.request.len() >= self.limits.events || open.since + self.limits.age <= now
+        let (oldest, open) = self.open.first_key_value()?;
+        let number = match open.since + self.limits.age <= now {
+            true => *oldest,
+            false => *self.full.first()?,
         };
-        let at = self.open.iter().position(is_due)?;
-        Some(self.close(at))
+        self.close(number)
     }
 
     /// The oldest request, due or not.
     pub(crate) fn any(&mut self) -> Option<Request> {
-        (!self.open.is_empty()).then(|| self.close(0))
+        let oldest = *self.open.first_key_value()?.0;
+        self.close(oldest)
     }
 
     /// When the next one is due by its age.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.open.first().map(|open| open.since + self.limits.age)
+        let (_, oldest) = self.open.first_key_value()?;
+        Some(oldest.since + self.limits.age)
     }
 }
 

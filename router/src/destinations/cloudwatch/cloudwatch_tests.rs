@@ -77,6 +77,46 @@ fn a_request_is_of_one_stream_and_sorted_by_time() {
 }
 
 #[test]
+fn a_body_of_what_is_long_in_json_has_at_most_twice_the_bytes_that_are_counted() {
+    let mut encoder = encoder(json!({"line": "message"}));
+    let limits = encoder.limits();
+    let mut form = Form::new(limits);
+    let now = std::time::Instant::now();
+    let message = "\u{1}".repeat(10_000);
+    let mut bodies = Vec::new();
+    for _ in 0..200 {
+        if let Offered::Taken(Some(request)) = form.offer(&mut encoder, item(&message, |_| ()), now)
+        {
+            let mut body = Vec::new();
+            encoder.body(&request, &mut body);
+            bodies.push(body.len());
+        }
+    }
+    assert!(bodies.len() > 3, "{bodies:?}");
+    assert!(
+        bodies.iter().all(|body| *body <= 2 * limits.bytes + 200),
+        "{bodies:?}"
+    );
+    // The longest message that there is is sent all the same.
+    let longest = item(&"\u{1}".repeat(256 << 10), |_| ());
+    assert!(matches!(
+        form.offer(&mut encoder, longest, now),
+        Offered::Taken(_)
+    ));
+}
+
+#[test]
+fn a_group_of_awss_own_is_not_asked_for() {
+    let encoder = encoder(json!({"log_group": "{{message}}"}));
+    let group = |message: &str| {
+        let key = encoder.key(item(message, |_| ()).event()).into_owned();
+        key.split_once('\n').unwrap().0.to_owned()
+    };
+    assert_eq!(group("aws/lambda"), "aws_lambda");
+    assert_eq!(group("/aws/lambda"), "/aws/lambda");
+}
+
+#[test]
 fn an_event_costs_its_message_in_utf_8_and_26_bytes() {
     let mut encoder = encoder(json!({"line": "message"}));
     for message in ["x", "é", "\u{1}\"\\", "日本"] {

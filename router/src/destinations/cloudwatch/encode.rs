@@ -17,6 +17,8 @@ pub(super) const BYTES: usize = 1_048_576;
 pub(super) const EVENTS: usize = 10_000;
 /// Most characters of a name.
 const NAME: usize = 512;
+/// No group that others make begins with it (CreateLogGroup, `logGroupName`).
+const RESERVED: &str = "aws/";
 const MS: u64 = 1_000_000;
 /// A day less the part of a millisecond that is not sent.
 const SPAN: u64 = 24 * 3600 * 1000 * MS - MS;
@@ -59,6 +61,9 @@ impl Encoder for CloudWatchEncoder {
         let mut key = name(&self.group, event, |c| {
             c.is_ascii_alphanumeric() || "-_/.#".contains(c)
         });
+        if key.starts_with(RESERVED) {
+            key.replace_range(..RESERVED.len(), "aws_");
+        }
         key.push('\n');
         let is_allowed = |c: char| !c.is_control() && c != ':' && c != '*';
         key.push_str(&name(&self.stream, event, is_allowed));
@@ -82,7 +87,9 @@ impl Encoder for CloudWatchEncoder {
             }
         };
         out.push(b'}');
-        Ok(bytes + EVENT)
+        // The service counts what the message is; written as JSON it may have six bytes for one. A body is
+        // held to twice the count, so that it takes no more memory than that.
+        Ok((bytes + EVENT).max((out.len() + 1).div_ceil(2)))
     }
 
     fn body(&mut self, request: &Request, out: &mut Vec<u8>) {

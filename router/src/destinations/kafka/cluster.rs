@@ -149,6 +149,11 @@ impl Cluster {
     async fn any<'a>(&self, known: &'a mut Known) -> Result<&'a mut Connection, String> {
         // Taken first: were this cancelled, an answer would be left in it.
         let mut connection = known.connection.take().filter(Connection::is_fresh);
+        if let Some(there) = &mut connection
+            && there.is_spent().await
+        {
+            connection = None;
+        }
         if connection.is_none() {
             let mut errors = Vec::new();
             let places = self.first.iter().chain(known.brokers.values());

@@ -18,12 +18,15 @@ use tokio::time::Instant;
 
 use super::answer::reason;
 use super::scram::{Hash, Login};
+use super::shape;
 use crate::config::{KafkaConfig, Mechanism, Secret, TlsKeys};
 use crate::destinations::address::Address;
-use crate::destinations::wire::{Server, Wire};
+use crate::destinations::wire::{Server, Wire, is_spent};
 
-/// Most bytes of an answer.
-const LARGEST_ANSWER: usize = 64 << 20;
+/// Most bytes of an answer: those about a topic of 100,000 partitions.
+const LARGEST_ANSWER: usize = 8 << 20;
+/// Room that is made for an answer before its bytes are there.
+const ROOM: usize = 64 << 10;
 /// Brokers that are remembered.
 const MOST_SERVERS: usize = 1000;
 
@@ -199,9 +202,14 @@ impl Connection {
         Ok(String::from_utf8_lossy(&said.auth_bytes).into_owned())
     }
 
-    /// Whether it may be used for another request.
+    /// Whether its login holds for another request.
     pub(super) fn is_fresh(&self) -> bool {
         self.expires.is_none_or(|expires| Instant::now() < expires)
+    }
+
+    /// Whether the broker has closed it meanwhile, as it does with connections that are idle for long.
+    pub(super) async fn is_spent(&mut self) -> bool {
+        is_spent(&mut self.wire).await
     }
 
     /// The version to speak; the error says that the broker does not know such requests.
@@ -261,14 +269,22 @@ impl Connection {
                 "an answer of {length} bytes: is this a Kafka broker?"
             ));
         }
-        let mut answer = BytesMut::zeroed(length);
-        self.wire.read_exact(&mut answer).await.map_err(text)?;
+        let mut answer = BytesMut::with_capacity(length.min(ROOM));
+        let mut rest = (&mut self.wire).take(length as u64);
+        while answer.len() < length {
+            if rest.read_buf(&mut answer).await.map_err(text)? == 0 {
+                return Err("the connection was closed in the middle of an answer".into());
+            }
+        }
         let mut answer = answer.freeze();
         let odd = |error| format!("an answer that makes no sense: {error:#}");
         let header = ResponseHeader::decode(&mut answer, key.response_header_version(version));
         let header = header.map_err(odd)?;
         if header.correlation_id != self.number {
             return Err("an answer to something else".into());
+        }
+        if !shape::is_whole(key, version, &answer) {
+            return Err("an answer that holds less than it says".into());
         }
         // What is left belongs to nobody; some brokers end with a byte too many.
         A::decode(&mut answer, version).map_err(odd)

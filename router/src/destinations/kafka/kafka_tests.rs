@@ -173,6 +173,24 @@ fn numbers_are_kept_until_a_batch_is_answered_for() {
     assert_eq!(producer.first("logs", 1), 3);
 }
 
+#[test]
+fn a_partition_that_is_lost_goes_on_under_another_id_and_the_others_do_not() {
+    let mut producer = Producer::new((9, 0));
+    let (first, other) = (batch(1, &[0, 1, 2]), batch(2, &[3]));
+    producer.sent("logs", &first);
+    producer.keep("logs", &other, [2; 32]);
+    producer.lose("logs", &first);
+    assert!(producer.goes_on("logs", &[(1, [1; 32]), (2, [2; 32])]));
+    assert!(producer.lacks_identity());
+    producer.go_on_as((10, 0));
+    assert!(!producer.lacks_identity());
+    assert_eq!(producer.identity("logs", 1), (10, 0));
+    assert_eq!(producer.identity("logs", 2), (9, 0));
+    assert_eq!(producer.first("logs", 1), 0, "numbers begin anew");
+    producer.sent("logs", &other);
+    assert!(producer.is_clear() && producer.is_used_up());
+}
+
 fn said(code: i16, records: &[i32]) -> Outcome {
     let records = records
         .iter()

@@ -36,6 +36,7 @@ mod encode;
 mod partition;
 mod producer;
 mod scram;
+mod shape;
 mod sink;
 
 use crate::config::KafkaConfig;

@@ -4,6 +4,10 @@
 //! come again, is *open*: it keeps its first number, and nobody else's events get it. The producer waits
 //! among those that nobody uses until the same events come once more, in the same order, which the core
 //! brings as they were; a request that belongs to no open batch takes a producer without any.
+//!
+//! A partition whose broker no longer knows what the producer sent there is *lost*: it goes on under an id
+//! of its own, from 0. The numbers of other partitions stay as they are, or their open batches would be
+//! stored twice.
 
 use std::collections::HashMap;
 
@@ -18,11 +22,17 @@ const MOST_PARTITIONS: usize = 100_000;
 /// What tells a batch from others.
 pub(super) type Print = [u8; 32];
 
+/// Id and epoch.
+pub(super) type Identity = (i64, i16);
+
+type Place = (Box<str>, i32);
+
 pub(super) struct Producer {
-    pub(super) id: i64,
-    pub(super) epoch: i16,
+    identity: Identity,
+    /// Of partitions that were lost: nothing yet, or the identity that they go on under.
+    lost: HashMap<Place, Option<Identity>>,
     /// The next number of each topic's partition; none: 0.
-    next: HashMap<(Box<str>, i32), i32>,
+    next: HashMap<Place, i32>,
     open: Vec<Open>,
     /// By broker.
     pub(super) connections: HashMap<i32, Connection>,
@@ -37,13 +47,39 @@ struct Open {
 }
 
 impl Producer {
-    pub(super) fn new((id, epoch): (i64, i16)) -> Producer {
+    pub(super) fn new(identity: Identity) -> Producer {
         Producer {
-            id,
-            epoch,
+            identity,
+            lost: HashMap::new(),
             next: HashMap::new(),
             open: Vec::new(),
             connections: HashMap::new(),
+        }
+    }
+
+    /// Who sends to a partition.
+    pub(super) fn identity(&self, topic: &str, partition: i32) -> Identity {
+        let own = self.lost.get(&(Box::from(topic), partition));
+        own.copied().flatten().unwrap_or(self.identity)
+    }
+
+    /// The broker does not know what was sent to a partition: its numbers begin anew.
+    pub(super) fn lose(&mut self, topic: &str, batch: &Batch) {
+        self.close(topic, batch);
+        let place = (Box::from(topic), batch.partition);
+        self.next.remove(&place);
+        self.lost.insert(place, None);
+    }
+
+    /// Whether a partition that was lost waits for an identity.
+    pub(super) fn lacks_identity(&self) -> bool {
+        self.lost.values().any(Option::is_none)
+    }
+
+    /// What was lost goes on under this one.
+    pub(super) fn go_on_as(&mut self, identity: Identity) {
+        for own in self.lost.values_mut() {
+            own.get_or_insert(identity);
         }
     }
 
@@ -101,9 +137,11 @@ impl Producer {
         });
     }
 
-    /// Whether it should not go on: its numbers come to an end, or are too many.
+    /// Whether it should not go on: its numbers come to an end or are too many, or some were lost.
     pub(super) fn is_used_up(&self) -> bool {
         let mut numbers = self.next.values();
-        self.next.len() > MOST_PARTITIONS || numbers.any(|next| *next > LARGEST)
+        !self.lost.is_empty()
+            || self.next.len() > MOST_PARTITIONS
+            || numbers.any(|next| *next > LARGEST)
     }
 }

@@ -6,8 +6,11 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256, Sha512};
 
-/// More rounds than this are an attempt to keep the router busy; servers have 4,096 to some 100,000.
-const MOST_ROUNDS: u32 = 1_000_000;
+/// The fewest rounds that the standard allows (RFC 7677, section 4): with less, whoever pretends to be
+/// the server gets a proof that the password is quickly guessed from.
+const LEAST_ROUNDS: u32 = 4096;
+/// More are an attempt to keep the router busy; Kafka's own have at most 16,384.
+const MOST_ROUNDS: u32 = 100_000;
 
 /// Which hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +113,10 @@ impl Login {
         }
         let salt = STANDARD.decode(field("s=")?).map_err(|_| wrong())?;
         let rounds: u32 = field("i=")?.parse().map_err(|_| wrong())?;
-        if rounds == 0 || rounds > MOST_ROUNDS {
-            return Err(format!("the server asks for {rounds} rounds"));
+        if !(LEAST_ROUNDS..=MOST_ROUNDS).contains(&rounds) {
+            return Err(format!(
+                "the server asks for {rounds} rounds, and {LEAST_ROUNDS} to {MOST_ROUNDS} are done"
+            ));
         }
         let hash = self.hash;
         let salted = hash.stretch(self.password.as_bytes(), &salt, rounds);
@@ -172,6 +177,8 @@ mod tests {
             "r=abc,s=AA==,i=4096",
             "r=abcx,s=!,i=4096",
             "r=abcx,s=AA==,i=0",
+            "r=abcx,s=AA==,i=4095",
+            "r=abcx,s=AA==,i=100001",
             "r=abcx,s=AA==,i=99999999",
         ] {
             let login = Login::new(Hash::Sha512, "a,b=c", "p", "abc");

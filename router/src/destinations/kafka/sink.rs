@@ -29,6 +29,9 @@ const ZSTD_SINCE: i16 = 7;
 /// requests that became dead letters.
 const MOST_IDLE: usize = 512;
 
+/// Longer pauses are not believed: with Kafka's own settings a quota asks for 30 s at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// Sends to one cluster.
 pub(crate) struct KafkaSink {
     cluster: Cluster,
@@ -61,10 +64,19 @@ impl KafkaSink {
 
     /// The producer that has sent some of these events before, or one that is free.
     async fn producer(&self, load: &Load<'_>) -> Result<Producer, String> {
-        if let Some(producer) = self.take(load) {
-            return Ok(producer);
+        let Some(mut producer) = self.take(load) else {
+            return self.cluster.producer().await.map(Producer::new);
+        };
+        if producer.lacks_identity() {
+            match self.cluster.producer().await {
+                Ok(identity) => producer.go_on_as(identity),
+                Err(reason) => {
+                    self.give_back(producer);
+                    return Err(reason);
+                }
+            }
         }
-        self.cluster.producer().await.map(Producer::new)
+        Ok(producer)
     }
 
     fn take(&self, load: &Load<'_>) -> Option<Producer> {
@@ -88,9 +100,6 @@ impl KafkaSink {
         producer
             .connections
             .retain(|_, connection| connection.is_fresh());
-        if producer.is_clear() && producer.is_used_up() {
-            return;
-        }
         let mut idle = self.idle.lock();
         idle.push(producer);
         if idle.len() > MOST_IDLE {
@@ -148,9 +157,10 @@ impl KafkaSink {
     ) -> Result<i16, String> {
         let mut data = Vec::with_capacity(batches.len());
         for batch in batches {
+            let (id, epoch) = producer.identity(load.topic, batch.partition);
             let numbers = Numbers {
-                producer: producer.id,
-                epoch: producer.epoch,
+                producer: id,
+                epoch,
                 first: producer.first(load.topic, batch.partition),
             };
             let records = batch.encode(&load.pieces, numbers, self.compression)?;
@@ -171,6 +181,11 @@ impl KafkaSink {
             .with_acks(ACKS_ALL)
             .with_timeout_ms(patience)
             .with_topic_data(vec![topic]);
+        if let Some(there) = producer.connections.get_mut(&leader)
+            && there.is_spent().await
+        {
+            producer.connections.remove(&leader);
+        }
         let connection = match producer.connections.entry(leader) {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(free) => free.insert(self.cluster.connect(leader).await?),
@@ -204,7 +219,7 @@ impl KafkaSink {
 
     fn outcomes(&self, said: &ProduceResponse, batches: Vec<Batch>) -> Vec<(Batch, Outcome)> {
         if let Ok(wait @ 1..) = u64::try_from(said.throttle_time_ms) {
-            let until = Instant::now() + Duration::from_millis(wait);
+            let until = Instant::now() + Duration::from_millis(wait).min(LONGEST_PAUSE);
             let mut throttled = self.throttled.lock();
             *throttled = throttled.max(Some(until));
         }
@@ -226,25 +241,24 @@ impl KafkaSink {
             .collect()
     }
 
-    /// Remembers what became of the batches. False: the producer cannot go on.
+    /// Remembers what became of the batches. False: the producer cannot go on, and nothing is open.
     fn settle(producer: &mut Producer, load: &Load<'_>, outcomes: &[(Batch, Outcome)]) -> bool {
-        let mut goes_on = true;
         for (batch, outcome) in outcomes {
             match outcome {
                 Outcome::Accepted | Outcome::Duplicate => producer.sent(load.topic, batch),
-                Outcome::Refused { .. } => {
-                    // An attempt before may have been stored under these numbers.
-                    goes_on &= !producer.is_open(load.topic, batch.partition);
-                    producer.close(load.topic, batch);
+                // An attempt before may have been stored under these numbers.
+                Outcome::Refused { .. } if producer.is_open(load.topic, batch.partition) => {
+                    producer.lose(load.topic, batch);
                 }
+                Outcome::Refused { .. } => producer.close(load.topic, batch),
                 Outcome::Retry(_) | Outcome::Moved(_) => {
                     let print = batch.print(&load.pieces);
                     producer.keep(load.topic, batch, print);
                 }
-                Outcome::Lost(_) => goes_on = false,
+                Outcome::Lost(_) => producer.lose(load.topic, batch),
             }
         }
-        goes_on
+        !(producer.is_clear() && producer.is_used_up())
     }
 
     /// How long brokers want nothing yet.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
 use thinglog_schemas::{Event, Topic, Topics, json};
 
 use crate::config::MqttFormat;
@@ -17,6 +18,11 @@ const LONGEST_TOPIC: usize = u16::MAX as usize;
 /// Bytes of a PUBLISH besides topic, properties and payload, at most: the fixed header, the length of
 /// the topic, the packet identifier.
 const FRAME: usize = 5 + 2 + 2;
+
+/// The key that says by which destinations an event went.
+const VIA: &str = "via";
+/// Most of them.
+const MOST_VIA: usize = 16;
 
 /// Where an event is published.
 pub(super) enum Place {
@@ -45,6 +51,8 @@ impl Place {
 /// Encodes events as configured.
 pub(crate) struct MqttEncoder {
     pub(super) place: Place,
+    /// Which destination this is; none where nothing can come back from.
+    pub(super) id: Option<String>,
     pub(super) format: MqttFormat,
     pub(super) retain: bool,
     /// Of each PUBLISH, with their length.
@@ -74,6 +82,11 @@ impl Encoder for MqttEncoder {
         }
         let mut payload = Vec::new();
         json::write(event, &mut payload);
+        if let Some(id) = &self.id {
+            payload.pop();
+            write_via(event, id, &mut payload)?;
+            payload.push(b'}');
+        }
         match self.format {
             MqttFormat::Json => {
                 self.publish(&topic, &payload, out);
@@ -119,6 +132,31 @@ impl MqttEncoder {
         out.extend_from_slice(&self.properties);
         out.extend_from_slice(payload);
     }
+}
+
+/// Appends by which destinations an event went, this one at last.
+fn write_via(event: &Event, id: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let via = event.attributes.get(VIA).and_then(Value::as_array);
+    let via: Vec<&str> = via
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if via.contains(&id) || via.len() >= MOST_VIA {
+        return Err(Unfit(
+            "it was published by this destination before, or by too many others, and has come back: \
+             topics lead in a circle"
+                .into(),
+        ));
+    }
+    out.extend_from_slice(b",\"via\":[");
+    for before in via {
+        json::write_string(before, out);
+        out.push(b',');
+    }
+    json::write_string(id, out);
+    out.push(b']');
+    Ok(())
 }
 
 /// Gives the packets of a body identifiers from 1 on; gives the end of each.

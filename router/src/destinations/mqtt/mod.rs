@@ -18,6 +18,12 @@
 //!   in order (4.6). What has no PUBACK when a connection ends is published again, so the broker may
 //!   get it twice: the `id` in the payload tells.
 
+//!
+//! **Circles.** What is published to another broker may come back over bridges, and would go round for
+//! ever, as a new event each time. So each event says by which destinations it went, in the key `via` of
+//! its object, which a router that receives it keeps as an attribute: one that has come back, or has
+//! passed sixteen, is not published again but becomes a dead letter that says so.
+
 mod connection;
 mod encode;
 mod sink;
@@ -39,8 +45,13 @@ use sink::MqttSink;
 /// Longest wait for the router's own broker.
 const EMITTER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Encoder and sink for another broker; the error names key and reason.
-pub(crate) fn build(config: &MqttConfig, name: &str) -> Result<(MqttEncoder, MqttSink), String> {
+/// Encoder and sink for another broker; `id` tells this destination from all others there are. The error names
+/// key and reason.
+pub(crate) fn build(
+    config: &MqttConfig,
+    name: &str,
+    id: &str,
+) -> Result<(MqttEncoder, MqttSink), String> {
     let address = Address::parse(&config.broker, &MQTT_SCHEMES);
     let address = address.map_err(|reason| format!("broker: {reason}"))?;
     let topic = Template::parse(&config.topic).map_err(|reason| format!("topic: {reason}"))?;
@@ -55,6 +66,7 @@ pub(crate) fn build(config: &MqttConfig, name: &str) -> Result<(MqttEncoder, Mqt
     let client_id = client_id.unwrap_or_else(|| format!("thinglog-router/{name}"));
     let encoder = MqttEncoder {
         place: Place::Template(topic),
+        id: Some(id.to_owned()),
         format: config.format,
         retain: config.retain,
         properties: properties(config.format, config.expiry_s),
@@ -79,6 +91,7 @@ pub(crate) fn emitter(
             topics: topics.clone(),
             route: config.route.clone().unwrap_or_else(|| name.to_owned()),
         },
+        id: None,
         format: MqttFormat::Json,
         retain: false,
         properties: properties(MqttFormat::Json, None),

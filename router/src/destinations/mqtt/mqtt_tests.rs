@@ -7,9 +7,9 @@ use thinglog_schemas::Event;
 use super::encode::number;
 use super::verdict::{Failure, verdict};
 use super::*;
-use crate::deliver::remote::Encoder;
 use crate::deliver::remote::request::{Item, Request};
 use crate::deliver::remote::verdict::{ItemVerdict, Verdict};
+use crate::deliver::remote::{Encoder, Unfit};
 use crate::testing::decoded;
 
 fn config(text: &str) -> MqttConfig {
@@ -29,7 +29,7 @@ fn item(message: &str, change: impl FnOnce(&mut Event)) -> Item {
 /// The packets of one request, read by another codec than the one that wrote them; never larger than
 /// was said.
 fn sent(text: &str, items: Vec<Item>) -> Vec<Publish> {
-    let (mut encoder, _) = build(&config(text), "other").unwrap();
+    let (mut encoder, _) = build(&config(text), "other", "0123456789abcdef").unwrap();
     let mut request = Request::new(&encoder.key(items[0].event()));
     for item in items {
         let mut piece = Vec::new();
@@ -104,10 +104,39 @@ fn the_log_emitter_publishes_below_out() {
 #[test]
 fn a_topic_that_is_too_long_makes_a_dead_letter() {
     let text = r#"{"broker": "mqtt://h", "topic": "a/{{message|url}}"}"#;
-    let (mut encoder, _) = build(&config(text), "other").unwrap();
+    let (mut encoder, _) = build(&config(text), "other", "0123456789abcdef").unwrap();
     let event = item(&"é".repeat(20_000), |_| {});
     let unfit = encoder.encode(event.event(), &mut Vec::new()).unwrap_err();
     assert!(unfit.0.contains("120002 bytes"), "{unfit:?}");
+}
+
+#[test]
+fn what_comes_back_is_not_published_again() {
+    let text = r#"{"broker": "mqtt://h", "topic": "t"}"#;
+    let mut here = build(&config(text), "a", "aaaa").unwrap().0;
+    let mut there = build(&config(text), "a", "bbbb").unwrap().0;
+    let mut via = serde_json::Value::Null;
+    let mut publish = |encoder: &mut MqttEncoder| {
+        // As a router that receives it keeps what it does not know.
+        let item = item("hello", |event| {
+            event.attributes.insert("via".into(), via.clone());
+        });
+        let mut piece = Vec::new();
+        encoder.encode(item.event(), &mut piece)?;
+        let object = &piece[piece.windows(2).position(|it| it == b"{\"").unwrap()..];
+        let object: serde_json::Value = serde_json::from_slice(object).unwrap();
+        via = object["via"].clone();
+        Ok::<_, Unfit>(via.to_string())
+    };
+    assert_eq!(publish(&mut here).unwrap(), r#"["aaaa"]"#);
+    assert_eq!(publish(&mut there).unwrap(), r#"["aaaa","bbbb"]"#);
+    let unfit = publish(&mut here).unwrap_err();
+    assert!(unfit.0.contains("circle"), "{unfit:?}");
+    for n in 0..14 {
+        publish(&mut build(&config(text), "a", &format!("{n}")).unwrap().0).unwrap();
+    }
+    let mut last = build(&config(text), "a", "cccc").unwrap().0;
+    assert!(publish(&mut last).is_err(), "sixteen are enough");
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 
 use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
 
 use super::parquet::{self, Rows};
 use crate::config::{ObjectCompression, ObjectFormat, ObjectStoreConfig};
 
 /// How objects are written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Form {
     format: ObjectFormat,
     compression: ObjectCompression,
@@ -28,15 +29,20 @@ impl Form {
             (ObjectFormat::Ndjson, ObjectCompression::None) => "ndjson",
             (ObjectFormat::Ndjson, ObjectCompression::Gzip) => "ndjson.gz",
             (ObjectFormat::Ndjson, ObjectCompression::Zstd) => "ndjson.zst",
+            (ObjectFormat::Raw, ObjectCompression::None) => "raw.ndjson",
+            (ObjectFormat::Raw, ObjectCompression::Gzip) => "raw.ndjson.gz",
+            (ObjectFormat::Raw, ObjectCompression::Zstd) => "raw.ndjson.zst",
             (ObjectFormat::Parquet, _) => "parquet",
         }
     }
 
     /// Memory that an object takes beside the part that is sent: what its encoder holds and a line; of
-    /// Parquet a row group as lines, as columns and encoded.
+    /// Parquet a row group as columns, and twice encoded: as pages, and those compressed.
     pub(super) fn memory(self) -> usize {
         match self.format {
             ObjectFormat::Ndjson => 3 << 20,
+            // A payload's line is the largest there is.
+            ObjectFormat::Raw => 6 << 20,
             ObjectFormat::Parquet => 3 * parquet::GROUP + (3 << 20),
         }
     }
@@ -44,16 +50,16 @@ impl Form {
     /// Begins an object.
     pub(super) fn begin(self) -> io::Result<Body> {
         let writer = match (self.format, self.compression) {
-            (ObjectFormat::Ndjson, ObjectCompression::None) => Writer::Plain(Vec::new()),
-            (ObjectFormat::Ndjson, ObjectCompression::Gzip) => {
+            (ObjectFormat::Parquet, _) => Writer::Parquet(Box::new(Rows::begin()?)),
+            (_, ObjectCompression::None) => Writer::Plain(Vec::new()),
+            (_, ObjectCompression::Gzip) => {
                 let level = flate2::Compression::default();
                 Writer::Gzip(GzEncoder::new(Vec::new(), level))
             }
-            (ObjectFormat::Ndjson, ObjectCompression::Zstd) => {
+            (_, ObjectCompression::Zstd) => {
                 let encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD)?;
                 Writer::Zstd(encoder)
             }
-            (ObjectFormat::Parquet, _) => Writer::Parquet(Box::new(Rows::begin()?)),
         };
         Ok(Body(writer))
     }
@@ -73,7 +79,7 @@ enum Writer {
 }
 
 impl Body {
-    /// Adds an event, as its JSON object.
+    /// Adds a line: a JSON object.
     pub(super) fn push(&mut self, line: &[u8]) -> io::Result<()> {
         let writer: &mut dyn Write = match &mut self.0 {
             Writer::Plain(bytes) => bytes,

@@ -6,6 +6,7 @@
 //! <data>/router/<name>/stage/events.staged            <path>\t<JSON object>, a line an event
 //! <data>/router/<name>/stage/events-<number>.staged   complete; empty: became objects
 //! <data>/router/<name>/stage/id                       16 hex digits, made once
+//! <data>/router/<name>/stage/forms                    which files become which format
 //! <prefix>/<path><name>-<id>-<number>.<extension>     an object
 //! ```
 //!
@@ -21,13 +22,17 @@
 //! its device then. A device of several groups counts to the first by name. A file with more than a
 //! thousand paths is complete at once.
 //!
+//! **Formats** are NDJSON or Parquet of events, or payloads as they came ([`raw`]).
+//!
 //! **Failures** are tried again for ever, with the core's waiting times, whatever they are; no event is
 //! ever refused. Once `stage_bytes` of complete files wait nothing more is taken: the broker's journal is
 //! the buffer then. At the end an upload has three seconds; what is staged is uploaded after the start.
 
 mod form;
+mod forms;
 mod index;
 mod parquet;
+pub(crate) mod raw;
 mod sealed;
 mod store;
 mod upload;
@@ -44,16 +49,19 @@ use std::time::{Duration, Instant};
 use thinglog_schemas::{hash, json};
 use tokio_util::sync::CancellationToken;
 
-use super::layout::Layout;
+use super::layout::{Layout, Subject};
 use super::lines::{self, LineFile};
 use crate::config::{BatchConfig, Delivery, ObjectStoreConfig};
+use crate::deliver::archive::Archive;
 use crate::deliver::batch::Batch;
 use crate::deliver::{Destination, Outcome, Position, Promise};
-use crate::folder::create_durably;
+use crate::folder::{self, create_durably};
 use crate::health::Part;
 use crate::levels::facts::FactsCache;
+use crate::mqtt::Delivery as Payload;
 use crate::telemetry::{Books, RemoteMetrics};
 use form::Form;
+use forms::Forms;
 use sealed::Sealed;
 pub(crate) use store::Store;
 use upload::Uploader;
@@ -62,7 +70,9 @@ const EXTENSION: &str = "staged";
 /// Paths from which a file is complete.
 const MOST_PATHS: usize = 1000;
 /// Memory of all uploads unless configured.
-const MEMORY: usize = 64 << 20;
+const MEMORY: usize = 96 << 20;
+/// A line is hardly shorter.
+const LINE: usize = 100;
 
 /// What a destination is made from, its configuration apart.
 pub(crate) struct Plan {
@@ -111,42 +121,46 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    /// Recovers the stage in `folder` to `committed` and starts to upload what is complete; what was
+    /// Recovers the stage in `place` to `committed` and starts to upload what is complete; what was
     /// staged before is. The error names key or file.
     pub(crate) fn open(
-        folder: &Path,
+        place: &Path,
         config: &ObjectStoreConfig,
         store: Store,
         committed: Option<Position>,
         facts: FactsCache,
         plan: Plan,
     ) -> io::Result<Objects> {
-        let lanes = lanes(&plan.delivery, Form::new(config))?;
         store.prepare(config)?;
-        let stage = folder.join("stage");
+        let stage = place.join("stage");
         create_durably(&stage)?;
-        let name = format!("{}-{}", plan.name, upload::id(&stage)?);
+        let name = format!("{}-{}", plan.name, folder::id(&stage)?);
         let mut lines = LineFile::open(&stage, EXTENSION, committed)?;
         if lines.end().length > 0 {
             lines.rotate()?;
         }
         let sealed = Arc::new(Sealed::default());
-        for file in lines::rotated(&stage, EXTENSION)? {
+        let (waiting, next) = (lines::rotated(&stage, EXTENSION)?, lines.end().number);
+        for file in &waiting {
             sealed.add(file.bytes);
         }
+        let oldest = waiting.iter().find(|file| file.bytes > 0);
+        let oldest = oldest.map_or(next, |file| file.number);
+        let forms = Forms::open(&stage, Form::new(config), oldest, next)?;
+        let complete = Complete::new(&plan.delivery.batch);
+        let lanes = lanes(&plan.delivery, complete, forms.memory())?;
         let (ending, metrics) = (plan.ending.child_token(), plan.metrics.clone());
         metrics.staged.set(sealed.shown());
         let layout = Layout::parse(&config.path).map_err(io::Error::other)?;
-        let complete = Complete::new(&plan.delivery.batch);
         let plan = Plan {
             ending: ending.clone(),
             ..plan
         };
         let make = {
-            let (sealed, form) = (Arc::clone(&sealed), Form::new(config));
+            let sealed = Arc::clone(&sealed);
             move || Uploader {
                 store,
-                form,
+                forms,
                 folder: stage,
                 name,
                 sealed,
@@ -182,12 +196,17 @@ impl Objects {
 }
 
 /// Uploads that memory allows at once.
-fn lanes(delivery: &Delivery, form: Form) -> io::Result<usize> {
+fn lanes(delivery: &Delivery, complete: Complete, form: usize) -> io::Result<usize> {
     let most = delivery.memory_bytes.unwrap_or(MEMORY);
-    let upload = upload::PART + form.memory();
-    match (most / upload).min(delivery.concurrency) {
+    let lines = complete.events.min(complete.bytes / LINE as u64);
+    let index = usize::try_from(lines).map_or(usize::MAX, |lines| {
+        lines.saturating_mul(index::BYTES_A_LINE)
+    });
+    let upload = upload::PART + form;
+    match (most.saturating_sub(index) / upload).min(delivery.concurrency) {
         0 => Err(io::Error::other(format!(
-            "memory_bytes = {most} is too little: an upload needs {upload}"
+            "memory_bytes = {most} is too little: an upload needs {upload}, and the index of a file of \
+             {lines} lines {index}; give more, or lower batch.max_events"
         ))),
         lanes => Ok(lanes),
     }
@@ -206,8 +225,15 @@ fn start(make: impl FnOnce() -> Uploader + Send + 'static) -> io::Result<JoinHan
         })
 }
 
-impl Destination for Objects {
-    fn deliver(&mut self, batch: &Batch) -> Outcome {
+impl Objects {
+    /// Stages so many lines: what the path of each is made for, and the line itself.
+    fn stage<'a, T: 'a>(
+        &mut self,
+        count: usize,
+        items: impl Iterator<Item = &'a T>,
+        subject: impl Fn(&'a T) -> Subject<'a>,
+        line: impl Fn(&T, &mut Vec<u8>),
+    ) -> Outcome {
         let waiting = self.sealed.bytes();
         if waiting >= self.stage_bytes {
             let most = self.stage_bytes;
@@ -220,20 +246,20 @@ impl Destination for Objects {
         }
         let (layout, facts, paths) = (&self.layout, &mut self.facts, &mut self.paths);
         let asks = layout.asks_for_groups();
-        let written = self.lines.write(batch, |event, out| {
-            let start = out.len();
-            let of_device = match asks {
-                true => facts.of(&event.device),
-                false => facts.none(),
+        let written = self.lines.write(items, |item, out| {
+            let (start, subject) = (out.len(), subject(item));
+            let of_device = match subject.device {
+                Some(device) if asks => facts.of(device),
+                _ => facts.none(),
             };
-            layout.write(event, &of_device.groups, out);
+            layout.write(&subject, &of_device.groups, out);
             paths.insert(hash::fnv1a(&out[start..]));
             out.push(b'\t');
-            json::write(event, out);
+            line(item, out);
         });
         match written {
             Ok(_) => {
-                self.events += batch.len() as u64;
+                self.events += count as u64;
                 self.since.get_or_insert_with(Instant::now);
                 Outcome::Delivered
             }
@@ -242,6 +268,18 @@ impl Destination for Objects {
                 reason: format!("{}: {error}", self.lines.path().display()),
             },
         }
+    }
+}
+
+impl Archive for Objects {
+    fn keep(&mut self, payloads: &[Payload]) -> Outcome {
+        self.stage(payloads.len(), payloads.iter(), raw::subject, raw::write)
+    }
+}
+
+impl Destination for Objects {
+    fn deliver(&mut self, batch: &Batch) -> Outcome {
+        self.stage(batch.len(), batch.events(), Subject::from, json::write)
     }
 
     fn commit(&mut self) -> Promise {

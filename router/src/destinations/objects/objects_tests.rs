@@ -4,7 +4,18 @@ use super::*;
 use crate::deliver::batch::Keep;
 use crate::health::Health;
 use crate::levels::Levels;
-use crate::testing::{decoded, telemetry};
+use crate::testing::{decoded, delivery, telemetry};
+
+/// Every file below a folder.
+fn files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files(&path, into),
+            false => into.push(path),
+        }
+    }
+}
 
 /// A destination over folders of a test's own.
 struct Bench {
@@ -53,17 +64,8 @@ impl Bench {
 
     /// Every object, by its path below the store's folder.
     fn objects(&self) -> Vec<(String, String)> {
-        fn all(folder: &Path, into: &mut Vec<PathBuf>) {
-            for entry in std::fs::read_dir(folder).into_iter().flatten() {
-                let path = entry.unwrap().path();
-                match path.is_dir() {
-                    true => all(&path, into),
-                    false => into.push(path),
-                }
-            }
-        }
         let (mut paths, root) = (Vec::new(), self.store.path().join("lake"));
-        all(&root, &mut paths);
+        files(&root, &mut paths);
         // What is being written has a name with `#`.
         paths.retain(|path| !path.display().to_string().contains('#'));
         paths.sort();
@@ -72,6 +74,15 @@ impl Bench {
             (name, std::fs::read_to_string(&path).unwrap())
         };
         paths.into_iter().map(read).collect()
+    }
+
+    /// Names of objects, without their folders.
+    fn names(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        files(&self.store.path().join("lake"), &mut paths);
+        let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        let names = paths.iter().map(name);
+        names.filter(|name| !name.contains('#')).collect()
     }
 
     fn messages(&self) -> Vec<String> {
@@ -213,6 +224,65 @@ fn a_full_stage_takes_nothing_more_until_there_is_room() {
     until(|| bench.health.parts()["lake"].is_none());
 }
 
+/// The format of a file is that of when it was written, or its events would be there twice.
+#[test]
+fn another_format_in_between_leaves_what_is_staged_as_it_was_begun() {
+    let mut bench = Bench::new("");
+    let mut objects = bench.open(None).unwrap();
+    let committed = put(&mut objects, "before");
+    drop(objects);
+    bench.more = r#", "format": "raw""#;
+    let mut objects = bench.open(Some(committed)).unwrap();
+    until(|| objects.sealed.bytes() == 0);
+    assert_eq!(bench.messages(), ["before"]);
+    objects.complete.events = 1;
+    assert_eq!(
+        objects.keep(&[delivery("after", Some(5))]),
+        Outcome::Delivered
+    );
+    commit(&mut objects);
+    until(|| objects.sealed.bytes() == 0 && bench.names().len() == 2);
+    let names = bench.names();
+    assert!(
+        names.iter().any(|it| it.ends_with("-00000000.ndjson")),
+        "{names:?}"
+    );
+    assert!(
+        names.iter().any(|it| it.ends_with("-00000001.raw.ndjson")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn payloads_are_kept_as_they_came() {
+    let bench = Bench::new(r#", "format": "raw""#);
+    let mut objects = bench.open(None).unwrap();
+    objects.complete.events = 2;
+    let payloads = [
+        delivery("one\ntwo", Some(7)),
+        delivery(&[0, 0xff][..], None),
+    ];
+    assert_eq!(objects.keep(&payloads), Outcome::Delivered);
+    commit(&mut objects);
+    until(|| objects.sealed.bytes() == 0);
+    let (name, text) = bench.objects().remove(0);
+    let path = "date=1970-01-01/group=__HIVE_DEFAULT_PARTITION__/lake-";
+    assert!(
+        name.starts_with(path) && name.ends_with("-00000000.raw.ndjson"),
+        "{name}"
+    );
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["offset"], "0000000000000001/7");
+    let encoded: Vec<&str> = lines
+        .iter()
+        .map(|line| line["payload_base64"].as_str().unwrap())
+        .collect();
+    assert_eq!(encoded, ["b25lCnR3bw==", "AP8="]);
+}
+
 #[test]
 fn emptied_files_go_once_there_is_a_newer_one() {
     let bench = Bench::new("");
@@ -236,14 +306,21 @@ fn too_little_memory_is_told_with_what_is_needed() {
     let (ndjson, parquet) = (form("ndjson"), form("parquet"));
     let mut destination: crate::config::DestinationConfig =
         serde_json::from_str(r#"{"type": "object-store", "url": "file:///x"}"#).unwrap();
-    assert_eq!(lanes(&destination.delivery(), ndjson).unwrap(), 4);
-    assert_eq!(lanes(&destination.delivery(), parquet).unwrap(), 2);
+    let lanes = |destination: &crate::config::DestinationConfig, form: Form| {
+        let delivery = destination.delivery();
+        super::lanes(&delivery, Complete::new(&delivery.batch), form.memory())
+    };
+    assert_eq!(lanes(&destination, ndjson).unwrap(), 4);
+    assert_eq!(lanes(&destination, parquet).unwrap(), 2);
     destination.memory_bytes = Some(16 << 20);
-    assert_eq!(lanes(&destination.delivery(), ndjson).unwrap(), 2);
-    let error = lanes(&destination.delivery(), parquet)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("33554432"), "{error}");
+    assert_eq!(lanes(&destination, ndjson).unwrap(), 1);
+    let error = lanes(&destination, parquet).unwrap_err().to_string();
+    assert!(error.contains("46137344"), "{error}");
+    // A file of many events needs an index.
+    let batch = serde_json::from_str(r#"{"max_events": 2000000, "max_bytes": 1073741824}"#);
+    destination.batch = Some(batch.unwrap());
+    let error = lanes(&destination, ndjson).unwrap_err().to_string();
+    assert!(error.contains("batch.max_events"), "{error}");
 }
 
 /// The crate's own reader; DuckDB reads it in the contract tests.
@@ -286,6 +363,23 @@ fn what_it_would_not_take_is_refused_by_key() {
     for (text, key) in [
         (r#""url": "lake""#, "url"),
         (r#""url": "file:///x", "path": "{dat}""#, "path"),
+        (r#""url": "file:///x", "path": "{device}-{source}""#, "path"),
+        (
+            r#""url": "gs://x", "path": "{device}/{source}/{group}/{device}/{source}""#,
+            "path",
+        ),
+        (
+            r#""url": "gs://x", "path": "{level}", "format": "raw""#,
+            "path",
+        ),
+        (
+            r#""url": "file:///x", "format": "raw", "when": "level >= ERROR""#,
+            "when",
+        ),
+        (
+            r#""url": "file:///x", "format": "raw", "roles": ["a"]"#,
+            "roles",
+        ),
         (r#""url": "file:///x", "stage_bytes": 1"#, "stage_bytes"),
         (
             r#""url": "file:///x", "format": "parquet", "compression": "gzip""#,

@@ -26,7 +26,8 @@ use crate::folder::create_durably;
 /// A store, and what it said about when to come back.
 #[derive(Clone)]
 pub(crate) struct Store {
-    pub(super) objects: Arc<dyn ObjectStore>,
+    objects: Arc<Mutex<Arc<dyn ObjectStore>>>,
+    config: Arc<ObjectStoreConfig>,
     pub(super) prefix: String,
     asked: Asked,
     aws: Option<Arc<Keys>>,
@@ -40,41 +41,30 @@ impl Store {
     pub(crate) fn new(config: &ObjectStoreConfig) -> Result<Store, String> {
         let place = Place::parse(&config.url).map_err(|reason| format!("url: {reason}"))?;
         let asked = Asked::default();
-        let http = || {
-            let connection = Connection::new(&config.http, Compression::None, "Bearer")?;
-            Ok::<_, String>(Http(Arc::new(Requests {
-                connection,
-                asked: Arc::clone(&asked),
-            })))
+        let mut prefix = place.prefix.clone();
+        if place.scheme == "file" {
+            prefix.remove(0);
+            if !prefix.is_empty() && !prefix.ends_with('/') {
+                prefix.push('/');
+            }
+        }
+        let aws = match &config.s3 {
+            Some(s3) => Some(Arc::new(Keys(Provider::new(s3.credentials.as_ref())?))),
+            None => None,
         };
-        let (mut prefix, mut aws) = (place.prefix.clone(), None);
-        let objects: Arc<dyn ObjectStore> = match (&*place.scheme, &config.s3, &config.azure) {
-            ("s3", Some(s3), _) => {
-                let keys = Arc::new(Keys(Provider::new(s3.credentials.as_ref())?));
-                aws = Some(Arc::clone(&keys));
-                amazon(s3, &place, keys, http()?).map_err(|error| format!("s3: {error}"))?
-            }
-            ("gs", ..) => {
-                let gcs = config.gcs.clone().unwrap_or_default();
-                google(&gcs, &place, http()?).map_err(|error| format!("gcs: {error}"))?
-            }
-            ("az", _, Some(azure)) => microsoft(azure, &place, http()?)?,
-            ("file", ..) => {
-                prefix.remove(0);
-                if !prefix.is_empty() && !prefix.ends_with('/') {
-                    prefix.push('/');
-                }
-                let disk = LocalFileSystem::new().with_fsync(true);
-                Arc::new(disk)
-            }
-            _ => return Err("url: its table is missing".into()),
-        };
+        let objects = objects(config, &place, aws.as_ref(), &asked)?;
         Ok(Store {
-            objects,
+            objects: Arc::new(Mutex::new(objects)),
+            config: Arc::new(config.clone()),
             prefix,
             asked,
             aws,
         })
+    }
+
+    /// The store as it is spoken to now.
+    pub(super) fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.objects.lock())
     }
 
     /// Makes the folder of a store that is one.
@@ -85,13 +75,54 @@ impl Store {
         }
     }
 
-    /// What to do about a failure: when it wants to be asked again; credentials are fetched anew.
+    /// What to do about a failure: when it wants to be asked again. Credentials are fetched and their files
+    /// read anew, for they may be others now.
     pub(super) fn failed(&self, error: &object_store::Error) -> Option<Duration> {
         use object_store::Error::{PermissionDenied, Unauthenticated};
-        if let (PermissionDenied { .. } | Unauthenticated { .. }, Some(keys)) = (error, &self.aws) {
-            keys.0.forget();
+        if matches!(error, PermissionDenied { .. } | Unauthenticated { .. }) {
+            self.log_in_anew();
         }
         self.asked.lock().take()
+    }
+
+    fn log_in_anew(&self) {
+        if let Some(keys) = &self.aws {
+            return keys.0.forget();
+        }
+        let made = Place::parse(&self.config.url)
+            .and_then(|place| objects(&self.config, &place, None, &self.asked));
+        match made {
+            Ok(made) => *self.objects.lock() = made,
+            Err(reason) => tracing::warn!(reason, "credentials cannot be read again"),
+        }
+    }
+}
+
+/// The client of a store, with credentials as they are now.
+fn objects(
+    config: &ObjectStoreConfig,
+    place: &Place,
+    keys: Option<&Arc<Keys>>,
+    asked: &Asked,
+) -> Result<Arc<dyn ObjectStore>, String> {
+    let http = || {
+        let connection = Connection::new(&config.http, Compression::None, "Bearer")?;
+        Ok::<_, String>(Http(Arc::new(Requests {
+            connection,
+            asked: Arc::clone(asked),
+        })))
+    };
+    match (&*place.scheme, (&config.s3, keys), &config.azure) {
+        ("s3", (Some(s3), Some(keys)), _) => {
+            amazon(s3, place, Arc::clone(keys), http()?).map_err(|error| format!("s3: {error}"))
+        }
+        ("gs", ..) => {
+            let gcs = config.gcs.clone().unwrap_or_default();
+            google(&gcs, place, http()?).map_err(|error| format!("gcs: {error}"))
+        }
+        ("az", _, Some(azure)) => microsoft(azure, place, http()?),
+        ("file", ..) => Ok(Arc::new(LocalFileSystem::new().with_fsync(true))),
+        _ => Err("url: its table is missing".into()),
     }
 }
 

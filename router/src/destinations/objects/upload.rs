@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::fs::OpenOptions;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::form::{Body, Form};
+use super::forms::Forms;
 use super::index::{self, Lines, Object};
 use super::sealed::Sealed;
 use super::store::Store;
@@ -35,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Makes objects of what is staged.
 pub(super) struct Uploader {
     pub(super) store: Store,
-    pub(super) form: Form,
+    pub(super) forms: Forms,
     pub(super) folder: PathBuf,
     /// What the names of objects begin with: the destination and the stage's id.
     pub(super) name: String,
@@ -152,17 +153,19 @@ impl Uploader {
         object: &Object,
         hand: &Hand<'_>,
     ) -> Result<u64, Wrong> {
-        let key = self.key(file.number, object)?;
+        let no_form = || io::Error::other("no form is known");
+        let form = self.forms.of(file.number).ok_or_else(no_form)?;
+        let key = self.key(form, file.number, object)?;
         let mut lines = Lines::open(&file.path, object)?;
-        let mut body = self.form.begin()?;
+        let mut body = form.begin()?;
         let Some(first) = next_part(&mut lines, &mut body, hand)? else {
             let whole = body.end()?;
             let bytes = whole.len() as u64;
             hand.holds(whole.len());
-            self.store.objects.put(&key, whole.into()).await?;
+            self.store.objects().put(&key, whole.into()).await?;
             return Ok(bytes);
         };
-        let mut upload = self.store.objects.put_multipart(&key).await?;
+        let mut upload = self.store.objects().put_multipart(&key).await?;
         match self.parts(&mut *upload, first, lines, body, hand).await {
             Ok(bytes) => Ok(bytes),
             Err(wrong) => {
@@ -179,7 +182,7 @@ impl Uploader {
         &self,
         upload: &mut dyn MultipartUpload,
         first: Vec<u8>,
-        mut lines: Lines,
+        mut lines: Lines<'_>,
         mut body: Body,
         hand: &Hand<'_>,
     ) -> Result<u64, Wrong> {
@@ -198,8 +201,8 @@ impl Uploader {
         Ok(bytes)
     }
 
-    fn key(&self, number: u64, object: &Object) -> Result<Key, Wrong> {
-        let (prefix, extension) = (&self.store.prefix, self.form.extension());
+    fn key(&self, form: Form, number: u64, object: &Object) -> Result<Key, Wrong> {
+        let (prefix, extension) = (&self.store.prefix, form.extension());
         let text = format!(
             "{prefix}{}{}-{number:08}.{extension}",
             object.path, self.name
@@ -237,7 +240,11 @@ async fn late(ending: &CancellationToken) {
 }
 
 /// Reads on until there is a whole part; nothing when the lines are at their end.
-fn next_part(lines: &mut Lines, body: &mut Body, hand: &Hand<'_>) -> io::Result<Option<Vec<u8>>> {
+fn next_part(
+    lines: &mut Lines<'_>,
+    body: &mut Body,
+    hand: &Hand<'_>,
+) -> io::Result<Option<Vec<u8>>> {
     loop {
         let ready = body.ready();
         if ready.len() >= PART {
@@ -324,24 +331,4 @@ impl From<object_store::Error> for Wrong {
     fn from(error: object_store::Error) -> Wrong {
         Wrong::Store(error)
     }
-}
-
-/// The id of a stage, which objects are named by: made once, kept in its folder.
-pub(super) fn id(folder: &Path) -> io::Result<String> {
-    let file = folder.join("id");
-    match std::fs::read_to_string(&file) {
-        Ok(id) if id.trim().len() == 16 => return Ok(id.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let id = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-    let id = format!("{id:016x}");
-    let new = folder.join("id.new");
-    let written = std::fs::File::create(&new)?;
-    io::Write::write_all(&mut &written, id.as_bytes())?;
-    written.sync_all()?;
-    std::fs::rename(&new, &file)?;
-    crate::folder::sync_folder_of(&file)?;
-    Ok(id)
 }

@@ -126,15 +126,11 @@ impl Sink for PostgresqlSink {
         let inserting = self.insert(&connection, &body);
         let (verdict, is_good) = match tokio::time::timeout(self.within, inserting).await {
             Ok(Ok(new)) => (accepted(new, request.len()), true),
-            Ok(Err(error)) if is_refusal(error.code()) => {
-                let reason = explain(&error);
-                (Verdict::Refused { reason }, true)
-            }
             Ok(Err(error)) => {
                 if error.code() == Some(&SqlState::UNDEFINED_TABLE) {
                     *self.is_there.lock().await = false;
                 }
-                (Verdict::retry(explain(&error)), false)
+                failed(&error)
             }
             Err(_) => {
                 self.end(&connection);
@@ -192,6 +188,30 @@ pub(super) fn accepted(new: u64, sent: usize) -> Verdict {
         }
         _ => Verdict::Accepted,
     }
+}
+
+/// What an error means, and whether the connection is of use still.
+fn failed(error: &Error) -> (Verdict, bool) {
+    let reason = explain(error);
+    if let Some(column) = error.as_db_error().and_then(lacking) {
+        let reason = format!(
+            "{reason}; no event has anything for the column {column:?}: give it a default, or take its \
+             NOT NULL away"
+        );
+        return (Verdict::retry(reason), true);
+    }
+    match is_refusal(error.code()) {
+        true => (Verdict::Refused { reason }, true),
+        false => (Verdict::retry(reason), false),
+    }
+}
+
+/// The column that must not be empty and that is none of ours: every row would be refused, so it is the
+/// table that is to be mended.
+fn lacking(said: &DbError) -> Option<&str> {
+    let column = said.column()?;
+    let is_ours = COLUMNS.iter().any(|(name, ..)| *name == column);
+    (*said.code() == SqlState::NOT_NULL_VIOLATION && !is_ours).then_some(column)
 }
 
 /// Whether an error lies with the rows.

@@ -94,7 +94,6 @@ class LevelsPage {
       h("thead", null, h("tr", null, ["Group", "In force", "Set here", ""].map((name) => h("th", { scope: "col" }, name || h("span", { class: "unseen" }, "Actions"))))),
       h("tbody", null, this.app.mayChangeFleet() && this.#standard(), list)),
     rows.length === 0 && blank("There are no groups yet", "Groups give many devices a level at once:", h("pre", { class: "hint" }, "thinglog group create eu\nthinglog group add eu lamp-7")),
-    !this.app.mayChangeFleet() && rows.length > 0 && h("p", { class: "dim footnote" }, "What is set above your groups is not shown here and may decide. The explanation below tells what is in force for one device."),
     this.told.moreGroups && h("p", { class: "dim" }, `Only the first ${whole(MOST_GROUPS)} groups are shown.`));
     this.#showOthers();
     if (focused) document.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
@@ -123,13 +122,10 @@ class LevelsPage {
   #row({ target, name, about, set, override, force, own, depth, problem }) {
     const then = fallback(target.kind === "default" ? null : target.name, this.fleet, force);
     const from = ({ from: place, off }) => (off ? "all logs are off" : place === "" ? "nothing is set" : place === own ? null : `from ${place === "default" ? "the default" : visible(place)}`);
-    // Who is limited to groups does not see what stands above them.
-    const isAbove = (known) => known.from === "" && !this.app.mayChangeFleet();
-    const isHidden = isAbove(force);
     const cell = h("th", { scope: "row" }, h("div", { class: "node" }, name, h("span", { class: "dim" }, about), problem && h("span", { class: "problem" }, visible(problem))));
     cell.firstChild.style.paddingLeft = `${depth * 22}px`;
     return h("tr", null, cell,
-      h("td", { "data-label": "In force" }, h("div", { class: "force" }, isHidden ? h("span", { class: "dim" }, "decided above your groups") : levelText(force.level), isHidden ? null : force.until ? [h("span", { class: "chip" }, ending(force.until)), h("span", { class: "dim" }, from(force), from(force) && ", ", "then ", isAbove(then) ? "what stands above" : [then.level, from(then) && ` (${from(then)})`])] : h("span", { class: "dim" }, from(force)))),
+      h("td", { "data-label": "In force" }, h("div", { class: "force" }, levelText(force.level), force.until ? [h("span", { class: "chip" }, ending(force.until)), h("span", { class: "dim" }, from(force), from(force) && ", ", "then ", then.level, from(then) && ` (${from(then)})`)] : h("span", { class: "dim" }, from(force)))),
       h("td", { "data-label": set?.level || set?.sources ? "Set here" : null }, this.#set(set)),
       h("td", { class: "actions-cell" }, this.#actions(target, set, override)));
   }
