@@ -41,10 +41,10 @@ let shown = null;
 let turn = 0;
 
 /** Shows the page of the address, or tells the one that is there. */
-async function show() {
+async function show(event) {
   const name = pageOf(location.pathname);
   mark(name);
-  if (shown === name && app.page && name !== "device") return app.page.update();
+  if (shown === name && app.page && name !== "device") return app.page.update(event?.type === "popstate");
   const mine = (turn += 1);
   app.page?.close();
   app.page = null;

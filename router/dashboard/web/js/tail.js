@@ -9,12 +9,15 @@ import { Messages } from "./sse.js";
 const SILENCE = 40_000;
 /** Hidden for so long the stream is given up, ms: browsers have few connections for all their pages. */
 const HIDDEN = 60_000;
+/** After so long a stream is not gone on with, ms: too much may have come. */
+const LONG = 600_000;
 
 export class Tail {
   #params;
   #told;
   #stop = new AbortController();
   #lastId = "";
+  #heard = Date.now();
   #hidden = null;
   #current = null;
   #failed = false;
@@ -83,6 +86,7 @@ export class Tail {
     const current = new AbortController();
     this.#current = current;
     const signal = AbortSignal.any([this.#stop.signal, current.signal]);
+    if (Date.now() - this.#heard > LONG) this.#lastId = "";
     const headers = this.#lastId ? { "last-event-id": this.#lastId } : {};
     let timer = setTimeout(() => current.abort(), SILENCE);
     try {
@@ -97,6 +101,7 @@ export class Tail {
         if (done) throw new ApiError(0, "Away", "The connection to the router ended.");
         clearTimeout(timer);
         timer = setTimeout(() => current.abort(), SILENCE);
+        this.#heard = Date.now();
         noteBack();
         alive();
         this.#take(messages.take(value));

@@ -12,9 +12,11 @@ const RANGES = [["", "Any time"], ["15m", "Last 15 minutes"], ["1h", "Last hour"
 
 export class Filters {
   #timer = 0;
+  /** What is written since a field was entered is one step in the browser's history. */
+  #isWritten = false;
 
   /**
-   * @param {(change: Partial<import("../question.js").Question>) => void} ask
+   * @param {(change: Partial<import("../question.js").Question>, replace?: boolean) => void} ask
    */
   constructor(ask) {
     this.ask = ask;
@@ -39,9 +41,12 @@ export class Filters {
       h("div", { class: "filters-first" }, searchBox, this.level, this.range, this.toggle), this.more);
   }
 
-  /** Shows a question. */
-  show(question) {
+  /** Shows a question; the field where somebody writes stays as it is, unless they went back to another. */
+  show(question, isBack = false) {
     this.question = question;
+    const put = (input, value) => {
+      if (document.activeElement !== input || value === "" || isBack) input.value = value;
+    };
     for (const name of ["device", "group", "source", "filter"]) put(this[name].input, question[name]);
     put(this.search.input, question.text);
     for (const name of ["regex", "exact"]) this[name].setAttribute("aria-pressed", String(question[name]));
@@ -70,7 +75,7 @@ export class Filters {
   #text(name, label, placeholder, props) {
     const input = h("input", {
       type: "text", placeholder, autocomplete: "off", spellcheck: "false", autocapitalize: "off", maxlength: 900, "aria-label": label, ...props,
-      oninput: () => this.#later(), onchange: () => this.#take(),
+      oninput: () => this.#later(), onchange: () => this.#take(), onfocus: () => (this.#isWritten = false),
     });
     input.dataset.name = name;
     return { input, whole: h("label", { class: `field field-${name}` }, h("span", null, label), input) };
@@ -168,13 +173,10 @@ export class Filters {
     clearTimeout(this.#timer);
     const change = { text: this.search.input.value };
     for (const name of ["device", "group", "source", "filter"]) change[name] = this[name].input.value.trim();
-    if (Object.entries(change).some(([name, value]) => this.question[name] !== value)) this.ask(change);
+    if (Object.entries(change).every(([name, value]) => this.question[name] === value)) return;
+    this.ask(change, this.#isWritten);
+    this.#isWritten = true;
   }
-}
-
-/** Where somebody writes stays as it is. */
-function put(input, value) {
-  if (document.activeElement !== input || value === "") input.value = value;
 }
 
 function rfc(text) {

@@ -100,8 +100,8 @@ export class LogStream {
   #missed() {
     this.#isStale = this.busy.down;
     if (this.#isStale) return;
-    this.lines.moreDown = true;
-    if (this.following) this.more("down");
+    if (this.following) this.restart();
+    else this.lines.moreDown = true;
   }
 
   #arrive(lines) {

@@ -41,7 +41,7 @@ class LogPage {
 
   constructor(root, app) {
     this.app = app;
-    this.filters = new Filters((change) => this.#ask(change));
+    this.filters = new Filters((change, replace) => this.#ask(change, replace));
     this.filters.sources = () => [...new Set(this.stream.lines.items.slice(-3000).map((line) => line.source))].sort();
     this.histogram = new Histogram({
       zoom: (from, until) => this.#ask({ since: new Date(from).toISOString(), until: new Date(until).toISOString() }),
@@ -81,15 +81,15 @@ class LogPage {
     this.view.start();
   }
 
-  /** The address has changed. */
-  update() {
+  /** The address has changed; by going back or on if so told. */
+  update(isBack) {
     const question = parse(location.search);
     const same = isSame(question, this.question) && question.at === this.question.at;
     const span = question.span !== this.question.span;
     this.question = question;
     if (!same) this.#begin();
     else if (span) this.#count();
-    this.filters.show(question);
+    this.filters.show(question, isBack);
   }
 
   close() {
@@ -133,8 +133,8 @@ class LogPage {
       button("Download", { icon: "save", "data-test": "download", onclick: () => download(this.question) }), this.pause);
   }
 
-  #ask(change) {
-    this.app.go(`/logs${format(changed(this.question, change))}`);
+  #ask(change, replace = false) {
+    this.app.go(`/logs${format(changed(this.question, change))}`, { replace });
   }
 
   #begin() {
