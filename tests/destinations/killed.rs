@@ -1,5 +1,5 @@
 //! The router is killed at random moments under load; afterwards every acknowledged event is in the file,
-//! once, and at the service, which was told its id.
+//! once, and at the service, which was told its id, and every payload is in the archive, once.
 //!
 //! `THINGLOG_CRASH_ROUNDS` sets how often (10), `THINGLOG_CRASH_SEED` repeats the choices.
 
@@ -15,6 +15,7 @@ use thinglog_tests::random::Random;
 use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
+use crate::archive;
 use crate::service::Service;
 
 /// Time for all that was acknowledged to arrive after the last round.
@@ -71,6 +72,7 @@ fn a_killed_router_brings_everything_everywhere() {
         "[router.destinations.hook]\ntype = \"webhook\"\nurl = \"http://{}/\"\nbatch.max_age_ms = 20\n",
         service.address
     ));
+    archive::configure(&site, "none");
     let _broker = site.broker();
     let stop = Arc::new(AtomicBool::new(false));
     let devices = ["lamp-0", "lamp-1", "lamp-2"];
@@ -101,6 +103,17 @@ fn a_killed_router_brings_everything_everywhere() {
     wait::until_within(DRAIN, "everything at the service", || {
         (service.count() >= total).then_some(())
     });
+    let payloads = total / EVENTS as usize;
+    wait::until_within(DRAIN, "everything in the archive", || {
+        (archive::lines(&site).len() >= payloads).then_some(())
+    });
+    let lines = archive::lines(&site);
+    // The devices send the same batches, each on its own topic.
+    let kept: HashSet<String> = lines
+        .iter()
+        .map(|line| format!("{} {}", line["topic"], line["payload_base64"]))
+        .collect();
+    assert_eq!((lines.len(), kept.len()), (payloads, payloads));
     let events = site.events();
     let mut once = HashSet::new();
     for (device, sent) in devices.into_iter().zip(sent) {

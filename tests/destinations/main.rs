@@ -2,6 +2,7 @@
 //! that is killed again and again.
 #![allow(clippy::unwrap_used)]
 
+mod archive;
 mod behind;
 mod killed;
 mod operate;

@@ -59,7 +59,8 @@ export async function send(url, { method = "GET", body, headers = {}, signal, pa
   try {
     response = await fetch(url, {
       method,
-      headers: body === undefined ? headers : { "content-type": "application/json", ...headers },
+      // Who asks so is not shown the browser's own window for a password.
+      headers: { "x-requested-with": "fetch", ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
       body: body === undefined ? undefined : JSON.stringify(body),
       signal: signals.length > 1 ? AbortSignal.any(signals) : signals[0],
       cache: "no-store",

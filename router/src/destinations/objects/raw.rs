@@ -23,14 +23,8 @@
 //! also what nobody could read. A `when`, `roles` or route has no meaning here and is refused. The books
 //! count payloads, and `thinglog tap` shows nothing.
 //!
-//! **Bringing it in again** takes no more than publishing it on its topic, at QoS 1:
-//!
-//! ```sh
-//! zstd -dc *.raw.ndjson.zst | jq -r '"\(.topic) \(.payload_base64)"' |
-//! while read -r topic payload; do
-//!     printf %s "$payload" | base64 -d | mosquitto_pub -h HOST -q 1 -t "$topic" -s
-//! done
-//! ```
+//! **Bringing it in again** takes no more than publishing each payload on its topic, at QoS 1; the page of the
+//! destination, `docs/destinations/object-store.md`, has the commands of a shell for it.
 //!
 //! Events of the embedded publisher keep their ids in it: destinations that have them take them for
 //! repeats, all others get them once. Events of plain MQTT clients get new ids, and the time of their second

@@ -187,6 +187,7 @@ export class LogStream {
       this.#joined(lines, null);
       this.#setUp(cursor);
     });
+    this.#goOn();
   }
 
   async #around(place, isMine) {
@@ -222,6 +223,11 @@ export class LogStream {
     const { lines, cursor: next } = await this.#pages("oldest", cursor, PAGE);
     if (!isMine() || this.lines.last !== last) return;
     this.told.around(() => this.#joined(lines, next));
+    this.#goOn();
+  }
+
+  /** More arrived during a page than is kept meanwhile: whoever follows gets it page by page. */
+  #goOn() {
     if (this.following && this.lines.moreDown) setTimeout(() => this.more("down"));
   }
 
