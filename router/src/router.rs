@@ -322,10 +322,13 @@ impl Builder {
             Running::new(self.base, Arc::clone(&levels), publisher, devices)?;
         if let Some(http) = &mut http {
             http.mount(aws::routes(fleet.clone(), destinations.shown()));
-            http.mount(api::logs::routes(Reading {
+            let reading = Reading {
                 shown: destinations.shown(),
                 library: Library::new(fleet.clone(), Arc::clone(&levels)),
-            }));
+            };
+            #[cfg(feature = "graphql")]
+            http.mount(api::graphql::routes(reading.clone()));
+            http.mount(api::logs::routes(reading));
             http.mount(api::alerts::routes(Board {
                 shown: destinations.alerts(),
                 fleet: fleet.clone(),

@@ -10,6 +10,7 @@ mod load;
 mod peer;
 mod process;
 mod report;
+mod search;
 mod verify;
 
 use std::{
@@ -86,6 +87,16 @@ Examples:
 mosquitto (Debian's package) runs with persistence off, without queue limits, and with a window of
 100; a broker's files are in a directory of their own below --dir.")]
     Broker(broker::BrokerArgs),
+    /// Measure what searches cost those who deliver
+    #[command(after_help = "\
+Examples:
+  thinglog bench search                  about five minutes
+  thinglog bench search --runs 1 --fill 100000 --events 100000
+                                         to see that it works
+
+Events go through broker and router into a store, without and with three full scans of it running all the
+while, in turns; of several runs the medians count.")]
+    Search(search::SearchArgs),
 }
 
 /// What one PUBLISH holds.
@@ -101,8 +112,10 @@ enum Mode {
 
 /// Runs the benchmark and prints its figures.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    if let Some(Alone::Broker(args)) = &args.alone {
-        return broker::run(args);
+    match &args.alone {
+        Some(Alone::Broker(args)) => return broker::run(args),
+        Some(Alone::Search(args)) => return search::run(args),
+        None => {}
     }
     let input = match &args.input {
         Some(path) => Input::from_file(path)?,
@@ -163,18 +176,12 @@ fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
     let config = dir.path().join("thinglog.toml");
     let data = dir.path().join("data");
     std::fs::write(&config, config_text(&data, mqtt, http))?;
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let mut command = Command::new(program);
+    let mut command = own_command()?;
     command
         .arg("up")
         .arg("--config")
         .arg(&config)
         .stdout(Stdio::null());
-    for (key, _) in
-        std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("THINGLOG_"))
-    {
-        command.env_remove(key);
-    }
     let mut process = Process::start("thinglog up", &mut command, &dir.path().join("log"))?;
     process.wait_for(mqtt)?;
     process.wait_for(http)?;
@@ -189,7 +196,7 @@ fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
         }
     })?;
     let acknowledged = start.elapsed();
-    wait_for_delivery(http, plan.events)?;
+    wait_for_delivery(http, "file", plan.events)?;
     let elapsed = start.elapsed();
     let usage = process.usage()?;
     drop(process);
@@ -209,6 +216,17 @@ fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
         duplicated: verdict.duplicated,
         floor_seconds: Some(floor.as_secs_f64()),
     })
+}
+
+/// This program, with nothing configured by the environment.
+fn own_command() -> anyhow::Result<Command> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut command = Command::new(program);
+    let keys = std::env::vars_os().map(|(key, _)| key);
+    for key in keys.filter(|key| key.to_string_lossy().starts_with("THINGLOG_")) {
+        command.env_remove(key);
+    }
+    Ok(command)
 }
 
 fn config_text(data: &Path, mqtt: std::net::SocketAddr, http: std::net::SocketAddr) -> String {
@@ -290,12 +308,16 @@ fn wait_until_ready(http: std::net::SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the file destination has committed `events` events.
-fn wait_for_delivery(http: std::net::SocketAddr, events: u64) -> anyhow::Result<()> {
+/// Waits until a destination has committed `events` events.
+fn wait_for_delivery(
+    http: std::net::SocketAddr,
+    destination: &str,
+    events: u64,
+) -> anyhow::Result<()> {
     let (mut last, mut moved) = (0, Instant::now());
     loop {
         let metrics = get(http, "/metrics")?.context("no metrics")?;
-        let delivered = delivered(&metrics);
+        let delivered = delivered(&metrics, destination);
         if delivered >= events {
             return Ok(());
         }
@@ -309,10 +331,11 @@ fn wait_for_delivery(http: std::net::SocketAddr, events: u64) -> anyhow::Result<
     }
 }
 
-fn delivered(metrics: &str) -> u64 {
+fn delivered(metrics: &str, destination: &str) -> u64 {
+    let destination = format!("destination=\"{destination}\"");
     let line = metrics.lines().find(|line| {
         line.starts_with("thinglog_router_events_total{")
-            && line.contains("destination=\"file\"")
+            && line.contains(&destination)
             && line.contains("outcome=\"delivered\"")
     });
     line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())

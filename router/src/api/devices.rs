@@ -15,11 +15,12 @@ use thinglog_schemas::topic::ConfigTopic;
 
 use super::body::{Asked, asked, nullable, read};
 use super::levels::must_see;
-use super::list::{Page, list};
+use super::list::{Listed, Page, answered, listed};
 use super::overrides::running;
 use super::{Answer, By, Fleet, answer, nothing, ok};
 use crate::registry::{
-    Attributes, Change, DevicePatch, Document, Refusal, Registry, Target, View, time_text, valid,
+    Attributes, Caller, Change, DevicePatch, Document, Refusal, Registry, Target, View, time_text,
+    valid,
 };
 
 pub(super) fn routes() -> Router<Registry> {
@@ -105,16 +106,24 @@ fn said(view: &View<'_>, name: &str, shown: &mut Document) {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
-    group: Option<String>,
-    query: Option<String>,
-    online: Option<bool>,
-    limit: Option<String>,
-    cursor: Option<String>,
+pub(super) struct Which {
+    pub(super) group: Option<String>,
+    pub(super) query: Option<String>,
+    pub(super) online: Option<bool>,
+    pub(super) limit: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 async fn all(State(fleet): Fleet, Extension(caller): By, which: Asked<Which>) -> Answer {
-    let which = asked(which)?;
+    page(&fleet, &caller, asked(which)?).await.map(answered)
+}
+
+/// A page of the devices that the caller may see.
+pub(super) async fn page(
+    fleet: &Registry,
+    caller: &Caller,
+    which: Which,
+) -> Result<Listed, Refusal> {
     caller.may_look()?;
     let query = which.query.as_deref().map(Query::parse).transpose();
     let query = query.map_err(|error| Refusal::invalid(format!("query: {error}")))?;
@@ -122,7 +131,7 @@ async fn all(State(fleet): Fleet, Extension(caller): By, which: Asked<Which>) ->
         limit: which.limit,
         cursor: which.cursor,
     };
-    list(&fleet, page, |view, after, found| {
+    listed(fleet, page, |view, after, found| {
         let online = |name: &str| {
             let known = view.device(name).and_then(|device| device.online());
             which
@@ -153,9 +162,14 @@ async fn all(State(fleet): Fleet, Extension(caller): By, which: Asked<Which>) ->
 }
 
 async fn one(State(fleet): Fleet, Extension(caller): By, Path(name): Path<String>) -> Answer {
-    let target = Target::Device(name.clone());
-    fleet.read(|view| must_see(&caller, &view, &target))??;
-    found(&fleet, &name).map(|device| ok(&device))
+    seen(&fleet, &caller, &name).map(|device| ok(&device))
+}
+
+/// A device that the caller may see.
+pub(super) fn seen(fleet: &Registry, caller: &Caller, name: &str) -> Result<Value, Refusal> {
+    let target = Target::Device(name.to_owned());
+    fleet.read(|view| must_see(caller, &view, &target))??;
+    found(fleet, name)
 }
 
 fn found(fleet: &Registry, name: &str) -> Result<Value, Refusal> {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Router};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use thinglog_schemas::json as times;
 use thinglog_schemas::name;
 use thinglog_schemas::resolve::Who;
@@ -12,7 +12,7 @@ use thinglog_schemas::resolve::Who;
 use super::body::{Asked, asked};
 use super::levels::must_see;
 use super::{Answer, By, Fleet, ok};
-use crate::registry::{Refusal, Registry, Target, valid};
+use crate::registry::{Caller, Refusal, Registry, Target, valid};
 
 pub(super) fn routes() -> Router<Registry> {
     Router::new().route("/api/v1/explain", get(explain))
@@ -20,20 +20,23 @@ pub(super) fn routes() -> Router<Registry> {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
-    device: String,
-    source: Option<String>,
+pub(super) struct Question {
+    pub(super) device: String,
+    pub(super) source: Option<String>,
     /// Where rules for principals are to be asked.
-    principal: Option<String>,
+    pub(super) principal: Option<String>,
     /// Where rules for addresses are to be asked.
-    address: Option<String>,
+    pub(super) address: Option<String>,
     /// When the event happened, RFC 3339; now unless told.
-    time: Option<String>,
+    pub(super) time: Option<String>,
 }
 
 /// Rules for who connects are asked for the connection that the device has, unless told otherwise.
-async fn explain(State(fleet): Fleet, Extension(caller): By, question: Asked<Question>) -> Answer {
-    let question = asked(question)?;
+pub(super) fn explained(
+    fleet: &Registry,
+    caller: &Caller,
+    question: &Question,
+) -> Result<Value, Refusal> {
     let device = valid(&question.device, "device")?;
     let source = question.source.as_deref().map(name::encode);
     let principal = question.principal.as_deref().map(name::encode);
@@ -45,7 +48,7 @@ async fn explain(State(fleet): Fleet, Extension(caller): By, question: Asked<Que
     });
     let time = time.transpose()?;
     fleet.read(|view| {
-        must_see(&caller, &view, &Target::Device(device.clone()))?;
+        must_see(caller, &view, &Target::Device(device.clone()))?;
         let connected = view.device(&device).and_then(|known| known.connected());
         let who = Who {
             device: &device,
@@ -59,6 +62,10 @@ async fn explain(State(fleet): Fleet, Extension(caller): By, question: Asked<Que
         };
         let time = time.unwrap_or(view.now);
         let explained = view.fleet().explain(&who, source.as_deref(), time);
-        Ok(ok(&json!(explained)))
+        Ok(json!(explained))
     })?
+}
+
+async fn explain(State(fleet): Fleet, Extension(caller): By, question: Asked<Question>) -> Answer {
+    explained(&fleet, &caller, &asked(question)?).map(|explained| ok(&explained))
 }

@@ -13,11 +13,11 @@ use thinglog_schemas::topic::ConfigTopic;
 
 use super::body::{Asked, asked, nullable, read};
 use super::levels::must_see;
-use super::list::{PIECE, Page, list};
+use super::list::{Listed, PIECE, Page, answered, list, listed};
 use super::overrides::running;
 use super::{Answer, By, Fleet, answer, nothing, ok};
 use crate::registry::{
-    Attributes, Change, GroupPatch, NewGroup, Refusal, Registry, Target, View, valid,
+    Attributes, Caller, Change, GroupPatch, NewGroup, Refusal, Registry, Target, View, valid,
 };
 
 pub(super) fn routes() -> Router<Registry> {
@@ -52,8 +52,17 @@ fn shown(view: &View<'_>, name: &str) -> Option<Value> {
 }
 
 async fn all(State(fleet): Fleet, Extension(caller): By, page: Asked<Page>) -> Answer {
+    groups(&fleet, &caller, asked(page)?).await.map(answered)
+}
+
+/// A page of the groups that the caller may see.
+pub(super) async fn groups(
+    fleet: &Registry,
+    caller: &Caller,
+    page: Page,
+) -> Result<Listed, Refusal> {
     caller.may_look()?;
-    list(&fleet, asked(page)?, |view, after, found| {
+    listed(fleet, page, |view, after, found| {
         let names = view.fleet().groups();
         let from = after.map_or(0, |after| names.partition_point(|name| *name <= after));
         for name in &names[from..] {
@@ -107,9 +116,14 @@ fn found(fleet: &Registry, name: &str) -> Result<Value, Refusal> {
 }
 
 async fn one(State(fleet): Fleet, Extension(caller): By, Path(name): Path<String>) -> Answer {
-    let target = Target::Group(name.clone());
-    fleet.read(|view| must_see(&caller, &view, &target))??;
-    found(&fleet, &name).map(|group| ok(&group))
+    seen(&fleet, &caller, &name).map(|group| ok(&group))
+}
+
+/// A group that the caller may see.
+pub(super) fn seen(fleet: &Registry, caller: &Caller, name: &str) -> Result<Value, Refusal> {
+    let target = Target::Group(name.to_owned());
+    fleet.read(|view| must_see(caller, &view, &target))??;
+    found(fleet, name)
 }
 
 #[derive(Debug, Deserialize)]

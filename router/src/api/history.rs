@@ -6,9 +6,9 @@ use axum::{Extension, Router};
 use serde::Deserialize;
 
 use super::body::{Asked, asked};
-use super::list::{Page, list};
+use super::list::{Listed, Page, answered, listed};
 use super::{Answer, By, Fleet};
-use crate::registry::{Refusal, Registry, Target};
+use crate::registry::{Caller, Refusal, Registry, Target};
 
 pub(super) fn routes() -> Router<Registry> {
     Router::new().route("/api/v1/history", get(all))
@@ -16,10 +16,10 @@ pub(super) fn routes() -> Router<Registry> {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
-    subject: Option<String>,
-    limit: Option<String>,
-    cursor: Option<String>,
+pub(super) struct Which {
+    pub(super) subject: Option<String>,
+    pub(super) limit: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 /// A subject as people and this API write it: `default`, `group:eu`, `ip:192.0.2.7`.
@@ -37,10 +37,17 @@ fn subject(text: &str) -> Result<Target, Refusal> {
     }
 }
 
+async fn all(State(fleet): Fleet, Extension(caller): By, which: Asked<Which>) -> Answer {
+    page(&fleet, &caller, asked(which)?).await.map(answered)
+}
+
 /// Entries that the caller may see. The cursor is a number, so that entries which come meanwhile move
 /// nothing.
-async fn all(State(fleet): Fleet, Extension(caller): By, which: Asked<Which>) -> Answer {
-    let which = asked(which)?;
+pub(super) async fn page(
+    fleet: &Registry,
+    caller: &Caller,
+    which: Which,
+) -> Result<Listed, Refusal> {
     caller.may_look()?;
     let wanted = which.subject.as_deref().map(subject).transpose()?;
     let cursor = which.cursor.as_deref().map(str::parse::<u64>);
@@ -51,7 +58,7 @@ async fn all(State(fleet): Fleet, Extension(caller): By, which: Asked<Which>) ->
         limit: which.limit,
         cursor: which.cursor,
     };
-    list(&fleet, page, |view, after, found| {
+    listed(fleet, page, |view, after, found| {
         let before = after.and_then(|number| number.parse().ok());
         for entry in fleet.history().newest(before) {
             let is_asked_for = |target: &Target| {

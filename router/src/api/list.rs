@@ -69,13 +69,38 @@ pub(super) fn limit(text: Option<&str>) -> Result<usize, Refusal> {
     }
 }
 
-/// Answers a page. `walk` goes through the list behind a place (from the beginning without one) and
-/// shows every entry to [`Found::look`], until that says to break.
+/// A page of a list.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) items: Vec<Value>,
+    /// The cursor of the next page.
+    pub(super) next: Option<String>,
+}
+
+/// Answers a page.
 pub(super) async fn list(
     registry: &Registry,
     page: Page,
     walk: impl Fn(&View<'_>, Option<&str>, &mut Found),
 ) -> Result<Response, Refusal> {
+    listed(registry, page, walk).await.map(answered)
+}
+
+/// The answer that a page is.
+pub(super) fn answered(Listed { items, next }: Listed) -> Response {
+    ok(&match next {
+        Some(next) => json!({"items": items, "next": next}),
+        None => json!({"items": items}),
+    })
+}
+
+/// Collects a page. `walk` goes through the list behind a place (from the beginning without one) and
+/// shows every entry to [`Found::look`], until that says to break.
+pub(super) async fn listed(
+    registry: &Registry,
+    page: Page,
+    walk: impl Fn(&View<'_>, Option<&str>, &mut Found),
+) -> Result<Listed, Refusal> {
     let mut found = Found {
         items: Vec::new(),
         limit: limit(page.limit.as_deref())?,
@@ -92,9 +117,8 @@ pub(super) async fn list(
         looked_at += AT_ONCE;
         tokio::task::yield_now().await;
     }
-    let next = found.last.filter(|_| found.more);
-    Ok(ok(&match next {
-        Some(next) => json!({"items": found.items, "next": next}),
-        None => json!({"items": found.items}),
-    }))
+    Ok(Listed {
+        next: found.last.filter(|_| found.more),
+        items: found.items,
+    })
 }

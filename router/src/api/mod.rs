@@ -10,6 +10,8 @@ mod channel;
 pub(crate) mod destinations;
 mod devices;
 mod explain;
+#[cfg(feature = "graphql")]
+pub(crate) mod graphql;
 mod groups;
 mod history;
 mod levels;

@@ -76,6 +76,8 @@ const LOGS: &str = "/api/v1/logs";
 const COUNTS: &str = "/api/v1/logs/counts";
 const TAIL: &str = "/api/v1/logs/tail";
 const DOWNLOAD: &str = "/api/v1/logs/download";
+#[cfg(feature = "graphql")]
+const GRAPHQL: &str = "/graphql";
 const DEVICE_LOGS: &str = "/api/v1/devices/{name}/logs";
 
 /// A search's conditions, and what one operation has besides.
@@ -151,6 +153,9 @@ const OPERATIONS: &[Operation] = &[
     operation(("get", DOWNLOAD), "All of it as a file",
         search![("order", "oldest (unless told) or newest"), ("format", "ndjson (unless told) or text"), ("gzip", "true: compressed")], None, One("Event")),
     operation(("delete", DEVICE_LOGS), "Forget what a device has logged", &[], None, Nothing),
+    #[cfg(feature = "graphql")]
+    operation(("post", GRAPHQL), "A GraphQL query over devices, groups and what was logged; introspection tells the schema", &[],
+        Some("GraphqlRequest"), One("GraphqlAnswer")),
     operation(("get", "/api/v1/alerts"), "Rules and their open alerts: all rules, at most 1,000 alerts of each", &[], None, Page("AlertRule")),
     operation(("get", SESSION), "Who one is, and whether anybody has to sign in", &[], None, One("Session")),
     operation(("post", SESSION), "Sign in, by `name` and `password` or by `token`: sets a cookie, which later requests show", &[],
@@ -213,7 +218,9 @@ fn described(operation: &Operation) -> Value {
         "parameters": parameters,
         "responses": {status: answer, "default": content(&error)},
     });
-    let creates = operation.method == "post" && operation.path != SESSION;
+    let creates = operation.method == "post"
+        && operation.path.starts_with("/api/")
+        && operation.path != SESSION;
     if creates || operation.path == DEVICE && operation.method == "put" {
         described["responses"]["201"] = described["responses"]["200"].clone();
     }
@@ -351,6 +358,8 @@ fn schemas() -> Value {
             &["time", "received", "device", "source", "level", "severity", "message", "place"]),
         "Counts": object(json!({"items": steps, "devices": {"type": "object", "additionalProperties": steps},
             "step_s": {"type": "number"}, "since": time, "partial": flag, "effort": any}), &["step_s", "since", "partial"]),
+        "GraphqlRequest": object(json!({"query": text, "operationName": text, "variables": any}), &["query"]),
+        "GraphqlAnswer": object(json!({"data": {"type": ["object", "null"]}, "errors": {"type": "array", "items": any}}), &[]),
         "DeadLetter": object(json!({"n": number, "refused": time, "reason": text, "event": any}),
             &["n", "refused", "reason", "event"]),
         "Letters": object(json!({"letters": {"type": "array", "items": number}, "all": flag}), &[]),

@@ -9,6 +9,8 @@ fn routed() -> BTreeSet<String> {
         include_str!("destinations.rs"),
         include_str!("devices.rs"),
         include_str!("explain.rs"),
+        #[cfg(feature = "graphql")]
+        include_str!("graphql/mod.rs"),
         include_str!("groups.rs"),
         include_str!("history.rs"),
         include_str!("levels.rs"),
@@ -21,7 +23,7 @@ fn routed() -> BTreeSet<String> {
         let quoted = source.split('"').skip(1).step_by(2);
         paths.extend(
             quoted
-                .filter(|text| text.starts_with("/api/"))
+                .filter(|text| text.starts_with("/api/") || *text == "/graphql")
                 .map(str::to_owned),
         );
     }

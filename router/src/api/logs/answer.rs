@@ -2,16 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use thinglog_schemas::json;
 use thinglog_schemas::query::Facts;
 use thinglog_store::{Counts, DeviceCounts, Fleet, Found, Page, Search, Store};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::question::{Counting, place_text};
+use super::thread;
 use crate::destinations::store::Shelf;
 use crate::levels::Levels;
 use crate::registry::{Caller, Code, Refusal, Registry};
@@ -22,6 +23,8 @@ const AT_ONCE: usize = 3;
 const TURN_WITHIN: Duration = Duration::from_secs(10);
 /// Time after which a search ends where it can be gone on with.
 const ENOUGH: Duration = Duration::from_secs(5);
+/// Bytes of answers from which a request with several searches begins no other.
+const MOST_ANSWERED: usize = 8 << 20;
 /// Devices of which it is remembered whether they may be seen.
 const REMEMBERED: usize = 16_384;
 
@@ -31,6 +34,19 @@ pub(crate) struct Library {
     registry: Registry,
     levels: Arc<Levels>,
     turns: Arc<Semaphore>,
+    /// Of a request with several searches.
+    shared: Option<Arc<Shared>>,
+}
+
+/// What the searches of one request share.
+#[derive(Default)]
+struct Shared {
+    /// One at a time: a request has one turn, however often it asks.
+    one: Mutex<()>,
+    /// When the time of all of them is over.
+    until: OnceLock<Instant>,
+    /// Bytes of what was answered so far.
+    answered: AtomicUsize,
 }
 
 /// What one search knows of the fleet.
@@ -91,11 +107,29 @@ impl Library {
             registry,
             levels,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            shared: None,
+        }
+    }
+
+    /// The same for one request with several searches.
+    #[cfg(feature = "graphql")]
+    pub(super) fn one_after_the_other(&self) -> Library {
+        Library {
+            shared: Some(Arc::default()),
+            ..self.clone()
+        }
+    }
+
+    /// Notes that so many bytes were found for a request with several searches.
+    #[cfg(feature = "graphql")]
+    pub(in crate::api) fn answered(&self, bytes: usize) {
+        if let Some(shared) = &self.shared {
+            shared.answered.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
     /// The fleet's registry.
-    pub(super) fn registry(&self) -> &Registry {
+    pub(in crate::api) fn registry(&self) -> &Registry {
         &self.registry
     }
 
@@ -121,30 +155,38 @@ impl Library {
         // Groups decide what is seen: not before they are known.
         self.registry.read(|_| ())?;
         let store = opened(shelf)?;
+        let shared = self.shared.as_deref();
+        let _one = match shared {
+            Some(shared) => Some(shared.one.lock().await),
+            None => None,
+        };
+        if shared.is_some_and(|shared| shared.answered.load(Ordering::Relaxed) > MOST_ANSWERED) {
+            let reason = "what this request has found is too large already; ask for less at once";
+            return Err(Refusal::new(Code::LimitExceeded, reason));
+        }
         let turn = self.turn().await?;
+        let fresh = Instant::now() + ENOUGH;
+        let until = shared.map_or(fresh, |shared| *shared.until.get_or_init(|| fresh));
         let stopped = Arc::new(AtomicBool::new(false));
         let stop = Stop(Arc::clone(&stopped));
         let asking = Asking {
             library: self.clone(),
             caller: caller.clone(),
             stopped,
-            until: Instant::now() + ENOUGH,
+            until,
             seen: RefCell::default(),
         };
-        let done = tokio::task::spawn_blocking(move || {
+        let done = thread::run(move || {
             let _turn = turn;
             work(&store, &asking)
         });
         let done = done.await;
         drop(stop);
-        let failed = |error: &dyn std::fmt::Display| {
+        let found = done.and_then(|found| found);
+        found.map_err(|error| {
             tracing::error!(%error, "a search failed");
             Refusal::new(Code::ServiceUnavailable, format!("the store: {error}"))
-        };
-        match done {
-            Ok(done) => done.map_err(|error| failed(&error)),
-            Err(panic) => Err(failed(&panic)),
-        }
+        })
     }
 
     pub(super) async fn page(
@@ -193,7 +235,7 @@ pub(super) fn opened(shelf: &Shelf) -> Result<Store, Refusal> {
 }
 
 /// Appends an event with its place: the form of all other JSON, and one key more.
-pub(super) fn write(found: &Found, out: &mut Vec<u8>) {
+pub(in crate::api) fn write(found: &Found, out: &mut Vec<u8>) {
     json::write(&found.event, out);
     out.pop();
     out.extend_from_slice(b",\"place\":\"");

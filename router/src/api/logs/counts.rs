@@ -1,8 +1,10 @@
 //! `/api/v1/logs/counts`: how much was logged over time, by level; of the fleet, or device by device.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use serde_json::{Map, Value, json};
-use thinglog_store::{Steps, Store};
+use thinglog_store::{Counts, DeviceCounts, Steps};
 
 use super::question::{Asked, Counting, Per};
 use super::{Reading, answer, effort};
@@ -19,42 +21,71 @@ pub(super) async fn counts(
     query: body::Asked<Asked>,
 ) -> Answer {
     let asked = asked(query)?;
-    let shelf = reading.shelf(asked.store.as_deref())?;
-    let counting = counting(&asked, &caller, &shelf)?;
-    let mut answer = json!({
-        "step_s": counting.step as f64 / 1e9, "since": time_text(counting.since),
-    });
-    let library = &reading.library;
-    let (is_partial, took) = match counting.per {
+    let (counting, key, steps, is_partial, took) = match asked.per()? {
         Per::Fleet => {
-            let counts = library.counts(&caller, &shelf, counting).await?;
-            answer["items"] = listed(&counts.steps);
-            (counts.is_partial, counts.effort)
+            let (counting, counts) = reading.counts(&caller, &asked).await?;
+            let steps = listed(&counts.steps);
+            (counting, "items", steps, counts.is_partial, counts.effort)
         }
         Per::Device => {
-            let counts = library.device_counts(&caller, &shelf, counting).await?;
+            let (counting, counts) = reading.device_counts(&caller, &asked).await?;
             let devices = counts.devices.iter();
             let devices = devices.map(|(name, steps)| (name.to_string(), listed(steps)));
-            answer["devices"] = devices.collect::<Map<_, _>>().into();
-            (counts.is_partial, counts.effort)
+            let devices = devices.collect::<Map<_, _>>().into();
+            (
+                counting,
+                "devices",
+                devices,
+                counts.is_partial,
+                counts.effort,
+            )
         }
     };
-    answer["partial"] = json!(is_partial);
+    let mut answer = json!({
+        key: steps, "step_s": counting.step_s(), "since": time_text(counting.since),
+        "partial": is_partial,
+    });
     if caller.is_unlimited() {
         answer["effort"] = effort(took);
     }
     Ok(ok(&answer))
 }
 
-/// What is to be counted now.
-pub(super) fn counting(asked: &Asked, caller: &Caller, shelf: &Shelf) -> Result<Counting, Refusal> {
-    let oldest = || answer::opened(shelf).map(|store: Store| store.size().oldest);
-    // How far back others go is not for those who may not see them.
-    let oldest = match caller.is_unlimited() {
-        true => oldest()?,
-        false => None,
-    };
-    asked.counting(clock::now_ns(), oldest)
+impl Reading {
+    /// Counts of all devices together.
+    pub(in crate::api) async fn counts(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+    ) -> Result<(Counting, Counts), Refusal> {
+        let (shelf, asked) = self.counting(caller, asked)?;
+        let counts = self.library.counts(caller, &shelf, asked.clone()).await?;
+        Ok((asked, counts))
+    }
+
+    /// Counts of each device by itself.
+    pub(in crate::api) async fn device_counts(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+    ) -> Result<(Counting, DeviceCounts), Refusal> {
+        let (shelf, asked) = self.counting(caller, asked)?;
+        let library = &self.library;
+        let counts = library.device_counts(caller, &shelf, asked.clone()).await?;
+        Ok((asked, counts))
+    }
+
+    /// What is to be counted now, and where.
+    fn counting(&self, caller: &Caller, asked: &Asked) -> Result<(Arc<Shelf>, Counting), Refusal> {
+        let shelf = self.shelf(asked.store.as_deref())?;
+        // How far back others go is not for those who may not see them.
+        let oldest = match caller.is_unlimited() {
+            true => answer::opened(&shelf)?.size().oldest,
+            false => None,
+        };
+        let counting = asked.counting(clock::now_ns(), oldest)?;
+        Ok((shelf, counting))
+    }
 }
 
 fn listed(steps: &Steps) -> Value {

@@ -6,8 +6,9 @@
 
 pub(crate) mod answer;
 mod counts;
-mod question;
+pub(in crate::api) mod question;
 mod stream;
+mod thread;
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use thinglog_schemas::topic::ConfigTopic;
-use thinglog_store::{Effort, Order, Place, Search};
+use thinglog_store::{Effort, Order, Page, Place, Search};
 
 use self::answer::Library;
 use self::question::{Asked, place_text};
@@ -51,6 +52,27 @@ pub(crate) fn routes(reading: Reading) -> Router {
 }
 
 impl Reading {
+    /// The same for a request with several searches: they run one after the other, and share the time and
+    /// the size of one answer.
+    #[cfg(feature = "graphql")]
+    pub(in crate::api) fn one_after_the_other(&self) -> Reading {
+        Reading {
+            shown: self.shown.clone(),
+            library: self.library.one_after_the_other(),
+        }
+    }
+
+    /// A page of what was logged.
+    pub(in crate::api) async fn page(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+    ) -> Result<Page, Refusal> {
+        let search = asked.search(clock::now_ns())?;
+        let shelf = self.shelf(asked.store.as_deref())?;
+        self.library.page(caller, &shelf, search).await
+    }
+
     /// The store of that name; without one the only or first there is.
     fn shelf(&self, name: Option<&str>) -> Result<Arc<Shelf>, Refusal> {
         let shown = self.shown.read();
@@ -69,10 +91,7 @@ impl Reading {
 }
 
 async fn page(caller: By, State(reading): State<Reading>, query: body::Asked<Asked>) -> Answer {
-    let asked = asked(query)?;
-    let search = asked.search(clock::now_ns())?;
-    let shelf = reading.shelf(asked.store.as_deref())?;
-    let page = reading.library.page(&caller, &shelf, search).await?;
+    let page = reading.page(&caller, &asked(query)?).await?;
     let mut out = b"{\"items\":[".to_vec();
     for (at, found) in page.events.iter().enumerate() {
         if at > 0 {

@@ -29,28 +29,28 @@ const WIDTHS: [u64; 18] = [
 /// The parameters that say which events; each but `filter` is short for a condition.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Asked {
+pub(in crate::api) struct Asked {
     /// Names of devices, divided by commas.
-    device: Option<String>,
-    group: Option<String>,
-    source: Option<String>,
+    pub(in crate::api) device: Option<String>,
+    pub(in crate::api) group: Option<String>,
+    pub(in crate::api) source: Option<String>,
     /// This level and what is worse.
-    level: Option<String>,
+    pub(in crate::api) level: Option<String>,
     /// Logged at this time or later, and before.
-    since: Option<String>,
-    until: Option<String>,
+    pub(in crate::api) since: Option<String>,
+    pub(in crate::api) until: Option<String>,
     /// A regular expression for the message.
-    grep: Option<String>,
+    pub(in crate::api) grep: Option<String>,
     /// A condition in the language of routes.
-    filter: Option<String>,
-    order: Option<String>,
-    limit: Option<String>,
-    cursor: Option<String>,
+    pub(in crate::api) filter: Option<String>,
+    pub(in crate::api) order: Option<String>,
+    pub(in crate::api) limit: Option<String>,
+    pub(in crate::api) cursor: Option<String>,
     /// Which store, if there are several.
-    pub(super) store: Option<String>,
+    pub(in crate::api) store: Option<String>,
     /// Of counts: the width of a step, and what has counts of its own.
-    step: Option<String>,
-    by: Option<String>,
+    pub(in crate::api) step: Option<String>,
+    pub(in crate::api) by: Option<String>,
     /// Of a download.
     pub(super) format: Option<String>,
     pub(super) gzip: Option<bool>,
@@ -60,16 +60,21 @@ pub(super) struct Asked {
 
 /// What counts are asked.
 #[derive(Clone, Debug)]
-pub(super) struct Counting {
-    /// What has counts of its own.
-    pub(super) per: Per,
+pub(in crate::api) struct Counting {
     /// The width of a step, ns.
     pub(super) step: u64,
     /// Most steps there can be.
     pub(super) most: usize,
     /// From when on was asked; the search begins with the step that this is in.
-    pub(super) since: u64,
+    pub(in crate::api) since: u64,
     pub(super) search: Search,
+}
+
+impl Counting {
+    /// The width of a step, seconds.
+    pub(in crate::api) fn step_s(&self) -> f64 {
+        self.step as f64 / 1e9
+    }
 }
 
 /// What has counts of its own.
@@ -116,12 +121,7 @@ impl Asked {
             search.from = oldest.unwrap_or(now.saturating_sub(DAY));
         }
         search.until = search.until.min(now.saturating_add(1));
-        let per = match self.by.as_deref() {
-            None => Per::Fleet,
-            Some("device") => Per::Device,
-            Some(other) => return Err(invalid("by", other, "device")),
-        };
-        let devices = match (per, &search.devices) {
+        let devices = match (self.per()?, &search.devices) {
             (Per::Fleet, _) => 1,
             (Per::Device, Some(devices)) => devices.len() as u64,
             (Per::Device, None) => {
@@ -146,12 +146,20 @@ impl Asked {
             return Err(Refusal::invalid(reason));
         }
         Ok(Counting {
-            per,
             step,
             most: (steps * devices) as usize,
             since,
             search,
         })
+    }
+
+    /// What has counts of its own.
+    pub(super) fn per(&self) -> Result<Per, Refusal> {
+        match self.by.as_deref() {
+            None => Ok(Per::Fleet),
+            Some("device") => Ok(Per::Device),
+            Some(other) => Err(invalid("by", other, "device")),
+        }
     }
 
     /// All conditions as one query.
@@ -276,7 +284,7 @@ pub(super) fn place(text: &str) -> Result<Place, Refusal> {
 }
 
 /// The text of a place.
-pub(super) fn place_text(place: Place) -> String {
+pub(in crate::api) fn place_text(place: Place) -> String {
     format!("{}-{}", place.at, place.row)
 }
 
@@ -334,7 +342,7 @@ mod tests {
     fn steps_are_bounded_over_all_devices_together() {
         let counted = |query: &str| asked(query).counting(NOW, None);
         let counting = counted("by=device&device=a,b&since=1h&step=2m").unwrap();
-        assert_eq!((counting.per, counting.step), (Per::Device, 120 * SECOND));
+        assert_eq!(counting.step, 120 * SECOND);
         assert!(counting.most >= 60 && counting.search.from.is_multiple_of(120 * SECOND));
         assert_eq!(counting.since, NOW - 3600 * SECOND);
         let many = |count: usize| vec!["d"; count].join(",");
