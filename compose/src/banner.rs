@@ -15,6 +15,8 @@ pub(crate) struct Banner<'a> {
     /// Further listeners of the broker.
     pub(crate) others: &'a [(Transport, SocketAddr)],
     pub(crate) http: Option<SocketAddr>,
+    /// HTTP serves the dashboard.
+    pub(crate) dashboard: bool,
     pub(crate) data: &'a Path,
     pub(crate) root: &'a str,
     /// Clients have to log in.
@@ -33,16 +35,19 @@ impl Banner<'_> {
     fn text(&self) -> String {
         let mut out = format!("\nthinglog {}\n\n", env!("CARGO_PKG_VERSION"));
         let mut say = |what: &str, is: &dyn std::fmt::Display| {
-            let _ = writeln!(out, "  {what:<9}{is}");
+            let _ = writeln!(out, "  {what:<11}{is}");
         };
         say("MQTT", &self.mqtt);
         for (transport, address) in self.others {
             say("", &url(*transport, *address));
         }
         if let Some(http) = self.http {
+            if self.dashboard {
+                say("dashboard", &format_args!("http://{http}/"));
+            }
             say(
                 "HTTP",
-                &format_args!("http://{http}/metrics, /healthz, /readyz"),
+                &format_args!("http://{http}/api/v1, /metrics, /healthz, /readyz"),
             );
         }
         say("data", &self.data.display());
@@ -109,6 +114,7 @@ mod tests {
                 (Transport::WebSocket, "127.0.0.1:8083".parse().unwrap()),
             ],
             http: Some("127.0.0.1:8080".parse().unwrap()),
+            dashboard: true,
             data: Path::new("thinglog-data"),
             root: "thinglog",
             logins: false,
@@ -123,6 +129,7 @@ mod tests {
             mqtt: "127.0.0.1:1883".parse().unwrap(),
             others: &[],
             http: None,
+            dashboard: true,
             data: Path::new("thinglog-data"),
             root: "thinglog",
             logins: true,
@@ -141,7 +148,8 @@ mod tests {
             "127.0.0.1:1883",
             "mqtts://127.0.0.1:8883\n",
             "ws://127.0.0.1:8083/mqtt\n",
-            "http://127.0.0.1:8080/metrics",
+            "http://127.0.0.1:8080/\n",
+            "http://127.0.0.1:8080/api/v1",
             "thinglog-data",
             "-t thinglog/logs/lamp-7/app",
         ] {

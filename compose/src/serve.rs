@@ -56,6 +56,7 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
             log_in(&mut router.broker, mqtt, login);
             // The broker's reload reads the users again for both.
             let sign_in = sign_in(supervisor, &router, || Ok(logins))?;
+            let dashboard = router.http.as_ref().is_some_and(|http| http.dashboard);
             let (http, health) = start_router(
                 supervisor,
                 router,
@@ -72,6 +73,7 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
                 mqtt,
                 others: &others,
                 http,
+                dashboard,
                 data,
                 root,
                 logins: config.auth.is_on(),

@@ -253,7 +253,7 @@ mod tests {
             let names = names.map(|path| path.extension().unwrap().to_str().unwrap().to_owned());
             names.collect::<Vec<_>>()
         };
-        [1, 3].map(write);
+        [1, 3].into_iter().for_each(write);
         assert_eq!(look(), ["3", "1"]);
         write(2);
         assert_eq!(look(), ["3", "2", "1"]);
