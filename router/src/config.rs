@@ -54,13 +54,16 @@ pub use objects::{
 };
 pub use otlp::{OtlpConfig, OtlpEncoding};
 pub use postgresql::{PostgresqlConfig, SslMode};
+pub(crate) use remote::Delivery;
+#[cfg(feature = "http-client")]
+pub(crate) use remote::read_secret;
 pub use remote::{
     BatchConfig, ClientConfig, Compression, DeadLetterConfig, OnFull, RetryConfig, Secret,
 };
-pub(crate) use remote::{Delivery, read_secret};
 pub use routes::{Condition, RouteConfig};
 pub use splunk::{SplunkConfig, SplunkForm};
 pub use store::StoreConfig;
+#[cfg(feature = "syslog")]
 pub(crate) use syslog::SYSLOG_SCHEMES;
 pub use syslog::{Facility, SyslogConfig};
 pub use thinglog_schemas::redact::RedactOptions;

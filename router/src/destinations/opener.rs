@@ -14,6 +14,7 @@ use super::store::{Shelf, StoreDestination};
 use crate::config::{DestinationConfig, DestinationKind, Endpoint};
 #[cfg(feature = "object-store")]
 use crate::config::{ObjectFormat, ObjectStoreConfig};
+#[cfg(feature = "object-store")]
 use crate::dedup::table::Table;
 #[cfg(feature = "object-store")]
 use crate::deliver::archive::Keep;
@@ -26,7 +27,7 @@ use crate::deliver::stage::{Deliver, Record, Stage, Way, replay};
 use crate::deliver::supervise::{Open, OpenError};
 use crate::deliver::tap::Tap;
 use crate::deliver::{Destination, Outcome, Position, Promise};
-use crate::folder::{self, Folder};
+use crate::folder::Folder;
 use crate::health::Part;
 use crate::levels::facts::FactsCache;
 use crate::levels::role::Permit;
@@ -118,7 +119,7 @@ impl DestinationOpener {
             }
             #[cfg(feature = "mqtt")]
             DestinationKind::Mqtt(config) => {
-                let id = folder::id(self.folder.path());
+                let id = crate::folder::id(self.folder.path());
                 let id = id.map_err(|error| self.cannot(error.to_string()))?;
                 self.remote(super::mqtt::build(config, &self.name, &id), ending)
             }

@@ -9,7 +9,14 @@ mod compress;
 pub(crate) use answer::Answer;
 use parking_lot::RwLock;
 pub(crate) use reqwest::Method;
-pub(crate) use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+#[cfg(any(
+    feature = "webhook",
+    feature = "loki",
+    feature = "splunk",
+    feature = "aws-client"
+))]
+pub(crate) use reqwest::header::HeaderName;
+pub(crate) use reqwest::header::{HeaderMap, HeaderValue};
 
 use crate::clock;
 use crate::config::{ClientConfig, Compression};
