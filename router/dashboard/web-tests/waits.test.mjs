@@ -1,0 +1,80 @@
+// How pages wait for a router that is away or cannot answer yet.
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+import { call, events, insist } from "../web/js/api.js";
+import { delayText } from "../web/js/tell.js";
+
+const NOT_OPEN = [503, "ServiceUnavailable", "the store is not open yet"];
+const BUSY = [429, "Throttling", "too many searches at once; try again in a moment"];
+
+const refused = ([status, code, message]) => Response.json({ error: { code, message } }, { status });
+
+let heard = [];
+const away = ({ detail }) => heard.push(delayText(detail.error));
+const back = () => heard.push("back");
+const fetched = globalThis.fetch;
+
+beforeEach(() => {
+  heard = [];
+  globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
+  events.addEventListener("away", away);
+  events.addEventListener("back", back);
+});
+
+afterEach(() => {
+  globalThis.fetch = fetched;
+  delete globalThis.document;
+  events.removeEventListener("away", away);
+  events.removeEventListener("back", back);
+});
+
+/** Answers requests one after the other; waits are over at once. */
+function answer(...answers) {
+  const asked = [];
+  globalThis.fetch = async (url) => {
+    asked.push(url);
+    const next = answers.shift();
+    if (next instanceof Error) throw next;
+    return next;
+  };
+  const hurry = setInterval(() => events.dispatchEvent(new Event("try-now")), 5);
+  return { asked, done: () => clearInterval(hurry) };
+}
+
+test("what the router cannot answer yet is tried again, and why is told in its words", async () => {
+  const { asked, done } = answer(refused(NOT_OPEN), refused(BUSY), Response.json({ items: [] }));
+  const delayed = [];
+  await insist(() => call("logs"), undefined, (error) => delayed.push(error.code));
+  done();
+  assert.equal(asked.length, 3);
+  assert.deepEqual(delayed, ["ServiceUnavailable", "Throttling"]);
+  assert.deepEqual(heard, [
+    "The store is not open yet. It is tried again by itself.",
+    "Too many searches at once; try again in a moment. It is tried again by itself.",
+    "back",
+  ]);
+});
+
+test("another answer does not take back what still waits, but shows that the router is there", async () => {
+  const stop = new AbortController();
+  const { done } = answer(new TypeError("no network"), refused(NOT_OPEN), Response.json({ items: [] }));
+  done();
+  const failed = call("devices").catch((error) => error);
+  assert.equal((await failed).status, 0);
+  const waits = insist(() => call("logs"), stop.signal).catch(() => "given up");
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await call("devices");
+  const silent = "The router does not answer. It is tried again by itself.";
+  assert.deepEqual([heard[0], heard.at(-1)], [silent, "The store is not open yet. It is tried again by itself."]);
+  stop.abort(new Error("left"));
+  assert.equal(await waits, "given up");
+  assert.equal(heard.at(-1), "back");
+});
+
+test("a refusal is not tried again and nobody waits", async () => {
+  const { asked, done } = answer(refused([400, "InvalidRequest", "no"]));
+  await assert.rejects(insist(() => call("logs")), { status: 400 });
+  done();
+  assert.deepEqual([asked.length, heard], [1, []]);
+});
