@@ -3,12 +3,15 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import { call, events, insist } from "../web/js/api.js";
+import { LogStream } from "../web/js/logs/stream.js";
+import { parse } from "../web/js/question.js";
 import { delayText } from "../web/js/tell.js";
 
 const NOT_OPEN = [503, "ServiceUnavailable", "the store is not open yet"];
 const BUSY = [429, "Throttling", "too many searches at once; try again in a moment"];
 
 const refused = ([status, code, message]) => Response.json({ error: { code, message } }, { status });
+const event = (row) => ({ place: `${row}-${row}`, time: "2026-01-02T03:04:05Z", device: "lamp-7", source: "app", level: "INFO", message: `event ${row}` });
 
 let heard = [];
 const away = ({ detail }) => heard.push(delayText(detail.error));
@@ -77,4 +80,20 @@ test("a refusal is not tried again and nobody waits", async () => {
   await assert.rejects(insist(() => call("logs")), { status: 400 });
   done();
   assert.deepEqual([asked.length, heard], [1, []]);
+});
+
+test("pages of a log are asked for again, and what was found before is kept", async () => {
+  const items = (...rows) => rows.map((row) => event(row));
+  const { asked, done } = answer(Response.json({ items: items(9, 8), next: "8-8" }), refused(BUSY), Response.json({ items: items(7) }));
+  const delays = [];
+  const stream = new LogStream(parse("?until=2026-01-02T04:00:00Z"), {
+    around: (mutate) => mutate(),
+    changed: () => delays.push(stream.delayed?.code),
+    arrived() {},
+  });
+  await stream.start();
+  done();
+  assert.deepEqual(stream.lines.items.map((line) => line.message), ["event 7", "event 8", "event 9"]);
+  assert.deepEqual([asked.length, asked[1] === asked[2], stream.error, stream.delayed], [3, true, null, null]);
+  assert.ok(delays.includes("Throttling"));
 });
