@@ -1,10 +1,11 @@
 //! What emitting costs the application, whatever becomes of the events, and how much a publisher moves.
 //!
-//! `cargo bench -p thinglog-edge --bench emit [EVENTS]`: prints the machine and its load, and for each
-//! thing that may go wrong the times of single `emit` calls, of one thread and of four, as fast as they
+//! `cargo bench -p thinglog-edge --bench emit -- [EVENTS] [PART]`: prints the machine and its load, and for
+//! each thing that may go wrong the times of single `emit` calls, of one thread and of four, as fast as they
 //! can (memory is full then and events are dropped) and one every tenth of a millisecond or so. The
 //! message is made outside what is timed; what reading the clock costs is measured first and
-//! subtracted. At the end events per second through a publisher that waits for room.
+//! subtracted. At the end events per second through a publisher that waits for room. With PART only the
+//! lines that have it in their name.
 //!
 //! Threads that outnumber the cores are stopped by the system wherever they are, and for milliseconds.
 //! What of a time is that and not ours stands in the last columns, medians and 99.9%, from the same
@@ -70,7 +71,14 @@ fn main() {
         "a lock",
         "p99.9"
     );
-    let bench = Bench { events, clock };
+    let only = std::env::args()
+        .skip(1)
+        .find(|argument| argument.parse::<u32>().is_err() && !argument.starts_with('-'));
+    let bench = Bench {
+        events,
+        clock,
+        only: only.unwrap_or_default(),
+    };
     let broker = Broker::start();
     bench.all("broker there", || builder(broker.address));
     bench.all("broker away", || builder(Broker::reserve()));
@@ -82,7 +90,9 @@ fn main() {
     bench.all("peer that reads nothing", || builder(mute));
     with_spools(&bench, broker.address);
     drop(broker);
-    throughput(events);
+    if bench.only.is_empty() {
+        throughput(events);
+    }
 }
 
 fn with_spools(bench: &Bench, address: SocketAddr) {
@@ -106,6 +116,8 @@ fn with_spools(bench: &Bench, address: SocketAddr) {
 struct Bench {
     events: u32,
     clock: Duration,
+    /// What is in the name of the lines that are wanted.
+    only: String,
 }
 
 impl Bench {
@@ -134,6 +146,9 @@ impl Bench {
         threads: u32,
         pace: Option<Duration>,
     ) {
+        if !what.contains(&self.only) {
+            return;
+        }
         let publisher = builder().start().unwrap();
         // What is far from the ordinary at first: the connection, first allocations.
         publisher.emit(Record::new("nginx", Severity::INFO, LINE));
