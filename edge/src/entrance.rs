@@ -1,36 +1,37 @@
-//! The way of events into the queue. Whoever emits never waits for the queue's lock while there is
-//! room in the inbox: an event that finds the lock taken is left there, in order, and whoever has the
-//! lock takes in what was left before and after its own work. So neither the worker, which holds the
-//! lock for as long as it takes to cut a batch, nor a thread that the system stopped while it had
-//! the lock holds up another one.
+//! The way of events into the queue. Whoever emits leaves the event in the inbox, where no lock is, and
+//! goes on when the worker comes by soon and only a few are there. Else it takes them in, if it gets the
+//! queue's lock at once: who has it takes in what was left meanwhile. So neither the worker, which holds
+//! the lock for as long as it takes to cut a batch, nor a thread that the system stopped while it had
+//! the lock holds up another one; only who finds the inbox full waits.
 //!
-//! Nothing is forgotten in the inbox: who leaves an event looks at the lock once more, and who
-//! releases the lock looks into the inbox once more. One of the two sees the other (both stand on
-//! either side of a fence). Who has done its share and still finds something wakes the worker.
+//! Nothing is forgotten in the inbox: who leaves an event looks at what may wait there after that, and who
+//! releases the lock says what may and looks into the inbox after that. One of the two sees the other (both
+//! stand on either side of a fence). Who has done its share and still finds too much wakes the worker.
 
-use std::{
-    collections::VecDeque,
-    ops::{Deref, DerefMut},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst, fence},
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool,
+        Ordering::{Relaxed, SeqCst},
+        fence,
     },
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use thinglog_schemas::batch::Entry;
 use tokio::sync::Notify;
 
 use crate::{
-    queue::{Pushed, Queue},
+    inbox::{Inbox, Load, Offered},
+    queue::{CLASSES, Carried, MAY_WAIT, Pushed, Queue, class},
     record::Record,
 };
 
-/// Events taken out of the inbox at a time.
-const HANDFUL: usize = 16;
-/// What one who emits takes in for others, about.
+/// What one who emits takes in for others.
 const SHARE: usize = 32;
-/// Places in the inbox that are kept when it is empty.
-const KEPT: usize = 256;
+/// Events that were given up and are freed by who releases the lock: about as many as are taken in, so that
+/// no thread has to free for all.
+const FREED: usize = 2 * MAY_WAIT.0;
 
 /// What of the memory for events is the inbox's, bytes.
 pub(crate) const fn inbox_bytes(memory_bytes: usize) -> usize {
@@ -40,57 +41,22 @@ pub(crate) const fn inbox_bytes(memory_bytes: usize) -> usize {
 
 /// The queue, its lock and its inbox.
 pub(crate) struct Entrance {
+    inbox: Inbox,
+    /// What is in the inbox may wait there, if it is not more than [`MAY_WAIT`].
+    may_wait: AtomicBool,
     queue: Mutex<Queue>,
-    inbox: Mutex<Inbox>,
-    /// Events in the inbox.
-    waiting: AtomicUsize,
     /// The worker has something to do.
     wake: Arc<Notify>,
 }
 
-/// Events that found the lock taken, with what they cost, in order.
-struct Inbox {
-    events: VecDeque<(Record, usize)>,
-    bytes: usize,
-    limit: usize,
-}
-
-impl Inbox {
-    /// Takes an event when there is room, else gives it back.
-    fn offer(&mut self, record: Record, cost: usize) -> Option<Record> {
-        if self.bytes + cost > self.limit {
-            return Some(record);
-        }
-        self.bytes += cost;
-        self.events.push_back((record, cost));
-        None
-    }
-
-    fn take(&mut self) -> Option<(Record, usize)> {
-        let (record, cost) = self.events.pop_front()?;
-        self.bytes -= cost;
-        Some((record, cost))
-    }
-
-    /// A burst must not keep its memory for ever.
-    fn give_back_memory(&mut self) {
-        if self.events.is_empty() {
-            self.events.shrink_to(KEPT);
-        }
-    }
-}
-
 impl Entrance {
-    /// Before `queue` lies an inbox of `inbox_bytes`. `wake` is for the worker.
+    /// Before `queue` lies an inbox; it takes `inbox_bytes`, with what waits to be freed behind it. `wake`
+    /// is for the worker.
     pub(crate) fn new(queue: Queue, inbox_bytes: usize, wake: Arc<Notify>) -> Entrance {
         Entrance {
+            inbox: Inbox::new(inbox_bytes / 8 * 7),
+            may_wait: AtomicBool::new(false),
             queue: Mutex::new(queue),
-            inbox: Mutex::new(Inbox {
-                events: VecDeque::new(),
-                bytes: 0,
-                limit: inbox_bytes,
-            }),
-            waiting: AtomicUsize::new(0),
             wake,
         }
     }
@@ -98,10 +64,9 @@ impl Entrance {
     /// The queue with everything in it that was emitted before.
     pub(crate) fn lock(&self) -> Locked<'_> {
         let mut locked = self.locked(self.queue.lock(), true);
-        let waiting = self.waiting.load(SeqCst);
+        let waiting = self.inbox.load().events();
         if waiting > 0 {
             locked.take_in(waiting);
-            self.inbox.lock().give_back_memory();
         }
         locked
     }
@@ -109,26 +74,45 @@ impl Entrance {
     /// Queues an event that costs `cost` bytes and that its source will not repeat; see
     /// [`Queue::push_weighed`].
     pub(crate) fn push(&self, record: Record, cost: usize) {
-        if self.waiting.load(SeqCst) == 0
+        let grave = class(record.severity) == CLASSES - 1;
+        match self.inbox.offer(record, cost) {
+            Offered::Left(load) => self.left(load, grave),
+            Offered::Full(back) => self.push_past_a_full_inbox(back, cost, grave),
+        }
+    }
+
+    /// An event was left in the inbox, with which `load` is there.
+    fn left(&self, load: Load, grave: bool) {
+        fence(SeqCst);
+        if (grave || self.is_to_be_taken_in(load))
             && let Some(queue) = self.queue.try_lock()
         {
-            self.locked(queue, true).push(record, cost);
-            return;
-        }
-        let full = {
-            let mut inbox = self.inbox.lock();
-            let full = inbox.offer(record, cost);
-            self.waiting.store(inbox.events.len(), SeqCst);
-            full
-        };
-        if let Some(record) = full {
-            self.lock().push(record, cost);
-            return;
-        }
-        fence(SeqCst);
-        if let Some(queue) = self.queue.try_lock() {
             self.locked(queue, true).take_in(SHARE);
         }
+    }
+
+    /// Waits for the lock, to make room in the inbox.
+    #[cold]
+    fn push_past_a_full_inbox(&self, mut record: Record, cost: usize, grave: bool) {
+        const ATTEMPTS: usize = 4;
+        for _ in 0..ATTEMPTS {
+            if !self.inbox.could_hold(cost) {
+                break;
+            }
+            self.locked(self.queue.lock(), true).take_in(SHARE);
+            record = match self.inbox.offer(record, cost) {
+                Offered::Left(load) => return self.left(load, grave),
+                Offered::Full(back) => back,
+            };
+        }
+        self.lock().push(record, cost);
+    }
+
+    /// Whether what is in the inbox cannot be left there.
+    fn is_to_be_taken_in(&self, load: Load) -> bool {
+        let (events, bytes) = MAY_WAIT;
+        let much = load.events() >= events || load.bytes() >= bytes;
+        !load.is_empty() && (much || !self.may_wait.load(SeqCst))
     }
 
     fn locked<'a>(&'a self, queue: MutexGuard<'a, Queue>, again: bool) -> Locked<'a> {
@@ -139,6 +123,7 @@ impl Entrance {
                 wake: false,
                 again,
             },
+            given_up: [const { None }; FREED],
         }
     }
 }
@@ -148,6 +133,8 @@ pub(crate) struct Locked<'a> {
     // Released first.
     queue: MutexGuard<'a, Queue>,
     after: After<'a>,
+    /// Freed last: that may take a while.
+    given_up: [Option<Entry<Carried>>; FREED],
 }
 
 impl Locked<'_> {
@@ -169,34 +156,36 @@ impl Locked<'_> {
         None
     }
 
-    /// Takes in what is in the inbox: about `most` events, the oldest.
+    /// Takes in what is in the inbox: the oldest events, at most `most`.
     fn take_in(&mut self, most: usize) {
         let entrance = self.after.entrance;
-        for _ in 0..most.div_ceil(HANDFUL) {
-            if entrance.waiting.load(SeqCst) == 0 {
-                return;
-            }
-            let events: [_; HANDFUL] = {
-                let mut inbox = entrance.inbox.lock();
-                let events = std::array::from_fn(|_| inbox.take());
-                entrance.waiting.store(inbox.events.len(), SeqCst);
-                events
-            };
-            for (record, cost) in events.into_iter().flatten() {
-                self.push(record, cost);
-            }
+        if entrance.may_wait.load(Relaxed) {
+            self.queue.note_waited();
         }
+        entrance
+            .inbox
+            .take(most, |record, cost| self.push(record, cost));
     }
 }
 
-impl Deref for Locked<'_> {
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        for place in &mut self.given_up {
+            *place = self.queue.take_given_up();
+        }
+        let may_wait = self.queue.may_wait();
+        self.after.entrance.may_wait.store(may_wait, SeqCst);
+    }
+}
+
+impl std::ops::Deref for Locked<'_> {
     type Target = Queue;
     fn deref(&self) -> &Queue {
         &self.queue
     }
 }
 
-impl DerefMut for Locked<'_> {
+impl std::ops::DerefMut for Locked<'_> {
     fn deref_mut(&mut self) -> &mut Queue {
         &mut self.queue
     }
@@ -214,16 +203,17 @@ struct After<'a> {
 impl Drop for After<'_> {
     fn drop(&mut self) {
         fence(SeqCst);
-        if self.entrance.waiting.load(SeqCst) > 0 {
+        let entrance = self.entrance;
+        if entrance.is_to_be_taken_in(entrance.inbox.load()) {
             if !self.again {
                 self.wake = true;
-            } else if let Some(queue) = self.entrance.queue.try_lock() {
-                self.entrance.locked(queue, false).take_in(SHARE);
+            } else if let Some(queue) = entrance.queue.try_lock() {
+                entrance.locked(queue, false).take_in(SHARE);
             }
             // Else another has the lock, and looks as we do.
         }
         if self.wake {
-            self.entrance.wake.notify_one();
+            entrance.wake.notify_one();
         }
     }
 }
@@ -238,6 +228,11 @@ mod tests {
     use crate::{clock, levels::Levels, park, queue::QueueOptions};
 
     const COST: usize = 200;
+    const CLOCK: ClockInfo = ClockInfo {
+        boot: 1,
+        sent_mono: 0,
+        synced: true,
+    };
 
     fn entrance(inbox_bytes: usize) -> Entrance {
         let options = QueueOptions {
@@ -257,15 +252,13 @@ mod tests {
 
     /// The messages in the queue, without a look into the inbox.
     fn queued(entrance: &Entrance) -> Vec<String> {
-        let mut queue = entrance.queue.lock();
+        cut_all(&mut entrance.queue.lock())
+    }
+
+    fn cut_all(queue: &mut Queue) -> Vec<String> {
         queue.start_flush();
         let mut messages = Vec::new();
-        let clock = ClockInfo {
-            boot: 1,
-            sent_mono: 0,
-            synced: true,
-        };
-        while let Some(cut) = queue.cut(None, clock) {
+        while let Some(cut) = queue.cut(None, CLOCK) {
             messages.extend(cut.batch.entries.into_iter().map(|entry| entry.message));
         }
         messages
@@ -279,49 +272,88 @@ mod tests {
         park::block_on_until(entrance.wake.notified(), clock::mono()).is_some()
     }
 
-    #[test]
-    fn who_emits_does_not_wait_for_the_lock_and_who_has_it_takes_the_event_in() {
-        let entrance = entrance(1 << 20);
-        push(&entrance, 0);
+    /// Pushes from a thread of its own while the queue is locked.
+    fn push_beside_the_lock(entrance: &Entrance, range: std::ops::Range<u32>) {
         let locked = entrance.lock();
+        let most = range.len();
         thread::scope(|scope| {
-            let emit = || (1..10).for_each(|number| push(&entrance, number));
+            let emit = || range.for_each(|number| push(entrance, number));
             scope.spawn(emit).join().unwrap();
         });
-        assert_eq!(entrance.waiting.load(SeqCst), 9);
+        assert_eq!(entrance.inbox.load().events(), most);
         drop(locked);
+    }
+
+    #[test]
+    fn the_first_event_wakes_the_worker_and_a_few_more_wait_until_somebody_looks() {
+        let entrance = entrance(1 << 20);
+        push(&entrance, 0);
+        assert!(is_woken(&entrance) && entrance.queue.lock().depth().0 == 1);
+        for number in 1..MAY_WAIT.0 as u32 {
+            push(&entrance, number);
+        }
+        assert_eq!(entrance.queue.lock().depth().0, 1);
+        assert_eq!(entrance.lock().depth().0, MAY_WAIT.0 as u64);
+        for number in 8..12 {
+            push(&entrance, number);
+        }
+        push(&entrance, "x".repeat(100));
+        let grave = Record::new("app", Severity::ERROR, "grave");
+        entrance.push(grave, COST);
+        assert!(entrance.inbox.load().is_empty());
+        assert!(!is_woken(&entrance));
+        let all = queued(&entrance);
+        assert_eq!((all.len(), &*all[13]), (14, "grave"));
+    }
+
+    #[test]
+    fn a_lane_is_due_with_the_event_that_makes_it_so() {
+        let entrance = entrance(1 << 20);
+        for number in 0..999 {
+            push(&entrance, number);
+        }
+        let due = |entrance: &Entrance| {
+            let mut queue = entrance.queue.lock();
+            queue.cut(None, CLOCK).map(|cut| cut.batch.entries.len())
+        };
+        assert!(is_woken(&entrance) && due(&entrance).is_none());
+        push(&entrance, 999);
+        assert!(is_woken(&entrance));
+        assert_eq!(due(&entrance), Some(1000));
+    }
+
+    #[test]
+    fn who_emits_does_not_wait_for_the_lock_and_who_has_it_takes_the_events_in() {
+        let entrance = entrance(1 << 20);
+        push(&entrance, 0);
+        push_beside_the_lock(&entrance, 1..10);
         assert_eq!(queued(&entrance), numbers(0..10));
     }
 
     #[test]
     fn what_is_too_much_to_take_in_at_once_wakes_the_worker_who_finds_all_of_it() {
         let entrance = entrance(1 << 20);
-        let locked = entrance.lock();
-        thread::scope(|scope| {
-            let emit = || (0..200).for_each(|number| push(&entrance, number));
-            scope.spawn(emit).join().unwrap();
-        });
-        assert!(!is_woken(&entrance));
-        drop(locked);
-        assert!(entrance.waiting.load(SeqCst) > 0 && is_woken(&entrance));
+        push(&entrance, 0);
+        assert!(is_woken(&entrance));
+        push_beside_the_lock(&entrance, 1..200);
+        assert!(entrance.inbox.load().events() > MAY_WAIT.0 && is_woken(&entrance));
         // One more goes behind them.
         push(&entrance, 200);
         assert_eq!(entrance.lock().depth().0, 201);
         assert_eq!(queued(&entrance), numbers(0..201));
-        assert!(entrance.inbox.lock().events.capacity() <= KEPT);
     }
 
     #[test]
     fn a_full_inbox_makes_one_wait_and_loses_nothing() {
-        let entrance = entrance(10 * COST);
+        let entrance = entrance(8 << 10);
+        let places = entrance.inbox.places();
         thread::scope(|scope| {
             let locked = entrance.lock();
             let emit = || (0..100).for_each(|number| push(&entrance, number));
             let emitting = scope.spawn(emit);
-            while entrance.waiting.load(SeqCst) < 10 {
+            while entrance.inbox.load().events() < places {
                 thread::yield_now();
             }
-            assert_eq!(entrance.inbox.lock().bytes, 10 * COST);
             drop(locked);
             emitting.join().unwrap();
         });
@@ -330,7 +362,18 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_lose_nothing_and_each_keeps_its_order() {
+    fn what_no_inbox_could_hold_goes_behind_what_is_there() {
+        let entrance = entrance(8 << 10);
+        (0..3).for_each(|number| push(&entrance, number));
+        let large = Record::new("app", Severity::INFO, "3");
+        entrance.push(large, 8 << 10);
+        assert_eq!(queued(&entrance), numbers(0..4));
+    }
+
+    /// The worker looks when it is woken, and never else: were an event forgotten, it would wait in
+    /// vain.
+    #[test]
+    fn many_threads_lose_and_forget_nothing_and_each_keeps_its_order() {
         const THREADS: usize = 8;
         const EVENTS: u32 = 4000;
         let entrance = entrance(100 * COST);
@@ -339,20 +382,26 @@ mod tests {
         thread::scope(|scope| {
             let emit = |thread: usize| {
                 barrier.wait();
-                (0..EVENTS).for_each(|number| push(&entrance, format!("{thread} {number}")));
+                for number in 0..EVENTS {
+                    push(&entrance, format!("{thread} {number}"));
+                    if number % 64 == 0 {
+                        thread::yield_now();
+                    }
+                }
             };
-            let emitting: Vec<_> = (0..THREADS)
-                .map(|thread| scope.spawn(move || emit(thread)))
-                .collect();
-            // The worker cuts meanwhile.
-            while emitting.iter().any(|thread| !thread.is_finished()) {
-                seen.extend(queued(&entrance));
+            for thread in 0..THREADS {
+                scope.spawn(move || emit(thread));
+            }
+            while seen.len() < THREADS * EVENTS as usize {
+                let until = clock::mono() + Duration::from_secs(30);
+                let woken = park::block_on_until(entrance.wake.notified(), until);
+                assert!(woken.is_some(), "{} events seen", seen.len());
+                let mut queue = entrance.lock();
+                queue.tick(clock::mono());
+                seen.extend(cut_all(&mut queue));
             }
         });
-        // Nobody is left who would look: it is in the queue, or the worker was told.
-        assert!(entrance.waiting.load(SeqCst) == 0 || is_woken(&entrance));
-        drop(entrance.lock());
-        seen.extend(queued(&entrance));
+        assert!(entrance.inbox.load().is_empty());
         for thread in 0..THREADS {
             let prefix = format!("{thread} ");
             let of_thread = seen.iter().filter_map(|text| text.strip_prefix(&prefix));

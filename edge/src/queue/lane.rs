@@ -216,13 +216,14 @@ impl Lane {
         self.lose(severity, reason, count);
     }
 
-    /// Gives up the oldest event of a class. Returns its cost and whether a flush waits for it.
-    pub(super) fn give_up(&mut self, class: usize) -> Option<(usize, bool)> {
+    /// Gives up the oldest event of a class. Returns it, its cost and whether a flush waits for it.
+    pub(super) fn give_up(&mut self, class: usize) -> Option<(Entry<Carried>, usize, bool)> {
         let Queued { entry, cost, .. } = self.classes[class].pop_front()?;
         self.events -= 1;
         self.class_bytes[class] -= cost;
         self.lose(entry.severity, DropReason::SpoolFull, 1);
-        Some((cost, entry.seq < self.marked))
+        let awaited = entry.seq < self.marked;
+        Some((entry, cost, awaited))
     }
 
     /// Forgets queued events that the level does not let pass: as if they had never been emitted.

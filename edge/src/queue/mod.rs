@@ -9,6 +9,7 @@
 //! never had a number.
 
 mod carried;
+mod due;
 mod flush;
 mod lane;
 mod names;
@@ -26,12 +27,11 @@ use std::{
 
 use thinglog_schemas::{
     Level, Severity,
-    batch::{Batch, ClockInfo, DropReason},
+    batch::{Batch, ClockInfo, DropReason, Entry},
     name,
 };
 
 use crate::{
-    clock,
     drops::Drops,
     levels::Levels,
     marks::{Mark, Marks},
@@ -39,6 +39,7 @@ use crate::{
 };
 pub(crate) use carried::Carried;
 use carried::entry;
+pub(crate) use due::MAY_WAIT;
 pub(crate) use flush::FlushTarget;
 pub(crate) use lane::{CLASSES, MARK_BYTES, class};
 use lane::{Lane, Sealing, State};
@@ -156,6 +157,11 @@ pub(crate) struct Queue {
     fresh: Vec<usize>,
     aging: VecDeque<(usize, Instant)>,
     due: VecDeque<usize>,
+    /// No lane that is not due holds more events, and none more bytes.
+    fullest: (usize, usize),
+    /// When the clock was looked at last; whether events that have waited were put in since.
+    ticked: Option<Instant>,
+    waited: bool,
     /// Queued here; held elsewhere on behalf of events that left.
     bytes: usize,
     outside: usize,
@@ -168,6 +174,8 @@ pub(crate) struct Queue {
     events: u64,
     /// For each class, the lane that gives up next, and for how many events.
     victims: [Option<(usize, u32)>; CLASSES],
+    /// Given up and not freed yet.
+    given_up: VecDeque<Entry<Carried>>,
     /// Lost although a flush waited for them.
     flush_losses: u64,
     counters: QueueCounters,
@@ -194,6 +202,9 @@ impl Queue {
             fresh: Vec::new(),
             aging: VecDeque::new(),
             due: VecDeque::new(),
+            fullest: (0, 0),
+            ticked: None,
+            waited: false,
             bytes: 0,
             outside: 0,
             hold_patient: false,
@@ -201,6 +212,7 @@ impl Queue {
             round: false,
             events: 0,
             victims: [None; CLASSES],
+            given_up: VecDeque::new(),
             flush_losses: 0,
             counters: QueueCounters::default(),
             ring: None,
@@ -319,77 +331,6 @@ impl Queue {
         self.arm(index)
     }
 
-    /// Notes that a lane has something; true when the worker should look.
-    fn arm(&mut self, index: usize) -> bool {
-        let (events, bytes) = (self.options.batch_events, self.options.batch_bytes);
-        let Some(lane) = self.lanes[index].as_mut() else {
-            return false;
-        };
-        if lane.state == State::Due {
-            return false;
-        }
-        if lane.events() >= events || lane.bytes() >= bytes {
-            lane.state = State::Due;
-            self.due.push_back(index);
-            return true;
-        }
-        if lane.state == State::Idle {
-            lane.state = State::Fresh;
-            self.fresh.push(index);
-            return true;
-        }
-        false
-    }
-
-    /// Looks at the clock: new lanes begin to age, aged ones become due, temporary levels end.
-    /// True when levels changed.
-    pub(crate) fn tick(&mut self, now: Instant) -> bool {
-        for index in self.fresh.drain(..) {
-            if let Some(lane) = self.lanes[index].as_mut()
-                && lane.state == State::Fresh
-            {
-                lane.state = State::Aging(now);
-                self.aging.push_back((index, now));
-            }
-        }
-        let age = self.flush_age();
-        while let Some(&(index, since)) = self.aging.front() {
-            let lane = self.lanes[index].as_mut();
-            match lane.filter(|lane| lane.state == State::Aging(since)) {
-                Some(_) if clock::after(since, age) > now => break,
-                Some(lane) => {
-                    lane.state = State::Due;
-                    self.due.push_back(index);
-                    self.round = self.together.is_some();
-                }
-                None => {}
-            }
-            self.aging.pop_front();
-        }
-        if self.round {
-            self.make_all_due();
-        }
-        if let Some(ring) = &mut self.ring {
-            ring.tick(now);
-        }
-        let changed = self.levels.tick(now);
-        if changed {
-            self.refresh_levels();
-        }
-        changed
-    }
-
-    /// When [`tick`](Queue::tick) has something to do next.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let age = self
-            .aging
-            .front()
-            .map(|(_, since)| clock::after(*since, self.flush_age()));
-        let ring = self.ring.as_ref().and_then(Ring::deadline);
-        let others = self.levels.next_change().into_iter().chain(ring);
-        age.into_iter().chain(others).min()
-    }
-
     /// Cuts the next batch off a due lane; lanes take turns. What is less grave than `least` is
     /// given up instead (a spool that keeps its last room for what matters).
     pub(crate) fn cut(&mut self, least: Option<Level>, clock: ClockInfo) -> Option<Cut> {
@@ -441,6 +382,7 @@ impl Queue {
                 patient,
                 marks: sealing.marks,
             };
+            self.look_for_the_fullest();
             return Some(cut);
         }
         None
@@ -513,22 +455,6 @@ impl Queue {
     /// Makes sources that can wait do so, whatever room there is in memory.
     pub(crate) fn set_hold_patient(&mut self, hold: bool) {
         self.hold_patient = hold;
-    }
-
-    /// With an age: when a lane has waited long enough, at least that, all that have something are due
-    /// with it.
-    pub(crate) fn set_together(&mut self, age: Option<Duration>) {
-        self.together = age;
-    }
-
-    fn flush_age(&self) -> Duration {
-        let least = self.together.unwrap_or_default();
-        self.options.flush_age.max(least)
-    }
-
-    /// Whether lanes have become due together since the last time.
-    pub(crate) fn take_round(&mut self) -> bool {
-        std::mem::take(&mut self.round)
     }
 
     /// The gravest class of events here, but for those of sources that wait.

@@ -1,12 +1,25 @@
 //! Who gives way when memory is full: the least grave first, of the source that holds most of it, the
 //! oldest first; never more than needed.
 
+use thinglog_schemas::batch::Entry;
+
 use super::{
-    Queue,
+    Carried, Queue,
     lane::{CLASSES, Lane},
 };
 
+/// Events that were given up and wait to be freed, no more than a 64th of the memory; and what one of them
+/// may cost, bytes: larger ones are freed at once.
+const MOST_GIVEN_UP: usize = 64;
+const SMALL: usize = 1 << 10;
+
 impl Queue {
+    /// The oldest event that was given up and is still to be freed: by who gives one in, once it has
+    /// released the lock.
+    pub(crate) fn take_given_up(&mut self) -> Option<Entry<Carried>> {
+        self.given_up.pop_front()
+    }
+
     /// Gives up the oldest events of the least grave classes, up to `class`, until `cost` fits.
     /// False when what remains is graver (or belongs to sources that wait).
     pub(super) fn make_room(&mut self, cost: usize, class: usize) -> bool {
@@ -50,7 +63,11 @@ impl Queue {
         let Some(lane) = self.lanes[index].as_mut() else {
             return;
         };
-        if let Some((cost, awaited)) = lane.give_up(class) {
+        if let Some((entry, cost, awaited)) = lane.give_up(class) {
+            let most = self.options.memory_bytes / (64 * SMALL);
+            if cost <= SMALL && self.given_up.len() < most.min(MOST_GIVEN_UP) {
+                self.given_up.push_back(entry);
+            }
             self.bytes -= cost;
             self.events -= 1;
             self.counters.dropped += 1;

@@ -63,6 +63,71 @@ fn a_lane_is_due_by_count() {
 }
 
 #[test]
+fn a_few_may_wait_while_a_lane_ages_and_none_is_nearly_due() {
+    let options = QueueOptions {
+        batch_events: 20,
+        batch_bytes: 16 << 10,
+        ..options()
+    };
+    let mut queue = Queue::new(options, Levels::new(Level::Debug), 42);
+    assert!(!queue.may_wait(), "nobody would come");
+    for count in 1..20 {
+        queue.push(record("app", Severity::INFO, 1));
+        assert_eq!(queue.may_wait(), count + MAY_WAIT.0 < 20, "{count}");
+    }
+    queue.push(record("app", Severity::INFO, 1));
+    assert!(queue.may_wait(), "it is due, and no other one is nearly");
+    queue.tick(Instant::now());
+    queue.set_hold_patient(true);
+    assert!(!queue.may_wait(), "what is due may be held back alone");
+    queue.set_hold_patient(false);
+    assert_eq!(cut_all(&mut queue).len(), 1);
+    assert!(!queue.may_wait());
+    queue.push(record("app", Severity::INFO, 8 << 10));
+    assert!(!queue.may_wait(), "by bytes");
+    queue.tick(Instant::now() + 2 * AGE);
+    assert_eq!(cut_all(&mut queue).len(), 1);
+    queue.push(record("other", Severity::INFO, 1));
+    assert!(queue.may_wait(), "the full one has gone");
+}
+
+#[test]
+fn what_has_waited_is_due_no_later_than_its_age_after_the_last_look() {
+    let mut queue = queue();
+    let start = Instant::now();
+    queue.push(record("app", Severity::INFO, 1));
+    queue.tick(start);
+    queue.note_waited();
+    queue.push(record("other", Severity::INFO, 1));
+    queue.tick(start + AGE / 2);
+    queue.tick(start + AGE);
+    let due = std::iter::from_fn(|| queue.cut(None, CLOCK));
+    assert_eq!(due.count(), 2);
+    queue.push(record("app", Severity::INFO, 1));
+    queue.tick(start + 2 * AGE);
+    assert_eq!(queue.deadline(), Some(start + 3 * AGE));
+}
+
+#[test]
+fn what_is_given_up_waits_to_be_freed_within_a_share_of_the_memory() {
+    const MEMORY: usize = 1 << 20;
+    let options = QueueOptions {
+        memory_bytes: MEMORY,
+        ..options()
+    };
+    let mut queue = Queue::new(options, Levels::new(Level::Debug), 42);
+    for bytes in [800, 2000] {
+        for _ in 0..2 * MEMORY / bytes {
+            queue.push(record("app", Severity::INFO, bytes));
+        }
+        let freed = std::iter::from_fn(|| queue.take_given_up());
+        let sizes: Vec<usize> = freed.map(|entry| entry.message.len()).collect();
+        assert_eq!(sizes, [800; MEMORY / 64 / 1024]);
+    }
+    assert!(queue.counters().dropped > 1000);
+}
+
+#[test]
 fn a_lane_is_due_by_bytes() {
     let mut queue = queue();
     for _ in 0..3 {
