@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use thinglog_schemas::query::{EventQuery, Facts, Needle, Row, Summary};
+use thinglog_schemas::query::{EventQuery, Facts, Needle, Pattern, Row, Summary};
 use thinglog_schemas::{Attributes, Event, Level, Severity};
 use zstd::bulk::Decompressor;
 
@@ -143,7 +143,7 @@ impl<'a> Scan<'a> {
             return Ok(None);
         }
         self.blocks += 1;
-        let block = Block::read(&self.zstd, part, entry)?;
+        let block = Block::read(&self.zstd, part, entry, piece.rows.end)?;
         for (device, rows) in &block.numbers.devices {
             let rows = rows.start.max(piece.rows.start)..rows.end.min(piece.rows.end);
             let is_wanted = self
@@ -268,20 +268,27 @@ pub(crate) struct Block<'p> {
     messages: OnceCell<Messages>,
     attributes: OnceCell<Messages>,
     failed: RefCell<Option<io::Error>>,
+    /// Rows from here on are not asked for.
+    until: usize,
+    /// For each pattern, by its address, which rows were looked through; only the one behind them matches.
+    found: RefCell<Vec<(usize, Range<usize>)>>,
 }
 
 impl<'p> Block<'p> {
-    fn read(zstd: &Zstd, part: &'p Part, entry: &Entry) -> io::Result<Block<'p>> {
+    fn read(zstd: &Zstd, part: &'p Part, entry: &Entry, until: usize) -> io::Result<Block<'p>> {
         let bytes = part.block(entry)?;
         let numbers = Numbers::read(&mut zstd.borrow_mut(), &bytes);
+        let numbers = numbers.map_err(|error| named(&part.path, &error))?;
         Ok(Block {
-            numbers: numbers.map_err(|error| named(&part.path, &error))?,
+            until: until.min(numbers.rows()),
+            numbers,
             part,
             bytes,
             zstd: Rc::clone(zstd),
             messages: OnceCell::new(),
             attributes: OnceCell::new(),
             failed: RefCell::new(None),
+            found: RefCell::default(),
         })
     }
 
@@ -296,29 +303,54 @@ impl<'p> Block<'p> {
         Severity::new(block::severity(self.numbers.grade[index])).unwrap_or(Severity::INFO)
     }
 
-    /// A text of a column, or nothing and a failure that is told at the end of the block.
-    fn text<'b>(
+    /// The texts of a column, or nothing and a failure that is told at the end of the block.
+    fn texts<'b>(
         &'b self,
         column: &'b OnceCell<Messages>,
         read: fn(&mut Decompressor<'_>, &[u8]) -> io::Result<Messages>,
-        index: usize,
-    ) -> &'b str {
-        let texts = column.get_or_init(|| {
+    ) -> &'b Messages {
+        column.get_or_init(|| {
             let texts = read(&mut self.zstd.borrow_mut(), &self.bytes);
             texts.unwrap_or_else(|error| {
                 *self.failed.borrow_mut() = Some(error);
                 Messages::nothing(self.numbers.rows())
             })
-        });
-        texts.get(index)
+        })
     }
 
     fn message(&self, index: usize) -> &str {
-        self.text(&self.messages, Messages::read, index)
+        self.texts(&self.messages, Messages::read).get(index)
+    }
+
+    /// Whether a pattern is found in a message. Rows are asked upwards, so that the next one that matches
+    /// is looked for in all of them at once.
+    fn finds(&self, pattern: &Pattern, index: usize) -> bool {
+        let messages = self.texts(&self.messages, Messages::read);
+        let lines = pattern.lines().filter(|_| messages.is_line(index));
+        let Some(lines) = lines.filter(|_| index < self.until) else {
+            return pattern.is_match(messages.get(index));
+        };
+        let address = std::ptr::from_ref(pattern).addr();
+        let mut found = self.found.borrow_mut();
+        let known = found.iter().position(|(of, _)| *of == address);
+        if let Some(at) = known
+            && found[at].1.start <= index
+            && index <= found[at].1.end
+        {
+            return index == found[at].1.end;
+        }
+        let next = messages.find(lines, index, self.until);
+        match known {
+            Some(at) => found[at].1 = index..next,
+            None => found.push((address, index..next)),
+        }
+        index == next
     }
 
     fn attributes(&self, index: usize) -> Attributes {
-        let text = self.text(&self.attributes, Messages::attributes, index);
+        let text = self
+            .texts(&self.attributes, Messages::attributes)
+            .get(index);
         match text.is_empty() {
             true => Attributes::new(),
             false => serde_json::from_str(text).unwrap_or_default(),
@@ -366,6 +398,10 @@ impl Row for Read<'_> {
 
     fn message(&self) -> &str {
         self.block.message(self.index)
+    }
+
+    fn finds(&self, pattern: &Pattern) -> bool {
+        self.block.finds(pattern, self.index)
     }
 
     fn attributes(&self) -> &Attributes {

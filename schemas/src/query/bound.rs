@@ -76,7 +76,7 @@ fn needs(test: &Test) -> Needs {
         Test::Exists | Test::Order(..) => Needs::nothing(),
         Test::Equals(literal) => literal.needs(),
         Test::Like(glob) => glob.needs(),
-        Test::Found(_, needs) => needs.clone(),
+        Test::Found(pattern) => pattern.needs().clone(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use thinglog_schemas::EventId;
+use thinglog_schemas::query::Lines;
 
 use super::build::Facts;
 use super::{HEAD, Lane, MAGIC, MAX_RAW, ROWS, Row, at};
@@ -255,12 +256,15 @@ fn read_id(reader: &mut Reader<'_>, (lane, last): &mut (Lane, u64)) -> Option<Ev
     })
 }
 
-/// The texts of one column.
+/// The texts of one column, as lines.
 #[derive(Debug)]
 pub(crate) struct Messages {
+    /// Behind each but the last is a line break.
     text: String,
     /// Where each ends.
     ends: Vec<u32>,
+    /// One of them has line breaks of its own.
+    breaks: bool,
 }
 
 impl Messages {
@@ -286,42 +290,71 @@ impl Messages {
         which: usize,
     ) -> io::Result<Messages> {
         let head = head(block).ok_or_else(|| damaged("no head"))?;
-        let mut bytes = column(zstd, block, &head, which)?;
-        let mut ends = Vec::with_capacity(head.rows);
+        let bytes = column(zstd, block, &head, which)?;
+        let mut lengths = Vec::with_capacity(head.rows);
         let mut reader = Reader::new(&bytes);
-        let mut end = 0usize;
+        let mut all = 0usize;
         for _ in 0..head.rows {
             let length = reader
                 .size(MAX_RAW)
                 .ok_or_else(|| damaged("lengths of texts"))?;
-            end += length;
-            ends.push(u32::try_from(end).map_err(|_| damaged("lengths of texts"))?);
+            all += length;
+            lengths.push(length);
         }
-        let start = bytes
-            .len()
-            .checked_sub(end)
-            .ok_or_else(|| damaged("lengths of texts"))?;
-        bytes.drain(..start);
-        let text = String::from_utf8(bytes).map_err(|_| damaged("its text is no UTF-8"))?;
-        Ok(Messages { text, ends })
+        let start = bytes.len().checked_sub(all);
+        let mut rest = &bytes[start.ok_or_else(|| damaged("lengths of texts"))?..];
+        let breaks = memchr::memchr(b'\n', rest).is_some();
+        let mut lines = Vec::with_capacity(all + head.rows);
+        let mut ends = Vec::with_capacity(head.rows);
+        for length in lengths {
+            if !ends.is_empty() {
+                lines.push(b'\n');
+            }
+            let (text, behind) = rest.split_at(length);
+            lines.extend_from_slice(text);
+            rest = behind;
+            ends.push(lines.len() as u32);
+        }
+        let text = String::from_utf8(lines).map_err(|_| damaged("its text is no UTF-8"))?;
+        Ok(Messages { text, ends, breaks })
+    }
+
+    fn start(&self, index: usize) -> usize {
+        match index {
+            0 => 0,
+            _ => self.ends[index - 1] as usize + 1,
+        }
     }
 
     /// The text of a row; nothing where a length was none of ours.
     pub(crate) fn get(&self, index: usize) -> &str {
-        let start = match index {
-            0 => 0,
-            _ => self.ends[index - 1] as usize,
-        };
-        self.text
-            .get(start..self.ends[index] as usize)
-            .unwrap_or_default()
+        let text = self.start(index)..self.ends[index] as usize;
+        self.text.get(text).unwrap_or_default()
+    }
+
+    /// Whether it is one line of [`Messages::find`].
+    pub(crate) fn is_line(&self, index: usize) -> bool {
+        !self.breaks || !self.get(index).contains('\n')
+    }
+
+    /// The first row from `index` on, and before `until`, of which a line matches; `until` if there is none.
+    pub(crate) fn find(&self, lines: Lines<'_>, index: usize, until: usize) -> usize {
+        let end = until.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let all = self.text.get(..end as usize).unwrap_or_default();
+        match lines.find(all, self.start(index)) {
+            Some(place) => {
+                index + self.ends[index..until].partition_point(|end| (*end as usize) < place)
+            }
+            None => until,
+        }
     }
 
     /// As many empty texts.
     pub(crate) fn nothing(rows: usize) -> Messages {
         Messages {
-            text: String::new(),
-            ends: vec![0; rows],
+            text: "\n".repeat(rows.saturating_sub(1)),
+            ends: (0..rows as u32).collect(),
+            breaks: false,
         }
     }
 }
