@@ -360,17 +360,22 @@ fn an_operator_of_a_group_sees_its_devices_only() {
     };
     login("root", &["--role", "admin"]);
     login("alice", &["--role", "operator", "--group", "eu"]);
-    let _up = site.up();
+    let up = site.up();
     let by = |name: &str, arguments: &[&str]| {
         let login = ["--username", name, "--password-file", name];
         done(&site, &[arguments, &login].concat())
     };
     by("root", &["group", "create", "eu"]);
     by("root", &["group", "add", "eu", "lamp-1"]);
-    for device in ["lamp-1", "lamp-2"] {
+    by("root", &["group", "create", "us"]);
+    by("root", &["group", "add", "us", "lamp-2"]);
+    let say = |device: &str, message: &str| {
         let topic = format!("thinglog/logs/{device}/app");
         let login = ["-q", "1", "-u", "root", "-P", "wonder"];
-        mosquitto::publish(site.mqtt, &topic, format!("of {device}").as_bytes(), &login);
+        mosquitto::publish(site.mqtt, &topic, message.as_bytes(), &login);
+    };
+    for device in ["lamp-1", "lamp-2"] {
+        say(device, &format!("of {device}"));
     }
     wait::until("both events in the store", || {
         let all = lines(&by("root", &["logs", "--json"]));
@@ -402,4 +407,32 @@ fn an_operator_of_a_group_sees_its_devices_only() {
         .unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(lines(&by("root", &["logs", "--json"])).len(), 2);
+
+    // Whose rights change has what goes on for long end, and what begins anew is by the new ones.
+    let follow = [
+        "logs",
+        "--follow",
+        "--username",
+        "alice",
+        "--password-file",
+        "alice",
+    ];
+    let follower = site.thinglog("follower", &follow);
+    let follows = |message: &str| {
+        wait::until(message, || {
+            follower.output().contains(message).then_some(())
+        });
+    };
+    follows("of lamp-1");
+    login("alice", &["--role", "operator", "--group", "us"]);
+    up.hang_up();
+    wait::until("the new rights of alice", || {
+        let seen = lines(&by("alice", &["logs", "--json"]));
+        (messages(&seen) == ["of lamp-2"]).then_some(())
+    });
+    say("lamp-1", "not for alice");
+    say("lamp-2", "meant for alice");
+    follows("meant for alice");
+    let told = follower.output();
+    assert!(!told.contains("not for alice"), "{told}");
 }

@@ -92,9 +92,11 @@ pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode
 /// The router of this process is let in by the broker of this process without an operator's doing,
 /// unless the operator gave it a login of its own.
 fn log_in(broker: &mut Endpoint, own: SocketAddr, made: Option<(String, String)>) {
-    let address = broker.address.trim_start_matches("mqtt://");
-    let is_own = address.parse() == Ok(own)
-        || own.ip().is_loopback() && address == format!("localhost:{}", own.port());
+    let is_own = broker.reach().is_ok_and(|reach| {
+        let is_here = reach.host.parse() == Ok(own.ip())
+            || own.ip().is_loopback() && reach.host == "localhost";
+        is_here && reach.port == own.port()
+    });
     if let (None, Some((username, password))) = (&broker.username, made.filter(|_| is_own)) {
         broker.username = Some(username);
         broker.password = Some(password);

@@ -28,12 +28,12 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thinglog_schemas::{Topics, json, name};
 
 pub use crate::http::HttpConfig;
-use crate::mqtt::link::CONNECT_WITHIN;
 use crate::net::tls::{Trust, config as tls_config};
 use crate::net::{address::Address, wire::Server};
 pub(crate) use alerts::MQTT_RECEIVER;
@@ -401,12 +401,11 @@ impl Endpoint {
         }
     }
 
-    /// What connects to it. The files of `tls` are read, to see that they can be.
-    pub(crate) fn server(&self) -> Result<Server, ConfigError> {
+    /// What connects to it, with so long for a connection. The files of `tls` are read, to see that they can be.
+    pub(crate) fn server(&self, within: Duration) -> Result<Server, ConfigError> {
         let address = self.place()?;
         let tls = (address.scheme == "mqtts").then_some(&self.tls);
-        Server::new(address, tls, CONNECT_WITHIN)
-            .map_err(|reason| ConfigError::new("broker", reason))
+        Server::new(address, tls, within).map_err(|reason| ConfigError::new("broker", reason))
     }
 
     /// What another client needs to reach it. The files of `tls` are read; a server name of its own is for

@@ -33,6 +33,7 @@ use crate::levels::task::LevelsTask;
 use crate::live::interest::{Interest, InterestTask};
 use crate::live::{self, Live};
 use crate::mqtt::connect::LinkOptions;
+use crate::mqtt::link::CONNECT_WITHIN;
 use crate::mqtt::publisher::{self, Publisher, PublisherTask};
 use crate::registry::arrivals::Arrivals;
 use crate::registry::contacts::Contacts;
@@ -247,7 +248,7 @@ impl Builder {
         let shared = Arc::new(DecodeCache::new(readers, config.cache_bytes, hits, misses));
         Ok(Builder {
             base: Base {
-                broker: config.broker.server()?,
+                broker: config.broker.server(CONNECT_WITHIN)?,
                 config,
                 topics,
                 telemetry,

@@ -86,7 +86,7 @@ fn an_operator_of_a_group_sees_that_group_on_every_page_and_clears_nothing() {
     let Some(stage) = Stage::with("an_operator_of_a_group_sees", users) else {
         return;
     };
-    for device in ["lamp-eu", "lamp-us"] {
+    for device in ["lamp-us", "lamp-eu"] {
         stage.say(device, "info", &format!("here is {device}"));
     }
     for group in ["eu", "us"] {
@@ -104,7 +104,7 @@ fn an_operator_of_a_group_sees_that_group_on_every_page_and_clears_nothing() {
     sees_own("[data-test=fleet-row]", "lamp-eu", "us");
     stage.go_live("/logs");
     sees_own("[data-test=log-line]", "here is lamp-eu", "lamp-us");
-    for device in ["lamp-eu", "lamp-us"] {
+    for device in ["lamp-us", "lamp-eu"] {
         stage.say(device, "warn", &format!("again {device}"));
     }
     sees_own("[data-test=log-line]", "again lamp-eu", "lamp-us");

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ApiError, address, part } from "../web/js/api.js";
-import { queryOf } from "../web/js/pages/fleet.js";
+import { counted, queryOf } from "../web/js/pages/fleet.js";
 import { isOperator, isUnlimited, scope } from "../web/js/session.js";
 
 test("an address carries what is asked and leaves out what is not", () => {
@@ -31,4 +31,9 @@ test("roles and groups say what somebody may see", () => {
   assert.equal(scope(session("other", [])), "may see nothing here");
   assert.ok(isUnlimited(session("operator", null)) && !isUnlimited(session("operator", ["eu"])));
   assert.ok(!isOperator(session("other", [])) && !isOperator(null));
+});
+
+test("what was counted in part is the least that it is, and never none", () => {
+  assert.deepEqual([0, 7, 1500, undefined].map((count) => counted(count, false)), ["0", "7", "1.5k", "–"]);
+  assert.deepEqual([0, 7, 1500, undefined].map((count) => counted(count, true)), ["–", "≥ 7", "≥ 1.5k", "–"]);
 });

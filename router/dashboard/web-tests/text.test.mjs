@@ -40,6 +40,22 @@ test("patterns that would take for ever are not tried", () => {
   assert.equal(search("(a+)+$", { regex: true }), null);
 });
 
+test("patterns that repeat many parts one behind the other are not tried", () => {
+  for (const dear of [".*.*.*.*.*X", "a+b+c+", "a*?b{2,}c+", ".{1,}.{0,}.*X", "a{0,5000}b{0,5000}c{0,5000}"]) assert.ok(isDear(dear), dear);
+  for (const cheap of [".*X.*", "[*+]+[*+]+[*+]", "\\*\\+\\*a+b+", "a{3}b{1,4}c{2}d+e+", "a?b?c?", "\\{1,}\\{1,}\\{1,}"]) assert.ok(!isDear(cheap), cheap);
+  assert.equal(search(".*.*.*X", { regex: true }), null);
+});
+
+test("the more a pattern repeats, the less of a line it is looked for in", () => {
+  const line = `${"a".repeat(500)}X${"a".repeat(19_000)}X`;
+  assert.equal(hits(line, search("x")).length, 2);
+  assert.deepEqual(hits(line, search("a.?X", { regex: true })), hits(line, /a.?X/giu));
+  assert.equal(hits(line, search("a+X", { regex: true })).length, 1);
+  const from = performance.now();
+  assert.deepEqual(hits("a".repeat(20_000), search(".*.*X", { regex: true })), []);
+  assert.ok(performance.now() - from < 5000);
+});
+
 test("an excerpt shows the match, and never half a character", () => {
   const long = `${"x".repeat(3000)} needle ${"y".repeat(100)}`;
   const found = excerpt(long, search("needle"), 400);

@@ -110,8 +110,11 @@ impl Judge {
         books: &Books,
     ) -> Option<(&'a Names, Judged)> {
         if now >= self.forget_at {
+            // Not at once: what was on its way when everything stopped comes first.
+            if self.forget_at > 0 {
+                self.table.forget_idle(now);
+            }
             self.forget_at = now + FORGET_EVERY_S;
-            self.table.forget_idle(now);
         }
         match (self.judge(delivery, now), &delivery.topic.logs) {
             (Verdict::Redelivered, _) => books.redelivered.inc(),

@@ -196,7 +196,10 @@ impl DestinationOpener {
     ) -> Result<Option<Objects>, OpenError> {
         let store = Store::new(config).map_err(|reason| self.cannot(reason))?;
         let Some(ending) = ending else {
-            return Ok(None);
+            let enough = objects::check_memory(config, &self.config.delivery());
+            return enough
+                .map(|()| None)
+                .map_err(|error| self.cannot(error.to_string()));
         };
         let plan = objects::Plan {
             name: self.name.clone(),

@@ -111,18 +111,18 @@ async fn end(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response 
 }
 
 /// Whose session the request shows; an error when it shows one that has ended.
-pub(super) fn caller(
+pub(super) fn found(
     sessions: &Mutex<Sessions>,
     headers: &HeaderMap,
-) -> Result<Option<Caller>, Refused> {
+) -> Result<Option<SignedIn>, Refused> {
     let mut is_shown = false;
     for token in tokens(headers) {
         is_shown = true;
         let found = sessions.lock().find(&token, clock::now_ns());
-        match found.map(|still| still()) {
-            Some(Some(caller)) => return Ok(Some(caller)),
-            Some(None) => sessions.lock().end(&token),
-            None => {}
+        let Some(still) = found else { continue };
+        match still() {
+            Some(caller) => return Ok(Some(SignedIn { caller, still })),
+            None => sessions.lock().end(&token),
         }
     }
     match is_shown {

@@ -18,7 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use tracing::info;
 
-use super::authenticate::{Authenticate, Denied, Shown, SignedIn};
+use super::authenticate::{Authenticate, Denied, Shown, SignedIn, Still};
 use super::caller::{Caller, Role};
 use super::serve::Peer;
 use super::{Shared, origin, refusal, session};
@@ -134,7 +134,12 @@ pub(super) async fn admit(
 async fn judge(shared: &Shared, request: Request, is_metrics: bool) -> Result<Request, Refused> {
     let (mut request, caller) = match &shared.doorkeeper {
         None => (request, Caller::anonymous()),
-        Some(doorkeeper) => identify(shared, &**doorkeeper, request).await?,
+        Some(doorkeeper) => {
+            let (mut request, found) = identify(shared, doorkeeper, request).await?;
+            // For answers that go on for long.
+            request.extensions_mut().insert(found.still);
+            (request, found.caller)
+        }
     };
     if !is_metrics {
         may_come_in(&caller)?;
@@ -196,17 +201,17 @@ pub(super) fn address(request: &Request) -> IpAddr {
 /// Who sent the request, and the request, whose body may have been read on the way.
 async fn identify(
     shared: &Shared,
-    doorkeeper: &dyn Authenticate,
+    doorkeeper: &Arc<dyn Authenticate>,
     request: Request,
-) -> Result<(Request, Caller), Refused> {
+) -> Result<(Request, SignedIn), Refused> {
     let address = address(&request);
     let unreadable =
         || unauthorized("the Authorization header is none of Basic, Bearer and AWS4-HMAC-SHA256");
     let headers = request.headers();
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = shown.next() else {
-        if let Some(caller) = session::caller(&shared.sessions, headers)? {
-            return Ok((request, caller));
+        if let Some(found) = session::found(&shared.sessions, headers)? {
+            return Ok((request, found));
         }
         return Err(Refused::new(
             match aws::serves(request.uri().path()) {
@@ -235,13 +240,13 @@ async fn identify(
             .as_deref()
             .and_then(|text| text.split_once(':'))
             .ok_or_else(unreadable)?;
-        sign_in(doorkeeper, Shown::Password { user, password }, address).await?
+        sign_in(&**doorkeeper, Shown::Password { user, password }, address).await?
     } else if scheme.eq_ignore_ascii_case("bearer") {
-        sign_in(doorkeeper, Shown::Bearer(rest), address).await?
+        sign_in(&**doorkeeper, Shown::Bearer(rest), address).await?
     } else {
         return Err(unreadable());
     };
-    Ok((request, signed_in.caller))
+    Ok((request, signed_in))
 }
 
 pub(super) fn unauthorized(reason: &'static str) -> Refused {
@@ -266,11 +271,11 @@ pub(super) async fn sign_in(
 
 /// The caller whose key signed the request.
 async fn signed(
-    doorkeeper: &dyn Authenticate,
+    doorkeeper: &Arc<dyn Authenticate>,
     request: Request,
     authorization: &str,
     (address, body_bytes): (IpAddr, usize),
-) -> Result<(Request, Caller), Refused> {
+) -> Result<(Request, SignedIn), Refused> {
     let verified = async {
         let signed = signature::Authorization::parse(authorization)?;
         let key = doorkeeper.access_key(signed.key_id);
@@ -282,7 +287,10 @@ async fn signed(
             .map_err(|_| signature::Error::TooLarge(body_bytes))?;
         signed.verify(&key.secret, &parts, &body, clock::now_ns())?;
         let request = Request::from_parts(parts, Body::from(body));
-        Ok((request, key.caller))
+        let (keys, id) = (Arc::clone(doorkeeper), signed.key_id.to_owned());
+        let still: Still = Arc::new(move || keys.access_key(&id).map(|key| key.caller));
+        let caller = key.caller;
+        Ok((request, SignedIn { caller, still }))
     };
     let refused: signature::Error = match verified.await {
         Ok(verified) => return Ok(verified),

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connect::LinkOptions;
+use super::link::CONNECT_WITHIN;
 use crate::config::Endpoint;
 
 pub(crate) struct FakeBroker {
@@ -35,7 +36,7 @@ impl FakeBroker {
             ..Endpoint::default()
         };
         LinkOptions {
-            server: endpoint.server().unwrap(),
+            server: endpoint.server(CONNECT_WITHIN).unwrap(),
             login: None,
             stamps: true,
             client_id: "thinglog-router/test".into(),

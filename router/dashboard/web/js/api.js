@@ -1,5 +1,5 @@
-// Requests to the router. What is refused is an `ApiError` that says why; a router that does not answer is told
-// to whoever listens, and what waits for it is tried again.
+// Requests to the router. What is refused is an `ApiError` that says why; a router that does not answer, or cannot
+// yet, is told to whoever listens, and what waits for it is tried again.
 
 import { delay } from "./backoff.js";
 
@@ -14,25 +14,44 @@ export class ApiError extends Error {
     this.code = code;
   }
 
-  /** Nobody answered, or somebody in between: worth trying again. */
+  /** Nobody answered, or somebody in between. */
+  get isSilent() {
+    return this.status === 0 || this.status === 502 || this.status === 504;
+  }
+
+  /** The router cannot yet: something in it is not ready, or too much is asked at once. */
+  get isLater() {
+    return this.status === 503 || this.status === 429;
+  }
+
+  /** Worth trying again. */
   get isAway() {
-    return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504 || this.status === 429;
+    return this.isSilent || this.isLater;
   }
 }
 
 /** Tells `away` (with `detail.error`) and `back`, and `sign-in` when a request needs one. */
 export const events = new EventTarget();
-let away = false;
+/** Who waits for the router, and why: for all of it, or for what cannot be answered yet. */
+const waiting = new Map();
+const ROUTER = "router";
 
-/** Notes how the router is. */
-export function noteAway(error) {
-  away = true;
-  events.dispatchEvent(new CustomEvent("away", { detail: { error } }));
+/** Notes that somebody waits. Any answer shows that the router is there; what cannot be yet is each one's own. */
+export function noteAway(error, who = ROUTER) {
+  const key = error.isLater ? who : ROUTER;
+  waiting.delete(key);
+  waiting.set(key, error);
+  tellAway(error);
 }
 
-export function noteBack() {
-  if (away) events.dispatchEvent(new Event("back"));
-  away = false;
+export function noteBack(who = ROUTER) {
+  if (!waiting.delete(who)) return;
+  if (waiting.size > 0) tellAway([...waiting.values()].at(-1));
+  else events.dispatchEvent(new Event("back"));
+}
+
+function tellAway(error) {
+  events.dispatchEvent(new CustomEvent("away", { detail: { error } }));
 }
 
 /** An address of the API with parameters; empty ones are left out. */
@@ -76,7 +95,10 @@ export async function send(url, { method = "GET", body, headers = {}, signal, pa
     noteBack();
     return response;
   }
-  throw await refusal(response);
+  const error = await refusal(response);
+  if (error.isSilent) noteAway(error);
+  else noteBack();
+  throw error;
 }
 
 async function refusal(response) {
@@ -130,15 +152,29 @@ export function wait(ms, signal) {
   });
 }
 
-/** Does something until the router answers, with a longer wait each time. Refusals are not tried again. */
-export async function insist(work, signal) {
-  for (let failures = 1; ; failures += 1) {
-    try {
-      return await work();
-    } catch (error) {
-      if (!(error instanceof ApiError && error.isAway)) throw error;
-      await wait(delay(failures, Math.random()), signal);
+/**
+ * Does something until the router answers, with a longer wait each time. Refusals are not tried again.
+ * @param {() => Promise<T>} work
+ * @param {AbortSignal} [signal]
+ * @param {(error: ApiError) => void} [delayed]  Told why it is tried again.
+ * @returns {Promise<T>}
+ * @template T
+ */
+export async function insist(work, signal, delayed) {
+  const who = Symbol("waits");
+  try {
+    for (let failures = 1; ; failures += 1) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof ApiError && error.isAway)) throw error;
+        noteAway(error, who);
+        delayed?.(error);
+        await wait(delay(failures, Math.random()), signal);
+      }
     }
+  } finally {
+    noteBack(who);
   }
 }
 

@@ -7,7 +7,7 @@ import { help, listen, nextTheme } from "./keys.js";
 import { pageOf } from "./route.js";
 import * as who from "./session.js";
 import { changes, set, settings } from "./settings.js";
-import { failure } from "./tell.js";
+import { delayText, failure } from "./tell.js";
 import { visible } from "./text.js";
 
 const LINKS = [["/", "Fleet", "fleet"], ["/logs", "Logs", "logs"], ["/levels", "Levels", "levels"], ["/destinations", "Destinations", "destinations"]];
@@ -121,16 +121,18 @@ function signInFirst() {
   app.go(`/sign-in?to=${encodeURIComponent(location.pathname + location.search)}`, { replace: true });
 }
 
-/** Says that the router is away until it is back. */
+/** Says that the router is away, or cannot answer yet and why, until it is back. */
 function watchRouter() {
   const banner = document.getElementById("away");
+  const text = h("span");
   const again = button("Try now", { onclick: () => api.events.dispatchEvent(new Event("try-now")) });
+  fill(banner, text, again);
   let since = 0;
-  api.events.addEventListener("away", () => {
-    since ||= setTimeout(() => {
-      fill(banner, h("span", null, "The router does not answer. What is shown may be old; it is tried again by itself."), again);
-      banner.hidden = false;
-    }, 1200);
+  api.events.addEventListener("away", ({ detail }) => {
+    const told = visible(`${delayText(detail.error)} What is shown may be old.`);
+    // What is written again is read out again.
+    if (text.textContent !== told) text.textContent = told;
+    since ||= setTimeout(() => (banner.hidden = false), 1200);
   });
   api.events.addEventListener("back", () => {
     clearTimeout(since);

@@ -20,7 +20,11 @@ export class Tail {
   #heard = Date.now();
   #hidden = null;
   #current = null;
+  /** What comes belongs to the tail: it is gone on with, or what was there before has been told. */
+  #begun = false;
   #failed = false;
+  /** Signs of life since the store failed. */
+  #signs = 0;
   #looks = () => this.#visibility();
 
   /**
@@ -42,6 +46,7 @@ export class Tail {
     this.#stop.abort();
     clearTimeout(this.#hidden);
     document.removeEventListener("visibilitychange", this.#looks);
+    noteBack(this);
   }
 
   #visibility() {
@@ -57,10 +62,13 @@ export class Tail {
         failures += 1;
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof ApiError && !error.isAway) return this.#told.refused(error);
+        if (error instanceof ApiError && !error.isAway) {
+          noteBack(this);
+          return this.#told.refused(error);
+        }
         failures += 1;
         if (!document.hidden) {
-          noteAway(error);
+          noteAway(error, this);
           this.#told.away(error);
         }
       }
@@ -88,13 +96,16 @@ export class Tail {
     const signal = AbortSignal.any([this.#stop.signal, current.signal]);
     if (Date.now() - this.#heard > LONG) this.#lastId = "";
     const headers = this.#lastId ? { "last-event-id": this.#lastId } : {};
+    this.#begun = this.#lastId !== "";
+    this.#failed = false;
     let timer = setTimeout(() => current.abort(), SILENCE);
     try {
       // One event of history brings the id that stands for "now".
       const url = address("logs/tail", { ...this.#params, history: 1 });
       const response = await send(url, { headers, signal, patience: 0 });
       const messages = new Messages();
-      if (this.#lastId) this.#told.open(false);
+      noteBack(this);
+      if (this.#begun) this.#told.open(false);
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { done, value } = await reader.read();
@@ -114,20 +125,41 @@ export class Tail {
   }
 
   #take(messages) {
-    let lines = [];
-    let failure = null;
-    // Before the end of the history, what comes is older than the tail; pages bring it.
+    const lines = [];
     for (const { type, data } of messages) {
-      if (type === "history") {
-        lines = [];
-        this.#told.open(true);
-      } else if (type === "failure") failure = new Error(JSON.parse(data).message);
-      else if (type === "message") lines.push(lineOf(JSON.parse(data)));
+      if (type === "history") this.#stands(true);
+      else if (type === "failure") this.#fails(JSON.parse(data));
+      else if (type === "message") {
+        // Who sends what arrives after a failure goes on, and sends no history any more.
+        if (this.#failed) this.#stands(!this.#begun);
+        // Before the end of the history, what comes is older than the tail; pages bring it.
+        if (this.#begun) lines.push(lineOf(JSON.parse(data)));
+      }
     }
     if (lines.length > 0) this.#told.lines(lines);
-    // The store failed, or goes on after that: the stream stands all the while.
-    if (failure) this.#told.away(failure);
-    else if (this.#failed) this.#told.open(false);
-    this.#failed = failure !== null;
+    if (messages.length === 0 && this.#failed) this.#sign();
+  }
+
+  /** The store failed; the stream stands all the while. */
+  #fails({ code, message }) {
+    const error = new ApiError(503, code, message);
+    this.#failed = true;
+    this.#signs = 0;
+    noteAway(error, this);
+    this.#told.away(error);
+  }
+
+  /** The first sign of life comes before the store is tried again, so only the second says that it goes on. */
+  #sign() {
+    this.#signs += 1;
+    if (this.#signs > 1) this.#stands(!this.#begun);
+  }
+
+  /** From here on nothing is missing; where the stream begins anew, pages bring what was before. */
+  #stands(isNew) {
+    this.#begun = true;
+    this.#failed = false;
+    noteBack(this);
+    this.#told.open(isNew);
   }
 }

@@ -89,10 +89,21 @@ export function problemBox() {
   return element;
 }
 
+/** What went wrong, as a sentence. */
+function sentenceOf(error) {
+  const message = error.message.charAt(0).toUpperCase() + error.message.slice(1);
+  return /[.!?]$/.test(message) ? message : `${message}.`;
+}
+
+/** Why something waits that is tried again: the router's own words, if it has answered. */
+export function delayText(error) {
+  const isTold = error.isLater && error.code !== String(error.status);
+  return `${isTold ? sentenceOf(error) : "The router does not answer."} It is tried again by itself.`;
+}
+
 /** What went wrong, and what to do. */
 export function advice(error) {
-  const message = error.message.charAt(0).toUpperCase() + error.message.slice(1);
-  const sentence = /[.!?]$/.test(message) ? message : `${message}.`;
+  const sentence = sentenceOf(error);
   if (error.status === 0) return `${sentence} It is tried again by itself; check that thinglog runs and the network stands.`;
   if (error.status === 401) return `${sentence} Sign in to go on.`;
   if (error.status === 403) return `${sentence} Ask an administrator for the right, or sign in as somebody else.`;

@@ -9,8 +9,11 @@
  */
 const UNSEEN = /[\ud800-\udbff][\udc00-\udfff]|[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]/g;
 const SHORT = { "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0" };
-/** Characters in which a pattern is looked for, so that no pattern takes for ever. */
-const LOOKED_AT = 20_000;
+/**
+ * Characters in which a pattern is looked for, by how many of its quantifiers have no bound: each multiplies the
+ * time by the length. Patterns with more are not looked for at all.
+ */
+const LOOKED_AT = [20_000, 4000, 400];
 /** Characters before a match that comes late. */
 const LEAD = 30;
 /** Most matches that are marked in one text. */
@@ -44,12 +47,19 @@ export function matcher({ text, regex, exact }) {
 /** A text as a pattern that finds just it. */
 export const quoted = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
+/** A pattern without its escapes and classes of characters. */
+const bare = (pattern) => pattern.replace(/\\./gs, "x").replace(/\[[^\]]*\]/g, "x");
+
+/** How many quantifiers have no bound, or one of hundreds. */
+const repeats = (plain) => plain.match(/[*+]|\{\d+,(?:\d{3,})?\}/g)?.length ?? 0;
+
 /**
  * Whether a pattern repeats what itself repeats or branches: browsers may then take time that doubles with
- * every character. The router's patterns do not.
+ * every character; or repeats too many parts one behind the other. The router's patterns take no longer.
  */
 export function isDear(pattern) {
-  const plain = pattern.replace(/\\./g, "x").replace(/\[[^\]]*\]/g, "x");
+  const plain = bare(pattern);
+  if (repeats(plain) >= LOOKED_AT.length) return true;
   return /\([^()]*[*+{|][^()]*\)[*+{]/.test(plain) || /\(.*\(.*\).*\)[*+{]/.test(plain);
 }
 
@@ -57,7 +67,7 @@ export function isDear(pattern) {
 export function hits(text, pattern) {
   const found = [];
   if (!pattern) return found;
-  const looked = text.slice(0, LOOKED_AT);
+  const looked = text.slice(0, LOOKED_AT[repeats(bare(pattern.source))] ?? 0);
   pattern.lastIndex = 0;
   for (let match = pattern.exec(looked); match && found.length < MOST_HITS; match = pattern.exec(looked)) {
     if (match[0] === "") pattern.lastIndex += 1;

@@ -25,6 +25,8 @@ const LIST: usize = 1000;
 const MOST_NESTING: usize = 40;
 /// Fields, each fragment's wherever it is named.
 const MOST_FIELDS: usize = 500;
+/// Fragments, which may name each other in a row.
+const MOST_FRAGMENTS: usize = 50;
 /// Entries of a page unless told, and at most.
 const USUAL: i32 = 100;
 const MOST: i32 = 1000;
@@ -57,11 +59,19 @@ pub(super) fn read(text: &str) -> Result<ExecutableDocument, Refusal> {
         )));
     }
     let document = parse_query(text).map_err(|error| Refusal::invalid(error.to_string()))?;
+    if document.fragments.len() > MOST_FRAGMENTS {
+        return Err(too_much(format!("more than {MOST_FRAGMENTS} fragments")));
+    }
     let mut known = HashMap::new();
     let operations = document.operations.iter();
-    let fields: usize = operations
-        .map(|(_, operation)| fields(&document, &operation.node.selection_set.node, &mut known))
-        .fold(0, usize::saturating_add);
+    let operations = operations.map(|(_, operation)| &operation.node.selection_set.node);
+    // Those that nobody names are validated all the same.
+    let fragments = document.fragments.values();
+    let fragments = fragments.map(|fragment| &fragment.node.selection_set.node);
+    let counted = operations.map(|selection| fields(&document, selection, &mut known));
+    let asked = counted.fold(0, usize::saturating_add);
+    let most = fragments.map(|selection| fields(&document, selection, &mut known));
+    let fields = most.fold(asked, usize::max);
     match fields > MOST_FIELDS {
         true => Err(too_much(format!("more than {MOST_FIELDS} fields"))),
         false => Ok(document),
@@ -72,7 +82,8 @@ fn too_much(what: String) -> Refusal {
     Refusal::new(Code::LimitExceeded, format!("the query has {what}"))
 }
 
-/// How deep brackets stand within brackets, outside of strings and comments.
+/// How deep brackets stand within brackets, outside of strings and comments: as the parser reads these, to
+/// which a comment ends with any end of a line, and a block without an end is an empty string.
 fn nesting(text: &str) -> usize {
     let (mut depth, mut deepest) = (0usize, 0usize);
     let mut rest = text.as_bytes();
@@ -84,28 +95,51 @@ fn nesting(text: &str) -> usize {
                 deepest = deepest.max(depth);
             }
             b'}' | b']' | b')' => depth = depth.saturating_sub(1),
-            b'#' => rest = behind_end(rest, b"\n"),
-            b'"' => match rest.strip_prefix(b"\"\"") {
-                Some(block) => rest = behind_end(block, b"\"\"\""),
-                None => rest = behind_end(rest, b"\""),
-            },
+            b'#' => {
+                let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                rest = &rest[end.unwrap_or(rest.len())..];
+            }
+            b'"' => {
+                let block = rest.strip_prefix(b"\"\"").map(behind_block);
+                rest = match block {
+                    Some(Some(behind)) => behind,
+                    _ => behind_string(rest),
+                };
+            }
             _ => {}
         }
     }
     deepest
 }
 
-/// What stands behind the next end; `\` takes away the meaning of what follows it.
-fn behind_end<'a>(text: &'a [u8], end: &[u8]) -> &'a [u8] {
+/// What stands behind the end of a string; `\` takes away the meaning of what follows it.
+fn behind_string(text: &[u8]) -> &[u8] {
     let mut at = 0;
     while at < text.len() {
         match text[at] {
-            b'\\' if end != b"\n" => at += 2,
-            _ if text[at..].starts_with(end) => return &text[at + end.len()..],
+            b'\\' => at += 2,
+            b'"' => return &text[at + 1..],
             _ => at += 1,
         }
     }
     &[]
+}
+
+/// What stands behind the end of a block, if it has one; `\` has a meaning before another end only.
+fn behind_block(text: &[u8]) -> Option<&[u8]> {
+    let end = b"\"\"\"";
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        if rest.starts_with(end) {
+            return Some(&rest[end.len()..]);
+        }
+        at += match rest.strip_prefix(b"\\") {
+            Some(behind) if behind.starts_with(end) => 1 + end.len(),
+            _ => 1,
+        };
+    }
+    None
 }
 
 /// Fields of a selection, those of fragments counted wherever they are named. A fragment within itself
@@ -155,6 +189,10 @@ mod tests {
             ("{a(b:\"\\\"((((\")}", 2),
             ("{a(b:\"\"\"((\"((\\\"\"\"\"\"\")}", 2),
             ("{ # ((((\n a}", 1),
+            ("{ # \r{{{", 4),
+            ("{a(b:\"\"\"\\\\\"\"\" \"\"\"){{{", 4),
+            ("{a(b:[\"\"\" \"{{{", 6),
+            ("{a(b:\"\"\"((\"){{", 3),
             ("{a(b:\"((((", 2),
             ("}}}{", 1),
             ("{ö(ü:\"ß\\", 2),
@@ -177,7 +215,15 @@ mod tests {
             );
         }
         bomb += " fragment f60 on Q {a}";
-        for text in [&deep, &lists, &open, &many, &bomb] {
+        let mut chain = "{a}".to_owned();
+        for n in 0..40 {
+            let inner = format!("{}...c{}{}", "{a".repeat(30), n + 1, "}".repeat(30));
+            chain += &format!(" fragment c{n} on Q {inner}");
+        }
+        chain += " fragment c40 on Q {a}";
+        let wide = " fragment w on Q {".to_owned() + &"a:b ".repeat(501) + "}";
+        let unused = "{a}".to_owned() + &wide;
+        for text in [&deep, &lists, &open, &many, &bomb, &chain, &unused] {
             let error = read(text).unwrap_err();
             assert_eq!(error.code, Code::LimitExceeded, "{}", &text[..40]);
         }

@@ -32,8 +32,8 @@ use crate::registry::{Caller, Code, Refusal};
 
 /// Largest request, bytes.
 const MOST_BYTES: usize = 64 << 10;
-/// Longest time for a request.
-const WITHIN: Duration = Duration::from_secs(30);
+/// Longest time for a request: less than HTTP gives it, so that it is told in words of GraphQL.
+const WITHIN: Duration = Duration::from_secs(25);
 
 type Api = Schema<query::Query, EmptyMutation, EmptySubscription>;
 

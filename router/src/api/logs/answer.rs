@@ -101,6 +101,11 @@ impl Fleet for Asking {
     }
 }
 
+fn too_large() -> Refusal {
+    let reason = "what this request has found is too large; ask for less at once";
+    Refusal::new(Code::LimitExceeded, reason)
+}
+
 impl Library {
     pub(crate) fn new(registry: Registry, levels: Arc<Levels>) -> Library {
         Library {
@@ -120,11 +125,17 @@ impl Library {
         }
     }
 
-    /// Notes that so many bytes were found for a request with several searches.
+    /// Notes that so many bytes were found for a request with several searches, and refuses what is far too
+    /// much: a page by itself never is.
     #[cfg(feature = "graphql")]
-    pub(in crate::api) fn answered(&self, bytes: usize) {
-        if let Some(shared) = &self.shared {
-            shared.answered.fetch_add(bytes, Ordering::Relaxed);
+    pub(in crate::api) fn answered(&self, bytes: usize) -> Result<(), Refusal> {
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        let before = shared.answered.fetch_add(bytes, Ordering::Relaxed);
+        match before.saturating_add(bytes) > 2 * MOST_ANSWERED {
+            true => Err(too_large()),
+            false => Ok(()),
         }
     }
 
@@ -138,7 +149,7 @@ impl Library {
         match tokio::time::timeout(TURN_WITHIN, turn).await {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(Refusal::new(
-                Code::LimitExceeded,
+                Code::Throttling,
                 "too many searches at once; try again in a moment",
             )),
         }
@@ -161,8 +172,7 @@ impl Library {
             None => None,
         };
         if shared.is_some_and(|shared| shared.answered.load(Ordering::Relaxed) > MOST_ANSWERED) {
-            let reason = "what this request has found is too large already; ask for less at once";
-            return Err(Refusal::new(Code::LimitExceeded, reason));
+            return Err(too_large());
         }
         let turn = self.turn().await?;
         let fresh = Instant::now() + ENOUGH;

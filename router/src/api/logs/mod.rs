@@ -12,11 +12,11 @@ mod thread;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
+use axum::{Extension, Router};
 use thinglog_schemas::topic::ConfigTopic;
 use thinglog_store::{Effort, Order, Page, Place, Search};
 
@@ -27,6 +27,7 @@ use super::{Answer, By, nothing};
 use crate::clock;
 use crate::destinations::running::Shown;
 use crate::destinations::store::Shelf;
+use crate::http::authenticate::Still;
 use crate::registry::{Caller, Code, Refusal};
 
 /// Events before a tail unless told, and at most.
@@ -122,6 +123,7 @@ fn json(body: Vec<u8>) -> Response {
 /// and without a repeat. `Last-Event-ID` goes on where a connection broke.
 async fn tail(
     caller: By,
+    still: Option<Extension<Still>>,
     State(reading): State<Reading>,
     headers: HeaderMap,
     query: body::Asked<Asked>,
@@ -137,6 +139,7 @@ async fn tail(
     let follow = stream::Follow {
         library: reading.library.clone(),
         caller: caller.0.clone(),
+        still: still.map(|still| still.0),
         shelf,
         search,
     };
@@ -149,7 +152,12 @@ async fn tail(
 }
 
 /// Everything that matches, oldest first unless told, as a file.
-async fn download(caller: By, State(reading): State<Reading>, query: body::Asked<Asked>) -> Answer {
+async fn download(
+    caller: By,
+    still: Option<Extension<Still>>,
+    State(reading): State<Reading>,
+    query: body::Asked<Asked>,
+) -> Answer {
     let mut asked = asked(query)?;
     let form = match asked.format.take().as_deref() {
         None | Some("ndjson") => stream::Form::Ndjson,
@@ -175,6 +183,7 @@ async fn download(caller: By, State(reading): State<Reading>, query: body::Asked
     let follow = stream::Follow {
         library: reading.library.clone(),
         caller: caller.0.clone(),
+        still: still.map(|still| still.0),
         shelf,
         search: first,
     };

@@ -17,7 +17,8 @@ use super::before;
 use crate::api::channel::Channel;
 use crate::destinations::stdout;
 use crate::destinations::store::Shelf;
-use crate::registry::{Caller, Refusal};
+use crate::http::authenticate::Still;
+use crate::registry::{Caller, Code, Refusal};
 
 /// Events that a tail searches at a time.
 const PAGE: usize = 1000;
@@ -34,12 +35,26 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Follow {
     pub(super) library: Library,
     pub(super) caller: Caller,
+    /// Who that is later; `None` where nobody signs in.
+    pub(super) still: Option<Still>,
     pub(super) shelf: Arc<Shelf>,
     pub(super) search: Search,
 }
 
 impl Follow {
+    /// Whether the caller is who it was, with the same rights: an answer may go on for days.
+    fn is_let(&self) -> bool {
+        let still = self.still.as_ref();
+        still.is_none_or(|still| still().as_ref() == Some(&self.caller))
+    }
+
     async fn page(&self, search: &Search) -> Result<Page, Refusal> {
+        if !self.is_let() {
+            return Err(Refusal::new(
+                Code::Unauthorized,
+                "this sign-in no longer counts, or for other things: sign in again",
+            ));
+        }
         self.library
             .page(&self.caller, &self.shelf, search.clone())
             .await
@@ -147,7 +162,7 @@ pub(super) fn tail(follow: Follow, last: Option<u64>, history: usize) -> Result<
         if last.is_none() && history > 0 && !tell_history(&follow, history, from, &sender).await {
             return;
         }
-        loop {
+        while follow.is_let() {
             match tell_new(&follow, &mut row, &sender).await {
                 Some(true) => {}
                 Some(false) => return,

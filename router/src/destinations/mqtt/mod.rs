@@ -81,8 +81,8 @@ pub(crate) fn emitter(
     broker: &Endpoint,
     topics: &Topics,
 ) -> Result<(MqttEncoder, MqttSink), String> {
-    let address = Address::parse(&format!("mqtt://{}", broker.address), &MQTT_SCHEMES)?;
-    let server = Server::new(address, None, EMITTER_TIMEOUT)?;
+    let server = broker.server(EMITTER_TIMEOUT);
+    let server = server.map_err(|error| format!("router.{error}"))?;
     let password = broker.password.clone().map(Secret::Text);
     let login = login(broker.username.clone(), password);
     let client_id = format!("thinglog-router/{name}/out");

@@ -81,6 +81,18 @@ fn lines_of_one_topic_are_one_publish() {
 }
 
 #[test]
+fn the_log_emitter_reaches_its_broker_however_that_is_named() {
+    for address in ["h:1883", "mqtt://h", "mqtts://h:8884"] {
+        let broker = Endpoint {
+            address: address.into(),
+            ..Endpoint::default()
+        };
+        let topics = Topics::default();
+        assert!(emitter(&EmitterConfig::default(), "all", &broker, &topics).is_ok());
+    }
+}
+
+#[test]
 fn the_log_emitter_publishes_below_out() {
     let broker = Endpoint::default();
     let (mut encoder, _) = emitter(

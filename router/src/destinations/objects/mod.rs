@@ -195,6 +195,12 @@ impl Objects {
     }
 }
 
+/// Whether what it may take of memory is enough; the error says what is needed.
+pub(crate) fn check_memory(config: &ObjectStoreConfig, delivery: &Delivery) -> io::Result<()> {
+    let complete = Complete::new(&delivery.batch);
+    lanes(delivery, complete, Form::new(config).memory()).map(drop)
+}
+
 /// Uploads that memory allows at once.
 fn lanes(delivery: &Delivery, complete: Complete, form: usize) -> io::Result<usize> {
     let most = delivery.memory_bytes.unwrap_or(MEMORY);

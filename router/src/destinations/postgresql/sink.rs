@@ -1,6 +1,7 @@
 //! Inserts a request, and reads the server's answer.
 
 use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::{BufMut, BytesMut};
 use parking_lot::Mutex;
@@ -32,6 +33,8 @@ pub(crate) struct PostgresqlSink {
     idle: Mutex<Vec<Connection>>,
     /// Whether the table has been seen. Held while it is made, so that it is made once.
     is_there: tokio::sync::Mutex<bool>,
+    /// It has taken rows.
+    takes: AtomicBool,
 }
 
 impl PostgresqlSink {
@@ -48,6 +51,7 @@ impl PostgresqlSink {
             within: std::time::Duration::from_millis(config.timeout_ms),
             idle: Mutex::default(),
             is_there: tokio::sync::Mutex::default(),
+            takes: AtomicBool::new(false),
         })
     }
 
@@ -125,12 +129,15 @@ impl Sink for PostgresqlSink {
         };
         let inserting = self.insert(&connection, &body);
         let (verdict, is_good) = match tokio::time::timeout(self.within, inserting).await {
-            Ok(Ok(new)) => (accepted(new, request.len()), true),
+            Ok(Ok(new)) => {
+                self.takes.store(true, Relaxed);
+                (accepted(new, request.len()), true)
+            }
             Ok(Err(error)) => {
                 if error.code() == Some(&SqlState::UNDEFINED_TABLE) {
                     *self.is_there.lock().await = false;
                 }
-                failed(&error)
+                failed(&error, self.takes.load(Relaxed))
             }
             Err(_) => {
                 self.end(&connection);
@@ -190,10 +197,11 @@ pub(super) fn accepted(new: u64, sent: usize) -> Verdict {
     }
 }
 
-/// What an error means, and whether the connection is of use still.
-fn failed(error: &Error) -> (Verdict, bool) {
+/// What an error means, and whether the connection is of use still. A table that `takes` other rows lacks
+/// nothing for every row: a column that is computed of what an event has is empty for this one.
+fn failed(error: &Error, takes: bool) -> (Verdict, bool) {
     let reason = explain(error);
-    if let Some(column) = error.as_db_error().and_then(lacking) {
+    if let Some(column) = error.as_db_error().and_then(lacking).filter(|_| !takes) {
         let reason = format!(
             "{reason}; no event has anything for the column {column:?}: give it a default, or take its \
              NOT NULL away"

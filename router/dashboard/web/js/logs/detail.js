@@ -1,12 +1,12 @@
 // An open event: its whole message, all its attributes, and what its device logged before and after it.
 
-import { call, part } from "../api.js";
+import { call, insist, part } from "../api.js";
 import { button, fill, h, icon, id, shown } from "../dom.js";
 import { compare, lineOf, placeText } from "../place.js";
 import { format, parse } from "../question.js";
 import { settings } from "../settings.js";
 import { cut, pieces, visible } from "../text.js";
-import { advice, announce, note } from "../tell.js";
+import { advice, announce, delayText, note } from "../tell.js";
 import { clock, exact, relative } from "../time.js";
 
 /** Characters of a message that are shown at first. */
@@ -136,7 +136,8 @@ export class Detail {
 
   async #context(line, signal) {
     const { context } = this;
-    const page = (order) => call("logs", { device: line.device, order, cursor: placeText(line), limit: AROUND }, { signal });
+    const delayed = (error) => fill(context, h("p", { class: "dim" }, visible(delayText(error))));
+    const page = (order) => insist(() => call("logs", { device: line.device, order, cursor: placeText(line), limit: AROUND }, { signal }), signal, delayed);
     try {
       const [before, after] = await Promise.all([page("newest"), page("oldest")]);
       const lines = [...before.items.reverse().map(lineOf), line, ...after.items.map(lineOf)];

@@ -27,6 +27,8 @@ export class LogStream {
   busy = { up: false, down: false };
   /** Where an unfinished search has come, a place; for who waits. */
   reached = null;
+  /** Why a page is asked for again. */
+  delayed = null;
   /** Somebody said so: coming to the end is no reason to follow it again. */
   paused = false;
   /** What was refused. */
@@ -147,7 +149,7 @@ export class LogStream {
     this.busy[direction] = true;
     this.told.changed();
     try {
-      await insist(() => work(isMine), this.#stop.signal);
+      await work(isMine);
     } catch (error) {
       if (this.#stop.signal.aborted) return;
       if (isMine()) this.error = error;
@@ -155,13 +157,21 @@ export class LogStream {
     if (!isMine()) return;
     this.busy[direction] = false;
     this.reached = null;
+    this.delayed = null;
     this.told.changed();
     if (direction === "down" && this.#isStale) this.#missed();
   }
 
-  #page(order, cursor, limit) {
+  /** A page, asked for until it comes: what was found before it is kept. */
+  async #page(order, cursor, limit) {
+    const { signal } = this.#stop;
     const params = { ...conditions(this.question), order, cursor, limit };
-    return call("logs", params, { signal: this.#stop.signal });
+    const page = await insist(() => call("logs", params, { signal }), signal, (error) => {
+      this.delayed = error;
+      this.told.changed();
+    });
+    this.delayed = null;
+    return page;
   }
 
   /** Pages until some lines are found or there are no more. */

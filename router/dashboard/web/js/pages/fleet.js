@@ -26,6 +26,12 @@ export function queryOf(text) {
   return /^[\w.:*?-]+$/.test(text) ? `name ~ "*${text.replace(/^\*|\*$/g, "")}*"` : text;
 }
 
+/** A count as it is shown, `undefined` when it is not known; of what was counted in part, the least that it is. */
+export function counted(count, partial) {
+  if (count === undefined || (partial && count === 0)) return "–";
+  return partial ? `≥ ${short(count)}` : short(count);
+}
+
 class FleetPage {
   #stop = null;
   #timer = 0;
@@ -128,26 +134,31 @@ class FleetPage {
     const now = Math.ceil(Date.now() / STEP) * STEP;
     const range = { from: now - HOUR, until: now, step: STEP };
     const params = { by: "device", device: items.map((item) => item.device).join(","), since: "1h", step: "2m" };
-    let devices;
+    let counts;
     try {
-      ({ devices } = await call("logs/counts", params, { signal }));
+      counts = await call("logs/counts", params, { signal });
     } catch (error) {
       if (signal.aborted || error.isAway) throw error;
       // Without a store nothing is counted; all else of the page stands.
-      devices = null;
+      counts = { devices: {}, partial: false };
     }
+    const { devices, partial } = counts;
     let wrong = 0;
-    for (const row of this.rows.children) {
-      const steps = devices?.[row.dataset.device];
-      const errors = steps?.reduce((sum, step) => sum + step.error, 0);
-      const total = steps?.reduce((sum, step) => sum + step.debug + step.info + step.warn + step.error, 0);
-      fill(row.spot, steps && spark(steps, range), h("span", { class: "dim" }, steps ? short(total) : "–", h("span", { class: "unseen" }, " events in the last hour")));
-      row.errors.classList.toggle("has-errors", errors > 0);
-      fill(row.errors, errors > 0 ? h("a", { href: `/logs?level=error&since=1h&device=${part(row.dataset.device)}` }, short(errors), h("span", { class: "unseen" }, " errors")) : errors === 0 ? "0" : "–");
-      wrong += errors > 0 ? 1 : 0;
-    }
-    if (wrong !== this.wrong && this.wrong !== undefined) announce(`${wrong} devices with errors in the last hour`);
+    for (const row of this.rows.children) wrong += this.#counted(row, devices[row.dataset.device], range, partial) > 0 ? 1 : 0;
+    if (wrong !== this.wrong && this.wrong !== undefined) announce(`${partial ? "At least " : ""}${wrong} devices with errors in the last hour`);
     this.wrong = wrong;
+  }
+
+  /** Shows how much a device logged; returns how many of it are errors. */
+  #counted(row, steps, range, partial) {
+    const errors = steps?.reduce((sum, step) => sum + step.error, 0);
+    const total = steps?.reduce((sum, step) => sum + step.debug + step.info + step.warn + step.error, 0);
+    fill(row.spot, steps && spark(steps, range), h("span", { class: "dim" }, counted(total, partial), h("span", { class: "unseen" }, " events in the last hour")));
+    row.spot.title = partial ? "Not all could be counted in time" : "";
+    row.errors.classList.toggle("has-errors", errors > 0);
+    const shown = counted(errors, partial);
+    fill(row.errors, errors > 0 ? h("a", { href: `/logs?level=error&since=1h&device=${part(row.dataset.device)}` }, shown, h("span", { class: "unseen" }, " errors")) : shown);
+    return errors;
   }
 
   #failed(error) {

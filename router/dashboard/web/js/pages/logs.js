@@ -13,7 +13,7 @@ import { whole } from "../number.js";
 import { parsePlace, placeOfTime, placeText, timeOfPlace } from "../place.js";
 import { changed, conditions, format, isOpen, isSame, narrowed, parse } from "../question.js";
 import * as settings from "../settings.js";
-import { advice, announce, blank, confirm, failure, note } from "../tell.js";
+import { advice, announce, blank, confirm, delayText, failure, note } from "../tell.js";
 import { matcher, visible } from "../text.js";
 import { boundTime, moment, spanOf, spanText } from "../time.js";
 
@@ -72,7 +72,7 @@ class LogPage {
       this.view.redraw();
       this.detail.refresh();
       this.filters.show(this.question);
-      this.#count();
+      this.#counts();
     };
     settings.changes.addEventListener("changed", this.onSettings);
     this.ticking = setInterval(() => this.#tick(), 1000);
@@ -88,7 +88,7 @@ class LogPage {
     const span = question.span !== this.question.span;
     this.question = question;
     if (!same) this.#begin();
-    else if (span) this.#count();
+    else if (span) this.#counts();
     this.filters.show(question, isBack);
   }
 
@@ -210,7 +210,8 @@ class LogPage {
     if (stream.busy.down) {
       const reached = stream.reached && timeOfPlace(stream.reached);
       const far = reached && Number.isFinite(reached) ? ` Back to ${moment(reached, settings.settings.utc, Date.now())} so far.` : "";
-      return blank("Looking …", `The newest events that match are searched for.${far}`);
+      const why = stream.delayed ? ` ${visible(delayText(stream.delayed))}` : "";
+      return blank("Looking …", `The newest events that match are searched for.${far}${why}`);
     }
     const bounded = question.since !== "" || question.until !== "";
     const wait = isOpen(question) ? " What arrives shows here by itself." : "";
@@ -304,7 +305,7 @@ class LogPage {
     if (span === spanOf(this.question.span)) return;
     this.question = { ...this.question, span: spanText(span) };
     history.replaceState(history.state, "", `/logs${format(this.question)}`);
-    this.#count();
+    this.#counts();
   }
 
   #open(line) {
@@ -363,7 +364,7 @@ class LogPage {
     else insist(() => this.#count(signal), signal).catch((error) => signal.aborted || this.#uncounted(error));
   }
 
-  async #count(signal = this.#counting.signal) {
+  async #count(signal) {
     const now = Date.now();
     const { since, until, span } = this.question;
     const to = until ? Date.parse(until) : now;
