@@ -1,16 +1,20 @@
 //! Regular expressions of queries: in one text, and in many texts at once.
 //!
 //! To ask a regular expression once for each of thousands of short texts costs more than what it does
-//! within them. So texts without a line break are laid side by side as lines, and one search goes through
-//! all of them: with the same expression, but for its ends of text, which become ends of lines, and its
-//! line breaks, of which none is left. It finds in a line what the original finds in the text.
+//! within them. So texts are laid side by side as lines, and one search goes through all of them with the
+//! same expression, but for its ends of text, which become ends of lines. That is done with texts that are
+//! ASCII and have no line break of their own, which nearly all are: then no match goes over the end of a
+//! line, all of Unicode beyond ASCII drops out of the expression, and what is left is faster many times.
+//! It finds in a line what the original finds in the text.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use regex::{Regex, RegexBuilder};
+use regex_automata::{Input, meta};
 use regex_syntax::hir::{
-    Capture, Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Hir, HirKind,
-    Look, Repetition,
+    Class, ClassBytes, ClassBytesRange, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look,
+    Repetition,
 };
 
 use super::needle::Needs;
@@ -25,7 +29,7 @@ const BYTES_OF_LINES: usize = 2 << 20;
 pub struct Pattern {
     regex: Regex,
     needs: Needs,
-    of_lines: Arc<OnceLock<Option<Regex>>>,
+    lines: Arc<OnceLock<Option<meta::Regex>>>,
 }
 
 impl Pattern {
@@ -37,7 +41,7 @@ impl Pattern {
         Ok(Pattern {
             regex,
             needs: Needs::regex(pattern),
-            of_lines: Arc::default(),
+            lines: Arc::default(),
         })
     }
 
@@ -51,69 +55,104 @@ impl Pattern {
         self.regex.is_match(text)
     }
 
-    /// The same for texts that stand side by side as lines, each without a line break of its own;
-    /// `None` if this expression cannot be asked so.
+    /// The same for texts that stand side by side as lines; `None` if this expression cannot be asked so.
     pub fn lines(&self) -> Option<Lines<'_>> {
         let compile = || of_lines(self.regex.as_str());
-        self.of_lines.get_or_init(compile).as_ref().map(Lines)
+        self.lines.get_or_init(compile).as_ref().map(Lines)
+    }
+
+    /// Whether a text may be a line of [`Pattern::lines`].
+    pub fn is_line(text: &str) -> bool {
+        text.is_ascii() && !text.contains('\n')
     }
 }
 
 /// A regular expression for lines.
 #[derive(Clone, Copy, Debug)]
-pub struct Lines<'a>(&'a Regex);
+pub struct Lines<'a>(&'a meta::Regex);
 
 impl Lines<'_> {
-    /// A place within, or at the end of, the first line that matches, from the line that begins at `start`
-    /// on. `lines` are divided by `\n`.
-    pub fn find(self, lines: &str, start: usize) -> Option<usize> {
+    /// A place within, or at the end of, the first line that matches. `lines` are texts as
+    /// [`Pattern::is_line`] wants them, each but the last with a `\n` behind it; what is looked through
+    /// begins where one of them does and ends where one of them does.
+    pub fn find(self, lines: &str, within: Range<usize>) -> Option<usize> {
         // No match goes over the end of a line, so any end of the first match will do.
-        self.0.shortest_match_at(lines, start)
+        let input = Input::new(lines).range(within).earliest(true);
+        self.0.search_half(&input).map(|found| found.offset())
     }
 }
 
-fn of_lines(pattern: &str) -> Option<Regex> {
-    let hir = regex_syntax::parse(pattern).ok()?;
-    let pattern = lined(&hir)?.to_string();
-    let regex = RegexBuilder::new(&pattern)
-        .size_limit(2 * BYTES)
-        .dfa_size_limit(BYTES_OF_LINES)
-        .build();
+fn of_lines(pattern: &str) -> Option<meta::Regex> {
+    let hir = lined(&regex_syntax::parse(pattern).ok()?)?;
+    let config = meta::Config::new()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(BYTES))
+        .onepass_size_limit(Some(BYTES))
+        .hybrid_cache_capacity(BYTES_OF_LINES);
+    let regex = meta::Builder::new().configure(config).build_from_hir(&hir);
     regex.ok()
 }
 
-/// The expression without line breaks, whose ends are those of lines. `None` if that cannot be said.
+/// The expression for lines of ASCII. `None` if that cannot be said.
 fn lined(hir: &Hir) -> Option<Hir> {
     let all = |parts: &[Hir]| parts.iter().map(lined).collect::<Option<Vec<Hir>>>();
     Some(match hir.kind() {
         HirKind::Empty => Hir::empty(),
-        HirKind::Literal(literal) if literal.0.contains(&b'\n') => Hir::fail(),
-        HirKind::Literal(literal) => Hir::literal(literal.0.clone()),
-        HirKind::Class(Class::Unicode(class)) => {
-            let mut class = class.clone();
-            class.difference(&ClassUnicode::new([ClassUnicodeRange::new('\n', '\n')]));
-            Hir::class(Class::Unicode(class))
-        }
-        HirKind::Class(Class::Bytes(class)) => {
-            let mut class = class.clone();
-            class.difference(&ClassBytes::new([ClassBytesRange::new(b'\n', b'\n')]));
-            Hir::class(Class::Bytes(class))
-        }
-        HirKind::Look(Look::Start | Look::StartLF) => Hir::look(Look::StartLF),
-        HirKind::Look(Look::End | Look::EndLF) => Hir::look(Look::EndLF),
-        // At the end of a line that ends with a carriage return these say something else.
-        HirKind::Look(Look::StartCRLF | Look::EndCRLF) => return None,
-        HirKind::Look(look) => Hir::look(*look),
+        HirKind::Literal(literal) => match literal.0.is_ascii() && !literal.0.contains(&b'\n') {
+            true => Hir::literal(literal.0.clone()),
+            false => Hir::fail(),
+        },
+        HirKind::Class(class) => Hir::class(Class::Bytes(of_ascii(class)?)),
+        HirKind::Look(look) => Hir::look(lined_look(*look)?),
         HirKind::Repetition(repetition) => Hir::repetition(Repetition {
             sub: Box::new(lined(&repetition.sub)?),
             ..repetition.clone()
         }),
-        HirKind::Capture(capture) => Hir::capture(Capture {
-            sub: Box::new(lined(&capture.sub)?),
-            ..capture.clone()
-        }),
+        // What a part has found is never asked.
+        HirKind::Capture(capture) => lined(&capture.sub)?,
         HirKind::Concat(parts) => Hir::concat(all(parts)?),
         HirKind::Alternation(ways) => Hir::alternation(all(ways)?),
+    })
+}
+
+/// What of a class is ASCII and no line break.
+fn of_ascii(class: &Class) -> Option<ClassBytes> {
+    match class {
+        Class::Unicode(class) => {
+            let mut class = class.clone();
+            let ranges = [('\0', '\t'), ('\u{b}', '\u{7f}')];
+            let ranges = ranges.map(|(from, to)| ClassUnicodeRange::new(from, to));
+            class.intersect(&ClassUnicode::new(ranges));
+            class.to_byte_class()
+        }
+        Class::Bytes(class) => {
+            let mut class = class.clone();
+            let ranges = [(0, b'\t'), (0xb, 0x7f)];
+            let ranges = ranges.map(|(from, to)| ClassBytesRange::new(from, to));
+            class.intersect(&ClassBytes::new(ranges));
+            Some(class)
+        }
+    }
+}
+
+fn lined_look(look: Look) -> Option<Look> {
+    Some(match look {
+        Look::Start | Look::StartLF => Look::StartLF,
+        Look::End | Look::EndLF => Look::EndLF,
+        // At the end of a line that ends with a carriage return these say something else.
+        Look::StartCRLF | Look::EndCRLF => return None,
+        Look::WordUnicode => Look::WordAscii,
+        Look::WordUnicodeNegate => Look::WordAsciiNegate,
+        Look::WordStartUnicode => Look::WordStartAscii,
+        Look::WordEndUnicode => Look::WordEndAscii,
+        Look::WordStartHalfUnicode => Look::WordStartHalfAscii,
+        Look::WordEndHalfUnicode => Look::WordEndHalfAscii,
+        Look::WordAscii
+        | Look::WordAsciiNegate
+        | Look::WordStartAscii
+        | Look::WordEndAscii
+        | Look::WordStartHalfAscii
+        | Look::WordEndHalfAscii => look,
     })
 }
 
@@ -122,10 +161,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Which texts match, asked all at once.
+    /// Which texts match, those that can be asked at once.
     fn at_once(pattern: &Pattern, texts: &[String]) -> Option<Vec<bool>> {
         let lines = pattern.lines()?;
-        let all: String = texts.iter().map(|text| format!("{text}\n")).collect();
+        let all = texts.join("\n");
         let mut ends = Vec::new();
         for text in texts {
             ends.push(ends.last().map_or(0, |end| end + 1) + text.len());
@@ -134,13 +173,11 @@ mod tests {
         let mut row = 0;
         while row < texts.len() {
             let start = ends[row] - texts[row].len();
-            let Some(end) = lines.find(&all, start) else {
+            let Some(end) = lines.find(&all, start..all.len()) else {
                 break;
             };
             row = ends.partition_point(|it| *it < end);
-            if row < texts.len() {
-                found[row] = true;
-            }
+            found[row] = true;
             row += 1;
         }
         Some(found)
@@ -161,6 +198,8 @@ mod tests {
         "a[^b]*",
         r"\bab\b",
         r"\Ba",
+        r"\b{start}k|c\b{end}",
+        r"\b{start-half}b\b{end-half}",
         "(?i)AB",
         "abc|b",
         "abca|bc",
@@ -170,14 +209,39 @@ mod tests {
         r"\n",
         r"a\nb|c",
         r"(?-u:\b)a",
+        r"(?-u:[\x00-\x7f])b",
         "ä|ſ",
         "(?i)k",
-        r"\pL{3}",
+        r"\w{3}",
         "(a|b|c)+ (a|b)",
         "a{2,4}$",
         "",
         "(|b)c",
+        "ä",
     ];
+
+    /// Expressions put together at random.
+    fn patterns() -> impl Strategy<Value = String> {
+        let parts = prop_oneof![
+            "[abck ]{1,2}",
+            Just("ä".to_owned()),
+            Just(r"\n".to_owned()),
+            r"(\^|\$|\\A|\\z|\\b|\\B|\\w|\\W|\\s|\\S|\.|\(\?m:\^\)|\(\?m:\$\)|\(\?s:\.\)|\[\^a\]|\[\^\\n\]|\(\?i:K\)|\(\?-u:\\b\))",
+        ];
+        let pattern = parts.prop_recursive(4, 16, 3, |part| {
+            prop_oneof![
+                proptest::collection::vec(part.clone(), 1..4).prop_map(|parts| parts.concat()),
+                proptest::collection::vec(part.clone(), 1..4)
+                    .prop_map(|parts| format!("({})", parts.join("|"))),
+                (part, r"(\*|\+|\?|\{2\}|\*\?|\{1,3\}|\+\?)")
+                    .prop_map(|(part, times)| format!("(?:{part}){times}")),
+            ]
+        });
+        prop_oneof![
+            pattern,
+            prop::sample::select(PATTERNS).prop_map(str::to_owned)
+        ]
+    }
 
     #[test]
     fn what_lines_cannot_say_is_asked_of_each_text() {
@@ -193,17 +257,19 @@ mod tests {
                 "{pattern}"
             );
         }
+        assert!(!Pattern::is_line("a\nb") && !Pattern::is_line("ä") && Pattern::is_line("a\r"));
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn many_at_once_are_what_each_is_alone(
-            which in 0..PATTERNS.len(),
-            texts in proptest::collection::vec("[abc k\u{212A}äſ\r\t]{0,6}", 0..12),
+            pattern in patterns(),
+            texts in proptest::collection::vec("[abck _1\r\t]{0,6}", 1..12),
         ) {
-            let pattern = Pattern::new(PATTERNS[which]).unwrap();
+            let pattern = Pattern::new(&pattern).unwrap();
             let alone: Vec<bool> = texts.iter().map(|text| pattern.is_match(text)).collect();
-            prop_assert_eq!(at_once(&pattern, &texts), Some(alone), "{}", PATTERNS[which]);
+            prop_assert_eq!(at_once(&pattern, &texts), Some(alone));
         }
     }
 }
