@@ -14,36 +14,6 @@ use thinglog_tests::{process::binary, site::Site, wait};
 
 const LOGINS: &str = "[broker.auth]\npasswords = \"passwords\"\ntokens = \"tokens\"\nacl = \"acl\"";
 
-/// Exit code, standard output and standard error of `thinglog <arguments>`.
-fn run(site: &Site, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
-    let mut child = Command::new(binary("thinglog"))
-        .current_dir(site.path())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // Who needs no input may be gone already.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
-
-/// Standard output of a command that succeeds.
-fn done(site: &Site, arguments: &[&str], input: &str) -> String {
-    let (code, output, error) = run(site, arguments, input);
-    assert_eq!(code, Some(0), "{arguments:?}: {error}");
-    output
-}
-
 /// A site whose clients log in, with operator `alice` (password `wonder`).
 fn site() -> Site {
     let site = Site::new();
@@ -53,11 +23,7 @@ fn site() -> Site {
         "user alice\ntopic deny thinglog/config/#\n",
     )
     .unwrap();
-    done(
-        &site,
-        &["passwd", "alice", "--role", "operator"],
-        "wonder\n",
-    );
+    site.done(&["passwd", "alice", "--role", "operator"], "wonder\n");
     fs::write(site.path().join("alice.password"), "wonder\n").unwrap();
     fs::write(site.path().join("tokens"), "").unwrap();
     site
@@ -65,7 +31,7 @@ fn site() -> Site {
 
 /// Adds a device; its token stands in `<name>.token`.
 fn add_device(site: &Site, name: &str) {
-    let added = done(site, &["device", "add", name, "--json"], "");
+    let added = site.done(&["device", "add", name, "--json"], "");
     let added: Value = serde_json::from_str(&added).unwrap();
     let token = added["token"].as_str().unwrap();
     fs::write(site.path().join(format!("{name}.token")), token).unwrap();
@@ -91,10 +57,10 @@ fn events_of_a_device_with_a_token_reach_the_file_and_an_operator_until_the_toke
         writeln!(pipes[1], "seen").unwrap();
         tail.output().contains("\"seen\"").then_some(())
     });
-    done(&site, &["device", "remove", "lamp-7"], "");
-    assert_eq!(done(&site, &["device", "tokens"], ""), "lamp-8\n");
+    site.done(&["device", "remove", "lamp-7"], "");
+    assert_eq!(site.done(&["device", "tokens"], ""), "lamp-8\n");
     // As it was called before there was a fleet to list.
-    let (code, output, told) = run(&site, &["device", "list", "--file", "tokens"], "");
+    let (code, output, told) = site.run(&["device", "list", "--file", "tokens"], "");
     assert_eq!((code, output.as_str()), (Some(0), "lamp-8\n"));
     assert!(told.contains("`device tokens`"), "{told}");
     up.hang_up();
@@ -116,7 +82,7 @@ fn events_of_a_device_with_a_token_reach_the_file_and_an_operator_until_the_toke
 #[test]
 fn a_router_and_a_broker_apart_log_in_by_configuration() {
     let site = site();
-    done(&site, &["passwd", "router", "--role", "router"], "hemlock");
+    site.done(&["passwd", "router", "--role", "router"], "hemlock");
     let config = site.path().join("thinglog.toml");
     let login = "[router.broker]\nusername = \"router\"\npassword = \"hemlock\"\n";
     let text = fs::read_to_string(&config).unwrap();
@@ -142,7 +108,7 @@ fn a_start_for_everybody_is_refused_with_commands_that_make_it_start() {
     let text = fs::read_to_string(&config).unwrap();
     let text = text.replacen(&site.mqtt.to_string(), &open, 1);
     fs::write(&config, text).unwrap();
-    let (code, _, error) = run(&site, &["up"], "");
+    let (code, _, error) = site.run(&["up"], "");
     assert_eq!(code, Some(1), "{error}");
     assert!(
         error.contains("broker.listen") && error.contains("--insecure"),
@@ -179,7 +145,7 @@ fn a_start_for_everybody_is_refused_with_commands_that_make_it_start() {
 #[test]
 fn an_explanation_names_the_line_that_decides_and_the_exit_code_says_which() {
     let site = site();
-    let test = |arguments: &[&str]| run(&site, &[&["acl", "test"], arguments].concat(), "");
+    let test = |arguments: &[&str]| site.run(&[&["acl", "test"], arguments].concat(), "");
     let config = ["--user", "alice", "--topic", "thinglog/config/default"];
     let (code, output, _) = test(&[&config[..], &["--action", "write"]].concat());
     assert_eq!(code, Some(3));
@@ -211,7 +177,7 @@ fn an_explanation_names_the_line_that_decides_and_the_exit_code_says_which() {
     let (code, _, error) = test(&["--topic", "a"]);
     assert_eq!(code, Some(1));
     assert!(error.contains("acl:2: \"allow\" begins no rule"), "{error}");
-    let (code, _, error) = run(&site, &["check"], "");
+    let (code, _, error) = site.run(&["check"], "");
     assert_eq!(code, Some(1));
     assert!(error.contains("acl:2:"), "{error}");
 }
@@ -222,11 +188,7 @@ fn who_is_turned_away_is_told_why_and_the_broker_logs_who_it_was() {
     let broker = site.broker();
     let mqtt = site.mqtt.to_string();
     let tail = |arguments: &[&str]| {
-        let (code, _, error) = run(
-            &site,
-            &[&["tail", "--broker", &mqtt], arguments].concat(),
-            "",
-        );
+        let (code, _, error) = site.run(&[&["tail", "--broker", &mqtt], arguments].concat(), "");
         assert_eq!(code, Some(1), "{error}");
         error
     };
@@ -269,20 +231,20 @@ fn users_are_set_changed_and_deleted() {
         "--group",
         "eu",
     ];
-    done(&site, &keep, "");
+    site.done(&keep, "");
     assert!(file().ends_with(":role=operator,group=eu\n"));
     assert_eq!(hash(&file()), hash(&before));
-    done(&site, &["passwd", "alice"], "other");
+    site.done(&["passwd", "alice"], "other");
     assert_ne!(hash(&file()), hash(&before));
     assert!(
         file().ends_with(":role=operator,group=eu\n"),
         "the role stays"
     );
-    let told = done(&site, &["passwd", "alice", "--delete", "--json"], "");
+    let told = site.done(&["passwd", "alice", "--delete", "--json"], "");
     let told: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(told["done"], "deleted");
     assert_eq!(file(), "");
-    let (code, _, error) = run(&site, &["passwd", "alice", "--delete"], "");
+    let (code, _, error) = site.run(&["passwd", "alice", "--delete"], "");
     assert_eq!(code, Some(1));
     assert!(error.contains("no user \"alice\""), "{error}");
     for (arguments, input) in [
@@ -294,7 +256,7 @@ fn users_are_set_changed_and_deleted() {
         ),
         (&["device", "add", "a/b"], ""),
     ] {
-        assert_eq!(run(&site, arguments, input).0, Some(1), "{arguments:?}");
+        assert_eq!(site.run(arguments, input).0, Some(1), "{arguments:?}");
     }
     assert_eq!(file(), "");
 }

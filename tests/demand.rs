@@ -166,19 +166,6 @@ fn status_says_how_the_device_is_and_what_can_be_asked_for() {
 }
 
 /// What `thinglog <arguments>` says when it succeeds.
-fn thinglog(site: &Site, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(binary("thinglog"))
-        .current_dir(site.path())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{arguments:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[test]
 fn where_clients_log_in_only_an_operator_gets_logs_and_only_the_device_answers() {
@@ -186,14 +173,10 @@ fn where_clients_log_in_only_an_operator_gets_logs_and_only_the_device_answers()
     site.configure("[broker.auth]\npasswords = \"passwords\"\ntokens = \"tokens\"");
     let at = |name: &str| site.path().join(name);
     fs::write(at("tokens"), "").unwrap();
-    thinglog(
-        &site,
-        &["passwd", "alice", "--role", "operator"],
-        "wonder\n",
-    );
+    site.done(&["passwd", "alice", "--role", "operator"], "wonder\n");
     fs::write(at("alice.password"), "wonder\n").unwrap();
     for device in ["lamp-7", "lamp-8"] {
-        let added = thinglog(&site, &["device", "add", device, "--json"], "");
+        let added = site.done(&["device", "add", device, "--json"], "");
         let added: Value = serde_json::from_str(&added).unwrap();
         fs::write(
             at(&format!("{device}.token")),

@@ -7,7 +7,6 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
-    process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +17,6 @@ use thinglog_schemas::{Severity, config::Upload};
 use thinglog_tests::{
     certificates::{Authority, Identity},
     mqtt::{Connection, Version},
-    process::binary,
     site::{Site, free_address},
     wait,
 };
@@ -150,7 +148,7 @@ fn a_password_that_changes_in_its_file_is_used_within_seconds_and_nothing_is_los
     say(&publisher, "with the first token");
     site.event("with the first token");
 
-    thinglog(&site, &["device", "remove", "lamp-7"]);
+    site.done(&["device", "remove", "lamp-7"], "");
     let second = device_token(&site);
     up.hang_up();
     wait::until("the device to be sent away", || {
@@ -163,16 +161,8 @@ fn a_password_that_changes_in_its_file_is_used_within_seconds_and_nothing_is_los
     assert!(site.has_event("between"));
 }
 
-fn thinglog(site: &Site, arguments: &[&str]) -> String {
-    let mut command = Command::new(binary("thinglog"));
-    let output = command.current_dir(site.path()).args(arguments).output();
-    let output = output.unwrap();
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn device_token(site: &Site) -> String {
-    let added = thinglog(site, &["device", "add", "lamp-7", "--json"]);
+    let added = site.done(&["device", "add", "lamp-7", "--json"], "");
     let added: Value = serde_json::from_str(&added).unwrap();
     added["token"].as_str().unwrap().to_owned()
 }

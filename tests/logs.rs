@@ -5,8 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use thinglog_tests::mosquitto;
@@ -16,24 +15,6 @@ use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
 const STORE: &str = "[router.destinations.store]\ntype = \"store\"\n";
-
-/// Output of a command that succeeds.
-#[track_caller]
-fn done(site: &Site, arguments: &[&str]) -> String {
-    let mut command = Command::new(binary("thinglog"));
-    let done = command
-        .current_dir(site.path())
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        done.status.success(),
-        "{arguments:?}: {}",
-        text(&done.stderr)
-    );
-    text(&done.stdout)
-}
 
 /// Lines of JSON.
 fn lines(text: &str) -> Vec<Value> {
@@ -118,7 +99,7 @@ fn what_was_logged_is_found_by_all_ways_alike() {
     let site = Site::new();
     site.configure(STORE);
     let _up = site.up();
-    done(&site, &["level", "set", "default", "DEBUG"]);
+    site.done(&["level", "set", "default", "DEBUG"], "");
     fleet(&site);
     let all = wait_for(&site, 90);
     assert_eq!(all.len(), 90);
@@ -156,7 +137,7 @@ fn what_was_logged_is_found_by_all_ways_alike() {
         );
         let told = |more: &[&str]| {
             let arguments: Vec<&str> = [&["logs", "--json"], arguments, more].concat();
-            lines(&done(&site, &arguments))
+            lines(&site.done(&arguments, ""))
                 .into_iter()
                 .map(plain)
                 .collect::<Vec<_>>()
@@ -166,7 +147,7 @@ fn what_was_logged_is_found_by_all_ways_alike() {
         oldest.truncate(0);
     }
     assert_eq!(ids(&all), ids(&site.events()), "the same as in the file");
-    let text = done(&site, &["logs", "-d", "lamp-2", "-n", "1"]);
+    let text = site.done(&["logs", "-d", "lamp-2", "-n", "1"], "");
     assert!(
         text.ends_with("lamp-2 app: disk full lamp-2 29 n=29\n"),
         "{text}"
@@ -178,7 +159,7 @@ fn what_happened_is_counted_over_time() {
     let site = Site::new();
     site.configure(STORE);
     let _up = site.up();
-    done(&site, &["level", "set", "default", "DEBUG"]);
+    site.done(&["level", "set", "default", "DEBUG"], "");
     fleet(&site);
     wait_for(&site, 90);
     let counts = |query: &str| -> Value {
@@ -302,12 +283,12 @@ fn what_is_cleared_is_gone_and_stands_in_the_history() {
     log(&site, "lamp-1", "app", &[json!({"message": "secret"})]);
     log(&site, "lamp-2", "app", &[json!({"message": "other"})]);
     wait_for(&site, 2);
-    done(&site, &["logs", "clear", "lamp-1"]);
+    site.done(&["logs", "clear", "lamp-1"], "");
     assert_eq!(messages(&pages(&site, "")), ["other"]);
     log(&site, "lamp-1", "app", &[json!({"message": "new"})]);
     let found = wait_for(&site, 2);
     assert_eq!(messages(&found), ["other", "new"]);
-    let history = done(&site, &["history"]);
+    let history = site.done(&["history"], "");
     assert!(
         history.contains("lamp-1") && history.contains("logs cleared"),
         "{history}"
@@ -348,22 +329,14 @@ fn an_operator_of_a_group_sees_its_devices_only() {
     fs::write(site.path().join("tokens"), "").unwrap();
     let login = |name: &str, more: &[&str]| {
         fs::write(site.path().join(name), "wonder").unwrap();
-        let mut command = Command::new(binary("thinglog"));
-        let mut child = command
-            .current_dir(site.path())
-            .args([&["passwd", name], more].concat())
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(b"wonder\n").unwrap();
-        assert!(child.wait().unwrap().success());
+        site.done(&[&["passwd", name], more].concat(), "wonder\n");
     };
     login("root", &["--role", "admin"]);
     login("alice", &["--role", "operator", "--group", "eu"]);
     let up = site.up();
     let by = |name: &str, arguments: &[&str]| {
         let login = ["--username", name, "--password-file", name];
-        done(&site, &[arguments, &login].concat())
+        site.done(&[arguments, &login].concat(), "")
     };
     by("root", &["group", "create", "eu"]);
     by("root", &["group", "add", "eu", "lamp-1"]);

@@ -7,13 +7,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use thinglog_tests::mosquitto;
 use thinglog_tests::mqtt::{Connection, Version};
-use thinglog_tests::process::binary;
 use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
@@ -22,20 +20,6 @@ const STORE: &str = "[router.destinations.store]\ntype = \"store\"\n";
 const ALICE: &str = "Authorization: Basic YWxpY2U6d29uZGVy\r\n";
 const ROOT: &str = "Authorization: Basic cm9vdDp3b25kZXI=\r\n";
 const JSON: &str = "Content-Type: application/json\r\n";
-
-/// Output of a command that succeeds.
-#[track_caller]
-fn done(site: &Site, arguments: &[&str]) -> String {
-    let mut command = Command::new(binary("thinglog"));
-    let done = command
-        .current_dir(site.path())
-        .args(arguments)
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8_lossy(&done.stdout).into_owned()
-}
 
 /// Sends a request of HTTP/1.0, whose answer ends with the connection and has no chunks.
 fn send(site: &Site, line: &str, headers: &str, body: &str) -> BufReader<TcpStream> {
@@ -221,7 +205,7 @@ fn by_command(site: &Site, question: Question<'_>) -> Vec<Value> {
         arguments.extend([format!("--{key}"), (*value).to_owned()]);
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let lines = done(site, &arguments);
+    let lines = site.done(&arguments, "");
     let lines = lines.lines();
     lines
         .map(|line| without_place(serde_json::from_str(line).unwrap()))
@@ -233,10 +217,10 @@ fn all_ways_to_ask_find_the_same_events_in_the_same_order() {
     let site = Site::new();
     site.configure(STORE);
     let _up = site.up();
-    done(&site, &["level", "set", "default", "DEBUG"]);
-    done(&site, &["group", "create", "eu"]);
-    done(&site, &["group", "add", "eu", "lamp-1"]);
-    done(&site, &["group", "add", "eu", "door-1"]);
+    site.done(&["level", "set", "default", "DEBUG"], "");
+    site.done(&["group", "create", "eu"], "");
+    site.done(&["group", "add", "eu", "lamp-1"], "");
+    site.done(&["group", "add", "eu", "door-1"], "");
     fleet(&site);
     let all = wait::until("all events in the store", || {
         let found = by_pages(&site, &[], "oldest");
@@ -251,9 +235,9 @@ fn all_ways_to_ask_find_the_same_events_in_the_same_order() {
         (&[("group", "eu"), ("source", "app,nginx")], 80),
         (&[("source", "nginx"), ("level", "ERROR")], 10),
         (&[("since", since), ("until", until)], 65),
-        (&[("since", since), ("group", "eu"), ("level", "info")], 0),
+        (&[("since", since), ("group", "eu"), ("level", "info")], 38),
         (&[("grep", "time(d )?out")], 39),
-        (&[("grep", "ü|<b>.[0-9]$")], 0),
+        (&[("grep", "ü|<b>.{2}[0-9]$")], 48),
         (
             &[("filter", "http.status >= 520 and not source = nginx")],
             8,
@@ -270,9 +254,7 @@ fn all_ways_to_ask_find_the_same_events_in_the_same_order() {
     for (question, count) in questions {
         let newest = by_pages(&site, question, "newest");
         let mut oldest = by_pages(&site, question, "oldest");
-        if *count > 0 {
-            assert_eq!(newest.len(), *count, "{question:?}");
-        }
+        assert_eq!(newest.len(), *count, "{question:?}");
         assert!(oldest.iter().rev().eq(&newest), "{question:?}");
         let arrival = by_pages(&site, question, "arrival");
         assert_eq!(arrival.len(), newest.len(), "{question:?}");
@@ -313,10 +295,10 @@ fn graphql_says_of_the_fleet_what_the_other_api_says() {
     let site = Site::new();
     site.configure(STORE);
     let _up = site.up();
-    done(&site, &["group", "create", "eu"]);
-    done(&site, &["group", "add", "eu", "lamp-1"]);
-    done(&site, &["level", "set", "default", "DEBUG"]);
-    done(&site, &["level", "set", "group:eu", "WARN"]);
+    site.done(&["group", "create", "eu"], "");
+    site.done(&["group", "add", "eu", "lamp-1"], "");
+    site.done(&["level", "set", "default", "DEBUG"], "");
+    site.done(&["level", "set", "group:eu", "WARN"], "");
     fleet(&site);
     wait::until("all events in the store", || {
         (by_pages(&site, &[], "oldest").len() == 100).then_some(())
@@ -543,22 +525,15 @@ fn an_operator_of_a_group_sees_its_devices_only() {
         ("alice", &["--role", "operator", "--group", "eu"]),
     ] {
         fs::write(site.path().join(name), "wonder").unwrap();
-        let mut child = Command::new(binary("thinglog"))
-            .current_dir(site.path())
-            .args([&["passwd", name], more].concat())
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(b"wonder\n").unwrap();
-        assert!(child.wait().unwrap().success());
+        site.done(&[&["passwd", name], more].concat(), "wonder\n");
     }
     let _up = site.up();
     let login = ["--username", "root", "--password-file", "root"];
-    done(&site, &[&["group", "create", "eu"], &login[..]].concat());
-    done(&site, &[&["group", "create", "us"], &login[..]].concat());
-    done(
-        &site,
+    site.done(&[&["group", "create", "eu"], &login[..]].concat(), "");
+    site.done(&[&["group", "create", "us"], &login[..]].concat(), "");
+    site.done(
         &[&["group", "add", "eu", "lamp-1"], &login[..]].concat(),
+        "",
     );
     for device in ["lamp-1", "lamp-2"] {
         let topic = format!("thinglog/logs/{device}/app");

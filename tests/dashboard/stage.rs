@@ -1,11 +1,9 @@
 //! What the tests of the dashboard share: a fleet that runs, what its devices log, and a browser.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 use thinglog_tests::mosquitto;
 use thinglog_tests::mqtt::{Connection, Version};
-use thinglog_tests::process::{Process, binary};
+use thinglog_tests::process::Process;
 use thinglog_tests::site::Site;
 use thinglog_tests::webdriver::{self, Browser};
 
@@ -73,7 +71,7 @@ impl Stage {
     /// Runs `thinglog <arguments>`, which succeeds.
     #[track_caller]
     pub(crate) fn thinglog(&self, arguments: &[&str]) -> String {
-        run(&self.site, arguments, "")
+        self.site.done(arguments, "")
     }
 
     /// The page complains about nothing.
@@ -87,25 +85,4 @@ impl Stage {
 /// One event as devices write it.
 pub(crate) fn event(level: &str, message: &str) -> Value {
     json!({"level": level, "msg": message})
-}
-
-/// Runs `thinglog <arguments>`, which succeeds; what it says.
-#[track_caller]
-pub(crate) fn run(site: &Site, arguments: &[&str], input: &str) -> String {
-    use std::io::Write;
-    use std::process::Stdio;
-    let mut child = Command::new(binary("thinglog"))
-        .current_dir(site.path())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Who needs no input may be gone already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let done = child.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{arguments:?}: {told}");
-    String::from_utf8_lossy(&done.stdout).into_owned()
 }

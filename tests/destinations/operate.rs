@@ -1,31 +1,13 @@
 //! `route test`, `top`, `tap`, `dlq`, and another configuration by SIGHUP.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::Value;
 use thinglog_tests::mqtt::{Connection, Version};
-use thinglog_tests::process::binary;
 use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
 use crate::service::Service;
-
-/// What a command printed, and its exit code.
-fn thinglog(site: &Site, arguments: &[&str]) -> (String, String, Option<i32>) {
-    let mut command = Command::new(binary("thinglog"));
-    let done = command.current_dir(site.path()).args(arguments).output();
-    let done = done.unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&done.stdout), text(&done.stderr), done.status.code())
-}
-
-#[track_caller]
-fn done(site: &Site, arguments: &[&str]) -> String {
-    let (output, error, code) = thinglog(site, arguments);
-    assert_eq!(code, Some(0), "{arguments:?}: {output}{error}");
-    output
-}
 
 fn publish(site: &Site, message: &str) {
     let mut client = Connection::open(site.mqtt, "lamp-7", Version::V5).unwrap();
@@ -49,18 +31,18 @@ fn routes_are_tried_without_anything_running() {
         fs::write(site.path().join("examples.toml"), text).unwrap();
     };
     examples("[\"file\", \"pager\"]");
-    let right = done(&site, &["route", "test", "examples.toml"]);
+    let right = site.done(&["route", "test", "examples.toml"], "");
     let expected = "ok     a full disk: file, pager (by route bad)\n1 examples, 0 wrong\n";
     assert_eq!(right, expected);
     examples("[\"file\"]");
-    let (wrong, _, code) = thinglog(&site, &["route", "test", "examples.toml"]);
+    let (code, wrong, _) = site.run(&["route", "test", "examples.toml"], "");
     assert_eq!(code, Some(1));
     assert!(
         wrong.contains("\n         reaches pager by route bad\n"),
         "{wrong}"
     );
     fs::write(site.path().join("examples.toml"), "[[example]]\nevnt = 1\n").unwrap();
-    let (_, error, code) = thinglog(&site, &["route", "test", "examples.toml"]);
+    let (code, _, error) = site.run(&["route", "test", "examples.toml"], "");
     assert_eq!(code, Some(1));
     assert!(
         error.contains("examples.toml") && error.contains("evnt"),
@@ -80,7 +62,7 @@ fn dead_letters_are_seen_and_sent_again_by_commands() {
     }
     publish(&site, "fine");
     let letters = || -> Vec<Value> {
-        let lines = done(&site, &["dlq", "list", "hook", "--json"]);
+        let lines = site.done(&["dlq", "list", "hook", "--json"], "");
         lines
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -89,34 +71,34 @@ fn dead_letters_are_seen_and_sent_again_by_commands() {
     wait::until("three dead letters", || {
         (letters().len() == 3).then_some(())
     });
-    let table = done(&site, &["dlq", "list", "hook"]);
+    let table = site.done(&["dlq", "list", "hook"], "");
     assert!(
         table.contains("poison 1") && table.contains("lamp-7"),
         "{table}"
     );
-    let counts = done(&site, &["dlq", "list"]);
+    let counts = site.done(&["dlq", "list"], "");
     assert!(counts.contains("hook") && counts.contains('3'), "{counts}");
     let number = letters()[1]["n"].to_string();
-    let shown = done(&site, &["dlq", "show", "hook", &number]);
+    let shown = site.done(&["dlq", "show", "hook", &number], "");
     assert!(
         shown.contains("poison 1") && shown.contains("400"),
         "{shown}"
     );
     service.refuse_poison(false);
     assert_eq!(
-        done(&site, &["dlq", "replay", "hook", &number]),
+        site.done(&["dlq", "replay", "hook", &number], ""),
         "1 accepted\n"
     );
     assert_eq!(
-        done(&site, &["dlq", "drop", "hook", "--all"]),
+        site.done(&["dlq", "drop", "hook", "--all"], ""),
         "2 deleted\n"
     );
     assert_eq!(letters(), Vec::<Value>::new());
     assert_eq!(service.count(), 2);
-    let (_, error, code) = thinglog(&site, &["dlq", "list", "nowhere"]);
+    let (code, _, error) = site.run(&["dlq", "list", "nowhere"], "");
     assert_eq!(code, Some(1));
     assert!(error.contains("nowhere"), "{error}");
-    let top = done(&site, &["top", "--count", "2", "--json"]);
+    let top = site.done(&["top", "--count", "2", "--json"], "");
     let last: Value = serde_json::from_str(top.lines().last().unwrap()).unwrap();
     let names: Vec<&Value> = last["destinations"]
         .as_array()

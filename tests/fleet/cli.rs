@@ -1,12 +1,9 @@
 //! What the command line says when it is refused.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 use serde_json::json;
 use thinglog_tests::mosquitto;
-use thinglog_tests::process::binary;
 use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
@@ -264,16 +261,7 @@ fn what_the_router_refuses_is_said_in_its_words_and_changes_nothing() {
 }
 
 fn passwd(site: &Site, arguments: &[&str], password: &str) {
-    let mut child = Command::new(binary("thinglog"))
-        .current_dir(site.path())
-        .arg("passwd")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
-    assert!(child.wait().unwrap().success());
+    site.done(&[&["passwd"], arguments].concat(), password);
     let file = site.path().join(format!("{}.password", arguments[0]));
     fs::write(file, password).unwrap();
 }

@@ -180,17 +180,11 @@ pub(crate) struct Done {
 
 /// Runs `thinglog <arguments>` in the site's directory.
 pub(crate) fn thinglog(site: &Site, arguments: &[&str]) -> Done {
-    let mut command = Command::new(binary("thinglog"));
-    let command = command
-        .current_dir(site.path())
-        .args(arguments)
-        .stdin(Stdio::null());
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (code, output, error) = site.run(arguments, "");
     Done {
-        code: output.status.code(),
-        output: text(output.stdout),
-        error: text(output.stderr),
+        code,
+        output,
+        error,
     }
 }
 

@@ -116,9 +116,9 @@ fn writing_to_flash_and_its_cap_are_switched_by_settings() {
     const CAP: u64 = 1 << 20;
     let site = Site::new();
     let _up = site.up();
-    // Says much more than there is room for, once it is told to: 8,000 lines.
+    // Says much more than there is room for, once it is told to: 8,000 lines. It ends with the directory.
     let noise = "until [ -e go ]; do sleep 0.1; done; \
-                 head -c 4000000 /dev/urandom | od -v -An -tx1 -w500; exec sleep 86400";
+                 head -c 4000000 /dev/urandom | od -v -An -tx1 -w500; while [ -e go ]; do sleep 0.1; done";
     let tables = format!(
         "[memory]\nbytes = \"1MiB\"\n\
          [spool]\npath = \"spool\"\nenabled = false\nbytes = \"64MiB\"\n\

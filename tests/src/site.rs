@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -73,6 +73,37 @@ impl Site {
         let mut command = Command::new(binary("thinglog"));
         command.current_dir(self.path()).args(arguments);
         Process::start(name, self.path(), &mut command)
+    }
+
+    /// Exit code, standard output and standard error of `thinglog <arguments>` in the site's directory.
+    pub fn run(&self, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
+        let mut child = Command::new(binary("thinglog"))
+            .current_dir(self.path())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("thinglog");
+        let mut stdin = child.stdin.take().expect("its standard input");
+        // Who needs no input may be gone already.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().expect("its output");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+
+    /// Standard output of a command that succeeds.
+    #[track_caller]
+    pub fn done(&self, arguments: &[&str], input: &str) -> String {
+        let (code, output, error) = self.run(arguments, input);
+        assert_eq!(code, Some(0), "{arguments:?}: {error}");
+        output
     }
 
     /// Broker and router in one process, ready.

@@ -173,19 +173,8 @@ fn scratch(dir: &Path) -> anyhow::Result<tempfile::TempDir> {
 fn measure(args: &BenchArgs, mode: Mode, input: &Input) -> anyhow::Result<Run> {
     let dir = scratch(&args.dir)?;
     let (mqtt, http) = (free_address()?, free_address()?);
-    let config = dir.path().join("thinglog.toml");
     let data = dir.path().join("data");
-    std::fs::write(&config, config_text(&data, mqtt, http))?;
-    let mut command = own_command()?;
-    command
-        .arg("up")
-        .arg("--config")
-        .arg(&config)
-        .stdout(Stdio::null());
-    let mut process = Process::start("thinglog up", &mut command, &dir.path().join("log"))?;
-    process.wait_for(mqtt)?;
-    process.wait_for(http)?;
-    wait_until_ready(http)?;
+    let process = start_up(dir.path(), (mqtt, http), "file")?;
     let idle = process.usage()?;
     let plan = plan(args, mode, input, mqtt);
     let start = Instant::now();
@@ -229,12 +218,27 @@ fn own_command() -> anyhow::Result<Command> {
     Ok(command)
 }
 
-fn config_text(data: &Path, mqtt: std::net::SocketAddr, http: std::net::SocketAddr) -> String {
-    format!(
+/// Broker and router with one destination of a type, which its name is too, when they are ready.
+fn start_up(
+    dir: &Path,
+    (mqtt, http): (std::net::SocketAddr, std::net::SocketAddr),
+    destination: &str,
+) -> anyhow::Result<Process> {
+    let config = dir.join("thinglog.toml");
+    let text = format!(
         "data = {data:?}\n\n[broker]\nlisten = \"{mqtt}\"\n\n[router.http]\naddress = \"{http}\"\n\n\
-         [router.destinations.file]\ntype = \"file\"\n",
-        data = data.display().to_string(),
-    )
+         [router.destinations.{destination}]\ntype = \"{destination}\"\n",
+        data = dir.join("data").display().to_string(),
+    );
+    std::fs::write(&config, text)?;
+    let mut command = own_command()?;
+    command.arg("up").arg("--config").arg(&config);
+    command.stdout(Stdio::null());
+    let mut process = Process::start("thinglog up", &mut command, &dir.join("log"))?;
+    process.wait_for(mqtt)?;
+    process.wait_for(http)?;
+    wait_until_ready(http)?;
+    Ok(process)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -3,8 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -16,10 +15,8 @@ use serde_json::{Value, json};
 
 use super::input::Input;
 use super::load::Plan;
-use super::process::{Process, free_address};
-use super::{
-    get, own_command, publish_batches, runtime, scratch, wait_for_delivery, wait_until_ready,
-};
+use super::process::free_address;
+use super::{get, publish_batches, runtime, scratch, start_up, wait_for_delivery};
 
 /// A pattern without letters: nothing can be passed over.
 const PATTERN: &str = "%5B0-9%5D%7B3%7D%5B%5E0-9%20%5D%5B0-9%5D%7B3%7Dx";
@@ -69,15 +66,7 @@ pub(super) fn run(args: &SearchArgs) -> anyhow::Result<()> {
     };
     let dir = scratch(&args.dir)?;
     let (mqtt, http) = (free_address()?, free_address()?);
-    let config = dir.path().join("thinglog.toml");
-    std::fs::write(&config, config_text(&dir.path().join("data"), mqtt, http))?;
-    let mut command: Command = own_command()?;
-    command.arg("up").arg("--config").arg(&config);
-    command.stdout(Stdio::null());
-    let mut process = Process::start("thinglog up", &mut command, &dir.path().join("log"))?;
-    process.wait_for(mqtt)?;
-    process.wait_for(http)?;
-    wait_until_ready(http)?;
+    let _process = start_up(dir.path(), (mqtt, http), "store")?;
     let mut delivered = 0;
     let mut deliver = |events: u64| -> anyhow::Result<f64> {
         let plan = Plan {
@@ -115,14 +104,6 @@ pub(super) fn run(args: &SearchArgs) -> anyhow::Result<()> {
     }
     print(args, &alone, &searched);
     Ok(())
-}
-
-fn config_text(data: &Path, mqtt: std::net::SocketAddr, http: std::net::SocketAddr) -> String {
-    format!(
-        "data = {data:?}\n\n[broker]\nlisten = \"{mqtt}\"\n\n[router.http]\naddress = \"{http}\"\n\n\
-         [router.destinations.store]\ntype = \"store\"\n",
-        data = data.display().to_string(),
-    )
 }
 
 /// Full scans, one after the other in each of some threads, until they are ended.

@@ -5,13 +5,12 @@
 //! A payload is recognised by its offset in the broker's journal. Behind brokers that number nothing one
 //! that comes again is kept again.
 
-use super::commit::Write;
-use super::stage::{Closing, Pushed, Stage, Tick, framed};
-use super::{Destination, Outcome, Position};
+use super::stage::{Closing, Ledger, Pushed, Stage, Tick};
+use super::{Destination, Outcome};
 use crate::dedup::table::Table;
 use crate::mqtt::Delivery;
 use crate::state::{Growth, StateError};
-use crate::telemetry::{Books, Tally};
+use crate::telemetry::Books;
 
 /// Payloads after which a chunk is handed on.
 const CHUNK_PAYLOADS: usize = 4096;
@@ -33,9 +32,7 @@ pub(crate) struct Keep<A> {
     chunk: Vec<Delivery>,
     bytes: usize,
     books: Books,
-    growth: Growth,
-    tally: Tally,
-    position: Option<Position>,
+    ledger: Ledger,
 }
 
 impl<A: Archive> Keep<A> {
@@ -46,9 +43,7 @@ impl<A: Archive> Keep<A> {
             chunk: Vec::new(),
             bytes: 0,
             books,
-            growth,
-            tally: Tally::default(),
-            position: None,
+            ledger: Ledger::new(growth),
         }
     }
 }
@@ -79,11 +74,11 @@ impl<A: Archive> Stage for Keep<A> {
         }
         let payloads = self.chunk.len() as u64;
         match self.archive.keep(&self.chunk) {
-            Outcome::Delivered => self.tally.delivered += payloads,
+            Outcome::Delivered => self.ledger.tally.delivered += payloads,
             Outcome::Taken => {}
             Outcome::Rejected { reason } => {
                 tracing::error!(payloads, reason, "an archive refused payloads for good");
-                self.tally.rejected += payloads;
+                self.ledger.tally.rejected += payloads;
             }
             Outcome::Retry { after, reason } => return Pushed::Retry { after, reason },
         }
@@ -93,16 +88,7 @@ impl<A: Archive> Stage for Keep<A> {
     }
 
     fn commit(&mut self) -> Result<Closing, StateError> {
-        let promise = self.archive.commit();
-        let before = std::mem::replace(&mut self.position, promise.position);
-        let positions = (before, promise.position);
-        let state: Write = framed(&mut self.table, positions, &mut self.growth)?;
-        Ok(Closing {
-            sync: promise.sync,
-            state,
-            tally: std::mem::take(&mut self.tally),
-            barrier: promise.barrier,
-        })
+        self.ledger.close(&mut self.archive, &mut self.table)
     }
 
     fn committed(&mut self) -> std::io::Result<()> {

@@ -178,9 +178,7 @@ pub(crate) struct Deliver<D> {
     destination: D,
     batch: Batch,
     books: Books,
-    growth: Growth,
-    tally: Tally,
-    position: Option<Position>,
+    ledger: Ledger,
 }
 
 impl<D: Destination> Deliver<D> {
@@ -197,25 +195,49 @@ impl<D: Destination> Deliver<D> {
             destination,
             batch: Batch::default(),
             books,
-            growth,
-            tally: Tally::default(),
-            position: None,
+            ledger: Ledger::new(growth),
         }
     }
 }
 
-/// What a commit writes of a table and of where the data ends; `before` is where it ended last time.
-pub(super) fn framed(
-    table: &mut Table,
-    (before, position): (Option<Position>, Option<Position>),
-    growth: &mut Growth,
-) -> Result<Write, StateError> {
-    let marks = table.take_marks();
-    let mut changes = Vec::new();
-    if !marks.is_empty() || position != before {
-        state::frame(&Record { position, marks }, &mut changes)?;
+/// What stands between commits: where the data ended last time, how the state log grows, what became of
+/// events since.
+pub(super) struct Ledger {
+    position: Option<Position>,
+    growth: Growth,
+    pub(super) tally: Tally,
+}
+
+impl Ledger {
+    pub(super) fn new(growth: Growth) -> Ledger {
+        Ledger {
+            position: None,
+            growth,
+            tally: Tally::default(),
+        }
     }
-    Write::of(changes, growth, || snapshot(table, position))
+
+    /// Closes the books on what `destination` has and `table` knows.
+    pub(super) fn close(
+        &mut self,
+        destination: &mut impl Destination,
+        table: &mut Table,
+    ) -> Result<Closing, StateError> {
+        let promise = destination.commit();
+        let position = promise.position;
+        let marks = table.take_marks();
+        let mut changes = Vec::new();
+        if !marks.is_empty() || position != self.position {
+            state::frame(&Record { position, marks }, &mut changes)?;
+        }
+        self.position = position;
+        Ok(Closing {
+            sync: promise.sync,
+            state: Write::of(changes, &mut self.growth, || snapshot(table, position))?,
+            tally: std::mem::take(&mut self.tally),
+            barrier: promise.barrier,
+        })
+    }
 }
 
 /// The whole table as framed records.
@@ -239,8 +261,8 @@ impl<D: Destination> Stage for Deliver<D> {
             return 0;
         };
         let judged = self.way.routed(names, judged);
-        self.tally.duplicate += judged.duplicate;
-        self.tally.filtered += judged.filtered;
+        self.ledger.tally.duplicate += judged.duplicate;
+        self.ledger.tally.filtered += judged.filtered;
         let Some(keep) = judged.keep else {
             return 0;
         };
@@ -260,11 +282,11 @@ impl<D: Destination> Stage for Deliver<D> {
         let events = self.batch.len() as u64;
         self.way.tap.show(&self.batch);
         match self.destination.deliver(&self.batch) {
-            Outcome::Delivered => self.tally.delivered += events,
+            Outcome::Delivered => self.ledger.tally.delivered += events,
             Outcome::Taken => {}
             Outcome::Rejected { reason } => {
                 tracing::error!(events, reason, "a destination refused events for good");
-                self.tally.rejected += events;
+                self.ledger.tally.rejected += events;
             }
             Outcome::Retry { after, reason } => return Pushed::Retry { after, reason },
         }
@@ -273,16 +295,10 @@ impl<D: Destination> Stage for Deliver<D> {
     }
 
     fn commit(&mut self) -> Result<Closing, StateError> {
-        let promise = self.destination.commit();
-        let before = std::mem::replace(&mut self.position, promise.position);
-        let positions = (before, promise.position);
-        let state = framed(&mut self.judge.table, positions, &mut self.growth)?;
-        Ok(Closing {
-            sync: promise.sync,
-            state,
-            tally: std::mem::take(&mut self.tally),
-            barrier: promise.barrier,
-        })
+        let Deliver {
+            judge, destination, ..
+        } = self;
+        self.ledger.close(destination, &mut judge.table)
     }
 
     fn committed(&mut self) -> std::io::Result<()> {

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thinglog_schemas::{Event, json};
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::bulk::Compressor;
 
-use crate::block::{self, Builder, Numbers, Row};
+use crate::block::{self, Builder, Numbers, Row, Unpack};
 use crate::part::{Entry, Part, named};
 
 pub(crate) const MAGIC: &[u8; 8] = b"tlgfrs01";
@@ -211,14 +211,14 @@ fn scan(part: &Part, end: u64, committed: bool) -> io::Result<(Vec<Entry>, u64, 
     let mut entries = Vec::new();
     let mut at = MAGIC.len() as u64;
     let mut raw = 0;
-    let mut zstd = Decompressor::new()?;
+    let mut unpack = Unpack::new()?;
     while at + (block::HEAD as u64) <= end {
         let head = block::head(&part.read(at, block::HEAD)?);
         let Some(head) = head.filter(|head| at + block::length(head) as u64 <= end) else {
             break;
         };
         let length = block::length(&head);
-        match Numbers::read(&mut zstd, &part.read(at, length)?) {
+        match Numbers::read(&mut unpack, &part.read(at, length)?) {
             Ok(numbers) => entries.push(Entry::of(at, length, &numbers)),
             Err(error) if committed => {
                 tracing::error!(path = %part.path.display(), at, %error, "a damaged block of the store is left out: its events are lost");

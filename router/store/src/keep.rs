@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::block::Row;
+use crate::block::{Numbers, Row, Unpack};
 use crate::manifest::{SegmentName, segment_name};
 use crate::merge::{Run, merge};
 use crate::part::Part;
@@ -459,11 +459,11 @@ fn has_rows(
     device: &str,
     below: u64,
 ) -> io::Result<bool> {
-    let mut zstd = zstd::bulk::Decompressor::new()?;
+    let mut unpack = Unpack::new()?;
     for seat in part.seats(directory, device)? {
         for (block, rows) in part.blocks_of(seat.first..seat.first + seat.rows) {
             let bytes = part.block(&part.entries[block])?;
-            let numbers = crate::block::Numbers::read(&mut zstd, &bytes)?;
+            let numbers = Numbers::read(&mut unpack, &bytes)?;
             let is_of = |index: &usize| numbers.device(*index).is_some_and(|it| **it == *device);
             if rows.filter(is_of).any(|index| numbers.row[index] < below) {
                 return Ok(true);

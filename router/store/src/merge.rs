@@ -5,9 +5,9 @@ use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
 
-use zstd::bulk::Decompressor;
+use thinglog_schemas::EventId;
 
-use crate::block::{Messages, Numbers, Row};
+use crate::block::{Messages, Numbers, Row, Unpack};
 use crate::part::Part;
 
 /// Blocks whose rows are in order.
@@ -44,18 +44,21 @@ struct Cursor {
 /// A block as merges need it: all of it.
 struct Block {
     numbers: Numbers,
+    ids: Vec<EventId>,
     messages: Messages,
     attributes: Messages,
 }
 
 impl Block {
-    fn read(zstd: &mut Decompressor<'_>, part: &Part, index: usize) -> io::Result<Block> {
+    fn read(unpack: &mut Unpack, part: &Part, index: usize) -> io::Result<Block> {
         let bytes = part.block(&part.entries[index])?;
         let mut read = || {
+            let numbers = Numbers::read(unpack, &bytes)?;
             Ok(Block {
-                numbers: Numbers::read(zstd, &bytes)?,
-                messages: Messages::read(zstd, &bytes)?,
-                attributes: Messages::attributes(zstd, &bytes)?,
+                ids: numbers.ids()?,
+                numbers,
+                messages: Messages::read(unpack, &bytes)?,
+                attributes: Messages::attributes(unpack, &bytes)?,
             })
         };
         read().map_err(|error: io::Error| crate::part::named(&part.path, &error))
@@ -73,9 +76,9 @@ type Key = (Arc<str>, u64, u64);
 
 /// The next block of a run that can be read. A damaged one is left out, loudly: it would hold up all that
 /// comes behind it for ever.
-fn next_block(zstd: &mut Decompressor<'_>, run: &mut Run) -> io::Result<Option<Block>> {
+fn next_block(unpack: &mut Unpack, run: &mut Run) -> io::Result<Option<Block>> {
     for at in run.blocks.by_ref() {
-        match Block::read(zstd, &run.part, at) {
+        match Block::read(unpack, &run.part, at) {
             Ok(block) => return Ok(Some(block)),
             Err(error) if is_damage(&error) => {
                 let events = run.part.entries[at].facts.rows;
@@ -88,8 +91,8 @@ fn next_block(zstd: &mut Decompressor<'_>, run: &mut Run) -> io::Result<Option<B
 }
 
 impl Cursor {
-    fn open(zstd: &mut Decompressor<'_>, mut run: Run) -> io::Result<Option<Cursor>> {
-        let block = next_block(zstd, &mut run)?;
+    fn open(unpack: &mut Unpack, mut run: Run) -> io::Result<Option<Cursor>> {
+        let block = next_block(unpack, &mut run)?;
         Ok(block.map(|block| Cursor {
             block,
             run,
@@ -110,6 +113,7 @@ impl Cursor {
     fn row(&self) -> Row<'_> {
         let Block {
             numbers,
+            ids,
             messages,
             attributes,
         } = &self.block;
@@ -117,16 +121,17 @@ impl Cursor {
         numbers.row(
             device,
             self.index,
+            ids[self.index],
             messages.get(self.index),
             attributes.get(self.index),
         )
     }
 
     /// Goes on to the next row; `false` at the end.
-    fn advance(&mut self, zstd: &mut Decompressor<'_>) -> io::Result<bool> {
+    fn advance(&mut self, unpack: &mut Unpack) -> io::Result<bool> {
         self.index += 1;
         if self.index == self.block.numbers.rows() {
-            let Some(block) = next_block(zstd, &mut self.run)? else {
+            let Some(block) = next_block(unpack, &mut self.run)? else {
                 return Ok(false);
             };
             self.block = block;
@@ -145,11 +150,11 @@ pub(crate) fn merge(
     runs: Vec<Run>,
     mut row: impl FnMut(&Row<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut zstd = Decompressor::new()?;
+    let mut unpack = Unpack::new()?;
     let mut cursors = Vec::new();
     let mut heap = BinaryHeap::new();
     for run in runs {
-        if let Some(cursor) = Cursor::open(&mut zstd, run)? {
+        if let Some(cursor) = Cursor::open(&mut unpack, run)? {
             heap.push(Reverse((cursor.key(), cursors.len())));
             cursors.push(Some(cursor));
         }
@@ -160,7 +165,7 @@ pub(crate) fn merge(
         };
         loop {
             row(&cursor.row())?;
-            if !cursor.advance(&mut zstd)? {
+            if !cursor.advance(&mut unpack)? {
                 cursors[which] = None;
                 break;
             }

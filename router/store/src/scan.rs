@@ -1,17 +1,16 @@
 //! Looks for rows within blocks.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use thinglog_schemas::query::{EventQuery, Facts, Needle, Row, Summary};
-use thinglog_schemas::{Attributes, Event, Level, Severity};
-use zstd::bulk::Decompressor;
+use thinglog_schemas::query::{EventQuery, Facts, Needle, Pattern, Row, Summary};
+use thinglog_schemas::{Attributes, Event, EventId, Level, Severity};
 
-use crate::block::{self, Messages, Numbers};
+use crate::block::{self, Messages, Numbers, Unpack};
 use crate::filter;
 use crate::part::{Entry, OTHER_SOURCES, Part, device_bit, device_hash, named};
 use crate::search::{Fleet, Found, Piece, Place, Search};
@@ -75,14 +74,14 @@ pub(crate) struct Scan<'a> {
     /// What is known of devices, as far as it was asked for; emptied when it grows.
     facts: HashMap<Arc<str>, Arc<Facts>>,
     none: Arc<Facts>,
-    zstd: Zstd,
+    unpack: Unpacks,
     /// Blocks that were read and rows that were looked at.
     pub(crate) blocks: u64,
     pub(crate) rows: u64,
 }
 
 /// What uncompresses all blocks of a search: their texts only when they are asked for.
-type Zstd = Rc<RefCell<Decompressor<'static>>>;
+type Unpacks = Rc<RefCell<Unpack>>;
 
 /// Devices whose facts are remembered during a search.
 const REMEMBERED: usize = 4096;
@@ -101,7 +100,7 @@ impl<'a> Scan<'a> {
             cleared,
             facts: HashMap::new(),
             none: Arc::default(),
-            zstd: Rc::new(RefCell::new(Decompressor::new()?)),
+            unpack: Rc::new(RefCell::new(Unpack::new()?)),
             blocks: 0,
             rows: 0,
         })
@@ -120,6 +119,30 @@ impl<'a> Scan<'a> {
         let facts = self.fleet.facts(device);
         self.facts.insert(Arc::clone(device), Arc::clone(&facts));
         facts
+    }
+
+    /// Which rows of a piece are looked at.
+    fn runs<'b>(&self, block: &'b Block<'_>, rows: &Range<usize>) -> Vec<Run<'b>> {
+        let mut runs: Vec<Run<'b>> = Vec::new();
+        for (device, of_device) in block.numbers.devices.iter().rev() {
+            let rows = of_device.start.max(rows.start)..of_device.end.min(rows.end);
+            let is_wanted = self
+                .wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(&**device));
+            if rows.is_empty() || !is_wanted || !self.fleet.may_see(device) {
+                continue;
+            }
+            let next = runs.last().filter(|next| next.rows.start == rows.end);
+            let until = next.map_or(rows.end, |next| next.until);
+            runs.push(Run {
+                device,
+                rows,
+                until,
+            });
+        }
+        runs.reverse();
+        runs
     }
 
     /// Tells of the rows of a piece that match and are wanted. Gives the block, if it was read.
@@ -143,21 +166,17 @@ impl<'a> Scan<'a> {
             return Ok(None);
         }
         self.blocks += 1;
-        let block = Block::read(&self.zstd, part, entry)?;
-        for (device, rows) in &block.numbers.devices {
-            let rows = rows.start.max(piece.rows.start)..rows.end.min(piece.rows.end);
-            let is_wanted = self
-                .wanted
-                .as_ref()
-                .is_none_or(|wanted| wanted.contains(&**device));
-            if rows.is_empty() || !is_wanted || !self.fleet.may_see(device) {
-                continue;
-            }
+        let block = Block::read(&self.unpack, part, entry)?;
+        let pattern = filter.and_then(EventQuery::pattern);
+        for run in self.runs(&block, &piece.rows) {
+            block.until.set(run.until);
+            let device = run.device;
             let facts = filter.map(|filter| self.facts(device, filter));
             let below = self.cleared.get(&**device).copied().unwrap_or_default();
             let answers = Answers::new(&block, device, filter.zip(facts.as_deref()));
-            self.rows += rows.len() as u64;
-            for index in rows {
+            self.rows += run.rows.len() as u64;
+            let mut rows = run.rows;
+            while let Some(index) = rows.next() {
                 let place = block.place(index);
                 let is_in = place.at >= self.search.from
                     && place.at < self.search.until
@@ -169,7 +188,17 @@ impl<'a> Scan<'a> {
                     level,
                     index,
                 };
-                if is_in && wanted(&seen) && answers.matches(&block, index) {
+                if !is_in || !wanted(&seen) || !answers.may_match(&block, index) {
+                    continue;
+                }
+                if let Some(pattern) = pattern {
+                    let next = block.next(pattern, index);
+                    if next > index {
+                        rows.start = next;
+                        continue;
+                    }
+                }
+                if answers.matches(&block, index) {
                     tell(&seen);
                 }
             }
@@ -179,6 +208,14 @@ impl<'a> Scan<'a> {
             None => Ok(Some(block)),
         }
     }
+}
+
+/// Rows of a device.
+struct Run<'b> {
+    device: &'b Arc<str>,
+    rows: Range<usize>,
+    /// Where rows that are wanted end that follow on each other, of whatever devices.
+    until: usize,
 }
 
 /// What a filter says of the rows of a device.
@@ -207,6 +244,11 @@ impl<'a> Answers<'a> {
             filter,
             decided,
         }
+    }
+
+    /// Whether the source of a row leaves it open that it matches.
+    fn may_match(&self, block: &Block<'_>, index: usize) -> bool {
+        self.decided[block.numbers.source[index] as usize] != Some(false)
     }
 
     fn matches(&self, block: &Block<'_>, index: usize) -> bool {
@@ -263,25 +305,47 @@ impl Summary for Unread<'_> {
 pub(crate) struct Block<'p> {
     part: &'p Part,
     bytes: Vec<u8>,
-    zstd: Zstd,
+    unpack: Unpacks,
     pub(crate) numbers: Numbers,
+    ids: OnceCell<Vec<EventId>>,
     messages: OnceCell<Messages>,
     attributes: OnceCell<Messages>,
     failed: RefCell<Option<io::Error>>,
+    /// Rows from here on are not looked through ahead of the one that is asked for.
+    until: Cell<usize>,
+    /// What patterns were found in, by their addresses.
+    found: RefCell<Vec<(usize, Looked)>>,
+}
+
+/// Rows that were looked through for a pattern. If it was found, then in the last of them only.
+struct Looked {
+    rows: Range<usize>,
+    is_in_last: bool,
+}
+
+impl Looked {
+    /// The row with the pattern, or the first one that was not looked through.
+    fn next(&self) -> usize {
+        self.rows.end - usize::from(self.is_in_last)
+    }
 }
 
 impl<'p> Block<'p> {
-    fn read(zstd: &Zstd, part: &'p Part, entry: &Entry) -> io::Result<Block<'p>> {
+    fn read(unpack: &Unpacks, part: &'p Part, entry: &Entry) -> io::Result<Block<'p>> {
         let bytes = part.block(entry)?;
-        let numbers = Numbers::read(&mut zstd.borrow_mut(), &bytes);
+        let numbers = Numbers::read(&mut unpack.borrow_mut(), &bytes);
+        let numbers = numbers.map_err(|error| named(&part.path, &error))?;
         Ok(Block {
-            numbers: numbers.map_err(|error| named(&part.path, &error))?,
+            until: Cell::new(numbers.rows()),
+            numbers,
             part,
             bytes,
-            zstd: Rc::clone(zstd),
+            unpack: Rc::clone(unpack),
+            ids: OnceCell::new(),
             messages: OnceCell::new(),
             attributes: OnceCell::new(),
             failed: RefCell::new(None),
+            found: RefCell::default(),
         })
     }
 
@@ -296,33 +360,69 @@ impl<'p> Block<'p> {
         Severity::new(block::severity(self.numbers.grade[index])).unwrap_or(Severity::INFO)
     }
 
-    /// A text of a column, or nothing and a failure that is told at the end of the block.
-    fn text<'b>(
+    /// The texts of a column, or nothing and a failure that is told at the end of the block.
+    fn texts<'b>(
         &'b self,
         column: &'b OnceCell<Messages>,
-        read: fn(&mut Decompressor<'_>, &[u8]) -> io::Result<Messages>,
-        index: usize,
-    ) -> &'b str {
-        let texts = column.get_or_init(|| {
-            let texts = read(&mut self.zstd.borrow_mut(), &self.bytes);
+        read: fn(&mut Unpack, &[u8]) -> io::Result<Messages>,
+    ) -> &'b Messages {
+        column.get_or_init(|| {
+            let texts = read(&mut self.unpack.borrow_mut(), &self.bytes);
             texts.unwrap_or_else(|error| {
                 *self.failed.borrow_mut() = Some(error);
                 Messages::nothing(self.numbers.rows())
             })
-        });
-        texts.get(index)
+        })
     }
 
     fn message(&self, index: usize) -> &str {
-        self.text(&self.messages, Messages::read, index)
+        self.texts(&self.messages, Messages::read).get(index)
+    }
+
+    /// The first row from `index` on in which a pattern is found, or one behind it that was not looked
+    /// through. Rows are asked upwards, so that the next one is looked for in all of them at once.
+    fn next(&self, pattern: &Pattern, index: usize) -> usize {
+        let address = std::ptr::from_ref(pattern).addr();
+        let mut found = self.found.borrow_mut();
+        let known = found.iter().position(|(of, _)| *of == address);
+        if let Some(known) = known.filter(|at| found[*at].1.rows.contains(&index)) {
+            return found[known].1.next();
+        }
+        let until = self.until.get().max(index + 1);
+        let messages = self.texts(&self.messages, Messages::read);
+        let first = messages.find(pattern, index..until);
+        let looked = Looked {
+            rows: index..first.map_or(until, |first| first + 1),
+            is_in_last: first.is_some(),
+        };
+        let next = looked.next();
+        match known {
+            Some(known) => found[known].1 = looked,
+            None => found.push((address, looked)),
+        }
+        next
     }
 
     fn attributes(&self, index: usize) -> Attributes {
-        let text = self.text(&self.attributes, Messages::attributes, index);
+        let text = self
+            .texts(&self.attributes, Messages::attributes)
+            .get(index);
         match text.is_empty() {
             true => Attributes::new(),
             false => serde_json::from_str(text).unwrap_or_default(),
         }
+    }
+
+    fn id(&self, index: usize) -> io::Result<EventId> {
+        let ids = match self.ids.get() {
+            Some(ids) => ids,
+            None => {
+                let ids = self.numbers.ids();
+                let ids = ids.map_err(|error| named(&self.part.path, &error))?;
+                self.ids.get_or_init(|| ids)
+            }
+        };
+        Ok(ids[index])
     }
 
     /// A row as an event.
@@ -333,7 +433,7 @@ impl<'p> Block<'p> {
         let event = Event {
             device: device.unwrap_or_else(|| Arc::from("")),
             source: Arc::clone(&numbers.sources[numbers.source[index] as usize]),
-            id: numbers.id[index],
+            id: self.id(index)?,
             time: numbers.time[index],
             time_estimated: block::is_estimated(grade),
             severity: self.severity(index),
@@ -366,6 +466,10 @@ impl Row for Read<'_> {
 
     fn message(&self) -> &str {
         self.block.message(self.index)
+    }
+
+    fn finds(&self, pattern: &Pattern) -> bool {
+        self.block.next(pattern, self.index) == self.index
     }
 
     fn attributes(&self) -> &Attributes {

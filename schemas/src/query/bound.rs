@@ -1,7 +1,7 @@
 //! What can be said of many events at once: whether a condition holds for all, for none, or for some.
 
 use super::needle::{Needle, Needs};
-use super::{EventQuery, Field, Node, Test};
+use super::{EventQuery, Field, Node, Pattern, Test};
 
 /// What is known of a number of events together. What is not known is left to the default.
 pub trait Summary {
@@ -22,6 +22,11 @@ impl EventQuery {
     /// The answer for every event of a number of them; `None` if it differs or is not known.
     pub fn bound(&self, of: &impl Summary) -> Option<bool> {
         bound(&self.root, of)
+    }
+
+    /// A pattern that is found in the message of whatever matches.
+    pub fn pattern(&self) -> Option<&Pattern> {
+        pattern(&self.root)
     }
 
     /// The devices that a match can be of, if the query names them.
@@ -76,7 +81,15 @@ fn needs(test: &Test) -> Needs {
         Test::Exists | Test::Order(..) => Needs::nothing(),
         Test::Equals(literal) => literal.needs(),
         Test::Like(glob) => glob.needs(),
-        Test::Found(_, needs) => needs.clone(),
+        Test::Found(pattern) => pattern.needs().clone(),
+    }
+}
+
+fn pattern(node: &Node) -> Option<&Pattern> {
+    match node {
+        Node::Is(Field::Message, Test::Found(pattern)) => Some(pattern),
+        Node::All(nodes) => nodes.iter().find_map(pattern),
+        _ => None,
     }
 }
 

@@ -23,7 +23,7 @@
 use serde_json::Value;
 
 use super::parse::{self, Words};
-use super::{Field, Node, Order, QueryError, Subject, Test, Wanted};
+use super::{Field, Node, Order, Pattern, QueryError, Subject, Test, Wanted};
 use crate::Event;
 use crate::config::Attributes;
 use crate::severity::{Level, Severity};
@@ -62,6 +62,11 @@ pub trait Row {
 
     /// What was logged.
     fn message(&self) -> &str;
+
+    /// Whether a pattern is found in it. Who holds many messages side by side may look in all at once.
+    fn finds(&self, pattern: &Pattern) -> bool {
+        pattern.is_match(self.message())
+    }
 
     /// What else is said; asked for last.
     fn attributes(&self) -> &crate::Attributes;
@@ -158,6 +163,10 @@ impl Subject for Asked<'_> {
             // Both have become `Node::Severity`.
             Field::Level | Field::Severity => false,
         })
+    }
+
+    fn finds(&self, pattern: &Pattern) -> Option<bool> {
+        Some(self.event?.finds(pattern))
     }
 
     fn severity(&self) -> Option<u8> {

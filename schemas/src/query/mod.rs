@@ -45,19 +45,18 @@ pub mod bound;
 pub mod event;
 mod needle;
 mod parse;
+mod pattern;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use std::fmt;
 
-use regex::Regex;
-
 pub use self::bound::Summary;
 pub use self::event::{EventQuery, Facts, Row};
 pub use self::needle::Needle;
+pub use self::pattern::{Lines, Pattern};
 use crate::config::{Attributes, Packed};
-use needle::Needs;
 use value::{Glob, Literal};
 
 /// Most characters of a query.
@@ -140,6 +139,9 @@ trait Subject {
     /// Whether one of the values there is wanted; `None` if that is not known yet.
     fn any(&self, field: &Field, wanted: Wanted<'_>) -> Option<bool>;
 
+    /// Whether a pattern is found in the message; `None` if that is not known yet.
+    fn finds(&self, pattern: &Pattern) -> Option<bool>;
+
     /// The severity, if it is known.
     fn severity(&self) -> Option<u8>;
 }
@@ -150,8 +152,7 @@ enum Test {
     Equals(Literal),
     Order(Order, Literal),
     Like(Glob),
-    /// And what a text has to contain for it.
-    Found(Regex, Needs),
+    Found(Pattern),
 }
 
 /// `<` and its kin.
@@ -195,6 +196,7 @@ impl Node {
             Node::All(nodes) => decide_all(nodes, subject, false),
             Node::Any(nodes) => decide_all(nodes, subject, true),
             Node::Not(node) => node.decide(subject).map(|it| !it),
+            Node::Is(Field::Message, Test::Found(pattern)) => subject.finds(pattern),
             Node::Is(field, test) => subject.any(field, &mut |value| test.holds(value)),
             Node::Severity(wanted) => subject.severity().map(|it| wanted >> it & 1 == 1),
         }
@@ -251,6 +253,10 @@ impl Subject for Thing<'_> {
         })
     }
 
+    fn finds(&self, _: &Pattern) -> Option<bool> {
+        Some(false)
+    }
+
     fn severity(&self) -> Option<u8> {
         None
     }
@@ -268,7 +274,7 @@ impl Test {
                 Order::AtLeast => it.is_ge(),
             }),
             Test::Like(glob) => glob.matches(value),
-            Test::Found(regex, _) => regex.is_match(value),
+            Test::Found(pattern) => pattern.is_match(value),
         }
     }
 }

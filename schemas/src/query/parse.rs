@@ -1,15 +1,10 @@
 //! Reads queries by recursive descent over their characters; every error says at which.
 
-use regex::RegexBuilder;
-
 use super::{
     Field, MAX_CONDITIONS, MAX_DEPTH, MAX_LENGTH, Node, Order, QueryError, Test, event,
-    needle::Needs,
+    pattern::Pattern,
     value::{Glob, Literal, Piece},
 };
-
-/// Bytes that a regular expression may take.
-const REGEX_BYTES: usize = 256 << 10;
 
 /// Which words are fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -380,12 +375,7 @@ impl Parser {
             Some('"') => Ok(Test::Like(Glob::of(&self.quoted()?))),
             Some('/') => {
                 let pattern = self.slashed()?;
-                let regex = RegexBuilder::new(&pattern)
-                    .size_limit(REGEX_BYTES)
-                    .dfa_size_limit(REGEX_BYTES)
-                    .build();
-                let found = |regex| Test::Found(regex, Needs::regex(&pattern));
-                regex.map(found).map_err(|error| {
+                Pattern::new(&pattern).map(Test::Found).map_err(|error| {
                     let text = error.to_string();
                     let last = text.lines().last().unwrap_or_default();
                     let reason = last.trim_start_matches("error: ");

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use regex::Regex;
 
 use super::{value::versions, *};
 

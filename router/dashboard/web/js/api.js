@@ -198,16 +198,18 @@ export async function poll(work, every, signal, failed) {
   }
 }
 
-/** Waits until the page is seen. */
-function seen(signal) {
+/** Waits until the page is seen; ends early, by an error, with the signal. */
+export function seen(signal) {
   if (!document.hidden) return Promise.resolve();
   return new Promise((resolve, reject) => {
     const look = () => {
-      if (document.hidden) return;
+      if (document.hidden && !signal.aborted) return;
       document.removeEventListener("visibilitychange", look);
-      resolve();
+      signal.removeEventListener("abort", look);
+      if (signal.aborted) reject(signal.reason);
+      else resolve();
     };
     document.addEventListener("visibilitychange", look);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    signal.addEventListener("abort", look);
   });
 }

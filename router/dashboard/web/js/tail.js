@@ -1,6 +1,6 @@
 // The live tail: a stream of server-sent events that is opened again when it breaks, behind what was told last.
 
-import { ApiError, address, noteAway, noteBack, send, wait } from "./api.js";
+import { ApiError, address, noteAway, noteBack, seen, send, wait } from "./api.js";
 import { delay } from "./backoff.js";
 import { lineOf } from "./place.js";
 import { Messages } from "./sse.js";
@@ -73,21 +73,8 @@ export class Tail {
         }
       }
       await wait(delay(failures, Math.random()), signal).catch(() => {});
-      await this.#seen(signal);
+      await seen(signal).catch(() => {});
     }
-  }
-
-  #seen(signal) {
-    if (!document.hidden) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = () => {
-        if (document.hidden && !signal.aborted) return;
-        document.removeEventListener("visibilitychange", done);
-        resolve();
-      };
-      document.addEventListener("visibilitychange", done);
-      signal.addEventListener("abort", done, { once: true });
-    });
   }
 
   async #stream(alive) {

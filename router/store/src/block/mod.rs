@@ -22,7 +22,7 @@ mod read;
 mod tests;
 
 pub(crate) use build::{Builder, Facts};
-pub(crate) use read::{Messages, Numbers, head, length, raw_texts};
+pub(crate) use read::{Messages, Numbers, Unpack, head, length, raw_texts};
 
 use thinglog_schemas::EventId;
 

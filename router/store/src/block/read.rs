@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use thinglog_schemas::EventId;
+use thinglog_schemas::query::{Lines, Pattern};
 
 use super::build::Facts;
 use super::{HEAD, Lane, MAGIC, MAX_RAW, ROWS, Row, at};
@@ -68,27 +69,35 @@ fn checked(block: &[u8]) -> io::Result<Head> {
     }
 }
 
-/// One uncompressed column.
-fn column(
-    zstd: &mut zstd::bulk::Decompressor<'_>,
-    block: &[u8],
-    head: &Head,
-    which: usize,
-) -> io::Result<Vec<u8>> {
-    let start = HEAD
-        + head.columns[..which]
-            .iter()
-            .map(|column| column.0)
-            .sum::<usize>();
-    let (length, raw) = head.columns[which];
-    let frame = block
-        .get(start..start + length)
-        .ok_or_else(|| damaged("it ends early"))?;
-    let bytes = zstd.decompress(frame, raw);
-    let bytes = bytes.map_err(|error| damaged(&error.to_string()))?;
-    match bytes.len() == raw {
-        true => Ok(bytes),
-        false => Err(damaged("a column is shorter than it says")),
+/// Uncompresses columns, one after the other in the same memory.
+pub(crate) struct Unpack {
+    zstd: zstd::bulk::Decompressor<'static>,
+    column: Vec<u8>,
+}
+
+impl Unpack {
+    pub(crate) fn new() -> io::Result<Unpack> {
+        Ok(Unpack {
+            zstd: zstd::bulk::Decompressor::new()?,
+            column: Vec::new(),
+        })
+    }
+
+    fn column(&mut self, block: &[u8], head: &Head, which: usize) -> io::Result<&[u8]> {
+        let before = head.columns[..which].iter().map(|column| column.0);
+        let start = HEAD + before.sum::<usize>();
+        let (length, raw) = head.columns[which];
+        let frame = block
+            .get(start..start + length)
+            .ok_or_else(|| damaged("it ends early"))?;
+        self.column.clear();
+        self.column.reserve(raw);
+        let read = self.zstd.decompress_to_buffer(frame, &mut self.column);
+        let read = read.map_err(|error| damaged(&error.to_string()))?;
+        match read == raw {
+            true => Ok(&self.column),
+            false => Err(damaged("a column is not as long as it says")),
+        }
     }
 }
 
@@ -103,18 +112,17 @@ pub(crate) struct Numbers {
     pub(crate) time: Vec<u64>,
     pub(crate) received: Vec<u64>,
     pub(crate) row: Vec<u64>,
-    pub(crate) id: Vec<EventId>,
+    lanes: Vec<Lane>,
+    /// Most searches read none of them.
+    ids: Vec<u8>,
 }
 
 impl Numbers {
     /// Reads them from a whole block, whose checksum is looked at.
-    pub(crate) fn read(
-        zstd: &mut zstd::bulk::Decompressor<'_>,
-        block: &[u8],
-    ) -> io::Result<Numbers> {
+    pub(crate) fn read(unpack: &mut Unpack, block: &[u8]) -> io::Result<Numbers> {
         let head = checked(block)?;
-        let bytes = column(zstd, block, &head, 0)?;
-        Numbers::parse(&bytes, head.rows).ok_or_else(|| damaged("its numbers cannot be read"))
+        let bytes = unpack.column(block, &head, 0)?;
+        Numbers::parse(bytes, head.rows).ok_or_else(|| damaged("its numbers cannot be read"))
     }
 
     fn parse(bytes: &[u8], rows: usize) -> Option<Numbers> {
@@ -133,14 +141,9 @@ impl Numbers {
         }
         let mut lanes = Vec::new();
         for _ in 0..reader.size(rows)? {
-            lanes.push((Lane::from_parts(reader.number()?, reader.number()?)?, 0));
+            lanes.push(Lane::from_parts(reader.number()?, reader.number()?)?);
         }
-        let mut source = Vec::with_capacity(rows);
-        for _ in 0..rows {
-            let place = reader.size(sources.len())?;
-            sources.get(place)?;
-            source.push(place as u32);
-        }
+        let source = reader.small(rows, sources.len())?;
         let grade = reader.bytes(rows)?.to_vec();
         let time = times(&mut reader, rows)?;
         let received = times(&mut reader, rows)?;
@@ -150,11 +153,6 @@ impl Numbers {
             last = reader.difference(last.wrapping_add(1))?;
             row.push(last);
         }
-        let mut id = Vec::with_capacity(rows);
-        for _ in 0..rows {
-            let place = reader.size(lanes.len())?;
-            id.push(read_id(&mut reader, lanes.get_mut(place)?)?);
-        }
         (at == rows).then_some(Numbers {
             devices,
             sources,
@@ -163,8 +161,21 @@ impl Numbers {
             time,
             received,
             row,
-            id,
+            lanes,
+            ids: reader.rest().to_vec(),
         })
+    }
+
+    /// The ids of all rows.
+    pub(crate) fn ids(&self) -> io::Result<Vec<EventId>> {
+        let mut reader = Reader::new(&self.ids);
+        let mut lanes: Vec<(Lane, u64)> = self.lanes.iter().map(|lane| (*lane, 0)).collect();
+        let mut id = || {
+            let place = reader.size(lanes.len())?;
+            read_id(&mut reader, lanes.get_mut(place)?)
+        };
+        let ids: Option<Vec<EventId>> = (0..self.rows()).map(|_| id()).collect();
+        ids.ok_or_else(|| damaged("its ids cannot be read"))
     }
 
     /// Whose row it is.
@@ -201,6 +212,7 @@ impl Numbers {
         &'a self,
         device: &'a str,
         index: usize,
+        id: EventId,
         message: &'a str,
         attributes: &'a str,
     ) -> Row<'a> {
@@ -211,7 +223,7 @@ impl Numbers {
             time: self.time[index],
             received: self.received[index],
             row: self.row[index],
-            id: self.id[index],
+            id,
             message,
             attributes,
         }
@@ -255,73 +267,112 @@ fn read_id(reader: &mut Reader<'_>, (lane, last): &mut (Lane, u64)) -> Option<Ev
     })
 }
 
-/// The texts of one column.
+/// The texts of one column, laid side by side as lines.
 #[derive(Debug)]
 pub(crate) struct Messages {
+    /// Behind each but the last is a line break.
     text: String,
     /// Where each ends.
     ends: Vec<u32>,
+    /// Rows that cannot be asked together with others, upwards: [`Pattern::is_line`].
+    apart: Vec<u32>,
 }
 
 impl Messages {
     /// The messages of a block that [`Numbers::read`] has found whole.
-    pub(crate) fn read(
-        zstd: &mut zstd::bulk::Decompressor<'_>,
-        block: &[u8],
-    ) -> io::Result<Messages> {
-        Messages::column(zstd, block, 1)
+    pub(crate) fn read(unpack: &mut Unpack, block: &[u8]) -> io::Result<Messages> {
+        Messages::column(unpack, block, 1)
     }
 
     /// The attributes, likewise.
-    pub(crate) fn attributes(
-        zstd: &mut zstd::bulk::Decompressor<'_>,
-        block: &[u8],
-    ) -> io::Result<Messages> {
-        Messages::column(zstd, block, 2)
+    pub(crate) fn attributes(unpack: &mut Unpack, block: &[u8]) -> io::Result<Messages> {
+        Messages::column(unpack, block, 2)
     }
 
-    fn column(
-        zstd: &mut zstd::bulk::Decompressor<'_>,
-        block: &[u8],
-        which: usize,
-    ) -> io::Result<Messages> {
+    fn column(unpack: &mut Unpack, block: &[u8], which: usize) -> io::Result<Messages> {
         let head = head(block).ok_or_else(|| damaged("no head"))?;
-        let mut bytes = column(zstd, block, &head, which)?;
+        let bytes = unpack.column(block, &head, which)?;
+        let mut reader = Reader::new(bytes);
         let mut ends = Vec::with_capacity(head.rows);
-        let mut reader = Reader::new(&bytes);
         let mut end = 0usize;
-        for _ in 0..head.rows {
-            let length = reader
-                .size(MAX_RAW)
-                .ok_or_else(|| damaged("lengths of texts"))?;
-            end += length;
-            ends.push(u32::try_from(end).map_err(|_| damaged("lengths of texts"))?);
+        for row in 0..head.rows {
+            let length = reader.size(MAX_RAW);
+            end += length.ok_or_else(|| damaged("lengths of texts"))? + usize::from(row > 0);
+            ends.push(end as u32);
         }
-        let start = bytes
-            .len()
-            .checked_sub(end)
-            .ok_or_else(|| damaged("lengths of texts"))?;
-        bytes.drain(..start);
-        let text = String::from_utf8(bytes).map_err(|_| damaged("its text is no UTF-8"))?;
-        Ok(Messages { text, ends })
+        let all = (end + 1).checked_sub(head.rows);
+        let start = all.and_then(|all| bytes.len().checked_sub(all));
+        let mut rest = &bytes[start.ok_or_else(|| damaged("lengths of texts"))?..];
+        let is_plain = rest.is_ascii() && memchr::memchr(b'\n', rest).is_none();
+        let mut lines = Vec::with_capacity(end);
+        for (row, end) in ends.iter().enumerate() {
+            if row > 0 {
+                lines.push(b'\n');
+            }
+            let (text, behind) = rest.split_at(*end as usize - lines.len());
+            lines.extend_from_slice(text);
+            rest = behind;
+        }
+        let text = String::from_utf8(lines).map_err(|_| damaged("its text is no UTF-8"))?;
+        let mut messages = Messages {
+            text,
+            ends,
+            apart: Vec::new(),
+        };
+        if !is_plain {
+            let is_apart = |row: &u32| !Pattern::is_line(messages.get(*row as usize));
+            messages.apart = (0..head.rows as u32).filter(is_apart).collect();
+        }
+        Ok(messages)
+    }
+
+    fn start(&self, index: usize) -> usize {
+        match index {
+            0 => 0,
+            _ => self.ends[index - 1] as usize + 1,
+        }
     }
 
     /// The text of a row; nothing where a length was none of ours.
     pub(crate) fn get(&self, index: usize) -> &str {
-        let start = match index {
-            0 => 0,
-            _ => self.ends[index - 1] as usize,
+        let text = self.start(index)..self.ends[index] as usize;
+        self.text.get(text).unwrap_or_default()
+    }
+
+    /// The first of some rows in which a pattern is found.
+    pub(crate) fn find(&self, pattern: &Pattern, rows: Range<usize>) -> Option<usize> {
+        let is_match = |row: &usize| pattern.is_match(self.get(*row));
+        let Some(lines) = pattern.lines() else {
+            return rows.into_iter().find(is_match);
         };
-        self.text
-            .get(start..self.ends[index] as usize)
-            .unwrap_or_default()
+        let mut row = rows.start;
+        let first = self.apart.partition_point(|it| (*it as usize) < row);
+        let apart = self.apart[first..].iter().map(|row| *row as usize);
+        for apart in apart.take_while(|row| *row < rows.end) {
+            let found = self.find_line(lines, row..apart);
+            if let Some(found) = found.or(Some(apart).filter(is_match)) {
+                return Some(found);
+            }
+            row = apart + 1;
+        }
+        self.find_line(lines, row..rows.end)
+    }
+
+    /// The same among rows that are lines.
+    fn find_line(&self, lines: Lines<'_>, rows: Range<usize>) -> Option<usize> {
+        let last = rows.end.checked_sub(1).filter(|_| !rows.is_empty())?;
+        let within = self.start(rows.start)..self.ends[last] as usize;
+        let place = lines.find(&self.text, within)?;
+        let ends = &self.ends[rows.clone()];
+        Some(rows.start + ends.partition_point(|end| (*end as usize) < place))
     }
 
     /// As many empty texts.
     pub(crate) fn nothing(rows: usize) -> Messages {
         Messages {
-            text: String::new(),
-            ends: vec![0; rows],
+            text: "\n".repeat(rows.saturating_sub(1)),
+            ends: (0..rows as u32).collect(),
+            apart: Vec::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
-use zstd::bulk::{Compressor, Decompressor};
+use thinglog_schemas::query::EventQuery;
+use zstd::bulk::Compressor;
 
 use super::*;
 
@@ -103,19 +104,43 @@ proptest! {
         rows.sort_by(|a, b| a.device.cmp(&b.device));
         let block = written(&rows);
         prop_assert_eq!(length(&head(&block).unwrap()), block.len());
-        let mut zstd = Decompressor::new().unwrap();
-        let numbers = Numbers::read(&mut zstd, &block).unwrap();
-        let messages = Messages::read(&mut zstd, &block).unwrap();
-        let attributes = Messages::attributes(&mut zstd, &block).unwrap();
+        let mut unpack = Unpack::new().unwrap();
+        let numbers = Numbers::read(&mut unpack, &block).unwrap();
+        let ids = numbers.ids().unwrap();
+        let messages = Messages::read(&mut unpack, &block).unwrap();
+        let attributes = Messages::attributes(&mut unpack, &block).unwrap();
         let mut builder = Builder::new();
         for (device, range) in &numbers.devices {
             for index in range.clone() {
-                let row = numbers.row(device, index, messages.get(index), attributes.get(index));
+                let row = numbers.row(device, index, ids[index], messages.get(index), attributes.get(index));
                 prop_assert_eq!(row, rows[index].row());
                 builder.push(&row);
             }
         }
         prop_assert_eq!(numbers.facts(), builder.facts);
+    }
+
+    #[test]
+    fn a_pattern_is_found_in_rows_as_in_each_message(
+        messages in proptest::collection::vec(prop_oneof!["[ab\n]{0,3}", "[abä]{0,3}", "[ab]{0,4}"], 1..12),
+        pattern in prop::sample::select(vec!["a", "^b", "a$", r"\Ab\z", "(?m)^b$", "(?s)a.b", "^$", "", "ä", r"\bab", r"\n", "(?mR)a$", "a[^a]b"]),
+        from in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+    ) {
+        let mut builder = Builder::new();
+        for message in &messages {
+            let id = EventId::None;
+            let (device, source, attributes) = ("a", "b", "");
+            builder.push(&Row { device, source, grade: 9, time: 0, received: 0, row: 0, id, message, attributes });
+        }
+        let mut block = Vec::new();
+        builder.finish(&mut Compressor::new(1).unwrap(), &mut block).unwrap();
+        let texts = Messages::read(&mut Unpack::new().unwrap(), &block).unwrap();
+        let query = EventQuery::parse(&format!("message ~ /{pattern}/")).unwrap();
+        let pattern = query.pattern().unwrap();
+        let (from, to) = (from.index(messages.len() + 1), to.index(messages.len() + 1));
+        let expected = (from..to).find(|row| pattern.is_match(&messages[*row]));
+        prop_assert_eq!(texts.find(pattern, from..to), expected);
     }
 
     #[test]
@@ -125,7 +150,7 @@ proptest! {
         let mut block = written(&rows);
         let at = at.index(block.len());
         block[at] ^= 1 << bit;
-        prop_assert!(Numbers::read(&mut Decompressor::new().unwrap(), &block).is_err());
+        prop_assert!(Numbers::read(&mut Unpack::new().unwrap(), &block).is_err());
     }
 
     #[test]
@@ -145,11 +170,12 @@ proptest! {
         frame.iter().for_each(|frame| block.extend_from_slice(frame));
         let crc = crc32fast::hash(&block[8..]);
         block[4..8].copy_from_slice(&crc.to_le_bytes());
-        let mut zstd = Decompressor::new().unwrap();
-        if let Ok(numbers) = Numbers::read(&mut zstd, &block) {
+        let mut unpack = Unpack::new().unwrap();
+        if let Ok(numbers) = Numbers::read(&mut unpack, &block) {
             numbers.facts();
+            let _ = numbers.ids();
         }
-        for texts in [Messages::read(&mut zstd, &block), Messages::attributes(&mut zstd, &block)].into_iter().flatten() {
+        for texts in [Messages::read(&mut unpack, &block), Messages::attributes(&mut unpack, &block)].into_iter().flatten() {
             (0..usize::from(rows)).for_each(|index| drop(texts.get(index).to_owned()));
         }
     }
