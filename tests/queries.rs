@@ -235,9 +235,9 @@ fn all_ways_to_ask_find_the_same_events_in_the_same_order() {
         (&[("group", "eu"), ("source", "app,nginx")], 80),
         (&[("source", "nginx"), ("level", "ERROR")], 10),
         (&[("since", since), ("until", until)], 65),
-        (&[("since", since), ("group", "eu"), ("level", "info")], 0),
+        (&[("since", since), ("group", "eu"), ("level", "info")], 38),
         (&[("grep", "time(d )?out")], 39),
-        (&[("grep", "ü|<b>.[0-9]$")], 0),
+        (&[("grep", "ü|<b>.{2}[0-9]$")], 48),
         (
             &[("filter", "http.status >= 520 and not source = nginx")],
             8,
@@ -254,9 +254,7 @@ fn all_ways_to_ask_find_the_same_events_in_the_same_order() {
     for (question, count) in questions {
         let newest = by_pages(&site, question, "newest");
         let mut oldest = by_pages(&site, question, "oldest");
-        if *count > 0 {
-            assert_eq!(newest.len(), *count, "{question:?}");
-        }
+        assert_eq!(newest.len(), *count, "{question:?}");
         assert!(oldest.iter().rev().eq(&newest), "{question:?}");
         let arrival = by_pages(&site, question, "arrival");
         assert_eq!(arrival.len(), newest.len(), "{question:?}");

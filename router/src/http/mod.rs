@@ -24,7 +24,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -131,12 +131,13 @@ async fn check_host(State(shared): State<Arc<Shared>>, request: Request, next: N
     (StatusCode::MISDIRECTED_REQUEST, reason).into_response()
 }
 
-/// Browsers are to take an answer for what it says it is.
+/// Browsers are to take an answer for what it says it is, and to keep none that does not ask for it: what
+/// one user saw is not to be read from the disk by the next (RFC 9111, 5.2.2.5).
 async fn as_it_says(mut response: Response) -> Response {
-    let nosniff = HeaderValue::from_static("nosniff");
-    response
-        .headers_mut()
-        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let kept = headers.entry(CACHE_CONTROL);
+    kept.or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

@@ -167,6 +167,8 @@ async fn a_caller_has_name_role_and_groups() {
     let basic = "Authorization: Basic YWxpY2U6d29uZGVyOmxhbmQ=";
     let answer = running.ask("POST /api/who", &[basic], "").await;
     assert_eq!(body(&answer), "alice Operator [\"eu\"]");
+    let kept = answer.contains("cache-control: no-store\r\n");
+    assert!(kept, "no browser keeps what alice saw: {answer}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::count::Count;
 use super::limits;
 use super::logs::{LogConditions, LogCounts, LogEvents, LogOrder};
 use super::query::Resolved;
@@ -77,11 +78,11 @@ pub(super) struct Node {
     /// Since when, RFC 3339.
     connected_since: Option<String>,
     /// Events that wait on the device.
-    spool_events: Option<u64>,
+    spool_events: Option<Count>,
     /// Bytes of them.
-    spool_bytes: Option<u64>,
+    spool_bytes: Option<Count>,
     /// Events that it gave up.
-    dropped: Option<u64>,
+    dropped: Option<Count>,
     /// The same by level and reason.
     dropped_by: Option<Object>,
     /// Its mode of upload.
@@ -141,7 +142,7 @@ pub(super) struct Group {
     /// The groups in it.
     children: Vec<String>,
     /// Devices in itself.
-    members: u64,
+    members: Count,
     /// Of a dynamic group: which devices are in it.
     query: Option<String>,
     /// What it is for.

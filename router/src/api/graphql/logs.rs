@@ -4,6 +4,7 @@ use async_graphql::{Enum, InputObject, Json, SimpleObject};
 use serde::Deserialize;
 use thinglog_store::{Found, Steps};
 
+use super::count::Count;
 use super::fleet::Level;
 use crate::api::logs::question::{Asked, place_text};
 use crate::api::logs::{answer, question};
@@ -179,10 +180,10 @@ struct CountedDevice {
 pub(super) struct LogCount {
     /// When it begins, RFC 3339.
     time: String,
-    debug: u64,
-    info: u64,
-    warn: u64,
-    error: u64,
+    debug: Count,
+    info: Count,
+    warn: Count,
+    error: Count,
 }
 
 fn listed(steps: &Steps) -> Vec<LogCount> {
@@ -190,10 +191,10 @@ fn listed(steps: &Steps) -> Vec<LogCount> {
         .iter()
         .map(|(at, [debug, info, warn, error])| LogCount {
             time: time_text(*at),
-            debug: *debug,
-            info: *info,
-            warn: *warn,
-            error: *error,
+            debug: Count(*debug),
+            info: Count(*info),
+            warn: Count(*warn),
+            error: Count(*error),
         });
     counts.collect()
 }

@@ -5,6 +5,7 @@
 //! POST only, of JSON: a page elsewhere can neither read nor ask. What a request may cost is limited before
 //! anything is looked up ([`limits`]); its searches run one after the other and share the time of one.
 
+mod count;
 mod fleet;
 mod limits;
 mod logs;
