@@ -1,8 +1,11 @@
 //! What a core writes, what it takes on disk, and how long searches take.
 //!
-//! `cargo bench -p thinglog-store --bench store [-- [--events N] [FILE]]`: the lines of FILE, or generated
-//! syslog, over and over from a thousand devices. Beside the searches stands `zstd -dc | grep -c` over
-//! the same lines, where both are installed. Times of a thread's CPU unless it says otherwise.
+//! `cargo bench -p thinglog-store --bench store [-- --events N]`: generated syslog from a thousand devices,
+//! five million events unless said otherwise. Beside the searches stands `zstd -dc | grep -c` over the same
+//! lines, where both are installed. Times of a thread's CPU unless it says otherwise.
+//!
+//! `-- --lines FILE...`: only what real lines take on disk. Each line is stored once, the lines of a file as
+//! those of a device, in the same form as the agent sends them; NDJSON is what `thinglog logs --json` writes.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -26,6 +29,112 @@ const BATCH: u64 = 200;
 const CHUNK: usize = 8192;
 const NEEDLE: &str = "quagga7";
 
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut events = 5_000_000;
+    let mut files = Vec::new();
+    let mut rest = arguments.iter().filter(|it| *it != "--bench");
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--events" => events = rest.next().and_then(|it| it.parse().ok()).unwrap(),
+            "--lines" => files.extend(rest.by_ref().cloned()),
+            other => panic!("{other}? There are --events N and --lines FILE..."),
+        }
+    }
+    let folder = std::env::var("THINGLOG_BENCH_DIR").unwrap_or_else(|_| "target".into());
+    let folder = Path::new(&folder).join("store-benchmark");
+    let _ = std::fs::remove_dir_all(&folder);
+    match files.is_empty() {
+        true => run(&folder, &generated(), events),
+        false => real(&folder, &files),
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// Severity and text of generated lines.
+fn generated() -> Vec<(Severity, String)> {
+    let lines = syslog::Syslog::new(7).take(200_000);
+    lines
+        .map(|line| (line.severity, line.rest.clone()))
+        .collect()
+}
+
+/// The lines of a file as events of a device.
+fn events_of(file: &str, device: u64, begin: u64) -> Vec<Event> {
+    let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().map(str::trim_end);
+    let lines = lines.filter(|line| !line.is_empty()).enumerate();
+    let source = Path::new(file).file_stem().unwrap_or_default();
+    let source: Arc<str> = Arc::from(source.to_string_lossy());
+    let name: Arc<str> = Arc::from(format!("device-{device:04}"));
+    lines
+        .map(|(seq, line)| {
+            let seq = seq as u64;
+            let mixed = seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+            let time = (begin + seq * 20_000_000 + mixed) / 1000 * 1000;
+            Event {
+                device: Arc::clone(&name),
+                source: Arc::clone(&source),
+                id: EventId::Spooled {
+                    epoch: (device + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93),
+                    seq,
+                },
+                time,
+                time_estimated: false,
+                severity: Severity::INFO,
+                message: line.to_owned(),
+                truncated: false,
+                attributes: Attributes::new(),
+                // A batch a second.
+                received: (time / 1_000_000_000 + 1) * 1_000_000_000 + mixed,
+            }
+        })
+        .collect()
+}
+
+/// What lines of files take on disk.
+fn real(folder: &Path, files: &[String]) {
+    let (store, mut writer) = Store::open(options(folder), None).unwrap();
+    let begin = (options(folder).now)() - 8 * 3600 * 1_000_000_000;
+    let (mut count, mut text, mut ndjson) = (0, 0, 0);
+    let mut scratch = Vec::new();
+    for (device, file) in (0..).zip(files) {
+        for events in events_of(file, device, begin).chunks(CHUNK) {
+            let borrowed: Vec<&Event> = events.iter().collect();
+            writer.append(&borrowed).unwrap();
+            writer.commit()().unwrap();
+            count += events.len();
+            for event in events {
+                scratch.clear();
+                json::write(event, &mut scratch);
+                ndjson += scratch.len() + 1;
+                text += event.message.len();
+            }
+            if writer.wants_to_roll() {
+                writer.roll().unwrap();
+                store.tidy().unwrap();
+            }
+        }
+    }
+    let unsealed = store.size().bytes;
+    writer.roll().unwrap();
+    store.tidy().unwrap();
+    let size = store.size();
+    println!(
+        "{count} lines of {} files, {text} bytes of text, {ndjson} bytes as NDJSON",
+        files.len()
+    );
+    println!(
+        "disk: {} bytes in {} files, 1/{:.1} of the NDJSON, 1/{:.1} of the text, {:.1} bytes an event; {unsealed} bytes before the last were sealed",
+        size.bytes,
+        size.files,
+        ndjson as f64 / size.bytes as f64,
+        text as f64 / size.bytes as f64,
+        size.bytes as f64 / count as f64,
+    );
+}
+
 struct Everyone;
 
 impl Fleet for Everyone {
@@ -39,49 +148,6 @@ impl Fleet for Everyone {
 
     fn goes_on(&self) -> bool {
         true
-    }
-}
-
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mut events = 5_000_000;
-    let mut file = None;
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "--events" => events = rest.next().and_then(|it| it.parse().ok()).unwrap(),
-            "--bench" => {}
-            name => file = Some(name.to_owned()),
-        }
-    }
-    let lines = lines(file.as_deref());
-    let folder = std::env::var("THINGLOG_BENCH_DIR").unwrap_or_else(|_| "target".into());
-    let folder = Path::new(&folder).join("store-benchmark");
-    let _ = std::fs::remove_dir_all(&folder);
-    run(&folder, &lines, events);
-    let _ = std::fs::remove_dir_all(&folder);
-}
-
-/// Severity and text of real lines.
-fn lines(file: Option<&str>) -> Vec<(Severity, String)> {
-    match file {
-        None => {
-            let lines = syslog::Syslog::new(7).take(200_000);
-            lines
-                .map(|line| (line.severity, line.rest.clone()))
-                .collect()
-        }
-        Some(file) => {
-            let text = std::fs::read(file).unwrap();
-            let text = String::from_utf8_lossy(&text);
-            let lines = text
-                .lines()
-                .map(str::trim_end)
-                .filter(|line| !line.is_empty());
-            lines
-                .map(|line| (Severity::INFO, line.to_owned()))
-                .collect()
-        }
     }
 }
 

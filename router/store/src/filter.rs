@@ -124,14 +124,27 @@ fn probes(hash: u64, bytes: usize) -> impl Iterator<Item = usize> {
     })
 }
 
+/// The folded byte of each that belongs to words, else 0.
+const FOLDED: [u8; 256] = {
+    let mut folded = [0; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            folded[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    folded
+};
+
 /// The folded byte of a word, or 0; and how many bytes it stands for.
+#[inline]
 fn folded(text: &[u8], at: usize) -> (u8, usize) {
-    match text[at] {
-        byte @ (b'a'..=b'z' | b'0'..=b'9' | b'_') => (byte, 1),
-        byte @ b'A'..=b'Z' => (byte | 0x20, 1),
+    let byte = text[at];
+    match byte {
         0xE2 if text[at..].starts_with("\u{212A}".as_bytes()) => (b'k', 3),
         0xC5 if text[at..].starts_with("\u{17F}".as_bytes()) => (b's', 2),
-        _ => (0, 1),
+        _ => (FOLDED[usize::from(byte)], 1),
     }
 }
 

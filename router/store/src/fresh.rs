@@ -191,7 +191,7 @@ pub(crate) fn open(path: &Path, length: Option<u64>) -> io::Result<(FreshWriter,
         file.set_len(0)?;
         file.write_all_at(MAGIC, 0)?;
     }
-    let part = Part::new(path, Arc::new(file.try_clone()?), Vec::new());
+    let part = Part::new(path, Arc::new(file.try_clone()?), Arc::default());
     let (entries, good, raw) = scan(&part, end.max(MAGIC.len() as u64), length.is_some())?;
     if good < there {
         tracing::info!(path = %path.display(), cut = there - good, "cut what was not committed");
@@ -202,6 +202,7 @@ pub(crate) fn open(path: &Path, length: Option<u64>) -> io::Result<(FreshWriter,
     writer.blocks = entries.len() as u32;
     writer.raw = raw;
     writer.first_received = entries.first().map(|entry| entry.facts.min_received);
+    let entries = Arc::new(entries);
     Ok((writer, Part { entries, ..part }))
 }
 

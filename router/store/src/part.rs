@@ -77,7 +77,7 @@ impl Entry {
 pub(crate) struct Part {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<File>,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Arc<Vec<Entry>>,
     /// The first of its sources; a bit of [`Entry::sources`] stands for each.
     pub(crate) sources: Vec<Arc<str>>,
     /// Where each device's rows are, if rows are sorted by device through the whole file.
@@ -86,7 +86,7 @@ pub(crate) struct Part {
 
 impl Part {
     /// A part whose blocks are each sorted for themselves.
-    pub(crate) fn new(path: &Path, file: Arc<File>, entries: Vec<Entry>) -> Part {
+    pub(crate) fn new(path: &Path, file: Arc<File>, entries: Arc<Vec<Entry>>) -> Part {
         Part {
             path: path.to_owned(),
             file,

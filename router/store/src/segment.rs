@@ -227,7 +227,7 @@ impl SegmentWriter {
         Ok(Part {
             path: self.path,
             file: Arc::new(self.file),
-            entries: self.entries,
+            entries: Arc::new(self.entries),
             sources: self.sources,
             directory: Some(Directory {
                 at: directory_at,
@@ -347,7 +347,7 @@ pub(crate) fn open(path: &Path) -> io::Result<Part> {
     let part = Part {
         path: path.to_owned(),
         file: Arc::new(file),
-        entries,
+        entries: Arc::new(entries),
         sources,
         directory: Some(directory.clone()),
     };

@@ -150,18 +150,16 @@ pub(crate) struct Fresh {
     pub(crate) number: u64,
     path: PathBuf,
     file: Arc<File>,
-    /// Of blocks that are synced.
-    entries: RwLock<Vec<Entry>>,
+    /// Of blocks that are synced. Shared, because who reads must not hold up who writes: a search may be
+    /// stopped anywhere for long.
+    entries: RwLock<Arc<Vec<Entry>>>,
 }
 
 impl Fresh {
     /// What it holds by now.
     pub(crate) fn part(&self) -> Part {
-        Part::new(
-            &self.path,
-            Arc::clone(&self.file),
-            self.entries.read().clone(),
-        )
+        let entries = Arc::clone(&self.entries.read());
+        Part::new(&self.path, Arc::clone(&self.file), entries)
     }
 
     fn of(number: u64, part: Part) -> Fresh {
@@ -441,7 +439,11 @@ fn load(
 }
 
 fn current(folder: &Path, number: u64, writer: &FreshWriter) -> Fresh {
-    let part = Part::new(&folder.join(fresh_name(number)), writer.file(), Vec::new());
+    let part = Part::new(
+        &folder.join(fresh_name(number)),
+        writer.file(),
+        Arc::default(),
+    );
     Fresh::of(number, part)
 }
 
@@ -499,7 +501,7 @@ impl Writer {
         let fresh = Arc::clone(&shared.files().current);
         move || {
             file.sync_data()?;
-            fresh.entries.write().extend(entries);
+            Arc::make_mut(&mut fresh.entries.write()).extend(entries);
             shared.shown.store(row, Ordering::Release);
             let watcher = shared.watcher.lock().clone();
             if let Some(watcher) = watcher {
