@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p thinglog-store --bench store [-- --events N]`: generated syslog from a thousand devices,
 //! five million events unless said otherwise. Beside the searches stands `zstd -dc | grep -c` over the same
-//! lines, where both are installed. Times of a thread's CPU unless it says otherwise.
+//! lines, where both are installed, and must find as many. Times are CPU times of a thread unless it says
+//! otherwise; of searches the middle one of three.
 //!
 //! `-- --lines FILE...`: only what real lines take on disk. Each line is stored once, the lines of a file as
 //! those of a device, in the same form as the agent sends them; NDJSON is what `thinglog logs --json` writes.
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thinglog_schemas::query::{EventQuery, Facts};
 use thinglog_schemas::{Attributes, Event, EventId, Severity, json};
-use thinglog_store::{Fleet, Options, Search, Store};
+use thinglog_store::{Counts, Fleet, Options, Search, Store};
 
 #[path = "../../../edge/tests/support/syslog.rs"]
 mod syslog;
@@ -133,6 +134,8 @@ fn real(folder: &Path, files: &[String]) {
         text as f64 / size.bytes as f64,
         size.bytes as f64 / count as f64,
     );
+    // What a file takes however little it holds does not count here.
+    assert!(ndjson < 1 << 20 || size.bytes * 8 <= ndjson as u64);
 }
 
 struct Everyone;
@@ -257,7 +260,9 @@ fn run(folder: &Path, lines: &[(Severity, String)], count: u64) {
     );
     last_of_devices(&store);
     words(&store, &peer, text);
-    println!("memory: {}", peak());
+    let peak = peak();
+    println!("memory: {peak} kB at most");
+    assert!(peak < 150 << 10);
 }
 
 fn last_of_devices(store: &Store) {
@@ -312,9 +317,15 @@ fn words(store: &Store, peer: &Path, text: u64) {
             limit: 1,
             ..Search::default()
         };
-        let started = cpu();
-        let counts = store.count(&search, 1 << 62, 10, &Everyone).unwrap();
-        let took = cpu() - started;
+        let mut runs: Vec<(Duration, Counts)> = (0..3)
+            .map(|_| {
+                let started = cpu();
+                let counts = store.count(&search, 1 << 62, 10, &Everyone).unwrap();
+                (cpu() - started, counts)
+            })
+            .collect();
+        runs.sort_by_key(|(took, _)| *took);
+        let (took, counts) = &runs[1];
         let found: u64 = counts.steps.values().flatten().sum();
         println!(
             "{name}: {found} found in {:.3} s, {:.0} MB/s of text, {} of {} blocks read",
@@ -324,6 +335,7 @@ fn words(store: &Store, peer: &Path, text: u64) {
             counts.effort.blocks
         );
         if let Some((count, took)) = grep(peer, &pattern) {
+            assert_eq!(count, found.to_string(), "{name}");
             println!(
                 "    zstd -dc | grep -cE: {count} found in {:.3} s passed, {:.0} MB/s",
                 took.as_secs_f64(),
@@ -354,15 +366,11 @@ fn grep(peer: &Path, pattern: &str) -> Option<(String, Duration)> {
     ))
 }
 
-fn peak() -> String {
+/// The most memory this process ever had, kB.
+fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM"))
-        .unwrap();
-    line.split_whitespace()
-        .skip(1)
-        .collect::<Vec<_>>()
-        .join(" ")
-        + " at most"
+    let mut lines = status.lines();
+    let peak = lines.find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kilobytes = peak.trim().trim_end_matches(" kB");
+    kilobytes.parse().unwrap()
 }
