@@ -12,7 +12,7 @@ use thinglog_store::{Counts, DeviceCounts, Fleet, Found, Page, Search, Store};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::question::{Counting, place_text};
-use super::thread;
+use super::thread::{self, Seat, Share};
 use crate::destinations::store::Shelf;
 use crate::levels::Levels;
 use crate::registry::{Caller, Code, Refusal, Registry};
@@ -34,6 +34,8 @@ pub(crate) struct Library {
     registry: Registry,
     levels: Arc<Levels>,
     turns: Arc<Semaphore>,
+    /// Of the processors.
+    share: Share,
     /// Of a request with several searches.
     shared: Option<Arc<Shared>>,
 }
@@ -55,6 +57,7 @@ struct Asking {
     caller: Caller,
     stopped: Arc<AtomicBool>,
     until: Instant,
+    seat: Seat,
     seen: RefCell<HashMap<String, bool>>,
 }
 
@@ -97,6 +100,7 @@ impl Fleet for Asking {
     }
 
     fn is_given_up(&self) -> bool {
+        self.seat.pass();
         self.stopped.load(Ordering::Relaxed)
     }
 }
@@ -112,6 +116,7 @@ impl Library {
             registry,
             levels,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            share: Share::new(),
             shared: None,
         }
     }
@@ -184,6 +189,7 @@ impl Library {
             caller: caller.clone(),
             stopped,
             until,
+            seat: self.share.seat(),
             seen: RefCell::default(),
         };
         let done = thread::run(move || {
