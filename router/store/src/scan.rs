@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use thinglog_schemas::query::{EventQuery, Facts, Needle, Pattern, Row, Summary};
+use thinglog_schemas::query::{EventQuery, Facts, LinesCache, Needle, Pattern, Row, Summary};
 use thinglog_schemas::{Attributes, Event, EventId, Level, Severity};
 
 use crate::block::{self, Messages, Numbers, Unpack};
@@ -75,6 +75,7 @@ pub(crate) struct Scan<'a> {
     facts: HashMap<Arc<str>, Arc<Facts>>,
     none: Arc<Facts>,
     unpack: Unpacks,
+    caches: Caches,
     /// Blocks that were read and rows that were looked at.
     pub(crate) blocks: u64,
     pub(crate) rows: u64,
@@ -82,6 +83,9 @@ pub(crate) struct Scan<'a> {
 
 /// What uncompresses all blocks of a search: their texts only when they are asked for.
 type Unpacks = Rc<RefCell<Unpack>>;
+
+/// What looking for patterns keeps in hand during a search, by their addresses.
+type Caches = Rc<RefCell<BTreeMap<usize, Option<LinesCache>>>>;
 
 /// Devices whose facts are remembered during a search.
 const REMEMBERED: usize = 4096;
@@ -101,6 +105,7 @@ impl<'a> Scan<'a> {
             facts: HashMap::new(),
             none: Arc::default(),
             unpack: Rc::new(RefCell::new(Unpack::new()?)),
+            caches: Caches::default(),
             blocks: 0,
             rows: 0,
         })
@@ -166,7 +171,7 @@ impl<'a> Scan<'a> {
             return Ok(None);
         }
         self.blocks += 1;
-        let block = Block::read(&self.unpack, part, entry)?;
+        let block = Block::read(&self.unpack, &self.caches, part, entry)?;
         let pattern = filter.and_then(EventQuery::pattern);
         for run in self.runs(&block, &piece.rows) {
             block.until.set(run.until);
@@ -306,6 +311,7 @@ pub(crate) struct Block<'p> {
     part: &'p Part,
     bytes: Vec<u8>,
     unpack: Unpacks,
+    caches: Caches,
     pub(crate) numbers: Numbers,
     ids: OnceCell<Vec<EventId>>,
     messages: OnceCell<Messages>,
@@ -331,7 +337,12 @@ impl Looked {
 }
 
 impl<'p> Block<'p> {
-    fn read(unpack: &Unpacks, part: &'p Part, entry: &Entry) -> io::Result<Block<'p>> {
+    fn read(
+        unpack: &Unpacks,
+        caches: &Caches,
+        part: &'p Part,
+        entry: &Entry,
+    ) -> io::Result<Block<'p>> {
         let bytes = part.block(entry)?;
         let numbers = Numbers::read(&mut unpack.borrow_mut(), &bytes);
         let numbers = numbers.map_err(|error| named(&part.path, &error))?;
@@ -341,6 +352,7 @@ impl<'p> Block<'p> {
             part,
             bytes,
             unpack: Rc::clone(unpack),
+            caches: Rc::clone(caches),
             ids: OnceCell::new(),
             messages: OnceCell::new(),
             attributes: OnceCell::new(),
@@ -390,7 +402,8 @@ impl<'p> Block<'p> {
         }
         let until = self.until.get().max(index + 1);
         let messages = self.texts(&self.messages, Messages::read);
-        let first = messages.find(pattern, index..until);
+        let mut caches = self.caches.borrow_mut();
+        let first = messages.find(pattern, caches.entry(address).or_default(), index..until);
         let looked = Looked {
             rows: index..first.map_or(until, |first| first + 1),
             is_in_last: first.is_some(),

@@ -89,9 +89,11 @@ impl Row for Event {
 impl EventQuery {
     /// Reads a query.
     pub fn parse(text: &str) -> Result<EventQuery, QueryError> {
+        let mut root = parse::parse(text, Words::OfEvents)?;
+        Pattern::share(root.patterns());
         Ok(EventQuery {
             text: text.to_owned(),
-            root: parse::parse(text, Words::OfEvents)?,
+            root,
         })
     }
 

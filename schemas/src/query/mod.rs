@@ -55,7 +55,7 @@ use std::fmt;
 pub use self::bound::Summary;
 pub use self::event::{EventQuery, Facts, Row};
 pub use self::needle::Needle;
-pub use self::pattern::{Lines, Pattern};
+pub use self::pattern::{Lines, LinesCache, Pattern};
 use crate::config::{Attributes, Packed};
 use value::{Glob, Literal};
 
@@ -199,6 +199,18 @@ impl Node {
             Node::Is(Field::Message, Test::Found(pattern)) => subject.finds(pattern),
             Node::Is(field, test) => subject.any(field, &mut |value| test.holds(value)),
             Node::Severity(wanted) => subject.severity().map(|it| wanted >> it & 1 == 1),
+        }
+    }
+
+    /// What is looked for in messages.
+    fn patterns(&mut self) -> Vec<&mut Pattern> {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => {
+                nodes.iter_mut().flat_map(Node::patterns).collect()
+            }
+            Node::Not(node) => node.patterns(),
+            Node::Is(Field::Message, Test::Found(pattern)) => vec![pattern],
+            Node::Is(..) | Node::Severity(_) => Vec::new(),
         }
     }
 

@@ -21,14 +21,19 @@ use super::needle::Needs;
 
 /// Bytes that a compiled expression may take, and what a search with it keeps in hand.
 const BYTES: usize = 256 << 10;
-/// The latter for one that goes through a lot at once.
-const BYTES_OF_LINES: usize = 2 << 20;
+/// What searches through lines keep in hand with all expressions of a query together, if that leaves each
+/// of them [`BYTES`].
+const BYTES_OF_LINES: usize = 4 << 20;
+/// What one of them keeps at most.
+const MOST_OF_LINES: usize = 2 << 20;
 
 /// A regular expression.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     regex: Regex,
     needs: Needs,
+    /// Bytes that a search through lines may keep in hand.
+    share: usize,
     lines: Arc<OnceLock<Option<meta::Regex>>>,
 }
 
@@ -41,8 +46,17 @@ impl Pattern {
         Ok(Pattern {
             regex,
             needs: Needs::regex(pattern),
+            share: BYTES,
             lines: Arc::default(),
         })
+    }
+
+    /// Shares memory between the patterns of a query.
+    pub(super) fn share(patterns: Vec<&mut Pattern>) {
+        let share = BYTES_OF_LINES / patterns.len().max(1);
+        for pattern in patterns {
+            pattern.share = share.clamp(BYTES, MOST_OF_LINES);
+        }
     }
 
     /// What a text must contain.
@@ -57,7 +71,7 @@ impl Pattern {
 
     /// The same for texts that stand side by side as lines; `None` if this expression cannot be asked so.
     pub fn lines(&self) -> Option<Lines<'_>> {
-        let compile = || of_lines(self.regex.as_str());
+        let compile = || of_lines(self.regex.as_str(), self.share);
         self.lines.get_or_init(compile).as_ref().map(Lines)
     }
 
@@ -71,24 +85,35 @@ impl Pattern {
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<'a>(&'a meta::Regex);
 
+/// What a search with [`Lines`] keeps in hand from one text to the next; it grows while it is used. Who
+/// searches owns it, so that it ends with the search.
+#[derive(Debug)]
+pub struct LinesCache(meta::Cache);
+
 impl Lines<'_> {
+    /// What [`Lines::find`] with this expression, and no other, wants.
+    pub fn cache(self) -> LinesCache {
+        LinesCache(self.0.create_cache())
+    }
+
     /// A place within, or at the end of, the first line that matches. `lines` are texts as
     /// [`Pattern::is_line`] wants them, each but the last with a `\n` behind it; what is looked through
     /// begins where one of them does and ends where one of them does.
-    pub fn find(self, lines: &str, within: Range<usize>) -> Option<usize> {
+    pub fn find(self, cache: &mut LinesCache, lines: &str, within: Range<usize>) -> Option<usize> {
         // No match goes over the end of a line, so any end of the first match will do.
         let input = Input::new(lines).range(within).earliest(true);
-        self.0.search_half(&input).map(|found| found.offset())
+        let found = self.0.search_half_with(&mut cache.0, &input);
+        found.map(|found| found.offset())
     }
 }
 
-fn of_lines(pattern: &str) -> Option<meta::Regex> {
+fn of_lines(pattern: &str, share: usize) -> Option<meta::Regex> {
     let hir = lined(&regex_syntax::parse(pattern).ok()?)?;
     let config = meta::Config::new()
         .utf8_empty(false)
         .nfa_size_limit(Some(BYTES))
         .onepass_size_limit(Some(BYTES))
-        .hybrid_cache_capacity(BYTES_OF_LINES);
+        .hybrid_cache_capacity(share);
     let regex = meta::Builder::new().configure(config).build_from_hir(&hir);
     regex.ok()
 }
@@ -158,12 +183,14 @@ fn lined_look(look: Look) -> Option<Look> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::EventQuery;
     use super::*;
     use proptest::prelude::*;
 
     /// Which texts match, those that can be asked at once.
     fn at_once(pattern: &Pattern, texts: &[String]) -> Option<Vec<bool>> {
         let lines = pattern.lines()?;
+        let mut cache = lines.cache();
         let all = texts.join("\n");
         let mut ends = Vec::new();
         for text in texts {
@@ -173,7 +200,7 @@ mod tests {
         let mut row = 0;
         while row < texts.len() {
             let start = ends[row] - texts[row].len();
-            let Some(end) = lines.find(&all, start..all.len()) else {
+            let Some(end) = lines.find(&mut cache, &all, start..all.len()) else {
                 break;
             };
             row = ends.partition_point(|it| *it < end);
@@ -258,6 +285,35 @@ mod tests {
             );
         }
         assert!(!Pattern::is_line("a\nb") && !Pattern::is_line("ä") && Pattern::is_line("a\r"));
+    }
+
+    /// Patterns that are dear: where one matches depends on each of the last characters by itself.
+    #[test]
+    fn what_a_search_keeps_in_hand_has_a_limit() {
+        let mut n = 0u64;
+        let mut character = || {
+            n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            b"ab0 "[(n >> 60) as usize % 4] as char
+        };
+        let lines: Vec<String> = (0..300)
+            .map(|_| (0..99).map(|_| character()).collect())
+            .collect();
+        let lines = lines.join("\n");
+        for count in [1, 2, 8, 32] {
+            let dear = |at| format!("message ~ /[ab].{{{}}}[0a]Q/", at + 20);
+            let query = (0..count).map(dear).collect::<Vec<_>>().join(" or ");
+            let mut query = EventQuery::parse(&query).unwrap();
+            let patterns = query.root.patterns();
+            assert_eq!(patterns.len(), count);
+            let caches = patterns.into_iter().map(|pattern| {
+                let of_lines = pattern.lines().unwrap();
+                let mut cache = of_lines.cache();
+                assert_eq!(of_lines.find(&mut cache, &lines, 0..lines.len()), None);
+                cache.0.memory_usage()
+            });
+            let bytes: usize = caches.sum();
+            assert!(bytes < 9 << 20, "{count} patterns keep {bytes} bytes");
+        }
     }
 
     proptest! {

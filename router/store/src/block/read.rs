@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use thinglog_schemas::EventId;
-use thinglog_schemas::query::{Lines, Pattern};
+use thinglog_schemas::query::{Lines, LinesCache, Pattern};
 
 use super::build::Facts;
 use super::{HEAD, Lane, MAGIC, MAX_RAW, ROWS, Row, at};
@@ -339,30 +339,41 @@ impl Messages {
         self.text.get(text).unwrap_or_default()
     }
 
-    /// The first of some rows in which a pattern is found.
-    pub(crate) fn find(&self, pattern: &Pattern, rows: Range<usize>) -> Option<usize> {
+    /// The first of some rows in which a pattern is found. `cache` is of this pattern or empty.
+    pub(crate) fn find(
+        &self,
+        pattern: &Pattern,
+        cache: &mut Option<LinesCache>,
+        rows: Range<usize>,
+    ) -> Option<usize> {
         let is_match = |row: &usize| pattern.is_match(self.get(*row));
         let Some(lines) = pattern.lines() else {
             return rows.into_iter().find(is_match);
         };
+        let cache = cache.get_or_insert_with(|| lines.cache());
         let mut row = rows.start;
         let first = self.apart.partition_point(|it| (*it as usize) < row);
         let apart = self.apart[first..].iter().map(|row| *row as usize);
         for apart in apart.take_while(|row| *row < rows.end) {
-            let found = self.find_line(lines, row..apart);
+            let found = self.find_line(lines, cache, row..apart);
             if let Some(found) = found.or(Some(apart).filter(is_match)) {
                 return Some(found);
             }
             row = apart + 1;
         }
-        self.find_line(lines, row..rows.end)
+        self.find_line(lines, cache, row..rows.end)
     }
 
     /// The same among rows that are lines.
-    fn find_line(&self, lines: Lines<'_>, rows: Range<usize>) -> Option<usize> {
+    fn find_line(
+        &self,
+        lines: Lines<'_>,
+        cache: &mut LinesCache,
+        rows: Range<usize>,
+    ) -> Option<usize> {
         let last = rows.end.checked_sub(1).filter(|_| !rows.is_empty())?;
         let within = self.start(rows.start)..self.ends[last] as usize;
-        let place = lines.find(&self.text, within)?;
+        let place = lines.find(cache, &self.text, within)?;
         let ends = &self.ends[rows.clone()];
         Some(rows.start + ends.partition_point(|end| (*end as usize) < place))
     }

@@ -140,7 +140,7 @@ proptest! {
         let pattern = query.pattern().unwrap();
         let (from, to) = (from.index(messages.len() + 1), to.index(messages.len() + 1));
         let expected = (from..to).find(|row| pattern.is_match(&messages[*row]));
-        prop_assert_eq!(texts.find(pattern, from..to), expected);
+        prop_assert_eq!(texts.find(pattern, &mut None, from..to), expected);
     }
 
     #[test]
