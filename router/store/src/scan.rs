@@ -193,7 +193,11 @@ impl<'a> Scan<'a> {
                     level,
                     index,
                 };
-                if !is_in || !wanted(&seen) || !answers.may_match(&block, index) {
+                if !is_in || !wanted(&seen) {
+                    continue;
+                }
+                let decided = answers.decides(&block, index);
+                if decided == Some(false) {
                     continue;
                 }
                 if let Some(pattern) = pattern {
@@ -203,7 +207,7 @@ impl<'a> Scan<'a> {
                         continue;
                     }
                 }
-                if answers.matches(&block, index) {
+                if decided.unwrap_or_else(|| answers.matches(&block, index)) {
                     tell(&seen);
                 }
             }
@@ -227,8 +231,16 @@ struct Run<'b> {
 struct Answers<'a> {
     device: &'a str,
     filter: Option<(&'a EventQuery, &'a Facts)>,
-    /// For each source of the block, if that decides.
-    decided: Vec<Option<bool>>,
+    /// What was asked of each source of the block.
+    known: Vec<Cell<Known>>,
+}
+
+/// What source and severity decide, for severities that were asked for: bit 1 stands for 1.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    asked: u32,
+    yes: u32,
+    no: u32,
 }
 
 impl<'a> Answers<'a> {
@@ -237,38 +249,46 @@ impl<'a> Answers<'a> {
         device: &'a str,
         filter: Option<(&'a EventQuery, &'a Facts)>,
     ) -> Answers<'a> {
-        let sources = block.numbers.sources.iter();
-        let decided = match filter {
-            Some((filter, facts)) => sources
-                .map(|source| filter.decides(device, source, facts))
-                .collect(),
-            None => vec![Some(true); sources.len()],
-        };
         Answers {
             device,
             filter,
-            decided,
+            known: vec![Cell::default(); block.numbers.sources.len()],
         }
     }
 
-    /// Whether the source of a row leaves it open that it matches.
-    fn may_match(&self, block: &Block<'_>, index: usize) -> bool {
-        self.decided[block.numbers.source[index] as usize] != Some(false)
+    /// Whether a row matches, if its source and severity say that: what is cheap comes first.
+    fn decides(&self, block: &Block<'_>, index: usize) -> Option<bool> {
+        let Some((filter, facts)) = self.filter else {
+            return Some(true);
+        };
+        let source = block.numbers.source[index] as usize;
+        let severity = block.severity(index);
+        let bit = 1 << severity.number();
+        let mut known = self.known[source].get();
+        if known.asked & bit == 0 {
+            known.asked |= bit;
+            let name = &block.numbers.sources[source];
+            match filter.decides_graded(self.device, name, severity, facts) {
+                Some(true) => known.yes |= bit,
+                Some(false) => known.no |= bit,
+                None => {}
+            }
+            self.known[source].set(known);
+        }
+        ((known.yes | known.no) & bit != 0).then_some(known.yes & bit != 0)
     }
 
     fn matches(&self, block: &Block<'_>, index: usize) -> bool {
-        let source = block.numbers.source[index] as usize;
-        self.decided[source].unwrap_or_else(|| {
-            let Some((filter, facts)) = self.filter else {
-                return true;
-            };
-            let row = Read {
-                block,
-                index,
-                attributes: OnceCell::new(),
-            };
-            filter.matches_row(self.device, &block.numbers.sources[source], &row, facts)
-        })
+        let Some((filter, facts)) = self.filter else {
+            return true;
+        };
+        let source = &block.numbers.sources[block.numbers.source[index] as usize];
+        let row = Read {
+            block,
+            index,
+            attributes: OnceCell::new(),
+        };
+        filter.matches_row(self.device, source, &row, facts)
     }
 }
 
@@ -319,17 +339,32 @@ pub(crate) struct Block<'p> {
     failed: RefCell<Option<io::Error>>,
     /// Rows from here on are not looked through ahead of the one that is asked for.
     until: Cell<usize>,
-    /// What patterns were found in, by their addresses.
-    found: RefCell<Vec<(usize, Looked)>>,
+    /// What was looked through for patterns, by their addresses.
+    looked: RefCell<BTreeMap<usize, Looked>>,
 }
 
 /// Rows that were looked through for a pattern. If it was found, then in the last of them only.
+#[derive(Default)]
 struct Looked {
     rows: Range<usize>,
     is_in_last: bool,
+    /// Rows that were to be looked through.
+    ahead: usize,
 }
 
+/// Bytes of texts that are looked through at once.
+const LOOK: usize = 64 << 10;
+
 impl Looked {
+    /// How many rows are looked through from a row on: one, and twice as many as before where the last
+    /// look ended.
+    fn ahead(&self, index: usize) -> usize {
+        match index == self.rows.end {
+            true => (self.ahead * 2).clamp(1, block::ROWS),
+            false => 1,
+        }
+    }
+
     /// The row with the pattern, or the first one that was not looked through.
     fn next(&self) -> usize {
         self.rows.end - usize::from(self.is_in_last)
@@ -357,7 +392,7 @@ impl<'p> Block<'p> {
             messages: OnceCell::new(),
             attributes: OnceCell::new(),
             failed: RefCell::new(None),
-            found: RefCell::default(),
+            looked: RefCell::default(),
         })
     }
 
@@ -392,28 +427,30 @@ impl<'p> Block<'p> {
     }
 
     /// The first row from `index` on in which a pattern is found, or one behind it that was not looked
-    /// through. Rows are asked upwards, so that the next one is looked for in all of them at once.
+    /// through. Rows are asked upwards, and many at once cost less: while no row is left out, ever more
+    /// are looked through ahead of the one that is asked for.
     fn next(&self, pattern: &Pattern, index: usize) -> usize {
         let address = std::ptr::from_ref(pattern).addr();
-        let mut found = self.found.borrow_mut();
-        let known = found.iter().position(|(of, _)| *of == address);
-        if let Some(known) = known.filter(|at| found[*at].1.rows.contains(&index)) {
-            return found[known].1.next();
+        let mut looked = self.looked.borrow_mut();
+        let looked = looked.entry(address).or_default();
+        if looked.rows.contains(&index) {
+            return looked.next();
         }
-        let until = self.until.get().max(index + 1);
         let messages = self.texts(&self.messages, Messages::read);
+        let ahead = looked.ahead(index);
+        let until = (index + ahead)
+            .min(messages.reach(index, LOOK))
+            .min(self.until.get())
+            .max(index + 1);
         let mut caches = self.caches.borrow_mut();
-        let first = messages.find(pattern, caches.entry(address).or_default(), index..until);
-        let looked = Looked {
+        let cache = caches.entry(address).or_default();
+        let first = messages.find(pattern, cache, index..until);
+        *looked = Looked {
             rows: index..first.map_or(until, |first| first + 1),
             is_in_last: first.is_some(),
+            ahead,
         };
-        let next = looked.next();
-        match known {
-            Some(known) => found[known].1 = looked,
-            None => found.push((address, looked)),
-        }
-        next
+        looked.next()
     }
 
     fn attributes(&self, index: usize) -> Attributes {
@@ -488,5 +525,26 @@ impl Row for Read<'_> {
     fn attributes(&self) -> &Attributes {
         self.attributes
             .get_or_init(|| self.block.attributes(self.index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_ahead_grow_and_begin_anew_behind_rows_that_are_left_out() {
+        let mut looked = Looked::default();
+        let mut looks = Vec::new();
+        for index in [0, 1, 3, 7, 16, 17, 19] {
+            let ahead = looked.ahead(index);
+            looks.push(ahead);
+            looked = Looked {
+                rows: index..index + ahead,
+                is_in_last: false,
+                ahead,
+            };
+        }
+        assert_eq!(looks, [1, 2, 4, 8, 1, 2, 4]);
     }
 }

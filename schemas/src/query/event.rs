@@ -113,6 +113,7 @@ impl EventQuery {
             device,
             source,
             facts,
+            severity: Some(row.severity()),
             event: Some(row),
         };
         self.root.decide(&asked) == Some(true)
@@ -120,13 +121,30 @@ impl EventQuery {
 
     /// The answer for every event of this source of this device; `None` if it hangs on the event.
     pub fn decides(&self, device: &str, source: &str, facts: &Facts) -> Option<bool> {
-        let asked = Asked {
+        self.root.decide(&Asked {
             device,
             source,
             facts,
+            severity: None,
             event: None,
-        };
-        self.root.decide(&asked)
+        })
+    }
+
+    /// The same for those of a severity.
+    pub fn decides_graded(
+        &self,
+        device: &str,
+        source: &str,
+        severity: Severity,
+        facts: &Facts,
+    ) -> Option<bool> {
+        self.root.decide(&Asked {
+            device,
+            source,
+            facts,
+            severity: Some(severity),
+            event: None,
+        })
     }
 
     /// Whether the answer depends on what is known of the device.
@@ -140,11 +158,12 @@ impl EventQuery {
     }
 }
 
-/// An event, or what all events of a source of a device have in common.
+/// An event, or what all events of a severity of a source of a device have in common.
 struct Asked<'a> {
     device: &'a str,
     source: &'a str,
     facts: &'a Facts,
+    severity: Option<Severity>,
     event: Option<&'a dyn Row>,
 }
 
@@ -172,7 +191,7 @@ impl Subject for Asked<'_> {
     }
 
     fn severity(&self) -> Option<u8> {
-        Some(self.event?.severity().number())
+        self.severity.map(Severity::number)
     }
 }
 
@@ -376,22 +395,28 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_decides_is_not_asked_of_its_events() {
+    fn what_source_and_severity_decide_is_not_asked_of_events() {
         for (text, expected) in [
             ("source = nginx", Some(true)),
             ("source = app and level = ERROR", Some(false)),
-            ("source = nginx and level = ERROR", None),
+            ("source = nginx and level = ERROR", Some(false)),
+            ("source = nginx and level = WARN", Some(true)),
+            ("message ~ /a/ and level = ERROR", Some(false)),
+            ("not message ~ /a/ and level = WARN", None),
+            ("message ~ /a/ or level = WARN", Some(true)),
             ("group = eu or message = x", Some(true)),
             ("not device = lamp-7", Some(false)),
             ("message = x", None),
         ] {
             let query = EventQuery::parse(text).unwrap();
             assert_eq!(
-                query.decides("lamp-7", "nginx", &facts()),
+                query.decides_graded("lamp-7", "nginx", Severity::WARN, &facts()),
                 expected,
                 "{text}"
             );
         }
+        let query = EventQuery::parse("source = nginx and level = ERROR").unwrap();
+        assert_eq!(query.decides("lamp-7", "nginx", &facts()), None);
         let asks = |text| EventQuery::parse(text).unwrap().asks_for_facts();
         assert!(asks("level = WARN and device.model = x") && !asks("device = x"));
     }

@@ -1,5 +1,6 @@
 //! Reads blocks. Nothing in a file is believed before its checksum, and no number after it.
 
+use std::cell::OnceCell;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -275,7 +276,7 @@ pub(crate) struct Messages {
     /// Where each ends.
     ends: Vec<u32>,
     /// Rows that cannot be asked together with others, upwards: [`Pattern::is_line`].
-    apart: Vec<u32>,
+    apart: OnceCell<Vec<u32>>,
 }
 
 impl Messages {
@@ -303,7 +304,6 @@ impl Messages {
         let all = (end + 1).checked_sub(head.rows);
         let start = all.and_then(|all| bytes.len().checked_sub(all));
         let mut rest = &bytes[start.ok_or_else(|| damaged("lengths of texts"))?..];
-        let is_plain = rest.is_ascii() && memchr::memchr(b'\n', rest).is_none();
         let mut lines = Vec::with_capacity(end);
         for (row, end) in ends.iter().enumerate() {
             if row > 0 {
@@ -314,16 +314,23 @@ impl Messages {
             rest = behind;
         }
         let text = String::from_utf8(lines).map_err(|_| damaged("its text is no UTF-8"))?;
-        let mut messages = Messages {
+        Ok(Messages {
             text,
             ends,
-            apart: Vec::new(),
-        };
-        if !is_plain {
-            let is_apart = |row: &u32| !Pattern::is_line(messages.get(*row as usize));
-            messages.apart = (0..head.rows as u32).filter(is_apart).collect();
-        }
-        Ok(messages)
+            apart: OnceCell::new(),
+        })
+    }
+
+    /// Found out when a pattern is looked for: most readers have none.
+    fn apart(&self) -> &[u32] {
+        self.apart.get_or_init(|| {
+            let breaks = memchr::memchr_iter(b'\n', self.text.as_bytes()).count();
+            if self.text.is_ascii() && breaks + 1 == self.ends.len() {
+                return Vec::new();
+            }
+            let is_apart = |row: &u32| !Pattern::is_line(self.get(*row as usize));
+            (0..self.ends.len() as u32).filter(is_apart).collect()
+        })
     }
 
     fn start(&self, index: usize) -> usize {
@@ -339,6 +346,12 @@ impl Messages {
         self.text.get(text).unwrap_or_default()
     }
 
+    /// The end of the rows from `index` on whose texts, side by side, take at most so many bytes.
+    pub(crate) fn reach(&self, index: usize, bytes: usize) -> usize {
+        let most = self.start(index) + bytes;
+        self.ends.partition_point(|end| *end as usize <= most)
+    }
+
     /// The first of some rows in which a pattern is found. `cache` is of this pattern or empty.
     pub(crate) fn find(
         &self,
@@ -352,8 +365,9 @@ impl Messages {
         };
         let cache = cache.get_or_insert_with(|| lines.cache());
         let mut row = rows.start;
-        let first = self.apart.partition_point(|it| (*it as usize) < row);
-        let apart = self.apart[first..].iter().map(|row| *row as usize);
+        let apart = self.apart();
+        let first = apart.partition_point(|it| (*it as usize) < row);
+        let apart = apart[first..].iter().map(|row| *row as usize);
         for apart in apart.take_while(|row| *row < rows.end) {
             let found = self.find_line(lines, cache, row..apart);
             if let Some(found) = found.or(Some(apart).filter(is_match)) {
@@ -383,7 +397,7 @@ impl Messages {
         Messages {
             text: "\n".repeat(rows.saturating_sub(1)),
             ends: (0..rows as u32).collect(),
-            apart: Vec::new(),
+            apart: OnceCell::new(),
         }
     }
 }
