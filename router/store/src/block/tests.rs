@@ -122,8 +122,8 @@ proptest! {
 
     #[test]
     fn a_pattern_is_found_in_rows_as_in_each_message(
-        messages in proptest::collection::vec(prop_oneof!["[ab\n]{0,3}", "[abä]{0,3}", "[ab]{0,4}"], 1..12),
-        pattern in prop::sample::select(vec!["a", "^b", "a$", r"\Ab\z", "(?m)^b$", "(?s)a.b", "^$", "", "ä", r"\bab", r"\n", "(?mR)a$", "a[^a]b"]),
+        messages in proptest::collection::vec(prop_oneof!["[ab\n]{0,3}", "[abä\u{212a}ſ]{0,3}", "[abks \r\n-]{0,3}", "[abK \r]{0,4}"], 1..12),
+        pattern in prop::sample::select(vec!["a", "^b", "a$", r"\Ab\z", "(?m)^b$", "(?s)a.b", "^$", "", "ä", r"\bab", r"\n", "(?mR)a$", "a[^a]b", r"\B", r"\b{end}", r"a\b", r"\W", r"\s", "(?i)k", "(?i)S", r"[^\n]*$"]),
         from in any::<prop::sample::Index>(),
         to in any::<prop::sample::Index>(),
     ) {
