@@ -2,19 +2,24 @@
 //! goes on when the worker comes by soon and only a few are there. Else it takes them in, if it gets the
 //! queue's lock at once: who has it takes in what was left meanwhile. So neither the worker, which holds
 //! the lock for as long as it takes to cut a batch, nor a thread that the system stopped while it had
-//! the lock holds up another one; only who finds the inbox full waits.
+//! the lock holds up one that emits; only who finds the inbox full waits.
 //!
 //! Nothing is forgotten in the inbox: who leaves an event looks at what may wait there after that, and who
 //! releases the lock says what may and looks into the inbox after that. One of the two sees the other (both
-//! stand on either side of a fence). Who has done its share and still finds too much wakes the worker.
+//! stand on either side of a fence). Who has done its share and still finds too much wakes the worker. A
+//! grave event (an ERROR, for which the worker may be in a hurry) makes all before it urgent until somebody
+//! has taken it in.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicBool,
-        Ordering::{Relaxed, SeqCst},
-        fence,
+use std::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
+    time::Duration,
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -22,7 +27,7 @@ use thinglog_schemas::batch::Entry;
 use tokio::sync::Notify;
 
 use crate::{
-    inbox::{Inbox, Load, Offered},
+    inbox::Inbox,
     queue::{CLASSES, Carried, MAY_WAIT, Pushed, Queue, class},
     record::Record,
 };
@@ -42,8 +47,12 @@ pub(crate) const fn inbox_bytes(memory_bytes: usize) -> usize {
 /// The queue, its lock and its inbox.
 pub(crate) struct Entrance {
     inbox: Inbox,
-    /// What is in the inbox may wait there, if it is not more than [`MAY_WAIT`].
+    /// What is in the inbox may wait there, if it is not more than `few`.
     may_wait: AtomicBool,
+    /// A grave event may be in the inbox.
+    urgent: AtomicBool,
+    /// Events, and bytes of them: [`MAY_WAIT`], or half of a small inbox.
+    few: (usize, usize),
     queue: Mutex<Queue>,
     /// The worker has something to do.
     wake: Arc<Notify>,
@@ -53,22 +62,38 @@ impl Entrance {
     /// Before `queue` lies an inbox; it takes `inbox_bytes`, with what waits to be freed behind it. `wake`
     /// is for the worker.
     pub(crate) fn new(queue: Queue, inbox_bytes: usize, wake: Arc<Notify>) -> Entrance {
+        let inbox = Inbox::new(inbox_bytes / 8 * 7);
+        let (events, bytes) = inbox.most();
         Entrance {
-            inbox: Inbox::new(inbox_bytes / 8 * 7),
+            few: (MAY_WAIT.0.min(events / 2), MAY_WAIT.1.min(bytes / 2)),
+            inbox,
             may_wait: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
             queue: Mutex::new(queue),
             wake,
         }
     }
 
-    /// The queue with everything in it that was emitted before.
+    /// The queue with everything in it that was emitted before. Where the system stopped a thread that is
+    /// leaving an event, just then, this waits until the thread has done so.
     pub(crate) fn lock(&self) -> Locked<'_> {
+        const LOOKS: u32 = 16;
+        const NAP: Duration = Duration::from_micros(50);
         let mut locked = self.locked(self.queue.lock(), true);
-        let waiting = self.inbox.load().events();
-        if waiting > 0 {
-            locked.take_in(waiting);
+        let end = self.inbox.end();
+        let mut looks = 0;
+        loop {
+            locked.take_in(usize::MAX);
+            if self.inbox.is_past(end) {
+                return locked;
+            }
+            looks += 1;
+            match looks < LOOKS {
+                true => std::thread::yield_now(),
+                // A yield does not let threads of lower priority go on.
+                false => std::thread::sleep(NAP),
+            }
         }
-        locked
     }
 
     /// Queues an event that costs `cost` bytes and that its source will not repeat; see
@@ -76,15 +101,18 @@ impl Entrance {
     pub(crate) fn push(&self, record: Record, cost: usize) {
         let grave = class(record.severity) == CLASSES - 1;
         match self.inbox.offer(record, cost) {
-            Offered::Left(load) => self.left(load, grave),
-            Offered::Full(back) => self.push_past_a_full_inbox(back, cost, grave),
+            Ok(()) => self.left(grave),
+            Err(back) => self.push_past_a_full_inbox(back, cost, grave),
         }
     }
 
-    /// An event was left in the inbox, with which `load` is there.
-    fn left(&self, load: Load, grave: bool) {
+    /// An event was left in the inbox.
+    fn left(&self, grave: bool) {
+        if grave {
+            self.urgent.store(true, SeqCst);
+        }
         fence(SeqCst);
-        if (grave || self.is_to_be_taken_in(load))
+        if self.is_to_be_taken_in()
             && let Some(queue) = self.queue.try_lock()
         {
             self.locked(queue, true).take_in(SHARE);
@@ -101,18 +129,18 @@ impl Entrance {
             }
             self.locked(self.queue.lock(), true).take_in(SHARE);
             record = match self.inbox.offer(record, cost) {
-                Offered::Left(load) => return self.left(load, grave),
-                Offered::Full(back) => back,
+                Ok(()) => return self.left(grave),
+                Err(back) => back,
             };
         }
         self.lock().push(record, cost);
     }
 
     /// Whether what is in the inbox cannot be left there.
-    fn is_to_be_taken_in(&self, load: Load) -> bool {
-        let (events, bytes) = MAY_WAIT;
-        let much = load.events() >= events || load.bytes() >= bytes;
-        !load.is_empty() && (much || !self.may_wait.load(SeqCst))
+    fn is_to_be_taken_in(&self) -> bool {
+        let load = self.inbox.load();
+        let much = load.events() >= self.few.0 || load.bytes() >= self.few.1;
+        !load.is_empty() && (much || !self.may_wait.load(SeqCst) || self.urgent.load(SeqCst))
     }
 
     fn locked<'a>(&'a self, queue: MutexGuard<'a, Queue>, again: bool) -> Locked<'a> {
@@ -158,13 +186,24 @@ impl Locked<'_> {
 
     /// Takes in what is in the inbox: the oldest events, at most `most`.
     fn take_in(&mut self, most: usize) {
-        let entrance = self.after.entrance;
-        if entrance.may_wait.load(Relaxed) {
+        let Entrance {
+            inbox,
+            may_wait,
+            urgent,
+            ..
+        } = self.after.entrance;
+        if !inbox.is_ready() {
+            return;
+        }
+        if may_wait.load(Relaxed) {
             self.queue.note_waited();
         }
-        entrance
-            .inbox
-            .take(most, |record, cost| self.push(record, cost));
+        let is_urgent = urgent.swap(false, SeqCst);
+        inbox.take(most, |record, cost| self.push(record, cost));
+        if is_urgent && !inbox.load().is_empty() {
+            // The grave event may be among those that are left.
+            urgent.store(true, SeqCst);
+        }
     }
 }
 
@@ -204,9 +243,10 @@ impl Drop for After<'_> {
     fn drop(&mut self) {
         fence(SeqCst);
         let entrance = self.entrance;
-        if entrance.is_to_be_taken_in(entrance.inbox.load()) {
+        if entrance.is_to_be_taken_in() && !std::thread::panicking() {
             if !self.again {
-                self.wake = true;
+                // Whoever is just leaving the first event looks after it.
+                self.wake |= entrance.inbox.is_ready();
             } else if let Some(queue) = entrance.queue.try_lock() {
                 entrance.locked(queue, false).take_in(SHARE);
             }
@@ -220,7 +260,7 @@ impl Drop for After<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Barrier, thread, time::Duration};
+    use std::{sync::Barrier, thread};
 
     use thinglog_schemas::{Level, Severity, batch::ClockInfo};
 
@@ -343,10 +383,72 @@ mod tests {
         assert_eq!(queued(&entrance), numbers(0..201));
     }
 
+    fn grave(entrance: &Entrance) {
+        let record = Record::new("app", Severity::ERROR, "grave");
+        entrance.push(record, COST);
+    }
+
+    /// An entrance whose worker is in a hurry for errors, knows of one event and comes by late.
+    fn hurried() -> Entrance {
+        let entrance = entrance(1 << 20);
+        entrance.lock().set_hasten_errors(true);
+        push(&entrance, 0);
+        assert!(is_woken(&entrance));
+        entrance
+    }
+
+    #[test]
+    fn a_grave_event_that_meets_the_lock_wakes_the_worker_all_the_same() {
+        let entrance = hurried();
+        let locked = entrance.lock();
+        thread::scope(|scope| {
+            scope.spawn(|| grave(&entrance)).join().unwrap();
+        });
+        drop(locked);
+        assert!(is_woken(&entrance));
+        assert_eq!(queued(&entrance), ["0", "grave"]);
+    }
+
+    #[test]
+    fn a_grave_event_behind_what_one_takes_in_at_once_wakes_the_worker_all_the_same() {
+        let entrance = hurried();
+        // Fewer are left than may wait.
+        let before = SHARE as u32 + 1;
+        let locked = entrance.lock();
+        thread::scope(|scope| {
+            let emit = || {
+                (0..before).for_each(|number| push(&entrance, number));
+                grave(&entrance);
+            };
+            scope.spawn(emit).join().unwrap();
+        });
+        drop(locked);
+        assert!(is_woken(&entrance));
+        assert_eq!(entrance.lock().depth().0, 2 + u64::from(before));
+        assert!(is_woken(&entrance));
+    }
+
+    #[test]
+    fn who_has_a_place_and_is_slow_to_use_it_is_waited_for_by_who_needs_all() {
+        let entrance = entrance(1 << 20);
+        let ticket = entrance.inbox.ticket(COST).unwrap();
+        push(&entrance, 1);
+        assert!(!is_woken(&entrance), "there is nothing to take in");
+        thread::scope(|scope| {
+            let all = scope.spawn(|| cut_all(&mut entrance.lock()));
+            while !entrance.queue.is_locked() {
+                thread::yield_now();
+            }
+            let first = Record::new("app", Severity::INFO, "0");
+            entrance.inbox.leave(ticket, first, COST);
+            assert_eq!(all.join().unwrap(), numbers(0..2));
+        });
+    }
+
     #[test]
     fn a_full_inbox_makes_one_wait_and_loses_nothing() {
         let entrance = entrance(8 << 10);
-        let places = entrance.inbox.places();
+        let places = entrance.inbox.most().0;
         thread::scope(|scope| {
             let locked = entrance.lock();
             let emit = || (0..100).for_each(|number| push(&entrance, number));

@@ -1,33 +1,51 @@
-//! Events on their way into the queue: a ring with a fixed number of places, which any thread writes
-//! without a lock, in order, and which is capped in bytes too. Nothing here waits.
+//! Events on their way into the queue: a ring with a fixed number of places, capped in bytes too. Any
+//! thread leaves an event there without waiting: it takes a ticket, and the place of its ticket is its own
+//! until somebody takes the event out. One thread at a time does that, in the order of tickets. It stops
+//! where somebody has a ticket and has not left the event yet (a hole); who was stopped by the system just
+//! there looks after what it held up as soon as it goes on.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
 
-use crossbeam_queue::ArrayQueue;
+use parking_lot::Mutex;
 
 use crate::record::Record;
 
-/// Most places there are.
-const MOST_PLACES: usize = 512;
-/// What a place takes, bytes.
-const PLACE: usize = size_of::<(Record, usize)>() + size_of::<usize>();
+/// Most places there are; a power of two, as all numbers of places.
+const MOST_PLACES: usize = 1024;
+const FEWEST_PLACES: usize = 8;
 
 /// Events with what they cost.
 pub(crate) struct Inbox {
-    events: ArrayQueue<(Record, usize)>,
-    /// What is in there, or is about to be, or has just been taken: a [`Load`].
-    load: AtomicU64,
+    front: Front,
+    /// The ticket that is taken out next.
+    next: AtomicU64,
+    places: Box<[Place]>,
     bytes: usize,
 }
 
-/// What became of an event.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Offered {
-    /// It is in there; so much is there with it.
-    Left(Load),
-    /// No room.
-    Full(Record),
+/// What everybody who leaves an event writes: one line of a processor's cache.
+#[repr(align(64))]
+#[derive(Default)]
+struct Front {
+    /// What is in there, or is about to be: a [`Load`].
+    load: AtomicU64,
+    /// The ticket that is given next.
+    tickets: AtomicU64,
 }
+
+/// Used by one thread at a time: its lock is never waited for.
+#[derive(Default)]
+struct Place {
+    is_full: AtomicBool,
+    event: Mutex<Option<(Record, usize)>>,
+}
+
+/// The right to one place.
+#[derive(Debug)]
+pub(crate) struct Ticket(u64);
 
 /// How many events, and bytes of them: in one word, so that both are known at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,10 +56,6 @@ impl Load {
 
     fn of(cost: usize) -> Load {
         Load((1 << Load::BYTES) + cost as u64)
-    }
-
-    fn and(self, other: Load) -> Load {
-        Load(self.0 + other.0)
     }
 
     pub(crate) fn is_empty(self) -> bool {
@@ -60,29 +74,51 @@ impl Load {
 impl Inbox {
     /// Takes at most `bytes`, its places included; always a few of them.
     pub(crate) fn new(bytes: usize) -> Inbox {
-        let places = (bytes / 4 / PLACE).clamp(8, MOST_PLACES);
+        let fit = (bytes / 4 / size_of::<Place>()).clamp(FEWEST_PLACES, MOST_PLACES);
+        let places = 1 << fit.ilog2();
         Inbox {
-            events: ArrayQueue::new(places),
-            load: AtomicU64::new(0),
-            bytes: bytes.saturating_sub(places * PLACE),
+            front: Front::default(),
+            next: AtomicU64::new(0),
+            places: (0..places).map(|_| Place::default()).collect(),
+            bytes: bytes.saturating_sub(places * size_of::<Place>()),
         }
     }
 
     /// Takes an event in when there is room; else gives it back.
-    pub(crate) fn offer(&self, record: Record, cost: usize) -> Offered {
-        let one = Load::of(cost);
-        let load = Load(self.load.fetch_add(one.0, SeqCst)).and(one);
-        if load.events() <= self.events.capacity() && load.bytes() <= self.bytes {
-            match self.events.push((record, cost)) {
-                Ok(()) => return Offered::Left(load),
-                Err((back, _)) => {
-                    self.taken(one);
-                    return Offered::Full(back);
-                }
+    pub(crate) fn offer(&self, record: Record, cost: usize) -> Result<(), Record> {
+        match self.ticket(cost) {
+            Some(ticket) => {
+                self.leave(ticket, record, cost);
+                Ok(())
             }
+            None => Err(record),
         }
-        self.taken(one);
-        Offered::Full(record)
+    }
+
+    /// A place for an event, if there is one. Who has one leaves an event there.
+    pub(crate) fn ticket(&self, cost: usize) -> Option<Ticket> {
+        if !self.could_hold(cost) {
+            return None;
+        }
+        let one = Load::of(cost).0;
+        let load = Load(self.front.load.fetch_add(one, SeqCst) + one);
+        if load.events() > self.places.len() || load.bytes() > self.bytes {
+            self.front.load.fetch_sub(one, SeqCst);
+            return None;
+        }
+        Some(Ticket(self.front.tickets.fetch_add(1, SeqCst)))
+    }
+
+    /// Leaves the event for which there is a ticket.
+    pub(crate) fn leave(&self, Ticket(number): Ticket, record: Record, cost: usize) {
+        // No more tickets are out than there are places: who had this one before is done with it.
+        let place = self.place(number);
+        *place.event.lock() = Some((record, cost));
+        place.is_full.store(true, Release);
+    }
+
+    fn place(&self, number: u64) -> &Place {
+        &self.places[number as usize & (self.places.len() - 1)]
     }
 
     /// Whether an event would fit if nothing else were there.
@@ -90,33 +126,49 @@ impl Inbox {
         cost <= self.bytes
     }
 
-    #[cfg(test)]
-    pub(crate) fn places(&self) -> usize {
-        self.events.capacity()
+    /// What it takes at most: events, and bytes of them.
+    pub(crate) fn most(&self) -> (usize, usize) {
+        (self.places.len(), self.bytes)
     }
 
-    /// What is there.
+    /// What is there, or is about to be.
     pub(crate) fn load(&self) -> Load {
-        Load(self.load.load(SeqCst))
+        Load(self.front.load.load(SeqCst))
     }
 
-    /// Hands the oldest events to `take`, at most `most`. For one thread at a time, which keeps them in
-    /// order.
+    /// Whether an event can be taken out now.
+    pub(crate) fn is_ready(&self) -> bool {
+        let next = self.next.load(Relaxed);
+        self.place(next).is_full.load(Acquire)
+    }
+
+    /// The ticket behind all that were given.
+    pub(crate) fn end(&self) -> u64 {
+        self.front.tickets.load(SeqCst)
+    }
+
+    /// Whether everything before a ticket was taken out.
+    pub(crate) fn is_past(&self, end: u64) -> bool {
+        self.next.load(Relaxed) >= end
+    }
+
+    /// Hands the oldest events to `take`, at most `most`, up to a hole. For one thread at a time.
     pub(crate) fn take(&self, most: usize, mut take: impl FnMut(Record, usize)) {
-        let mut taken = Load::default();
-        while taken.events() < most
-            && let Some((record, cost)) = self.events.pop()
-        {
-            taken = taken.and(Load::of(cost));
-            take(record, cost);
+        for _ in 0..most {
+            let next = self.next.load(Relaxed);
+            let place = self.place(next);
+            if !place.is_full.load(Acquire) {
+                return;
+            }
+            let event = place.event.lock().take();
+            place.is_full.store(false, Relaxed);
+            self.next.store(next + 1, Relaxed);
+            if let Some((record, cost)) = event {
+                // The place may be another's from now on.
+                self.front.load.fetch_sub(Load::of(cost).0, SeqCst);
+                take(record, cost);
+            }
         }
-        if !taken.is_empty() {
-            self.taken(taken);
-        }
-    }
-
-    fn taken(&self, load: Load) {
-        self.load.fetch_sub(load.0, SeqCst);
     }
 }
 
@@ -140,8 +192,7 @@ mod tests {
     fn what_is_offered_comes_out_in_order_and_the_load_says_how_much_it_is() {
         let inbox = Inbox::new(1 << 20);
         for number in 1..=3 {
-            let offered = inbox.offer(record(number), 100 * number);
-            assert_eq!(offered, Offered::Left(inbox.load()));
+            assert_eq!(inbox.offer(record(number), 100 * number), Ok(()));
             assert_eq!(inbox.load().events(), number);
         }
         assert_eq!(inbox.load().bytes(), 600);
@@ -155,24 +206,48 @@ mod tests {
     fn neither_its_places_nor_its_bytes_are_exceeded_and_what_does_not_fit_comes_back() {
         let inbox = Inbox::new(1 << 20);
         let mut offered = 0;
-        while let Offered::Left(_) = inbox.offer(record(offered), 1) {
+        while inbox.offer(record(offered), 1).is_ok() {
             offered += 1;
         }
-        assert_eq!(offered, MOST_PLACES);
-        assert_eq!(
-            inbox.offer(record("back"), 1),
-            Offered::Full(record("back"))
-        );
-        assert_eq!(inbox.load().events(), MOST_PLACES);
+        assert_eq!(offered, inbox.most().0);
+        assert_eq!(inbox.offer(record("back"), 1), Err(record("back")));
+        assert_eq!(inbox.load().events(), offered);
 
         let small = Inbox::new(8 << 10);
         assert!(small.bytes < 8 << 10 && small.could_hold(small.bytes));
-        assert!(!small.could_hold(small.bytes + 1));
-        let left = |offered| matches!(offered, Offered::Left(_));
-        assert!(left(small.offer(record("large"), small.bytes)));
-        assert!(!left(small.offer(record("more"), 1)));
+        assert!(small.offer(record("large"), small.bytes + 1).is_err());
+        assert!(small.load().is_empty());
+        assert!(small.offer(record("large"), small.bytes).is_ok());
+        assert!(small.offer(record("more"), 1).is_err());
         assert_eq!(small.load().bytes(), small.bytes);
         assert_eq!(taken(&small, 1), ["large"]);
-        assert!(left(small.offer(record("more"), 1)));
+        assert!(small.offer(record("more"), 1).is_ok());
+    }
+
+    #[test]
+    fn nothing_passes_a_hole() {
+        let inbox = Inbox::new(1 << 20);
+        let ticket = inbox.ticket(10).unwrap();
+        inbox.offer(record("second"), 10).unwrap();
+        assert_eq!((inbox.load().events(), inbox.is_ready()), (2, false));
+        assert!(taken(&inbox, 9).is_empty() && !inbox.is_past(inbox.end()));
+        inbox.leave(ticket, record("first"), 10);
+        assert!(inbox.is_ready());
+        assert_eq!(taken(&inbox, 9), ["first", "second"]);
+        assert!(inbox.is_past(inbox.end()) && !inbox.is_ready());
+    }
+
+    #[test]
+    fn places_are_used_over_and_over() {
+        let inbox = Inbox::new(8 << 10);
+        let mut seen = Vec::new();
+        for number in 0..1000 {
+            inbox.offer(record(number), 1).unwrap();
+            if number % 5 == 4 {
+                seen.extend(taken(&inbox, 5));
+            }
+        }
+        let all: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        assert_eq!(seen, all);
     }
 }
