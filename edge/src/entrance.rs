@@ -101,8 +101,8 @@ impl Entrance {
     pub(crate) fn push(&self, record: Record, cost: usize) {
         let grave = class(record.severity) == CLASSES - 1;
         match self.inbox.offer(record, cost) {
-            Ok(()) => self.left(grave),
-            Err(back) => self.push_past_a_full_inbox(back, cost, grave),
+            None => self.left(grave),
+            Some(back) => self.push_past_a_full_inbox(back, cost, grave),
         }
     }
 
@@ -129,8 +129,8 @@ impl Entrance {
             }
             self.locked(self.queue.lock(), true).take_in(SHARE);
             record = match self.inbox.offer(record, cost) {
-                Ok(()) => return self.left(grave),
-                Err(back) => back,
+                None => return self.left(grave),
+                Some(back) => back,
             };
         }
         self.lock().push(record, cost);

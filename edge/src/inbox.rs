@@ -85,13 +85,13 @@ impl Inbox {
     }
 
     /// Takes an event in when there is room; else gives it back.
-    pub(crate) fn offer(&self, record: Record, cost: usize) -> Result<(), Record> {
+    pub(crate) fn offer(&self, record: Record, cost: usize) -> Option<Record> {
         match self.ticket(cost) {
             Some(ticket) => {
                 self.leave(ticket, record, cost);
-                Ok(())
+                None
             }
-            None => Err(record),
+            None => Some(record),
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
     fn what_is_offered_comes_out_in_order_and_the_load_says_how_much_it_is() {
         let inbox = Inbox::new(1 << 20);
         for number in 1..=3 {
-            assert_eq!(inbox.offer(record(number), 100 * number), Ok(()));
+            assert_eq!(inbox.offer(record(number), 100 * number), None);
             assert_eq!(inbox.load().events(), number);
         }
         assert_eq!(inbox.load().bytes(), 600);
@@ -206,29 +206,29 @@ mod tests {
     fn neither_its_places_nor_its_bytes_are_exceeded_and_what_does_not_fit_comes_back() {
         let inbox = Inbox::new(1 << 20);
         let mut offered = 0;
-        while inbox.offer(record(offered), 1).is_ok() {
+        while inbox.offer(record(offered), 1).is_none() {
             offered += 1;
         }
         assert_eq!(offered, inbox.most().0);
-        assert_eq!(inbox.offer(record("back"), 1), Err(record("back")));
+        assert_eq!(inbox.offer(record("back"), 1), Some(record("back")));
         assert_eq!(inbox.load().events(), offered);
 
         let small = Inbox::new(8 << 10);
         assert!(small.bytes < 8 << 10 && small.could_hold(small.bytes));
-        assert!(small.offer(record("large"), small.bytes + 1).is_err());
+        assert!(small.offer(record("large"), small.bytes + 1).is_some());
         assert!(small.load().is_empty());
-        assert!(small.offer(record("large"), small.bytes).is_ok());
-        assert!(small.offer(record("more"), 1).is_err());
+        assert!(small.offer(record("large"), small.bytes).is_none());
+        assert!(small.offer(record("more"), 1).is_some());
         assert_eq!(small.load().bytes(), small.bytes);
         assert_eq!(taken(&small, 1), ["large"]);
-        assert!(small.offer(record("more"), 1).is_ok());
+        assert!(small.offer(record("more"), 1).is_none());
     }
 
     #[test]
     fn nothing_passes_a_hole() {
         let inbox = Inbox::new(1 << 20);
         let ticket = inbox.ticket(10).unwrap();
-        inbox.offer(record("second"), 10).unwrap();
+        assert_eq!(inbox.offer(record("second"), 10), None);
         assert_eq!((inbox.load().events(), inbox.is_ready()), (2, false));
         assert!(taken(&inbox, 9).is_empty() && !inbox.is_past(inbox.end()));
         inbox.leave(ticket, record("first"), 10);
@@ -242,7 +242,7 @@ mod tests {
         let inbox = Inbox::new(8 << 10);
         let mut seen = Vec::new();
         for number in 0..1000 {
-            inbox.offer(record(number), 1).unwrap();
+            assert_eq!(inbox.offer(record(number), 1), None);
             if number % 5 == 4 {
                 seen.extend(taken(&inbox, 5));
             }
