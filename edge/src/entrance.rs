@@ -74,7 +74,8 @@ impl Entrance {
         }
     }
 
-    /// The queue with everything in it that was emitted before. Where the system stopped a thread that is
+    /// The queue with everything in it that was emitted before, and not what others add meanwhile, which may
+    /// never end. Where the system stopped a thread that is
     /// leaving an event, just then, this waits until the thread has done so.
     pub(crate) fn lock(&self) -> Locked<'_> {
         const LOOKS: u32 = 16;
@@ -83,8 +84,8 @@ impl Entrance {
         let end = self.inbox.end();
         let mut looks = 0;
         loop {
-            locked.take_in(usize::MAX);
-            if self.inbox.is_past(end) {
+            locked.take_in(self.inbox.before(end));
+            if self.inbox.before(end) == 0 {
                 return locked;
             }
             looks += 1;

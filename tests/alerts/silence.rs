@@ -1,24 +1,13 @@
 //! Devices that say nothing, rules that are tried, and what is shown of alerts.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::Value;
-use thinglog_tests::process::binary;
 use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
 use crate::hook::Hook;
 use crate::told::{publish, receiver};
-
-/// What a command printed, and its exit code.
-fn thinglog(site: &Site, arguments: &[&str]) -> (String, Option<i32>) {
-    let mut command = Command::new(binary("thinglog"));
-    let done = command.current_dir(site.path()).args(arguments).output();
-    let done = done.unwrap();
-    let text = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
-    (text.into_owned(), done.status.code())
-}
 
 #[test]
 fn a_device_that_never_said_anything_is_missed_until_it_does() {
@@ -29,8 +18,7 @@ fn a_device_that_never_said_anything_is_missed_until_it_does() {
         "[router.alerts.silent]\nwhen = 'source = app'\nabsent_for = \"1s\"\nof = 'type = lamp'\nto = [\"pager\"]\n",
     );
     let _up = site.up();
-    let (told, code) = thinglog(&site, &["device", "tag", "lamp-7", "--type", "lamp"]);
-    assert_eq!(code, Some(0), "{told}");
+    site.done(&["device", "tag", "lamp-7", "--type", "lamp"], "");
     let with = |status: &str| {
         let mut told = hook.notifications().into_iter();
         told.find(|told| told["status"] == *status)
@@ -38,8 +26,7 @@ fn a_device_that_never_said_anything_is_missed_until_it_does() {
     let firing = wait::until("the silence to be told", || with("firing"));
     assert_eq!(firing["alerts"][0]["device"], "lamp-7");
     assert_eq!(firing["alerts"][0]["last"], Value::Null);
-    let (shown, code) = thinglog(&site, &["alert", "list"]);
-    assert_eq!(code, Some(0), "{shown}");
+    let shown = site.done(&["alert", "list"], "");
     assert!(
         shown.contains("none for 1s of type = lamp") && shown.contains("lamp-7"),
         "{shown}"
@@ -61,7 +48,8 @@ fn rules_are_tried_without_anything_running() {
                        {{ rule = \"many\", at = \"1m\", status = \"resolved\" }}]\n"
         );
         fs::write(site.path().join("examples.toml"), text).unwrap();
-        thinglog(&site, &["alert", "test", "examples.toml"])
+        let (code, output, error) = site.run(&["alert", "test", "examples.toml"], "");
+        (output + &error, code)
     };
     let (right, code) = examples(3);
     assert_eq!(code, Some(0), "{right}");

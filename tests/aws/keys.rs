@@ -3,7 +3,7 @@
 use thinglog_tests::site::Site;
 use thinglog_tests::wait;
 
-use crate::{Key, aws, clients, python, tell, thinglog, with_key};
+use crate::{Key, aws, clients, python, tell, with_key};
 
 #[test]
 fn wrong_signatures_are_refused_as_aws_refuses_them() {
@@ -47,11 +47,7 @@ fn keys_are_made_and_ended_while_the_router_runs() {
     aws(&python, &site, &first, "list-things");
 
     let second = Key::add(&site, "alice", &["--role", "operator"]);
-    assert!(
-        thinglog(&site, &["key", "remove", &first.id])
-            .status
-            .success()
-    );
+    site.done(&["key", "remove", &first.id], "");
     up.hang_up();
     let answer = |key: &Key| {
         let program = python.with_file_name("aws");
@@ -64,8 +60,7 @@ fn keys_are_made_and_ended_while_the_router_runs() {
     });
     assert!(answer(&first).contains("(UnrecognizedClientException)"));
 
-    let listed = thinglog(&site, &["key", "list"]);
-    let listed = String::from_utf8(listed.stdout).unwrap();
+    let listed = site.done(&["key", "list"], "");
     assert!(
         listed.contains(&second.id) && listed.contains("alice"),
         "{listed}"

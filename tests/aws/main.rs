@@ -10,10 +10,9 @@ mod keys;
 mod reach;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
-use thinglog_tests::process::binary;
 use thinglog_tests::site::Site;
 
 /// The Python that has AWS's clients. Without it a test is skipped, loudly; with `CI=true` it fails.
@@ -47,9 +46,7 @@ impl Key {
     /// Makes one.
     fn add(site: &Site, user: &str, grant: &[&str]) -> Key {
         let arguments = [&["key", "add", user, "--json", "--file", "keys"], grant].concat();
-        let output = thinglog(site, &arguments);
-        assert!(output.status.success(), "{output:?}");
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let told: Value = serde_json::from_str(&site.done(&arguments, "")).unwrap();
         let field = |name: &str| told[name].as_str().unwrap().to_owned();
         Key {
             id: field("id"),
@@ -64,13 +61,6 @@ impl Key {
             secret: "any".into(),
         }
     }
-}
-
-/// Runs the command line in the site's directory.
-fn thinglog(site: &Site, arguments: &[&str]) -> Output {
-    let mut command = Command::new(binary("thinglog"));
-    command.current_dir(site.path()).args(arguments);
-    command.output().unwrap()
 }
 
 /// AWS's clients, with a key, towards a site. What the machine has configured for AWS is left out.

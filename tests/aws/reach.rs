@@ -9,7 +9,7 @@ use thinglog_tests::process::Process;
 use thinglog_tests::site::Site;
 use thinglog_tests::{mosquitto, wait};
 
-use crate::{Key, clients, python, story, thinglog};
+use crate::{Key, clients, python, story};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/IoTLogsRole";
 
@@ -68,9 +68,7 @@ impl Fleet {
     #[track_caller]
     fn explained(&self, more: &[&str]) -> (String, String) {
         let arguments = [&["level", "explain", "lamp-1", "--json"], more].concat();
-        let output = thinglog(&self.site, &arguments);
-        assert!(output.status.success(), "{output:?}");
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let told: Value = serde_json::from_str(&self.site.done(&arguments, "")).unwrap();
         let field = |name: &str| told[name].as_str().unwrap().to_owned();
         (field("level"), field("why"))
     }

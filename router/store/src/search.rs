@@ -82,7 +82,8 @@ pub trait Fleet {
     /// Whether there is time to go on. Asked before each block.
     fn goes_on(&self) -> bool;
 
-    /// Whether nobody waits for the answer any more: then there is none.
+    /// Whether nobody waits for the answer any more: then there is none. Asked before each block too; who
+    /// shares processors between searches may let another one go first.
     fn is_given_up(&self) -> bool {
         false
     }

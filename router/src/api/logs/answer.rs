@@ -100,6 +100,7 @@ impl Fleet for Asking {
     }
 
     fn is_given_up(&self) -> bool {
+        // Between two blocks another search may go first.
         self.seat.pass();
         self.stopped.load(Ordering::Relaxed)
     }
