@@ -22,7 +22,6 @@ mod connection;
 mod day_tests;
 mod drops;
 mod entrance;
-mod inbox;
 mod layer;
 mod levels;
 mod logger;

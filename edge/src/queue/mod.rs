@@ -172,6 +172,8 @@ pub(crate) struct Queue {
     /// That has just happened.
     round: bool,
     events: u64,
+    /// The last event had no room but in the place of one of this class; or none, and was of this class itself.
+    tight: Option<usize>,
     /// For each class, the lane that gives up next, and for how many events.
     victims: [Option<(usize, u32)>; CLASSES],
     /// Given up and not freed yet.
@@ -211,6 +213,7 @@ impl Queue {
             together: None,
             round: false,
             events: 0,
+            tight: None,
             victims: [None; CLASSES],
             given_up: VecDeque::new(),
             flush_losses: 0,
@@ -267,9 +270,7 @@ impl Queue {
             if let Some(lane) = self.lanes[index].as_mut() {
                 lane.patient = true;
             }
-        } else if self.used() + cost > self.options.memory_bytes
-            && !self.make_room(cost, lane::class(record.severity))
-        {
+        } else if !self.find_room(cost, lane::class(record.severity)) {
             let wake = self.turn_away(index, record.severity, DropReason::SpoolFull, 1);
             return Pushed::Dropped { wake };
         }
@@ -314,6 +315,23 @@ impl Queue {
             return false;
         }
         self.turn_away(index, severity, reason, count)
+    }
+
+    /// Events that were refused before they came here, because [`refuses`](Queue::refuses) said so. True when
+    /// the worker has something new to do.
+    pub(crate) fn note_refused(
+        &mut self,
+        source: &Arc<str>,
+        severity: Severity,
+        count: u64,
+    ) -> bool {
+        let (index, _) = self.find_lane(source);
+        let lane = self.lanes[index].as_ref();
+        if lane.is_some_and(|lane| lane.level.passes(severity)) {
+            return self.turn_away(index, severity, DropReason::SpoolFull, count);
+        }
+        self.counters.filtered += count;
+        false
     }
 
     fn turn_away(

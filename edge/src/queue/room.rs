@@ -20,9 +20,21 @@ impl Queue {
         self.given_up.pop_front()
     }
 
-    /// Gives up the oldest events of the least grave classes, up to `class`, until `cost` fits.
-    /// False when what remains is graver (or belongs to sources that wait).
-    pub(super) fn make_room(&mut self, cost: usize, class: usize) -> bool {
+    /// Whether `cost` fits, or can be made to by giving up the oldest events of the least grave classes, up
+    /// to `class`. False when what remains is graver (or belongs to sources that wait).
+    pub(super) fn find_room(&mut self, cost: usize, class: usize) -> bool {
+        if self.used() + cost <= self.options.memory_bytes {
+            self.tight = None;
+            return true;
+        }
+        let room = self.make_room(cost, class);
+        if !room {
+            self.tight = self.tight.max(Some(class));
+        }
+        room
+    }
+
+    fn make_room(&mut self, cost: usize, class: usize) -> bool {
         if self.outside + cost > self.options.memory_bytes {
             return false;
         }
@@ -33,9 +45,19 @@ impl Queue {
                     break;
                 };
                 self.give_up_from(victim, class);
+                self.tight = Some(class);
             }
         }
         self.bytes + self.outside + cost <= self.options.memory_bytes
+    }
+
+    /// The class up to which events may as well be refused before they come here: memory is full, and there
+    /// is nothing less grave that would give way for them. `None` when there may be room, or when errors have
+    /// more to do than to be queued.
+    pub(crate) fn refuses(&self) -> Option<usize> {
+        let full = self.used() + SMALL > self.options.memory_bytes;
+        let plain = self.ring.is_none() && !self.hasten_errors;
+        self.tight.filter(|_| full && plain)
     }
 
     /// The impatient lane that holds most of a class. Looked for anew only now and then: a full

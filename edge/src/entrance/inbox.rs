@@ -18,7 +18,7 @@ const MOST_PLACES: usize = 1024;
 const FEWEST_PLACES: usize = 8;
 
 /// Events with what they cost.
-pub(crate) struct Inbox {
+pub(super) struct Inbox {
     front: Front,
     /// The ticket that is taken out next.
     next: AtomicU64,
@@ -45,11 +45,11 @@ struct Place {
 
 /// The right to one place.
 #[derive(Debug)]
-pub(crate) struct Ticket(u64);
+pub(super) struct Ticket(u64);
 
 /// How many events, and bytes of them: in one word, so that both are known at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Load(u64);
+pub(super) struct Load(u64);
 
 impl Load {
     const BYTES: u32 = 40;
@@ -58,22 +58,22 @@ impl Load {
         Load((1 << Load::BYTES) + cost as u64)
     }
 
-    pub(crate) fn is_empty(self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self.events() == 0
     }
 
-    pub(crate) fn events(self) -> usize {
+    pub(super) fn events(self) -> usize {
         (self.0 >> Load::BYTES) as usize
     }
 
-    pub(crate) fn bytes(self) -> usize {
+    pub(super) fn bytes(self) -> usize {
         (self.0 & ((1 << Load::BYTES) - 1)) as usize
     }
 }
 
 impl Inbox {
     /// Takes at most `bytes`, its places included; always a few of them.
-    pub(crate) fn new(bytes: usize) -> Inbox {
+    pub(super) fn new(bytes: usize) -> Inbox {
         let fit = (bytes / 4 / size_of::<Place>()).clamp(FEWEST_PLACES, MOST_PLACES);
         let places = 1 << fit.ilog2();
         Inbox {
@@ -85,7 +85,7 @@ impl Inbox {
     }
 
     /// Takes an event in when there is room; else gives it back.
-    pub(crate) fn offer(&self, record: Record, cost: usize) -> Option<Record> {
+    pub(super) fn offer(&self, record: Record, cost: usize) -> Option<Record> {
         match self.ticket(cost) {
             Some(ticket) => {
                 self.leave(ticket, record, cost);
@@ -96,7 +96,7 @@ impl Inbox {
     }
 
     /// A place for an event, if there is one. Who has one leaves an event there.
-    pub(crate) fn ticket(&self, cost: usize) -> Option<Ticket> {
+    pub(super) fn ticket(&self, cost: usize) -> Option<Ticket> {
         if !self.could_hold(cost) {
             return None;
         }
@@ -110,7 +110,7 @@ impl Inbox {
     }
 
     /// Leaves the event for which there is a ticket.
-    pub(crate) fn leave(&self, Ticket(number): Ticket, record: Record, cost: usize) {
+    pub(super) fn leave(&self, Ticket(number): Ticket, record: Record, cost: usize) {
         // No more tickets are out than there are places: who had this one before is done with it.
         let place = self.place(number);
         *place.event.lock() = Some((record, cost));
@@ -122,38 +122,38 @@ impl Inbox {
     }
 
     /// Whether an event would fit if nothing else were there.
-    pub(crate) fn could_hold(&self, cost: usize) -> bool {
+    pub(super) fn could_hold(&self, cost: usize) -> bool {
         cost <= self.bytes
     }
 
     /// What it takes at most: events, and bytes of them.
-    pub(crate) fn most(&self) -> (usize, usize) {
+    pub(super) fn most(&self) -> (usize, usize) {
         (self.places.len(), self.bytes)
     }
 
     /// What is there, or is about to be.
-    pub(crate) fn load(&self) -> Load {
+    pub(super) fn load(&self) -> Load {
         Load(self.front.load.load(SeqCst))
     }
 
     /// Whether an event can be taken out now.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         let next = self.next.load(Relaxed);
         self.place(next).is_full.load(Acquire)
     }
 
     /// The ticket behind all that were given.
-    pub(crate) fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.front.tickets.load(SeqCst)
     }
 
     /// How many tickets before this one were given and their events not taken out yet.
-    pub(crate) fn before(&self, end: u64) -> usize {
+    pub(super) fn before(&self, end: u64) -> usize {
         end.saturating_sub(self.next.load(Relaxed)) as usize
     }
 
     /// Hands the oldest events to `take`, at most `most`, up to a hole. For one thread at a time.
-    pub(crate) fn take(&self, most: usize, mut take: impl FnMut(Record, usize)) {
+    pub(super) fn take(&self, most: usize, mut take: impl FnMut(Record, usize)) {
         for _ in 0..most {
             let next = self.next.load(Relaxed);
             let place = self.place(next);
