@@ -115,6 +115,33 @@ fn rotation_by_rename_loses_nothing_even_of_a_writer_that_notices_late() {
 }
 
 #[test]
+fn files_that_come_and_go_between_two_looks_are_read() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\n");
+    assert_eq!(bench.read(), ["one"]);
+    let rotated = bench.path("app.log.1");
+    fs::rename(bench.path("app.log"), &rotated).unwrap();
+    assert!(bench.read().is_empty());
+    for text in ["two\n", "three\n"] {
+        // Compressed, as it were, and the next one is made and rotated before anybody looks.
+        fs::remove_file(&rotated).unwrap();
+        fs::write(bench.path("app.log"), text).unwrap();
+        fs::rename(bench.path("app.log"), &rotated).unwrap();
+        assert_eq!(bench.read(), [text.trim()]);
+    }
+}
+
+#[test]
+fn a_file_that_is_copied_and_removed_is_not_read_twice() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\n");
+    assert_eq!(bench.read(), ["one"]);
+    fs::copy(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    fs::remove_file(bench.path("app.log")).unwrap();
+    assert!(bench.read().is_empty());
+}
+
+#[test]
 fn an_old_file_is_closed_after_a_while_and_its_last_line_counts() {
     let mut bench = Bench::new(StartAt::Beginning);
     bench.write("one\nunfinished");
