@@ -4,7 +4,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -214,6 +214,29 @@ fn a_restart_reads_files_that_came_and_went_meanwhile_in_order() {
     fs::write(bench.path("app-error.log"), "not ours\n").unwrap();
     bench.restart();
     assert_eq!(bench.read(), ["two", "three", "four"]);
+}
+
+#[test]
+fn numbers_of_rotated_files_may_grow_with_time() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    let mut next = 0;
+    let mut rotate = |bench: &mut Bench| {
+        bench.write(&format!("line {next}\n"));
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + next);
+        bench.writer.set_modified(time).unwrap();
+        next += 1;
+        bench.rotate(&format!("app.log.{next}"));
+    };
+    (0..3).for_each(|_| rotate(&mut bench));
+    bench.write("read\n");
+    assert_eq!(bench.read(), ["read"], "what was there before is not new");
+    bench.restart();
+    rotate(&mut bench);
+    rotate(&mut bench);
+    bench.restart();
+    assert_eq!(bench.read(), ["line 3", "line 4"]);
+    bench.restart();
+    assert!(bench.read().is_empty());
 }
 
 #[test]
