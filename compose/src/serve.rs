@@ -29,7 +29,7 @@ use crate::{
     demo::{self, OwnLog},
     load, logging, login,
     monitor::{Monitor, watch},
-    say,
+    mention,
     sign_in::SignIn,
     supervise::{BROKER, MONITOR, Outcome, ROUTER, Stage, Supervisor},
 };
@@ -239,7 +239,7 @@ fn run(
     // What was left behind must not hold up the end.
     runtime.shutdown_background();
     if std::io::stdout().is_terminal() && outcome == Outcome::Clean {
-        say("thinglog: everything is written down; good bye\n");
+        mention("thinglog: everything is written down; good bye\n");
     }
     Ok(if outcome == Outcome::Clean {
         ExitCode::SUCCESS
