@@ -99,6 +99,17 @@ fn a_rate_is_kept_and_nothing_is_lost_to_it() {
 }
 
 #[test]
+fn a_file_that_waited_for_its_rate_is_read_on_without_a_new_line() {
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().unwrap();
+    // Several times what is read of a file at a time.
+    append(&dir.path().join("a.log"), "a", 0..5_000);
+    let running = start(&broker, dir.path(), Some("5000/s"));
+    assert_eq!(of(&broker, "a", 5_000), numbered("a", 0..5_000));
+    running.stop();
+}
+
+#[test]
 fn an_agent_that_is_killed_above_its_rate_loses_and_repeats_nothing() {
     let broker = Broker::start();
     let dir = tempfile::tempdir().unwrap();

@@ -91,6 +91,7 @@ pub async fn run_files_source(
         outgoing.look(sink);
         taken.taken.mark(outgoing.needs_places());
         let pace = outgoing.pace();
+        let held = pace.held.clone();
         let mut taken = tokio::task::spawn_blocking(|| taken.round(pace))
             .await
             .map_err(|error| SourceError::Ended(error.to_string()))?;
@@ -101,6 +102,10 @@ pub async fn run_files_source(
         let gone = outgoing.give(sink, &cancel).await;
         if gone && keeper.wants() {
             keeper.offer(taken.places(&outgoing), sink.publisher());
+        }
+        // The round passed over what left only now.
+        if held.into_iter().any(|key| !outgoing.holds(key)) {
+            taken.next = clock::mono();
         }
         let dues = keeper.due().into_iter().chain(outgoing.due());
         let next = dues.fold(taken.next, Instant::min);

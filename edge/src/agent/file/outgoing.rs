@@ -93,6 +93,11 @@ impl Outgoing {
         self.queue.is_empty() && self.held.is_empty()
     }
 
+    /// Whether something of this key waits for its rate.
+    pub(super) fn holds(&self, key: u64) -> bool {
+        self.held.contains_key(&key)
+    }
+
     /// What may be read now.
     pub(super) fn pace(&self) -> Pace {
         let block = match self.slack {
