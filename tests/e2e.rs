@@ -467,7 +467,10 @@ fn what_cannot_be_written_is_said_and_a_reader_that_is_gone_is_no_failure() {
         assert!(said.contains("standard output: No space left"), "{said}");
     }
     let mut pipe = std::process::Command::new("bash");
-    pipe.args(["-c", "\"$0\" completions bash | true; exit ${PIPESTATUS[0]}"]);
+    pipe.args([
+        "-c",
+        "\"$0\" completions bash | true; exit ${PIPESTATUS[0]}",
+    ]);
     pipe.arg(binary("thinglog"));
     assert_eq!(into(pipe), (Some(0), String::new()));
 }

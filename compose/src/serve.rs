@@ -27,9 +27,8 @@ use crate::{
     check, cli,
     config::{self, Loaded, reachable},
     demo::{self, OwnLog},
-    load, logging, login,
+    load, logging, login, mention,
     monitor::{Monitor, watch},
-    mention,
     sign_in::SignIn,
     supervise::{BROKER, MONITOR, Outcome, ROUTER, Stage, Supervisor},
 };
