@@ -450,3 +450,27 @@ fn a_taken_port_is_said_and_ends_the_start() {
         up.output()
     );
 }
+
+#[test]
+fn what_cannot_be_written_is_said_and_a_reader_that_is_gone_is_no_failure() {
+    let into = |mut command: std::process::Command| {
+        let ended = command.output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        (ended.status.code(), said)
+    };
+    for args in [&["check"][..], &["completions", "bash"]] {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "exec \"$0\" \"$@\" > /dev/full"]);
+        shell.arg(binary("thinglog")).args(args);
+        let (code, said) = into(shell);
+        assert_eq!(code, Some(1), "{args:?}");
+        assert!(said.contains("standard output: No space left"), "{said}");
+    }
+    let mut pipe = std::process::Command::new("bash");
+    pipe.args([
+        "-c",
+        "\"$0\" completions bash | true; exit ${PIPESTATUS[0]}",
+    ]);
+    pipe.arg(binary("thinglog"));
+    assert_eq!(into(pipe), (Some(0), String::new()));
+}

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::{
     access::{Access, FileError, Logins, Role},
     config::{Config, ConfigError},
-    hub::{Disk, Failed, Hub},
+    hub::{Disk, Failed, Hub, log_end},
     listen::{Gate, Listener, Rules, Tls},
     mail::Mail,
     peer::Transport,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Connections get this long to take their last packets.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// More offsets than are given between two checkpoints of what was given.
+const UNKNOWN_OFFSETS: u64 = 1 << 24;
 
 /// The broker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +153,7 @@ impl Broker {
             path: state_dir,
             reason: error.to_string(),
         })?;
+        go_on_behind(&journal, log_end(&loaded));
         let (settled, notifier) = watch::channel(journal.settled());
         journal.on_settled(move |offset| {
             settled.send_replace(offset);
@@ -251,6 +255,24 @@ impl Broker {
         }
         info!("broker stopped");
     }
+}
+
+/// A log that ends before an offset that is known to have been given has lost its newest records. None of
+/// their offsets is given again: ids of events follow from them, and whoever has those of the old records
+/// would take new ones for repetitions.
+fn go_on_behind(journal: &Journal, known: u64) {
+    let ends = journal.next();
+    if known <= ends {
+        return;
+    }
+    let next = known.saturating_add(UNKNOWN_OFFSETS);
+    journal.skip_to(next);
+    error!(
+        ends,
+        known,
+        next,
+        "the durable log has lost its newest records: some that were acknowledged may be gone; their offsets are not given again"
+    );
 }
 
 #[cfg(test)]

@@ -68,6 +68,50 @@ async fn a_cursor_beyond_a_lost_log_skips_nothing_of_the_new_one() {
     broker.stop().await;
 }
 
+/// The offset that a broker stamps a delivery of version 5 with.
+async fn offset(reader: &mut Raw) -> u64 {
+    let packet = reader.packet().await;
+    let text = String::from_utf8_lossy(&packet).into_owned();
+    let (_, stamped) = text.split_once("thinglog-offset").expect("an offset");
+    let (_, number) = stamped.split_once('/').expect("a journal and an offset");
+    let digits = number.chars().take_while(char::is_ascii_digit);
+    digits.collect::<String>().parse().unwrap()
+}
+
+#[tokio::test]
+async fn offsets_of_records_that_were_lost_are_not_given_again() {
+    for lost in ["all", "the newest"] {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Running::start(dir.path()).await;
+        let mut reader = connect(&broker, "reader", 100).await;
+        subscribe(&mut reader, "thinglog/logs/#", 1).await;
+        let mut last = 0;
+        for n in 0..10 {
+            publish(&broker, LOG, &format!("old {n}")).await;
+            last = offset(&mut reader).await;
+        }
+        drop(reader);
+        broker.stop().await;
+        for file in std::fs::read_dir(dir.path().join("log")).unwrap() {
+            let path = file.unwrap().path();
+            let is_segment = path.extension().is_some_and(|it| it == "seg");
+            if is_segment && lost == "the newest" {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(path.metadata().unwrap().len() / 2).unwrap();
+            } else if is_segment || path.extension().is_some_and(|it| it == "idx") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let broker = Running::start(dir.path()).await;
+        let mut reader = connect(&broker, "another", 100).await;
+        subscribe(&mut reader, "thinglog/logs/#", 1).await;
+        publish(&broker, LOG, "new").await;
+        let new = offset(&mut reader).await;
+        assert!(new > last, "{lost} lost: {new} after {last}");
+        broker.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn what_was_unsubscribed_does_not_fill_the_receive_maximum_for_ever() {
     let dir = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ impl Banner<'_> {
     /// Prints it if standard output is a terminal.
     pub(crate) fn print(&self) {
         if stdout().is_terminal() {
-            crate::say(&self.text());
+            crate::mention(&self.text());
         }
     }
 

@@ -27,7 +27,7 @@ mod supervise;
 mod tail;
 
 use std::{
-    io::{Write, stdout},
+    io::{ErrorKind, Write, stdout},
     path::Path,
     process::ExitCode,
 };
@@ -169,7 +169,23 @@ fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints for people. Whoever reads may be gone, as with `| head`: that is no failure of ours.
+/// Prints what a command was asked for. Whoever reads may be gone, as with `| head`: that is no failure of
+/// ours. Any other is, as with `> FILE` on a full disk, and the end.
 fn say(text: &str) {
+    let mut stdout = stdout().lock();
+    let done = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match done {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("thinglog: cannot write to standard output: {error}");
+            std::process::exit(1);
+        }
+        _ => {}
+    }
+}
+
+/// Prints what is good to know. Whether anybody reads it changes nothing.
+fn mention(text: &str) {
     let _ = stdout().write_all(text.as_bytes());
 }

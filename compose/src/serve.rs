@@ -27,9 +27,8 @@ use crate::{
     check, cli,
     config::{self, Loaded, reachable},
     demo::{self, OwnLog},
-    load, logging, login,
+    load, logging, login, mention,
     monitor::{Monitor, watch},
-    say,
     sign_in::SignIn,
     supervise::{BROKER, MONITOR, Outcome, ROUTER, Stage, Supervisor},
 };
@@ -239,7 +238,7 @@ fn run(
     // What was left behind must not hold up the end.
     runtime.shutdown_background();
     if std::io::stdout().is_terminal() && outcome == Outcome::Clean {
-        say("thinglog: everything is written down; good bye\n");
+        mention("thinglog: everything is written down; good bye\n");
     }
     Ok(if outcome == Outcome::Clean {
         ExitCode::SUCCESS

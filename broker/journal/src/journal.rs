@@ -11,8 +11,8 @@ use crate::fs::Fs;
 use crate::reader::{self, Reader};
 use crate::shared::{Shared, Why};
 use crate::{
-    AppendError, Closed, Limits, OnFull, OpenError, Options, Outcome, ReadError, Records, Recovery,
-    ReplaceError, Replacement, Stats, recover, replace, writer,
+    AppendError, Closed, Failure, Limits, OnFull, OpenError, Options, Outcome, ReadError, Records,
+    Recovery, ReplaceError, Replacement, Stats, recover, replace, writer,
 };
 
 /// A journal, open for appending. Clones share it. Owns one writer thread that writes and syncs
@@ -156,6 +156,20 @@ impl Journal {
     /// Next offset to be given.
     pub fn next(&self) -> u64 {
         self.inner.shared.pending.lock().next
+    }
+
+    /// Gives no offset below `offset` from now on; those between are called failed. For who knows that
+    /// they were given before, to records that are lost. Before the first append.
+    pub fn skip_to(&self, offset: u64) {
+        let skipped = {
+            let mut pending = self.inner.shared.pending.lock();
+            let skipped = pending.next..offset;
+            pending.next = pending.next.max(offset);
+            skipped
+        };
+        if !skipped.is_empty() {
+            self.inner.shared.fail(skipped, Failure::Io, 0);
+        }
     }
 
     /// First settled offset whose record's time is at or after `time`; `settled()` when there is none.

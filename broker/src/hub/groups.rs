@@ -134,14 +134,13 @@ impl Hub {
                 self.state.change(Kind::Group, &share, None);
                 continue;
             }
-            let (mut cursor, idle_since) = Group::decode(&bytes).unwrap_or_else(|| {
+            let (cursor, idle_since) = Group::decode(&bytes).unwrap_or_else(|| {
                 warn!(
                     share,
                     "a group on disk cannot be read; it starts at the oldest record"
                 );
                 (Cursor::at(self.journal.first()), None)
             });
-            self.keep_within_journal(&share, &mut cursor);
             let group = self.new_group(&share, cursor, idle_since.unwrap_or(now));
             self.groups.lock().insert(group.share.clone(), group);
         }

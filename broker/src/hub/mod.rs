@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use census::Census;
 pub(crate) use publish::Refusal;
+pub(crate) use recover::log_end;
 
 use crate::{
     access::Access,

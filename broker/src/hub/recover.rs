@@ -21,6 +21,7 @@ use crate::{
     outgoing::Outgoing,
     record::{Packet, Record, Step},
     session::{Session, Stored},
+    shared::Group,
     state::Loaded,
     window::{Sent, Window},
 };
@@ -30,6 +31,20 @@ const READ: usize = 1 << 20;
 
 /// Sessions of the last run by their numbers on disk.
 type Numbered = HashMap<u64, (Arc<Session>, Outgoing)>;
+
+/// One past the highest offset of the durable log of which is known that it was given.
+pub(crate) fn log_end(loaded: &Loaded) -> u64 {
+    let cursors = loaded.cursors.values().filter_map(|it| Cursor::decode(it));
+    let groups = loaded.groups.values().filter_map(|it| Group::decode(it));
+    let marks = loaded.marks.as_deref().and_then(Marks::decode);
+    let marks = marks.filter(|_| loaded.is_of_journal);
+    cursors
+        .chain(groups.map(|(cursor, _)| cursor))
+        .map(|cursor| cursor.highest())
+        .chain(marks.map(|marks| marks.log))
+        .max()
+        .unwrap_or(0)
+}
 
 impl Hub {
     pub(super) fn revive(&self, mut loaded: Loaded) {
@@ -99,10 +114,7 @@ impl Hub {
             .remove(client_id)
             .map(|bytes| Cursor::decode(&bytes))
         {
-            Some(Some(mut cursor)) => {
-                inner.cursor_moved = self.keep_within_journal(client_id, &mut cursor);
-                Some(cursor)
-            }
+            Some(Some(cursor)) => Some(cursor),
             Some(None) => {
                 warn!(
                     client = client_id,
@@ -146,23 +158,6 @@ impl Hub {
         }
         *session.inner.lock() = inner;
         (session, outgoing)
-    }
-
-    /// A cursor beyond the end of the journal comes from before a loss: the offsets from there on
-    /// are given again, to records that `reader` has never seen. True when it was one.
-    pub(super) fn keep_within_journal(&self, reader: &str, cursor: &mut Cursor) -> bool {
-        let next = self.journal.next();
-        if cursor.highest() <= next {
-            return false;
-        }
-        warn!(
-            reader,
-            cursor = cursor.highest(),
-            next,
-            "the durable log ends before what was read of it: the reader goes on at the end of the log"
-        );
-        *cursor = Cursor::at(cursor.position().min(next));
-        true
     }
 
     /// Reads the mail journal, once: puts the letters that are outstanding back into windows and queues,

@@ -97,6 +97,8 @@ pub(crate) struct Loaded {
     pub(crate) marks: Option<Vec<u8>>,
     /// Journal offsets below this may have been unread by a durable session that was lost.
     pub(crate) lost_below: u64,
+    /// All of it is of the journal that is there now.
+    pub(crate) is_of_journal: bool,
 }
 
 /// Figures for metrics; totals count from opening.
@@ -171,6 +173,8 @@ impl State {
         let figures = &shared.figures;
         figures.damaged.store(found.damaged, Ordering::Relaxed);
         let mut contents = found.contents;
+        let known = contents.get(&(Kind::Meta, JOURNAL.to_owned()));
+        let is_of_journal = known.is_some_and(|id| *id == journal.to_be_bytes());
         let edits = edits(dir, &mut contents, found.lost, journal, journal_next);
         let state = State {
             shared: shared.clone(),
@@ -206,7 +210,11 @@ impl State {
                 .and_then(|()| File::open(dir)?.sync_all())
                 .map_err(io)?;
         }
-        Ok((state, load(contents)))
+        let loaded = Loaded {
+            is_of_journal,
+            ..load(contents)
+        };
+        Ok((state, loaded))
     }
 
     /// Queues a change; its ticket is settled when the change, or a later one of the same key, is

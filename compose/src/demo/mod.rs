@@ -113,7 +113,7 @@ pub(crate) fn start(
 /// The banner has scrolled away by now.
 fn remind(hints: &str) {
     if std::io::stdout().is_terminal() {
-        crate::say(&format!(
+        crate::mention(&format!(
             "\nThat was recent history; what happens now follows. {hints}\n"
         ));
     }

@@ -395,3 +395,25 @@ fn a_reader_outlives_the_journal() {
     assert_eq!(offsets(&mut reader), [0]);
     open(dir.path(), small());
 }
+
+#[test]
+fn offsets_that_are_skipped_are_never_given_and_readers_go_on_behind_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open(dir.path(), small());
+    assert_eq!(put(&journal, 1, b"before"), 0);
+    drop(journal);
+    let (journal, _) = open(dir.path(), small());
+    let mut reader = journal.reader(0);
+    journal.skip_to(1000);
+    assert_eq!(journal.outcome(999), Outcome::Failed(crate::Failure::Io));
+    assert_eq!(drain(&mut reader).len(), 1);
+    assert_eq!(put(&journal, 2, b"after"), 1000);
+    journal.skip_to(500);
+    let after = vec![(1000, 2, b"after".to_vec())];
+    assert_eq!(drain(&mut reader), after);
+    assert_eq!(drain(&mut journal.reader(400)), after);
+    drop(journal);
+    let (journal, recovery) = open(dir.path(), small());
+    assert_eq!((recovery.first, recovery.next), (0, 1001));
+    assert_eq!(drain(&mut journal.reader(1)), after);
+}
