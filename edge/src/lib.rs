@@ -53,7 +53,7 @@ pub use logger::Logger;
 pub use publisher::{Counters, Publisher};
 pub use record::{MAX_ATTRIBUTE_BYTES, Record};
 pub use replies::Requests;
-pub use spool::dir::SpoolError;
+pub use spool::{MIN_BYTES as MIN_SPOOL_BYTES, dir::SpoolError};
 pub use status::Status;
 
 /// Evenly spread over all of `u64`. Should the system have no randomness to give, clock and address

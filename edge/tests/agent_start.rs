@@ -8,13 +8,17 @@ mod support;
 use std::{
     fs::{self, File},
     io::Write,
+    net::TcpListener,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::Value;
 use support::{Broker, LIMIT};
 use tempfile::TempDir;
@@ -484,4 +488,29 @@ fn systemd_takes_the_unit_file() {
 
 fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn check_names_the_key_of_each_listener_and_waits_for_no_pipe() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tables = format!(
+        "[spool]\npath = \"DIR/spool\"\nbytes = \"1MiB\"\n\
+         [source.syslog]\ntcp = \"{}\"\ndatagram = \"DIR/no/log.sock\"\n\
+         [source.app]\nkind = \"file\"\npaths = [\"DIR/*.log\"]\n",
+        taken.local_addr().unwrap()
+    );
+    let device = Device::new(Broker::reserve(), &tables);
+    let (mode, fifo) = (Mode::from_raw_mode(0o600), FileType::Fifo);
+    mknodat(CWD, device.path("pipe.log"), fifo, mode, 0).unwrap();
+    let output = device.run(&["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    for expected in [
+        "edge.toml:5: spool.bytes: 1048576 bytes are too few; allow it at least 4MiB",
+        "edge.toml:7: source.syslog.tcp: syslog over TCP on ",
+        "edge.toml:8: source.syslog.datagram: syslog on ",
+        "pipe.log is no regular file and is not read (a warning)",
+    ] {
+        assert!(said.contains(expected), "no {expected:?} in:\n{said}");
+    }
 }

@@ -41,7 +41,7 @@ use places::Places;
 use reserve::{Reserve, reserve_bytes};
 
 /// The smallest cap of a spool, bytes: a few segments that each hold the largest record.
-pub(crate) const MIN_BYTES: u64 = 4 << 20;
+pub const MIN_BYTES: u64 = 4 << 20;
 /// What a record has beside its payload at most, the journal's frame included.
 const RECORD_ROOM: usize = record::ROOM + 64;
 /// Bytes read from the journal at a time.

@@ -2,10 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    ffi::OsStr,
+    fmt::Write,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::position::{FileId, Position};
 
@@ -14,6 +17,7 @@ use super::position::{FileId, Position};
 #[serde(default)]
 pub(crate) struct Places {
     /// By path, oldest file first.
+    #[serde(serialize_with = "write_paths", deserialize_with = "read_paths")]
     pub(crate) files: BTreeMap<PathBuf, Vec<Position>>,
     /// Files at other paths that were read to their end.
     pub(crate) done: Vec<Position>,
@@ -48,6 +52,49 @@ impl Places {
     }
 }
 
+type ByPath = BTreeMap<PathBuf, Vec<Position>>;
+
+/// Before a path that is no UTF-8, whose bytes follow in hexadecimal: no path has it.
+const BYTES: char = '\0';
+
+fn write_paths<S: Serializer>(files: &ByPath, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(
+        files
+            .iter()
+            .map(|(path, positions)| (text(path), positions)),
+    )
+}
+
+fn read_paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByPath, D::Error> {
+    let files: BTreeMap<String, Vec<Position>> = Deserialize::deserialize(deserializer)?;
+    let files = files.into_iter();
+    Ok(files
+        .filter_map(|(text, positions)| Some((path(text)?, positions)))
+        .collect())
+}
+
+fn text(path: &Path) -> String {
+    if let Some(text) = path.to_str() {
+        return text.to_owned();
+    }
+    let mut text = BYTES.to_string();
+    for byte in path.as_os_str().as_bytes() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// `None` for what [`text`] never writes.
+fn path(text: String) -> Option<PathBuf> {
+    let Some(digits) = text.strip_prefix(BYTES) else {
+        return Some(text.into());
+    };
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Vec<u8> = pairs.map(byte).collect::<Option<_>>()?;
+    Some(OsStr::from_bytes(&bytes).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +123,18 @@ mod tests {
         assert_eq!(places.files[&path], [position(2, 25)]);
         assert_eq!(places.files[&other], [position(3, 25)]);
         assert_eq!(places.done, [position(1, 10)]);
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_is_remembered_like_the_others() {
+        let mut places = Places::default();
+        for name in [&b"/log/a.log"[..], b"/log/\xff\xfe.log"] {
+            let path = PathBuf::from(OsStr::from_bytes(name));
+            places.files.insert(path, vec![position(1, 10)]);
+        }
+        let json = serde_json::to_string(&places).unwrap();
+        assert!(json.contains("\"/log/a.log\""), "{json}");
+        assert_eq!(serde_json::from_str::<Places>(&json).unwrap(), places);
+        assert_eq!(path("\0zz".to_owned()), None);
     }
 }

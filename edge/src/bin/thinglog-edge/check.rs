@@ -3,7 +3,7 @@
 //! behind.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
     net::TcpListener,
     os::unix::{fs::PermissionsExt, net::UnixStream},
@@ -11,7 +11,10 @@ use std::{
 };
 
 use rustix::fs::Access;
-use thinglog_edge::agent::{FilesOptions, SyslogListeners, source::Kind};
+use thinglog_edge::{
+    MIN_SPOOL_BYTES,
+    agent::{FilesOptions, SyslogListeners, SyslogOptions, source::Kind},
+};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -49,13 +52,13 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
                 found.extend(reason.map(|reason| Found::wrong("command[0]", reason)));
             }
             Kind::Stdin(_) => {}
-            Kind::Syslog(syslog) => {
+            Kind::Syslog(syslog) => found.extend(listeners(syslog).filter_map(|(key, one)| {
                 let bound = runtime().and_then(|runtime| {
                     let _inside = runtime.enter();
-                    SyslogListeners::bind(syslog.clone()).map_err(|error| error.to_string())
+                    SyslogListeners::bind(one).map_err(|error| error.to_string())
                 });
-                found.extend(bound.err().map(|reason| Found::wrong("udp", reason)));
-            }
+                bound.err().map(|reason| Found::wrong(key, reason))
+            })),
             Kind::Docker(docker) => {
                 let reason = UnixStream::connect(&docker.socket).err().map(|error| {
                     let socket = docker.socket.display();
@@ -63,7 +66,10 @@ pub(crate) fn check(loaded: &Loaded) -> Findings {
                 });
                 found.extend(reason.map(|reason| Found::wrong("socket", reason)));
             }
-            Kind::Kmsg(kmsg) => found.extend(unreadable("path", &kmsg.path)),
+            Kind::Kmsg(kmsg) => {
+                let reason = unreadable(&kmsg.path);
+                found.extend(reason.map(|reason| Found::wrong("path", reason)));
+            }
         }
         for found in found {
             let problem = loaded.problem(&format!("source.{name}.{}", found.key), found.reason);
@@ -137,6 +143,14 @@ fn login(loaded: &Loaded, findings: &mut Findings) {
 
 fn directories(loaded: &Loaded, findings: &mut Findings) {
     let spool = loaded.spool().map(Path::to_owned);
+    let bytes = loaded.settings.spool.bytes.0;
+    if spool.is_some() && bytes < MIN_SPOOL_BYTES {
+        let mib = MIN_SPOOL_BYTES >> 20;
+        let reason = format!("{bytes} bytes are too few; allow it at least {mib}MiB");
+        findings
+            .problems
+            .push(loaded.problem("spool.bytes", reason));
+    }
     let wanted = [("spool.path", spool), ("state", setup::state_path(loaded))];
     for (key, path) in wanted
         .into_iter()
@@ -240,13 +254,50 @@ fn followed(files: &FilesOptions, found: &mut Vec<Found>) {
             });
             continue;
         }
-        found.extend(there.filter_map(|(path, _)| unreadable(&key, path)));
+        for (path, _) in there {
+            let is = |what: fn(&Metadata) -> bool| fs::metadata(path).is_ok_and(|path| what(&path));
+            if is(Metadata::is_file) {
+                let reason = unreadable(path);
+                found.extend(reason.map(|reason| Found::wrong(&key, reason)));
+            } else if !is(Metadata::is_dir) {
+                found.push(Found {
+                    key: key.clone(),
+                    reason: format!("{} is no regular file and is not read", path.display()),
+                    fatal: false,
+                });
+            }
+        }
     }
 }
 
-fn unreadable(key: &str, path: &Path) -> Option<Found> {
+/// Each place to listen at, by its key, alone.
+fn listeners(syslog: &SyslogOptions) -> impl Iterator<Item = (&'static str, SyslogOptions)> {
+    let none = SyslogOptions {
+        udp: None,
+        tcp: None,
+        datagram: None,
+        stream: None,
+        ..syslog.clone()
+    };
+    let (mut udp, mut tcp) = (none.clone(), none.clone());
+    let (mut datagram, mut stream) = (none.clone(), none.clone());
+    udp.udp = syslog.udp;
+    tcp.tcp = syslog.tcp;
+    datagram.datagram.clone_from(&syslog.datagram);
+    stream.stream.clone_from(&syslog.stream);
+    let all = [
+        ("udp", udp),
+        ("tcp", tcp),
+        ("datagram", datagram),
+        ("stream", stream),
+    ];
+    all.into_iter().filter(move |(_, one)| *one != none)
+}
+
+/// Why a file cannot be read.
+fn unreadable(path: &Path) -> Option<String> {
     let error = File::open(path).err()?;
-    Some(Found::wrong(key, format!("{}: {error}", path.display())))
+    Some(format!("{}: {error}", path.display()))
 }
 
 /// Why there is no such program.
