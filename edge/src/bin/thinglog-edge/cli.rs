@@ -31,9 +31,8 @@ Exit codes:
   `run` passes on the exit code of its command: 127 when there is no such command, 126 when it
   cannot be run, 128 and the number of the signal that ended it.
 
-The level is the device's own default. The one that a router names for the device (retained in
-<root>/desired/<device>; INFO where operators set none) wins as soon as it is known, and is
-remembered in the spool directory.";
+The level is the device's own default. A level that operators set for the device (retained in
+<root>/desired/<device>) wins as soon as it is known, and is remembered in the spool directory.";
 
 /// Carries a device's logs to its broker.
 #[derive(Debug, Parser)]
@@ -97,7 +96,7 @@ pub(crate) struct Options {
     #[arg(long, env = "THINGLOG_SOURCE", global = true)]
     pub(crate) source: Option<String>,
 
-    /// DISABLED, ERROR, WARN, INFO or DEBUG, until a router says the device's level [env: THINGLOG_LEVEL]
+    /// DISABLED, ERROR, WARN, INFO or DEBUG, while operators say nothing else [env: THINGLOG_LEVEL]
     /// [default: INFO]
     #[arg(long, value_parser = level, global = true)]
     level: Option<String>,
