@@ -5,6 +5,7 @@
 //! |---|---|
 //! | RFC 5424 | `<34>1 2026-11-21T09:30:01.003Z host app 123 ID47 [x@1 k="v"] m` |
 //! | RFC 3164 | `<34>Nov 21 09:30:01 host app[123]: m`; on a local socket without the host |
+//! | Python and others | `<34>app[123]: m` |
 //! | rsyslog forwarding, rsyslog's files | `2026-11-21T09:30:01.003+01:00 host app[123]: m`, with and without priority |
 //! | busybox, OpenWrt | `Nov 21 09:30:01 host daemon.info app[123]: m`, also without the host |
 //!
@@ -90,7 +91,21 @@ pub(crate) fn parse<'a>(text: &'a str, origin: Origin<'_>) -> Option<Syslog<'a>>
     }
     let headed = header(&parsed, rest, origin);
     let told = priority.is_some() && !matches!(origin, Origin::Anything { .. });
-    headed.or_else(|| told.then_some(parsed))
+    headed.or_else(|| told.then(|| bare(parsed)))
+}
+
+/// After the priority nothing but a tag, as Python's SysLogHandler has it and many programs that write to
+/// a local socket; or not even that. A level is no program.
+fn bare(parsed: Syslog<'_>) -> Syslog<'_> {
+    let is_program = |tag: &Tag<'_>| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+        let letter = tag.app.bytes().any(|byte| byte.is_ascii_alphabetic());
+        letter && tag.app.bytes().all(plain) && head::level(tag.app.as_bytes()).is_none()
+    };
+    match tag(parsed.message).filter(is_program) {
+        Some(tag) => tagged(parsed, tag),
+        None => parsed,
+    }
 }
 
 /// `<34>`, 0 to 191.
@@ -452,6 +467,32 @@ mod tests {
             (
                 "<13>hello",
                 (Some(10), Some("user"), None, None, None, "hello"),
+            ),
+            (
+                "<14>app[7]: no time",
+                (
+                    Some(9),
+                    Some("user"),
+                    None,
+                    Some("app"),
+                    Some("7"),
+                    "no time",
+                ),
+            ),
+            (
+                "<14>error: no program",
+                (Some(9), Some("user"), None, None, None, "error: no program"),
+            ),
+            (
+                "<14>45: no program either",
+                (
+                    Some(9),
+                    Some("user"),
+                    None,
+                    None,
+                    None,
+                    "45: no program either",
+                ),
             ),
             ("<0>", (Some(21), Some("kern"), None, None, None, "")),
         ] {
