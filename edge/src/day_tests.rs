@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     clock::Clock,
+    entrance::inbox_bytes,
     levels::{Levels, Now},
     marks::Mark,
     queue::{Pushed, Queue, QueueOptions},
@@ -100,7 +101,7 @@ fn boot(fs: &SimFs, life: u64, lines: u64) -> Process {
         flush_age: Duration::from_millis(200),
     };
     let queue = Queue::new(options, Levels::new(Level::Debug), 1000 + life);
-    let shared = Shared::new(queue, 0, Clock::new(None));
+    let shared = Shared::new(queue, inbox_bytes(MEMORY), Clock::new(None));
     let options = SpoolOptions {
         path: Path::new("/spool").to_owned(),
         bytes: CAP,
@@ -239,8 +240,9 @@ impl Day {
                 "{} {noise}",
                 self.books.emitted(self.life, source, severity)
             );
-            let record = Record::new(source, severity, text).at(self.now().wall.unwrap());
-            self.process.shared.queue.lock().push(record);
+            let mut record = Record::new(source, severity, text).at(self.now().wall.unwrap());
+            let cost = record.cut_to_limits();
+            self.process.shared.queue.push(record, cost);
         }
     }
 

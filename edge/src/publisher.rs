@@ -102,7 +102,7 @@ impl Publisher {
         self.shared().may_pass(severity)
     }
 
-    /// Queues an event. Never waits and never fails: below its level it is forgotten, and when
+    /// Queues an event. Never waits for a disk or a network and never fails: below its level it is forgotten, and when
     /// memory is full the least grave events are dropped, counted and declared.
     pub fn emit(&self, mut record: Record) {
         let shared = self.shared();

@@ -126,6 +126,12 @@ impl Inbox {
         cost <= self.bytes
     }
 
+    /// Whether an event would fit now.
+    pub(super) fn has_room(&self, cost: usize) -> bool {
+        let load = self.load();
+        load.events() < self.places.len() && load.bytes() + cost <= self.bytes
+    }
+
     /// What it takes at most: events, and bytes of them.
     pub(super) fn most(&self) -> (usize, usize) {
         (self.places.len(), self.bytes)

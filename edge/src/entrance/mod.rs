@@ -2,9 +2,10 @@
 //! goes on when the worker comes by soon and only a few are there. Else it takes them in, if it gets the
 //! queue's lock at once: who has it takes in what was left meanwhile. So neither the worker, which holds
 //! the lock for as long as it takes to cut a batch, nor a thread that the system stopped while it had
-//! the lock holds up one that emits. Only who finds the inbox full waits, and not even that where the queue
-//! is full as well, of what is as grave: the event is refused then, counted, and declared by who takes the
-//! count in.
+//! the lock holds up one that emits. Only who finds the inbox full (or emits more than it could ever hold)
+//! waits, and not even that where the queue is full as well and would take the event in for none, or in the
+//! place of another of its class and source: the event is refused then, counted, and declared by who takes
+//! the count in.
 //!
 //! Nothing is forgotten in the inbox: who leaves an event (or counts one) looks at what may wait there after
 //! that, and who releases the lock says what may and looks into the inbox after that. One of the two sees
@@ -21,7 +22,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicUsize,
+            AtomicBool,
             Ordering::{Relaxed, SeqCst},
             fence,
         },
@@ -30,15 +31,19 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use thinglog_schemas::batch::Entry;
+use thinglog_schemas::{
+    Level,
+    batch::{ClockInfo, Entry},
+};
 use tokio::sync::Notify;
 
 use crate::{
-    queue::{CLASSES, Carried, MAY_WAIT, Pushed, Queue, class},
+    levels::Levels,
+    queue::{CLASSES, Carried, Cut, MAY_WAIT, Pushed, Queue, class},
     record::Record,
 };
 use inbox::Inbox;
-use refusals::Refusals;
+use refusals::{Refusals, Rule};
 
 /// What one who emits takes in for others.
 const SHARE: usize = 8;
@@ -61,8 +66,7 @@ pub(crate) struct Entrance {
     urgent: AtomicBool,
     /// Events, and bytes of them: [`MAY_WAIT`], or half of a small inbox.
     few: (usize, usize),
-    /// Events of fewer classes than this are refused rather than waited with; see [`Queue::refuses`].
-    refused_classes: AtomicUsize,
+    rule: Rule,
     refusals: Refusals,
     queue: Mutex<Queue>,
     /// The worker has something to do.
@@ -80,7 +84,7 @@ impl Entrance {
             inbox,
             may_wait: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
-            refused_classes: AtomicUsize::new(0),
+            rule: Rule::default(),
             refusals: Refusals::default(),
             queue: Mutex::new(queue),
             wake,
@@ -146,27 +150,32 @@ impl Entrance {
             if !self.inbox.could_hold(cost) {
                 break;
             }
-            let Some(queue) = self.wait_or_refuse(&record) else {
+            let Some(queue) = self.wait_or_refuse(&record, cost) else {
                 return;
             };
-            self.locked(queue, true).take_in(SHARE);
+            let mut locked = self.locked(queue, true);
+            locked.take_in(SHARE);
+            while self.inbox.is_ready() && !self.inbox.has_room(cost) {
+                locked.take_in(SHARE);
+            }
+            drop(locked);
             record = match self.inbox.offer(record, cost) {
                 None => return self.left(grave),
                 Some(back) => back,
             };
         }
-        if let Some(queue) = self.wait_or_refuse(&record) {
+        if let Some(queue) = self.wait_or_refuse(&record, cost) {
             self.with_all_before(queue).push(record, cost);
         }
     }
 
-    /// Waits for the lock, if somebody has it; but where the queue is full for the event as well, that is
-    /// refused instead.
-    fn wait_or_refuse(&self, record: &Record) -> Option<MutexGuard<'_, Queue>> {
+    /// Waits for the lock, if somebody has it; but where the queue has no room for the event, that is refused
+    /// instead.
+    fn wait_or_refuse(&self, record: &Record, cost: usize) -> Option<MutexGuard<'_, Queue>> {
         if let Some(queue) = self.queue.try_lock() {
             return Some(queue);
         }
-        if !self.refuse(record) {
+        if !self.refuse(record, cost) {
             return Some(self.queue.lock());
         }
         self.refused();
@@ -174,8 +183,8 @@ impl Entrance {
     }
 
     /// Counts an event that the queue has no room for; false when it may have some.
-    fn refuse(&self, record: &Record) -> bool {
-        class(record.severity) < self.refused_classes.load(SeqCst)
+    fn refuse(&self, record: &Record, cost: usize) -> bool {
+        self.rule.refuses(&record.source, record.severity, cost)
             && self.refusals.count(&record.source, record.severity)
     }
 
@@ -210,7 +219,7 @@ impl Entrance {
     }
 }
 
-/// The queue, for one thread at a time.
+/// The queue, for one thread at a time. What makes room in it is to be called by the methods here.
 pub(crate) struct Locked<'a> {
     // Released first.
     queue: MutexGuard<'a, Queue>,
@@ -236,6 +245,33 @@ impl Locked<'_> {
             Pushed::Filtered => {}
         }
         None
+    }
+
+    /// See [`Queue::cut`].
+    pub(crate) fn cut(&mut self, least: Option<Level>, clock: ClockInfo) -> Option<Cut> {
+        if self.queue.is_due() {
+            self.about_to_make_room();
+        }
+        self.queue.cut(least, clock)
+    }
+
+    /// See [`Queue::change_levels`].
+    pub(crate) fn change_levels(&mut self, change: impl FnOnce(&mut Levels), purge: bool) {
+        self.about_to_make_room();
+        self.queue.change_levels(change, purge);
+    }
+
+    /// See [`Queue::set_outside`].
+    pub(crate) fn set_outside(&mut self, bytes: usize) {
+        if bytes < self.queue.outside() {
+            self.about_to_make_room();
+        }
+        self.queue.set_outside(bytes);
+    }
+
+    /// What is refused from here on may find room, were it to wait until the lock is released.
+    fn about_to_make_room(&self) {
+        self.after.entrance.rule.set(None);
     }
 
     fn take_in_refusals(&mut self, all: bool) {
@@ -278,8 +314,7 @@ impl Drop for Locked<'_> {
         }
         let may_wait = self.queue.may_wait();
         self.after.entrance.may_wait.store(may_wait, SeqCst);
-        let refused = self.queue.refuses().map_or(0, |class| class + 1);
-        self.after.entrance.refused_classes.store(refused, SeqCst);
+        self.after.entrance.rule.set(self.queue.refuses());
     }
 }
 
@@ -309,8 +344,8 @@ impl Drop for After<'_> {
     fn drop(&mut self) {
         fence(SeqCst);
         let entrance = self.entrance;
-        if entrance.is_to_be_taken_in() && !std::thread::panicking() {
-            if !self.again {
+        if entrance.is_to_be_taken_in() {
+            if !self.again || std::thread::panicking() {
                 // Whoever is just leaving the first event looks after it.
                 self.wake |= entrance.inbox.is_ready() || entrance.refusals.are_there();
             } else if let Some(queue) = entrance.queue.try_lock() {

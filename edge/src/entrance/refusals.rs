@@ -1,22 +1,69 @@
-//! Events that are refused before the queue: what they were, counted without waiting for anybody, until who
-//! has the queue's lock takes the counts in.
+//! Events that are refused before the queue: which, and what they were, counted without waiting for anybody
+//! until who has the queue's lock takes the counts in.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    cmp::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
 };
 
 use parking_lot::Mutex;
 use thinglog_schemas::Severity;
 
-/// Threads that count at once, or kinds of events, about.
-const SLOTS: usize = 8;
+use crate::queue::{Refuses, class, name_hash};
+
+/// Kinds of events that are counted at once, about.
+const SLOTS: usize = 32;
+
+/// [`Refuses`], for all to read at any time: one word.
+#[derive(Default)]
+pub(super) struct Rule(AtomicU64);
+
+impl Rule {
+    /// The class and one, so that zero refuses nothing.
+    const CLASS_BITS: u32 = 3;
+    const ANY_SOURCE: u64 = 1 << Rule::CLASS_BITS;
+    const FREE: u32 = Rule::CLASS_BITS + 1;
+    const SOURCE: u32 = 32;
+    const MOST_FREE: u64 = (1 << (Rule::SOURCE - Rule::FREE)) - 1;
+
+    pub(super) fn set(&self, refuses: Option<Refuses>) {
+        let word = refuses.map_or(0, |refuses| {
+            let source = match refuses.source {
+                Some(source) => u64::from(source) << Rule::SOURCE,
+                None => Rule::ANY_SOURCE,
+            };
+            let free = (refuses.free as u64).min(Rule::MOST_FREE) << Rule::FREE;
+            source | free | (refuses.class as u64 + 1)
+        });
+        self.0.store(word, SeqCst);
+    }
+
+    /// Whether such an event is refused.
+    pub(super) fn refuses(&self, source: &str, severity: Severity, cost: usize) -> bool {
+        let word = self.0.load(SeqCst);
+        let classes = word & (Rule::ANY_SOURCE - 1);
+        let free = (word >> Rule::FREE) & Rule::MOST_FREE;
+        let of_source = || {
+            let hash = (word >> Rule::SOURCE) as u32;
+            word & Rule::ANY_SOURCE != 0 || hash == name_hash(source)
+        };
+        cost as u64 > free
+            && match (class(severity) as u64 + 1).cmp(&classes) {
+                Ordering::Less => true,
+                Ordering::Equal => of_source(),
+                Ordering::Greater => false,
+            }
+    }
+}
 
 /// Counts that nobody has taken in.
 #[derive(Default)]
 pub(super) struct Refusals {
     any: AtomicBool,
-    slots: [Mutex<Option<Refused>>; SLOTS],
+    pub(super) slots: [Mutex<Option<Refused>>; SLOTS],
 }
 
 /// Events of one kind.
@@ -30,8 +77,9 @@ pub(super) struct Refused {
 impl Refusals {
     /// Counts an event; false when no slot is free for its kind just now.
     pub(super) fn count(&self, source: &Arc<str>, severity: Severity) -> bool {
-        let counted = self.slots.iter().any(|slot| {
-            let Some(mut slot) = slot.try_lock() else {
+        let first = name_hash(source) as usize;
+        let counted = (0..SLOTS).any(|at| {
+            let Some(mut slot) = self.slots[(first + at) % SLOTS].try_lock() else {
                 return false;
             };
             let refused = slot.get_or_insert_with(|| Refused {
@@ -95,6 +143,33 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_says_what_the_queue_said() {
+        let rule = Rule::default();
+        assert!(!rule.refuses("app", Severity::DEBUG, usize::MAX));
+        let refuses = Refuses {
+            class: class(Severity::WARN),
+            source: Some(name_hash("app")),
+            free: 300,
+        };
+        rule.set(Some(refuses));
+        assert!(
+            rule.refuses("app", Severity::WARN, 301) && rule.refuses("net", Severity::INFO, 301)
+        );
+        assert!(!rule.refuses("app", Severity::WARN, 300));
+        assert!(!rule.refuses("net", Severity::WARN, 301));
+        assert!(!rule.refuses("app", Severity::ERROR, 301));
+        rule.set(Some(Refuses {
+            source: None,
+            free: usize::MAX,
+            ..refuses
+        }));
+        assert!(rule.refuses("net", Severity::WARN, 1 << 28));
+        assert!(!rule.refuses("net", Severity::WARN, (1 << 28) - 1));
+        rule.set(None);
+        assert!(!rule.refuses("app", Severity::DEBUG, usize::MAX));
+    }
+
+    #[test]
     fn each_kind_is_counted_by_itself_and_handed_on_once() {
         let refusals = Refusals::default();
         assert!(!refusals.are_there() && taken(&refusals, true).is_empty());
@@ -127,6 +202,7 @@ mod tests {
         assert_eq!(taken(&refusals, false).len(), SLOTS - 1);
         assert!(refusals.are_there());
         drop(counting);
-        assert_eq!(taken(&refusals, false), [("3".to_owned(), 9, 1)]);
+        assert_eq!(taken(&refusals, false).len(), 1);
+        assert!(!refusals.are_there());
     }
 }

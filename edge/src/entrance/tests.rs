@@ -217,31 +217,35 @@ fn what_no_inbox_could_hold_goes_behind_what_is_there() {
     assert_eq!(queued(&entrance), numbers(0..4));
 }
 
-/// A queue full of events of severity INFO, and before it an inbox as full. While `during` runs, whoever
-/// emits finds the lock taken.
+/// A queue full of events of severity INFO, and before it an inbox as full. Who emits while `during` runs
+/// finds the lock taken.
 fn full(during: impl FnOnce(&Entrance)) -> Entrance {
     let entrance = with_memory(20 * COST, 8 << 10);
     let places = entrance.inbox.most().0 as u32;
     (0..21).for_each(|number| push(&entrance, number));
     drop(entrance.lock());
     let locked = entrance.lock();
-    thread::scope(|scope| {
-        let emit = || (0..places).for_each(|number| push(&entrance, number));
-        scope.spawn(emit).join().unwrap();
-    });
+    elsewhere(|| (0..places).for_each(|number| push(&entrance, number)));
     during(&entrance);
     drop(locked);
     entrance
 }
 
+fn elsewhere(run: impl FnOnce() + Send) {
+    thread::scope(|scope| scope.spawn(run).join().unwrap());
+}
+
+fn refuses(entrance: &Entrance, severity: Severity) -> bool {
+    entrance.refuse(&record(severity, "refused"), COST)
+}
+
 #[test]
 fn what_a_full_queue_would_take_in_for_none_is_refused_without_waiting_and_declared() {
     let entrance = full(|entrance| {
-        let emit = || {
+        elsewhere(|| {
             (0..7).for_each(|number| push(entrance, number));
             entrance.push(record(Severity::DEBUG, "below the level"), COST);
-        };
-        thread::scope(|scope| scope.spawn(emit).join().unwrap());
+        });
     });
     let places = entrance.inbox.most().0 as u64;
     let mut queue = entrance.lock();
@@ -257,23 +261,100 @@ fn what_a_full_queue_would_take_in_for_none_is_refused_without_waiting_and_decla
 }
 
 #[test]
-fn nothing_is_refused_that_is_graver_than_what_a_full_queue_holds_or_that_finds_room() {
+fn nothing_is_refused_that_is_graver_or_quieter_than_what_a_full_queue_holds() {
     let entrance = full(|_| ());
-    assert!(entrance.refuse(&record(Severity::INFO, "info")));
-    assert!(!entrance.refuse(&record(Severity::WARN, "warn")));
-    assert!(!queued(&entrance).is_empty());
-    drop(entrance.lock());
-    assert!(!entrance.refuse(&record(Severity::INFO, "info")));
+    assert!(refuses(&entrance, Severity::INFO) && refuses(&entrance, Severity::DEBUG));
+    assert!(!refuses(&entrance, Severity::WARN));
+    let quiet = Record::new("quiet", Severity::INFO, "its time has come");
+    assert!(!entrance.refuse(&quiet, COST));
 }
 
 #[test]
-fn a_count_is_taken_in_though_nobody_has_the_lock_any_more() {
+fn nothing_is_refused_while_room_is_made_or_once_there_is_some() {
+    let entrance = full(|_| ());
+    let mut locked = entrance.lock();
+    locked.start_flush();
+    assert!(refuses(&entrance, Severity::INFO));
+    assert!(locked.cut(None, CLOCK).is_some());
+    assert!(!refuses(&entrance, Severity::INFO));
+    drop(locked);
+    assert!(!refuses(&entrance, Severity::INFO));
+
+    let while_locked = |change: fn(&mut Locked)| {
+        let entrance = full(|_| ());
+        entrance.lock().set_outside(COST);
+        let mut locked = entrance.lock();
+        assert!(refuses(&entrance, Severity::INFO));
+        change(&mut locked);
+        refuses(&entrance, Severity::INFO)
+    };
+    assert!(!while_locked(|locked| locked.change_levels(|_| (), true)));
+    assert!(!while_locked(|locked| locked.set_outside(0)));
+    assert!(while_locked(|locked| locked.set_outside(COST)));
+}
+
+#[test]
+fn who_releases_the_lock_takes_in_what_was_counted_meanwhile() {
+    let entrance = full(|_| ());
+    drop(entrance.lock());
+    let before = entrance.queue.lock().counters().dropped;
+    let locked = entrance.lock();
+    elsewhere(|| {
+        assert!(refuses(&entrance, Severity::INFO));
+        entrance.refused();
+    });
+    drop(locked);
+    assert!(entrance.inbox.load().is_empty());
+    assert_eq!(entrance.queue.lock().counters().dropped, before + 1);
+}
+
+#[test]
+fn who_counts_takes_the_count_in_when_nobody_has_the_lock() {
+    let entrance = full(|_| ());
+    let before = entrance.lock().counters().dropped;
+    assert!(refuses(&entrance, Severity::INFO));
+    entrance.refused();
+    assert_eq!(entrance.queue.lock().counters().dropped, before + 1);
+}
+
+/// Like one who counts and is stopped by the system while another needs the counts.
+#[test]
+fn who_is_just_counting_is_waited_for_by_who_needs_all_and_left_to_the_worker_by_others() {
     let entrance = full(|_| ());
     let before = entrance.lock().counters().dropped;
     while is_woken(&entrance) {}
-    assert!(entrance.refuse(&record(Severity::INFO, "info")));
+    assert!(refuses(&entrance, Severity::INFO));
+    let counting: Vec<_> = entrance
+        .refusals
+        .slots
+        .iter()
+        .map(|slot| slot.lock())
+        .collect();
     entrance.refused();
-    assert_eq!(entrance.queue.lock().counters().dropped, before + 1);
+    assert!(is_woken(&entrance));
+    assert_eq!(entrance.queue.lock().counters().dropped, before);
+    thread::scope(|scope| {
+        let all = scope.spawn(|| entrance.lock().counters().dropped);
+        while !entrance.queue.is_locked() {
+            thread::yield_now();
+        }
+        drop(counting);
+        assert_eq!(all.join().unwrap(), before + 1);
+    });
+}
+
+#[test]
+fn who_panics_with_the_lock_leaves_what_is_to_be_done_to_the_worker() {
+    let entrance = hurried();
+    elsewhere(|| {
+        let panics = || {
+            let _locked = entrance.lock();
+            elsewhere(|| grave(&entrance));
+            std::panic::resume_unwind(Box::new(()));
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+    });
+    assert!(is_woken(&entrance));
 }
 
 #[test]

@@ -128,6 +128,11 @@ impl Queue {
         });
     }
 
+    /// Whether something may be cut.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// With an age: when a lane has waited long enough, at least that, all that have something are due
     /// with it.
     pub(crate) fn set_together(&mut self, age: Option<Duration>) {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Instant,
 };
@@ -28,6 +29,13 @@ pub(crate) fn class(severity: Severity) -> usize {
         Level::Info => 1,
         Level::Debug | Level::Disabled => 0,
     }
+}
+
+/// Tells names apart, nearly always.
+pub(crate) fn name_hash(name: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish() as u32
 }
 
 /// What makes a lane due.
@@ -97,6 +105,7 @@ pub(super) struct Lane {
     /// The source as the application names it, and as it stands in a topic.
     pub(super) name: Arc<str>,
     pub(super) source: Arc<str>,
+    pub(super) name_hash: u32,
     pub(super) epoch: u64,
     pub(super) level: Level,
     pub(super) state: State,
@@ -120,6 +129,7 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(name: Arc<str>, source: Arc<str>, epoch: u64, level: Level) -> Lane {
         Lane {
+            name_hash: name_hash(&name),
             name,
             source,
             epoch,

@@ -41,11 +41,13 @@ pub(crate) use carried::Carried;
 use carried::entry;
 pub(crate) use due::MAY_WAIT;
 pub(crate) use flush::FlushTarget;
-pub(crate) use lane::{CLASSES, MARK_BYTES, class};
+pub(crate) use lane::{CLASSES, MARK_BYTES, class, name_hash};
 use lane::{Lane, Sealing, State};
 use places::Loose;
 use ring::Ring;
 pub(crate) use ring::RingOptions;
+pub(crate) use room::Refuses;
+use room::Tight;
 
 /// Sources that may be alive at once; events of further ones share the lane [`OVERFLOW`].
 pub(crate) const MAX_LANES: usize = 1024;
@@ -172,8 +174,8 @@ pub(crate) struct Queue {
     /// That has just happened.
     round: bool,
     events: u64,
-    /// The last event had no room but in the place of one of this class; or none, and was of this class itself.
-    tight: Option<usize>,
+    /// Set once memory was full, for as long as it says the truth.
+    tight: Option<Tight>,
     /// For each class, the lane that gives up next, and for how many events.
     victims: [Option<(usize, u32)>; CLASSES],
     /// Given up and not freed yet.
@@ -463,6 +465,11 @@ impl Queue {
         change(&mut self.options);
         self.options.batch_events = self.options.batch_events.max(1);
         self.options.batch_bytes = self.options.batch_bytes.max(1);
+    }
+
+    /// See [`set_outside`](Queue::set_outside).
+    pub(crate) fn outside(&self) -> usize {
+        self.outside
     }
 
     /// Bytes held elsewhere for events that left the queue; they count against the same cap.

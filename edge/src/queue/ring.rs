@@ -163,6 +163,8 @@ impl Queue {
         ring.open = Open::Triggered;
         let kept = std::mem::take(&mut ring.kept);
         ring.bytes = 0;
+        // What was kept is less grave than much that is here.
+        self.tight = None;
         for (mut record, cost) in kept {
             let (index, _) = self.lane_of(&mut record);
             self.counters.accepted += 1;

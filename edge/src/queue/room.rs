@@ -3,15 +3,32 @@
 
 use thinglog_schemas::batch::Entry;
 
-use super::{
-    Carried, Queue,
-    lane::{CLASSES, Lane},
-};
+use super::{Carried, Queue, lane::Lane};
 
 /// Events that were given up and wait to be freed, no more than a 64th of the memory; and what one of them
 /// may cost, bytes: larger ones are freed at once.
 const MOST_GIVEN_UP: usize = 64;
 const SMALL: usize = 1 << 10;
+
+/// What gave way when memory was full last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tight {
+    /// Nothing less grave is here (but for sources that wait).
+    class: usize,
+    /// The lane that gave up some of it; none, when there was nothing of that class either.
+    victim: Option<usize>,
+}
+
+/// Events that memory has no room for: those below a class, and those of it whose own source would give way
+/// for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refuses {
+    pub(crate) class: usize,
+    /// The [`name_hash`] of that source; `None`: there is nothing of that class to give way for any.
+    pub(crate) source: Option<u32>,
+    /// Bytes that there is room for.
+    pub(crate) free: usize,
+}
 
 impl Queue {
     /// The oldest event that was given up and is still to be freed: by who gives one in, once it has
@@ -20,44 +37,71 @@ impl Queue {
         self.given_up.pop_front()
     }
 
-    /// Whether `cost` fits, or can be made to by giving up the oldest events of the least grave classes, up
-    /// to `class`. False when what remains is graver (or belongs to sources that wait).
+    /// Whether `cost` fits, or does once the oldest events of the least grave classes, up to `class`, have
+    /// given way. False when what remains is graver (or belongs to sources that wait); nothing is given up
+    /// then.
     pub(super) fn find_room(&mut self, cost: usize, class: usize) -> bool {
-        if self.used() + cost <= self.options.memory_bytes {
-            self.tight = None;
-            return true;
-        }
-        let room = self.make_room(cost, class);
-        if !room {
-            self.tight = self.tight.max(Some(class));
-        }
-        room
-    }
-
-    fn make_room(&mut self, cost: usize, class: usize) -> bool {
         if self.outside + cost > self.options.memory_bytes {
             return false;
         }
         self.squeeze_ring(cost, self.options.memory_bytes);
-        for class in 0..=class.min(CLASSES - 1) {
-            while self.bytes + self.outside + cost > self.options.memory_bytes {
+        let least = self.tight.map_or(0, |tight| tight.class);
+        let missing = self.missing(cost);
+        if missing == 0 {
+            self.tight = self.tight.filter(|_| class >= least);
+            return true;
+        }
+        if !self.could_give(missing, least, class) {
+            return false;
+        }
+        for class in least..=class {
+            while self.missing(cost) > 0 {
                 let Some(victim) = self.victim(class) else {
                     break;
                 };
                 self.give_up_from(victim, class);
-                self.tight = Some(class);
+                let victim = Some(victim);
+                self.tight = Some(Tight { class, victim });
             }
         }
-        self.bytes + self.outside + cost <= self.options.memory_bytes
+        true
     }
 
-    /// The class up to which events may as well be refused before they come here: memory is full, and there
-    /// is nothing less grave that would give way for them. `None` when there may be room, or when errors have
-    /// more to do than to be queued.
-    pub(crate) fn refuses(&self) -> Option<usize> {
-        let full = self.used() + SMALL > self.options.memory_bytes;
+    /// Bytes that have to go for `cost` to fit.
+    fn missing(&self, cost: usize) -> usize {
+        (self.used() + cost).saturating_sub(self.options.memory_bytes)
+    }
+
+    /// Whether classes from `least` to `class` hold that much to give up.
+    fn could_give(&mut self, bytes: usize, least: usize, class: usize) -> bool {
+        let first = (least..=class).find_map(|class| Some((class, self.victim(class)?)));
+        let Some((first, victim)) = first else {
+            if class >= least {
+                let victim = None;
+                self.tight = Some(Tight { class, victim });
+            }
+            return false;
+        };
+        let of_lane = |lane: &Lane| -> usize {
+            let classes = first..=class;
+            classes.map(|class| lane.class_bytes(class)).sum()
+        };
+        let largest = self.lanes[victim].as_ref().map_or(0, of_lane);
+        let impatient = self.lanes.iter().flatten().filter(|lane| !lane.patient);
+        largest >= bytes || impatient.map(of_lane).sum::<usize>() >= bytes
+    }
+
+    /// Which events may as well be refused before they come here. `None` when memory is not full, or when
+    /// errors have more to do than to be queued.
+    pub(crate) fn refuses(&self) -> Option<Refuses> {
         let plain = self.ring.is_none() && !self.hasten_errors;
-        self.tight.filter(|_| full && plain)
+        let Tight { class, victim } = self.tight.filter(|_| plain)?;
+        let lane = victim.map(|victim| self.lanes[victim].as_ref());
+        Some(Refuses {
+            class,
+            source: lane.map(|lane| lane.map_or(0, |lane| lane.name_hash)),
+            free: self.options.memory_bytes.saturating_sub(self.used()),
+        })
     }
 
     /// The impatient lane that holds most of a class. Looked for anew only now and then: a full

@@ -253,6 +253,66 @@ fn a_noisy_source_loses_before_a_quiet_one() {
     assert!(quiet.batch.drops.is_empty());
 }
 
+/// Fills the memory with events of `source`.
+fn fill(queue: &mut Queue, source: &str, severity: Severity) {
+    for _ in 0..600 {
+        queue.push(record(source, severity, 100));
+    }
+}
+
+#[test]
+fn an_event_that_nothing_gives_way_for_costs_no_other_its_place() {
+    let mut queue = queue();
+    queue.push_patient(record("file", Severity::INFO, 40 << 10));
+    queue.push(record("app", Severity::DEBUG, 1000));
+    let before = queue.depth();
+    let large = record("app", Severity::ERROR, 30 << 10);
+    assert_eq!(queue.push(large), Pushed::Dropped { wake: false });
+    assert_eq!(queue.depth(), before);
+}
+
+#[test]
+fn it_is_known_which_events_find_no_room_before_they_come() {
+    let mut queue = queue();
+    assert_eq!(queue.refuses(), None);
+    fill(&mut queue, "app", Severity::DEBUG);
+    let refuses = queue.refuses().unwrap();
+    assert_eq!((refuses.class, refuses.source), (0, Some(name_hash("app"))));
+    assert!(refuses.free < 228 && refuses.free == (64 << 10) - queue.depth().1);
+
+    // What is larger than all memory says nothing of what gives way for others.
+    queue.push(record("app", Severity::ERROR, 64 << 10));
+    assert_eq!(queue.refuses(), Some(refuses));
+
+    fill(&mut queue, "net", Severity::WARN);
+    queue.push(record("app", Severity::INFO, 100));
+    let refuses = queue.refuses().unwrap();
+    assert_eq!((refuses.class, refuses.source), (2, Some(name_hash("net"))));
+    let free = refuses.free;
+
+    // Something less grave that fits is the next to go.
+    cut_all(&mut queue);
+    queue.push(record("app", Severity::DEBUG, 100));
+    assert_eq!(queue.refuses(), None);
+
+    fill(&mut queue, "net", Severity::WARN);
+    assert!(queue.refuses().is_some_and(|refuses| refuses.free == free));
+    queue.set_hasten_errors(true);
+    assert_eq!(queue.refuses(), None);
+}
+
+#[test]
+fn where_there_is_only_what_waits_the_rest_is_refused_whatever_its_source() {
+    let mut queue = queue();
+    queue.push_patient(record("file", Severity::DEBUG, 48 << 10));
+    queue.set_outside(16 << 10);
+    queue.push(record("app", Severity::WARN, 1));
+    let refuses = queue.refuses().unwrap();
+    assert_eq!((refuses.class, refuses.source), (2, None));
+    queue.push(record("app", Severity::INFO, 1));
+    assert_eq!(queue.refuses(), Some(refuses));
+}
+
 #[test]
 fn a_source_that_waits_is_stopped_before_the_cap_and_loses_nothing() {
     let mut queue = queue();
