@@ -66,6 +66,7 @@ impl DestinationOpener {
     }
 
     /// Makes the destination.
+    #[cfg_attr(not(feature = "default"), allow(unused_variables))]
     fn destination(&self, committed: Option<Position>, ending: &CancellationToken) -> Made {
         match &self.config.kind {
             DestinationKind::Stdout(config) => Ok(Box::new(Stdout::of_process(config.format))),
