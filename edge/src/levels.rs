@@ -23,7 +23,8 @@ pub(crate) struct Now {
 /// The levels in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Levels {
-    /// Without a document: `THINGLOG_LEVEL`, an option of the agent, else INFO.
+    /// Without a document, or where that is more verbose because nobody has said a level: `THINGLOG_LEVEL`,
+    /// an option of the agent, else INFO.
     default: Level,
     desired: Option<Desired>,
     /// When the temporary level ends; `None` when none is in force.
@@ -121,7 +122,7 @@ impl Levels {
     /// The level for events of `source`.
     pub(crate) fn level(&self, source: &str) -> Level {
         match &self.desired {
-            Some(desired) => desired.level_for(source, self.temporary_ends.is_some()),
+            Some(desired) => desired.level_for(source, self.temporary_ends.is_some(), self.default),
             None => self.default,
         }
     }
@@ -136,7 +137,10 @@ impl Levels {
             Some(temporary) if self.temporary_ends.is_some() => {
                 (temporary.level, temporary.sources.clone(), true)
             }
-            _ => (desired.level, desired.sources.clone(), false),
+            _ => {
+                let level = desired.lasting(self.default);
+                (level, desired.sources.clone(), false)
+            }
         }
     }
 
@@ -167,10 +171,8 @@ impl Levels {
             .sources
             .values()
             .copied()
-            .chain([desired.level])
             .chain(temporary)
-            .max()
-            .unwrap_or(desired.level)
+            .fold(desired.lasting(self.default), Level::max)
     }
 
     /// The document in force.
@@ -233,6 +235,24 @@ mod tests {
         assert_eq!(levels.most_verbose(), Level::Debug);
         levels.clear();
         assert_eq!(levels.level("nginx"), Level::Info);
+    }
+
+    #[test]
+    fn where_nobody_has_said_a_level_the_device_may_send_less_but_not_more() {
+        let desired = r#"{"schema":1,"revision":"0","level":"INFO","unset":true,
+            "sources":{"app":"WARN"},
+            "override":{"level":"DEBUG","until":"2026-01-01T01:00:00Z","for_s":60}}"#;
+        for (own, expected) in [(Level::Error, Level::Error), (Level::Debug, Level::Info)] {
+            let mut levels = Levels::new(own);
+            let now = at(Some(NEW_YEAR));
+            levels.apply(document(desired), now);
+            assert_eq!(levels.level("nginx"), Level::Debug);
+            levels.tick(now.mono + Duration::from_secs(60));
+            assert_eq!(levels.level("nginx"), expected);
+            assert_eq!(levels.level("app"), Level::Warn);
+            assert_eq!(levels.most_verbose(), expected.max(Level::Warn));
+            assert_eq!(levels.in_force().0, expected);
+        }
     }
 
     #[test]

@@ -69,6 +69,33 @@ fn retained_messages_alone_run_a_fleet() {
 }
 
 #[test]
+fn a_device_keeps_to_its_own_level_until_somebody_says_another() {
+    if !mosquitto::installed("a_device_keeps_to_its_own_level_until_somebody_says_another") {
+        return;
+    }
+    let site = Site::new();
+    let _up = site.up();
+    let quiet = Agent::at_level(&site, "quiet", "ERROR");
+    let chatty = Agent::at_level(&site, "chatty", "DEBUG");
+    let told = |agent: &Agent, level: &str| {
+        agent.until(level, |status| {
+            let configuration = &status["configuration"];
+            configuration["revision"].is_string() && configuration["level"] == level
+        });
+    };
+    told(&quiet, "ERROR");
+    // The router lets no DEBUG pass that nobody asked for.
+    told(&chatty, "INFO");
+    retain(&site, "default", r#"{"level":"INFO"}"#);
+    told(&quiet, "INFO");
+    retain(&site, "default", r#"{"level":"DEBUG"}"#);
+    told(&quiet, "DEBUG");
+    told(&chatty, "DEBUG");
+    remove(&site, "default");
+    told(&quiet, "ERROR");
+}
+
+#[test]
 fn a_router_that_has_lost_its_data_is_rebuilt_from_the_broker() {
     if !mosquitto::installed("a_router_that_has_lost_its_data_is_rebuilt_from_the_broker") {
         return;

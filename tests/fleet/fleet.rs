@@ -30,12 +30,21 @@ impl Agent {
 
     /// One with further tables in its configuration.
     pub(crate) fn with(site: &Site, name: &str, tables: &str) -> Agent {
+        Agent::configured(site, name, "INFO", tables)
+    }
+
+    /// One whose own level is another.
+    pub(crate) fn at_level(site: &Site, name: &str, level: &str) -> Agent {
+        Agent::configured(site, name, level, "")
+    }
+
+    fn configured(site: &Site, name: &str, level: &str, tables: &str) -> Agent {
         let folder = site.path().join(name);
         fs::create_dir_all(&folder).unwrap();
         let log = folder.join("app.log");
         fs::write(&log, "").unwrap();
         let config = format!(
-            "device = {name:?}\nbroker = \"{}\"\n\
+            "device = {name:?}\nbroker = \"{}\"\nlevel = {level:?}\n\
              [attributes]\nmodel = \"x1\"\n\
              [reconnect]\nfirst = \"50ms\"\nlongest = \"200ms\"\n\
              [control]\nsocket = {:?}\n\

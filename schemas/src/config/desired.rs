@@ -20,6 +20,10 @@ pub struct Desired {
     pub revision: String,
     /// The level of sources that `sources` does not name.
     pub level: Level,
+    /// Nobody has said a level: `level` is what passes then, and a device that is configured to send less
+    /// by itself does so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unset: bool,
     /// Levels of single sources.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, Level>,
@@ -50,15 +54,27 @@ pub struct Temporary {
 }
 
 impl Desired {
-    /// The level for a source outside / inside the temporary window.
-    pub fn level_for(&self, source: &str, temporary_active: bool) -> Level {
+    /// The level of sources that `sources` does not name, outside the temporary window, of a device whose
+    /// own is `own`.
+    pub fn lasting(&self, own: Level) -> Level {
+        match self.unset {
+            true => self.level.min(own),
+            false => self.level,
+        }
+    }
+
+    /// The level for a source outside / inside the temporary window, of a device whose own is `own`.
+    pub fn level_for(&self, source: &str, temporary_active: bool, own: Level) -> Level {
         match &self.temporary {
             Some(temporary) if temporary_active => temporary
                 .sources
                 .get(source)
                 .copied()
                 .unwrap_or(temporary.level),
-            _ => self.sources.get(source).copied().unwrap_or(self.level),
+            _ => {
+                let named = self.sources.get(source).copied();
+                named.unwrap_or_else(|| self.lasting(own))
+            }
         }
     }
 

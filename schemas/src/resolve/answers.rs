@@ -116,13 +116,17 @@ impl Fleet {
         };
         let resolved = self.resolve_with(&who, shared);
         let level = resolved.lasting(ANY_SOURCE);
+        let unset = resolved.said(ANY_SOURCE).is_none();
         let named = resolved.named_sources().into_iter();
         let sources = named.map(|source| (source.to_owned(), resolved.lasting(source)));
         let mut desired = Desired {
             schema: SCHEMA,
             revision: String::new(),
             level,
-            sources: sources.filter(|(_, other)| *other != level).collect(),
+            unset,
+            sources: sources
+                .filter(|(_, other)| unset || *other != level)
+                .collect(),
             temporary: temporary(&resolved, now),
             upload,
             limits,

@@ -170,8 +170,13 @@ impl Resolved {
 
     /// The level outside of overrides.
     pub(super) fn lasting(&self, source: &str) -> Level {
+        self.said(source).unwrap_or(Level::Info)
+    }
+
+    /// The same; `None` when nothing says a level.
+    pub(super) fn said(&self, source: &str) -> Option<Level> {
         if self.disabled() {
-            return Level::Disabled;
+            return Some(Level::Disabled);
         }
         let shared = &self.shared;
         let mut targets = self.targets.iter();
@@ -180,7 +185,6 @@ impl Resolved {
             .or_else(|| self.groups_level(source))
             .or_else(|| shared.sources.get(source).copied())
             .or_else(|| says(shared.default.as_deref()?, source))
-            .unwrap_or(Level::Info)
     }
 
     /// The nearest of each hierarchy, of these the most verbose.

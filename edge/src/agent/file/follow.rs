@@ -372,7 +372,7 @@ impl Follower {
         let metadata = match fs::metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(self.missing(now, each));
+                return Ok(self.missing(now, owned, each));
             }
             Err(error) => return Err(error),
         };
@@ -388,8 +388,20 @@ impl Follower {
     }
 
     /// Between rename and creation, or for good; the file may still grow.
-    fn missing(&mut self, now: Instant, each: impl FnMut(Line<'_>, u64)) -> Found {
+    fn missing(
+        &mut self,
+        now: Instant,
+        owned: &HashSet<FileId>,
+        each: impl FnMut(Line<'_>, u64),
+    ) -> Found {
         let since = *self.missing_since.get_or_insert(now);
+        let between = self.came_and_went(owned);
+        if let Some(mut current) = self.current.take_if(|_| !between.files.is_empty()) {
+            current.flush(each);
+            self.put_to_old(current, self.path.clone(), now);
+            self.read_between(between, now);
+            return Found::More;
+        }
         let over = now.saturating_duration_since(since) >= LINGER;
         let gone = |current: &mut OpenFile| over && !current.has_name();
         let Some(mut current) = self.current.take_if(gone) else {
@@ -398,6 +410,17 @@ impl Follower {
         current.finish(now, each);
         self.retire(current.position());
         Found::More
+    }
+
+    /// What was at the path after the file that is followed, and is rotated itself by now.
+    fn came_and_went(&self, owned: &HashSet<FileId>) -> Between {
+        let mut between = Between::default();
+        if let Some(current) = &self.current {
+            self.look_between(&mut between, &current.position().into(), None, owned);
+            let files = &mut between.files;
+            files.retain(|(file, _)| !current.is_copied_in(file));
+        }
+        between
     }
 
     fn put_to_old(&mut self, mut file: OpenFile, path: PathBuf, now: Instant) {
@@ -429,12 +452,14 @@ impl Follower {
             }
             opened = OpenFile::open(&self.path, 0, &self.text);
         }
+        let more = !between.files.is_empty();
         self.read_between(between, now);
         let known = |file: &OpenFile| self.ids().any(|id| id == file.id());
         if opened.as_ref().is_ok_and(known) {
             return Ok(Found::More);
         }
-        self.have(opened)
+        let found = self.have(opened)?;
+        Ok(if more { Found::More } else { found })
     }
 
     /// Files that were rotated after `last`, in their order; copies of `current` are none.

@@ -156,7 +156,7 @@ impl Walk {
     /// `searched`: there was a pattern before, so that only what exists counts.
     fn descend(&mut self, path: PathBuf, segments: &[Segment], searched: bool, depth: usize) {
         let Some((segment, rest)) = segments.split_first() else {
-            self.directories.extend(path.parent().map(Path::to_owned));
+            path.parent().into_iter().for_each(|path| self.watch(path));
             self.found.insert(path);
             return;
         };
@@ -211,13 +211,21 @@ impl Walk {
                 self.directories.insert(directory.to_owned());
                 listed
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.watch(directory);
+                Vec::new()
+            }
             Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    self.unreadable.insert(directory.to_owned(), error);
-                }
+                self.unreadable.insert(directory.to_owned(), error);
                 Vec::new()
             }
         }
+    }
+
+    /// Where files may appear: the directory, or as long as it is missing the one that it will be made in.
+    fn watch(&mut self, directory: &Path) {
+        let there = directory.ancestors().find(|path| path.is_dir());
+        self.directories.extend(there.map(Path::to_owned));
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use super::{
     open::OpenFile,
     position::{FileId, Position},
-    siblings::{Rank, Sibling, TRIES, look_through, siblings},
+    siblings::{Counted, Rank, Sibling, TRIES, look_through, siblings},
 };
 use crate::agent::entries::TextOptions;
 
@@ -84,7 +84,8 @@ impl Between {
             self.unreadable.clear();
             let all = &listed.readable;
             let rank = rank_of(last, all, text);
-            let young = all.iter().filter(|s| is_younger(s, last, rank));
+            let counted = Counted::of(&listed);
+            let young = all.iter().filter(|s| is_younger(s, last, rank, counted));
             // By now it may be rotated itself, and others behind it.
             let here = current.and_then(|current| all.iter().find(|s| s.id == current.id()));
             let young = young.filter(|s| here.is_none_or(|here| s.age(here).is_lt()));
@@ -143,8 +144,8 @@ fn rank_of<'a>(last: &Last, all: &'a [Sibling], text: &TextOptions) -> Option<&'
     file.is_at(&last.0).then_some(&sibling.rank)
 }
 
-fn is_younger(sibling: &Sibling, last: &Last, rank: Option<&Rank>) -> bool {
-    match rank.and_then(|rank| sibling.rank.compare(rank)) {
+fn is_younger(sibling: &Sibling, last: &Last, rank: Option<&Rank>, counted: Counted) -> bool {
+    match rank.and_then(|rank| counted.compare(&sibling.rank, rank)) {
         Some(order) => order.is_gt(),
         None => sibling.modified >= last.0.modified,
     }

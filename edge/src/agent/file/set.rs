@@ -22,7 +22,7 @@ use super::{
     places::Places,
     position::{FileId, Position},
     siblings::{is_compressed, is_rotated_form, is_rotated_name},
-    watch::{Change, Watcher},
+    watch::{Change, Watched, Watcher},
 };
 use crate::agent::{entries::TextOptions, lines::Line};
 
@@ -419,8 +419,12 @@ impl FileSet {
         }
         self.forget(&walk.found);
         self.done.retain(|id, _| seen.contains(id));
-        let watched = self.watcher.watch_directories(&walk.directories);
-        self.scan_at = now + if watched { SCAN } else { SCAN_UNWATCHED };
+        let pause = match self.watcher.watch_directories(&walk.directories) {
+            Watched::All => SCAN,
+            Watched::New => Duration::ZERO,
+            Watched::Some => SCAN_UNWATCHED,
+        };
+        self.scan_at = now + pause;
     }
 
     /// A path that matches: is there a file that is not read yet?

@@ -146,6 +146,20 @@ fn idle_files_are_told_of_by_the_kernel_and_cost_no_looks() {
 }
 
 #[test]
+fn directories_that_come_to_be_are_looked_through_at_once() {
+    let mut bench = Bench::new(&["late/**/*.log", "later/app/*.log"], &[]);
+    assert!(bench.messages().is_empty());
+    fs::create_dir_all(bench.path("late/a/b")).unwrap();
+    bench.append("late/a/b/x.log", "one\n");
+    assert_eq!(bench.messages(), ["one"]);
+    fs::create_dir(bench.path("later")).unwrap();
+    assert!(bench.messages().is_empty());
+    fs::create_dir(bench.path("later/app")).unwrap();
+    bench.append("later/app/x.log", "two\n");
+    assert_eq!(bench.messages(), ["two"]);
+}
+
+#[test]
 fn rotation_of_an_idle_file_is_seen_at_once() {
     let mut bench = Bench::new(&["*.log"], &[("a.log", "one\n")]);
     assert_eq!(bench.messages(), ["one"]);

@@ -55,6 +55,46 @@ impl Rank {
     }
 }
 
+/// What the numbers of rotated files count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// The rotations since: logrotate and most others.
+    Since,
+    /// The rotations up to then: log4j2 as it comes, and who names a file once and for all.
+    Before,
+}
+
+impl Counted {
+    /// As most of the neighbours say by the times of their last lines.
+    pub(crate) fn of(siblings: &Siblings) -> Counted {
+        let all = siblings.readable.iter().chain(&siblings.compressed);
+        let mut numbered: Vec<(u32, u64)> = all
+            .filter_map(|sibling| match sibling.rank {
+                Rank::Ago(number) => Some((number, sibling.modified)),
+                Rank::At(_) => None,
+            })
+            .collect();
+        numbered.sort_unstable();
+        let pairs = || numbered.windows(2).map(|pair| pair[1].1.cmp(&pair[0].1));
+        let younger = pairs().filter(|order| order.is_gt()).count();
+        let older = pairs().filter(|order| order.is_lt()).count();
+        match younger > older {
+            true => Counted::Before,
+            false => Counted::Since,
+        }
+    }
+
+    /// `Less`: `a` was rotated earlier. Numbers and times do not compare.
+    pub(crate) fn compare(self, a: &Rank, b: &Rank) -> Option<Ordering> {
+        let order = a.compare(b)?;
+        let numbers = matches!(a, Rank::Ago(_));
+        Some(match self {
+            Counted::Before if numbers => order.reverse(),
+            _ => order,
+        })
+    }
+}
+
 /// A name that begins as `path`'s does, with a number or a time behind it: `app.log.1`,
 /// `app.log-20260101`.
 pub(crate) fn is_rotated_name(path: &Path, of: &Path) -> bool {

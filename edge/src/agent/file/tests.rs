@@ -4,7 +4,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -115,6 +115,33 @@ fn rotation_by_rename_loses_nothing_even_of_a_writer_that_notices_late() {
 }
 
 #[test]
+fn files_that_come_and_go_between_two_looks_are_read() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\n");
+    assert_eq!(bench.read(), ["one"]);
+    let rotated = bench.path("app.log.1");
+    fs::rename(bench.path("app.log"), &rotated).unwrap();
+    assert!(bench.read().is_empty());
+    for text in ["two\n", "three\n"] {
+        // Compressed, as it were, and the next one is made and rotated before anybody looks.
+        fs::remove_file(&rotated).unwrap();
+        fs::write(bench.path("app.log"), text).unwrap();
+        fs::rename(bench.path("app.log"), &rotated).unwrap();
+        assert_eq!(bench.read(), [text.trim()]);
+    }
+}
+
+#[test]
+fn a_file_that_is_copied_and_removed_is_not_read_twice() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    bench.write("one\n");
+    assert_eq!(bench.read(), ["one"]);
+    fs::copy(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+    fs::remove_file(bench.path("app.log")).unwrap();
+    assert!(bench.read().is_empty());
+}
+
+#[test]
 fn an_old_file_is_closed_after_a_while_and_its_last_line_counts() {
     let mut bench = Bench::new(StartAt::Beginning);
     bench.write("one\nunfinished");
@@ -187,6 +214,29 @@ fn a_restart_reads_files_that_came_and_went_meanwhile_in_order() {
     fs::write(bench.path("app-error.log"), "not ours\n").unwrap();
     bench.restart();
     assert_eq!(bench.read(), ["two", "three", "four"]);
+}
+
+#[test]
+fn numbers_of_rotated_files_may_grow_with_time() {
+    let mut bench = Bench::new(StartAt::Beginning);
+    let mut next = 0;
+    let mut rotate = |bench: &mut Bench| {
+        bench.write(&format!("line {next}\n"));
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + next);
+        bench.writer.set_modified(time).unwrap();
+        next += 1;
+        bench.rotate(&format!("app.log.{next}"));
+    };
+    (0..3).for_each(|_| rotate(&mut bench));
+    bench.write("read\n");
+    assert_eq!(bench.read(), ["read"], "what was there before is not new");
+    bench.restart();
+    rotate(&mut bench);
+    rotate(&mut bench);
+    bench.restart();
+    assert_eq!(bench.read(), ["line 3", "line 4"]);
+    bench.restart();
+    assert!(bench.read().is_empty());
 }
 
 #[test]

@@ -27,6 +27,17 @@ pub(crate) enum Change {
     Anything,
 }
 
+/// Which directories the kernel tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// All, and of all of them before.
+    All,
+    /// All, of some only from now on: something may have come before.
+    New,
+    /// Some only.
+    Some,
+}
+
 #[derive(Debug)]
 pub(crate) struct Watcher {
     inotify: Option<Arc<OwnedFd>>,
@@ -70,11 +81,10 @@ impl Watcher {
         }
     }
 
-    /// Tells of changes in these directories from now on, and of no others. False when some cannot be
-    /// watched.
-    pub(crate) fn watch_directories(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
+    /// Tells of changes in these directories from now on, and of no others.
+    pub(crate) fn watch_directories(&mut self, directories: &BTreeSet<PathBuf>) -> Watched {
         let Some(inotify) = &self.inotify else {
-            return false;
+            return Watched::Some;
         };
         self.directories.retain(|path, watch| {
             let keep = directories.contains(path);
@@ -87,16 +97,22 @@ impl Watcher {
         let flags =
             WatchFlags::CREATE | WatchFlags::MOVE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
         let mut all = directories.len() <= MAX_DIRECTORIES;
+        let mut new = false;
         for path in directories.iter().take(MAX_DIRECTORIES) {
             // Again each time: another directory may have taken the place of the one before.
             match inotify::add_watch(inotify, path.as_path(), flags) {
                 Ok(watch) => {
-                    self.directories.insert(path.clone(), watch);
+                    let before = self.directories.insert(path.clone(), watch);
+                    new |= before != Some(watch);
                 }
                 Err(_) => all = false,
             }
         }
-        all
+        match (all, new) {
+            (true, true) => Watched::New,
+            (true, false) => Watched::All,
+            (false, _) => Watched::Some,
+        }
     }
 
     /// Gives out what happened since the last call.
@@ -140,7 +156,8 @@ mod tests {
         fs::write(&path, "").unwrap();
         let mut watcher = Watcher::new();
         let directories = BTreeSet::from([dir.path().to_owned()]);
-        assert!(watcher.watch_directories(&directories));
+        assert_eq!(watcher.watch_directories(&directories), Watched::New);
+        assert_eq!(watcher.watch_directories(&directories), Watched::All);
         assert!(watcher.watch_file(&path));
         assert_eq!(changes(&mut watcher), []);
         fs::write(&path, "one\n").unwrap();
@@ -151,9 +168,11 @@ mod tests {
             let entry = Change::Entry(dir.path().to_owned(), name.into());
             assert_eq!(changes(&mut watcher), [entry]);
         }
-        assert!(watcher.watch_directories(&BTreeSet::new()));
+        assert_eq!(watcher.watch_directories(&BTreeSet::new()), Watched::All);
         fs::write(dir.path().join("c"), "").unwrap();
         assert_eq!(changes(&mut watcher), []);
         assert!(!watcher.watch_file(&dir.path().join("missing")));
+        let missing = BTreeSet::from([dir.path().join("missing")]);
+        assert_eq!(watcher.watch_directories(&missing), Watched::Some);
     }
 }

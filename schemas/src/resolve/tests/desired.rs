@@ -35,9 +35,9 @@ fn desired_is_what_the_device_shall_do() {
     });
     assert_eq!(json, expected);
     assert_eq!(serde_json::from_value::<Desired>(json).unwrap(), desired);
-    assert_eq!(desired.level_for("sshd", true), Level::Info);
-    assert_eq!(desired.level_for("sshd", false), Level::Error);
-    assert_eq!(desired.level_for("other", true), Level::Debug);
+    assert_eq!(desired.level_for("sshd", true, Level::Info), Level::Info);
+    assert_eq!(desired.level_for("sshd", false, Level::Info), Level::Error);
+    assert_eq!(desired.level_for("other", true, Level::Info), Level::Debug);
     assert_eq!(fleet.desired("lamp", noon()).temporary, None);
 }
 
@@ -59,13 +59,28 @@ fn a_revision_stands_for_the_content() {
     assert_ne!(ended.revision, late.revision);
     assert_eq!(ended.revision, Fleet::new().desired("door", 0).revision);
     apply(&mut fleet, "device/lamp", r#"{"level":"INFO"}"#).unwrap();
+    let said = fleet.desired("lamp", noon());
+    assert!(said.level == ended.level && ended.unset && !said.unset);
+    apply(&mut fleet, "device/lamp", "").unwrap();
+    apply(&mut fleet, "default", r#"{"level":"INFO"}"#).unwrap();
     assert_eq!(
         fleet.desired("lamp", noon()).revision,
-        ended.revision,
+        said.revision,
         "it says the same"
     );
     // A change of this value would rewrite the configuration of every device of every fleet.
-    assert_eq!(ended.revision, "a8292e0fa9135e11");
+    assert_eq!(said.revision, "a8292e0fa9135e11");
+    assert_eq!(ended.revision, "20df1a8eb7d7564e");
+}
+
+#[test]
+fn where_nobody_says_a_level_the_document_says_so_and_what_was_said_of_sources() {
+    let documents = [("source/sshd", r#"{"level":"INFO"}"#)];
+    let desired = fleet(&documents).desired("lamp", noon());
+    assert!(desired.unset);
+    let level = |source| desired.level_for(source, false, Level::Error);
+    assert_eq!((level("sshd"), level("cron")), (Level::Info, Level::Error));
+    assert_eq!(desired.level_for("cron", false, Level::Debug), Level::Info);
 }
 
 #[test]

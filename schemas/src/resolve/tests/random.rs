@@ -197,7 +197,7 @@ proptest! {
                     prop_assert_eq!(explained.level, expected, "{}", explained.why);
                     if principal.is_none() {
                         let desired = fleet.desired(device, time);
-                        prop_assert_eq!(desired.level_for(source, desired.temporary.is_some()), expected);
+                        prop_assert_eq!(desired.level_for(source, desired.temporary.is_some(), Level::Debug), expected);
                         prop_assert_eq!(&desired.revision, &desired.content_hash());
                         prop_assert_eq!(&*fleet.desired_with(&mut answers, device, time), &desired);
                     }
