@@ -345,7 +345,8 @@ fn a_broker_that_goes_and_comes_back_loses_and_repeats_nothing() {
     assert_eq!(messages(&site), all);
     drop(input);
     assert_eq!(edge.wait().code(), Some(0));
-    assert!(up.terminate().success());
+    let end = up.terminate_twice();
+    assert!(end.success(), "{}", up.output());
     assert_eq!(messages(&site), all);
 }
 

@@ -3,7 +3,8 @@
 //! Tasks are declared with their stage and with what their end means. A signal, or the end of a task
 //! that must not end, stops the stages one after the other, each with a deadline of its own:
 //! first what produces (the demo's devices), then the router, then the broker that both need. A
-//! second signal ends the process at once. SIGHUP has files read again, unless it says that the
+//! second signal ends the process at once; not one that comes together with the first (`timeout` tells a
+//! process and its group, a terminal and a service manager may both speak). SIGHUP has files read again, unless it says that the
 //! terminal is gone: that is a wish to stop like any other.
 
 use std::{
@@ -23,6 +24,9 @@ use tracing::{error, info, warn};
 
 /// Reads files again; gives what could not be read.
 type Reload = dyn Fn() -> Vec<String> + Send + Sync;
+
+/// Signals so soon after the first are the same wish.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// The order of stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,7 +186,7 @@ impl Supervisor {
         };
         tokio::select! {
             clean = stopping => clean,
-            () = self.signals.stop() => {
+            () = self.signals.second() => {
                 warn!("second signal: ending at once");
                 false
             }
@@ -232,6 +236,18 @@ impl Signals {
                 false => Wish::Reload,
             },
         }
+    }
+
+    /// Waits for another wish to stop, once what comes together with the first is over.
+    async fn second(&mut self) {
+        let together = async {
+            loop {
+                self.stop().await;
+            }
+        };
+        // Ends by the time alone.
+        let _ = timeout(TOGETHER, together).await;
+        self.stop().await;
     }
 
     async fn stop(&mut self) {

@@ -105,6 +105,15 @@ impl Process {
         self.wait()
     }
 
+    /// SIGTERM and SIGINT together, and waits for the end.
+    pub fn terminate_twice(&mut self) -> ExitStatus {
+        let pid = Pid::from_child(&self.child);
+        for signal in [Signal::TERM, Signal::INT] {
+            kill_process(pid, signal).expect("a child to signal");
+        }
+        self.wait()
+    }
+
     /// SIGHUP, which has files read again.
     pub fn hang_up(&self) {
         kill_process(Pid::from_child(&self.child), Signal::HUP).expect("a child to signal");
