@@ -437,6 +437,22 @@ fn check_names_file_key_and_reason() {
         output.contains("bad.toml") && output.contains("broker.listen"),
         "{output}"
     );
+    // What would end the start is found as well, and told alike by both.
+    let hook = "[router.destinations.hook]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\n";
+    let mends = ["memory_bytes = 1", "http = { token = { file = \"none\" } }"];
+    for (mend, reason) in mends.iter().zip(["is too little", "http.token: none"]) {
+        std::fs::write(site.path().join("bad.toml"), format!("{hook}{mend}\n")).unwrap();
+        for args in [&["check", "bad.toml"][..], &["up", "--config", "bad.toml"]] {
+            let mut command = site.thinglog("bad-hook", args);
+            assert_eq!(command.wait().code(), Some(1), "{args:?}");
+            let output = command.output();
+            let place = "bad.toml:1: router.destinations.hook: ";
+            assert!(
+                output.contains(place) && output.contains(reason),
+                "{output}"
+            );
+        }
+    }
 }
 
 #[test]

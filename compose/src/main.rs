@@ -34,7 +34,7 @@ use std::{
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
-use config::Loaded;
+use config::{ConfigError, Loaded};
 use thinglog_schemas::Topics;
 use tokio::sync::watch;
 
@@ -79,13 +79,24 @@ fn main() -> ExitCode {
 
 /// The configuration, or an error that lists all that is wrong with it.
 fn load(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
-    config::load(file, insecure).map_err(|errors| {
-        let complaint = check::complaint(&errors);
-        anyhow::anyhow!(
-            "the configuration cannot be used:\n{}",
-            complaint.trim_end()
-        )
-    })
+    config::load(file, insecure).map_err(|errors| refusal(&errors))
+}
+
+/// The same for who runs the router: its destinations can be made, as far as that shows without their data.
+fn load_to_route(file: Option<&Path>, insecure: bool) -> anyhow::Result<Loaded> {
+    let loaded = load(file, insecure)?;
+    match loaded.check_destinations() {
+        errors if errors.is_empty() => Ok(loaded),
+        errors => Err(refusal(&errors)),
+    }
+}
+
+fn refusal(errors: &[ConfigError]) -> anyhow::Error {
+    let complaint = check::complaint(errors);
+    anyhow::anyhow!(
+        "the configuration cannot be used:\n{}",
+        complaint.trim_end()
+    )
 }
 
 fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
@@ -97,6 +108,7 @@ fn run_check(file: Option<&Path>, insecure: bool) -> anyhow::Result<ExitCode> {
         ]
         .into_iter()
         .filter_map(Result::err)
+        .chain(loaded.check_destinations())
         .collect();
         wrong.is_empty().then_some(loaded).ok_or(wrong)
     });

@@ -27,7 +27,7 @@ use crate::{
     check, cli,
     config::{self, Loaded, reachable},
     demo::{self, OwnLog},
-    load, logging, login, mention,
+    load, load_to_route, logging, login, mention,
     monitor::{Monitor, watch},
     sign_in::SignIn,
     supervise::{BROKER, MONITOR, Outcome, ROUTER, Stage, Supervisor},
@@ -35,7 +35,7 @@ use crate::{
 
 /// Broker and router in one process.
 pub(crate) fn up(file: Option<&Path>, args: &cli::Up) -> anyhow::Result<ExitCode> {
-    let loaded = load(file, args.run.insecure)?;
+    let loaded = load_to_route(file, args.run.insecure)?;
     let own = OwnLog::default();
     logging::init(args.demo.then(|| own.clone()))?;
     run(
@@ -121,7 +121,7 @@ pub(crate) fn broker(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<Exi
 
 /// The router alone.
 pub(crate) fn router(file: Option<&Path>, args: &cli::Run) -> anyhow::Result<ExitCode> {
-    let loaded = load(file, args.insecure)?;
+    let loaded = load_to_route(file, args.insecure)?;
     logging::init(None::<OwnLog>)?;
     run(
         async |supervisor, registry| {

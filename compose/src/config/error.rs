@@ -24,6 +24,10 @@ impl fmt::Display for Origin {
     }
 }
 
+/// What serde has no word for: "invalid socket address syntax" does not say what is asked for.
+const NO_ADDRESS: &str = "no address to listen on: \"IP:PORT\" is asked for, as \"127.0.0.1:1883\", \
+    \"0.0.0.0:1883\" or \"[::1]:1883\"; names are not looked up";
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConfigError {
@@ -59,6 +63,9 @@ impl ConfigError {
         if let Some((below, rest)) = below(&reason) {
             key = format!("{key}.{below}");
             reason = rest.to_owned();
+        }
+        if reason.contains("socket address") {
+            reason = NO_ADDRESS.to_owned();
         }
         match unknown_field(&reason) {
             None => ConfigError {

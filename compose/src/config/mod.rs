@@ -108,6 +108,17 @@ impl Loaded {
         })
     }
 
+    /// What would keep destinations from being made, with the files that they name.
+    pub(crate) fn check_destinations(&self) -> Vec<ConfigError> {
+        let wrong = self.config.router.check_destinations().into_iter();
+        wrong
+            .map(|error| {
+                let key = format!("router.{}", error.key);
+                ConfigError::new(self.origins.of(&key), key, error.reason)
+            })
+            .collect()
+    }
+
     /// Whether broker and router would listen at one place. An address of HTTP that nobody chose is
     /// warned of only: the parts may run apart.
     pub(crate) fn check_listeners(&mut self) -> Result<(), ConfigError> {

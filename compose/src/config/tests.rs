@@ -187,7 +187,11 @@ fn what_is_wrong_is_named_by_place_key_and_reason() {
         ),
         (
             "[broker]\nlisten = 'here'",
-            "thinglog.toml:2: broker.listen: invalid socket address syntax\n",
+            "thinglog.toml:2: broker.listen: no address to listen on: \"IP:PORT\" is asked for, as \"127.0.0.1:1883\"",
+        ),
+        (
+            "[router.http]\naddress = 8080",
+            "thinglog.toml:2: router.http.address: no address to listen on: \"IP:PORT\" is asked for, as ",
         ),
         (
             "broker.retention.hours = -1",
@@ -272,7 +276,7 @@ fn a_wrong_variable_is_named_with_its_key() {
         (
             "THINGLOG_BROKER_LISTEN",
             "here",
-            "THINGLOG_BROKER_LISTEN: broker.listen: invalid socket address syntax\n",
+            "THINGLOG_BROKER_LISTEN: broker.listen: no address to listen on: \"IP:PORT\" is asked for, as ",
         ),
         (
             "THINGLOG_BROKER_LISEN",

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "aws-client")]
 pub(crate) mod aws;
+pub(crate) mod check;
 #[cfg(feature = "clickhouse")]
 pub(crate) mod clickhouse;
 #[cfg(feature = "cloudwatch")]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use thinglog_schemas::Topics;
 use tokio_util::sync::CancellationToken;
 
+use super::check::check;
 use super::file::FileDestination;
 #[cfg(feature = "object-store")]
 use super::objects::{self, Objects, Store};
@@ -55,26 +56,20 @@ pub(crate) struct DestinationOpener {
     pub(crate) topics: Topics,
 }
 
-/// A destination; nothing where it was only to be seen whether it could be made.
-type Made = Result<Option<Box<dyn Destination>>, OpenError>;
+type Made = Result<Box<dyn Destination>, OpenError>;
 
 impl DestinationOpener {
     /// Whether the destination could be made, as far as that shows without its files.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
-        self.destination(None, None).map(drop)
+        check(&self.name, &self.config, &self.broker, &self.topics)
+            .map_err(|reason| self.cannot(reason))
     }
 
-    /// Makes the destination. Without an `ending` nothing is opened or started.
-    fn destination(&self, committed: Option<Position>, ending: Option<&CancellationToken>) -> Made {
+    /// Makes the destination.
+    #[cfg_attr(not(feature = "default"), allow(unused_variables))]
+    fn destination(&self, committed: Option<Position>, ending: &CancellationToken) -> Made {
         match &self.config.kind {
-            DestinationKind::File(_) | DestinationKind::Store(_) | DestinationKind::Stdout(_)
-                if ending.is_none() =>
-            {
-                Ok(None)
-            }
-            DestinationKind::Stdout(config) => {
-                Ok(Some(Box::new(Stdout::of_process(config.format))))
-            }
+            DestinationKind::Stdout(config) => Ok(Box::new(Stdout::of_process(config.format))),
             DestinationKind::File(config) => {
                 let folder = self.folder.path();
                 let deleted = self
@@ -83,7 +78,7 @@ impl DestinationOpener {
                     .with_label_values(&[self.name.as_str()]);
                 let bytes = self.books.bytes.clone();
                 FileDestination::open(folder, config.clone(), committed, bytes, deleted)
-                    .map(|file| Some(Box::new(file) as Box<dyn Destination>))
+                    .map(|file| Box::new(file) as Box<dyn Destination>)
                     .map_err(|source| OpenError::Io {
                         path: PathBuf::from(folder),
                         source,
@@ -94,7 +89,7 @@ impl DestinationOpener {
                 let bytes = self.books.bytes.clone();
                 let folder = self.folder.path();
                 StoreDestination::open(folder, config, committed, levels, shelf, bytes)
-                    .map(|store| Some(Box::new(store) as Box<dyn Destination>))
+                    .map(|store| Box::new(store) as Box<dyn Destination>)
             }
             #[cfg(feature = "webhook")]
             DestinationKind::Webhook(config) => self.remote(super::webhook::build(config), ending),
@@ -129,8 +124,8 @@ impl DestinationOpener {
             }
             #[cfg(feature = "object-store")]
             DestinationKind::ObjectStore(config) => {
-                let made = self.objects(config, committed, ending)?;
-                Ok(made.map(|objects| Box::new(objects) as Box<dyn Destination>))
+                let objects = self.objects(config, committed, ending)?;
+                Ok(Box::new(objects))
             }
             #[cfg(feature = "syslog")]
             DestinationKind::Syslog(config) => self.remote(super::syslog::build(config), ending),
@@ -156,12 +151,9 @@ impl DestinationOpener {
     fn remote<S: Sink>(
         &self,
         made: Result<(S::Encoder, S), String>,
-        ending: Option<&CancellationToken>,
+        ending: &CancellationToken,
     ) -> Made {
         let (encoder, sink) = made.map_err(|reason| self.cannot(reason))?;
-        let Some(ending) = ending else {
-            return Ok(None);
-        };
         let delivery = self.config.delivery();
         let folder = self.folder.path().join("dead");
         let metrics = self.telemetry.remote(&self.name);
@@ -182,7 +174,7 @@ impl DestinationOpener {
         };
         let remote = Remote::start(encoder, sink, plan);
         remote
-            .map(|remote| Some(Box::new(remote) as Box<dyn Destination>))
+            .map(|remote| Box::new(remote) as Box<dyn Destination>)
             .map_err(|error| self.cannot(error.to_string()))
     }
 
@@ -192,15 +184,9 @@ impl DestinationOpener {
         &self,
         config: &ObjectStoreConfig,
         committed: Option<Position>,
-        ending: Option<&CancellationToken>,
-    ) -> Result<Option<Objects>, OpenError> {
+        ending: &CancellationToken,
+    ) -> Result<Objects, OpenError> {
         let store = Store::new(config).map_err(|reason| self.cannot(reason))?;
-        let Some(ending) = ending else {
-            let enough = objects::check_memory(config, &self.config.delivery());
-            return enough
-                .map(|()| None)
-                .map_err(|error| self.cannot(error.to_string()));
-        };
         let plan = objects::Plan {
             name: self.name.clone(),
             delivery: self.config.delivery(),
@@ -211,7 +197,6 @@ impl DestinationOpener {
         };
         let facts = FactsCache::new(Arc::clone(&self.levels));
         Objects::open(self.folder.path(), config, store, committed, facts, plan)
-            .map(Some)
             .map_err(|error| self.cannot(error.to_string()))
     }
 
@@ -224,8 +209,7 @@ impl DestinationOpener {
         mut log: StateLog,
         ending: &CancellationToken,
     ) -> Opened {
-        let made = self.objects(config, committed, Some(ending))?;
-        let mut archive = made.ok_or_else(|| self.cannot("it was not opened".into()))?;
+        let mut archive = self.objects(config, committed, ending)?;
         self.record_beginning(committed, &mut archive, &mut log)?;
         let stage = Keep::new(table, archive, self.books.clone(), log.growth());
         Ok((Box::new(stage), log))
@@ -289,8 +273,7 @@ impl Open for DestinationOpener {
         {
             return self.archive(config, (table, committed), log, ending);
         }
-        let made = self.destination(committed, Some(ending))?;
-        let mut destination = made.ok_or_else(|| self.cannot("it was not opened".into()))?;
+        let mut destination = self.destination(committed, ending)?;
         self.record_beginning(committed, &mut destination, &mut log)?;
         let reader = Reader::new(Shared::new(Arc::clone(&self.shared), Seat::Front));
         let roles = self.config.roles.as_deref();

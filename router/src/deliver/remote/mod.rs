@@ -224,6 +224,11 @@ impl Remote {
     }
 }
 
+/// Whether the memory that is configured is enough for requests of these limits.
+pub(crate) fn check_memory(limits: Limits, delivery: &Delivery) -> std::io::Result<()> {
+    room(limits.lowered(delivery), delivery).map(drop)
+}
+
 /// Memory for decoded events, once requests have theirs.
 fn room(limits: Limits, delivery: &Delivery) -> std::io::Result<usize> {
     // One more for the body that is being made.
