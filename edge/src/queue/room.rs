@@ -24,7 +24,7 @@ pub(super) struct Tight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refuses {
     pub(crate) class: usize,
-    /// The [`name_hash`] of that source; `None`: there is nothing of that class to give way for any.
+    /// The [`name_hash`](super::name_hash) of that source; `None`: there is nothing of that class to give way for any.
     pub(crate) source: Option<u32>,
     /// Bytes that there is room for.
     pub(crate) free: usize,
