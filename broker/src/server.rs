@@ -28,8 +28,9 @@ use crate::{
 /// Connections get this long to take their last packets.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// More offsets than are given between two checkpoints of what was given.
-const UNKNOWN_OFFSETS: u64 = 1 << 24;
+/// A log that has lost records goes on at a multiple of this: more than is given between two checkpoints of
+/// what was given.
+const STRIDE: u64 = 1 << 24;
 
 /// The broker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -245,7 +246,7 @@ impl Broker {
         if tokio::time::timeout(DRAIN, ended).await.is_err() {
             warn!("some clients did not take their last packets in time");
         }
-        hub.checkpoint();
+        hub.last_checkpoint();
         let closing = hub.clone();
         if tokio::task::spawn_blocking(move || closing.state.close())
             .await
@@ -265,14 +266,30 @@ fn go_on_behind(journal: &Journal, known: u64) {
     if known <= ends {
         return;
     }
-    let next = known.saturating_add(UNKNOWN_OFFSETS);
+    let next = behind(known);
     journal.skip_to(next);
+    if next == known {
+        info!(
+            ends,
+            next, "the durable log goes on where it was to go on before"
+        );
+        return;
+    }
     error!(
         ends,
         known,
         next,
-        "the durable log has lost its newest records: some that were acknowledged may be gone; their offsets are not given again"
+        "the durable log ends before offsets that were given: records that were acknowledged may be lost (those that the disk had no room for were not); these offsets are not given again"
     );
+}
+
+/// Where a log goes on of which is known that it had come to `known`: at a stride, with one to spare for what
+/// is not known; there already, when nothing was appended since.
+fn behind(known: u64) -> u64 {
+    match known.is_multiple_of(STRIDE) {
+        true => known,
+        false => (known / STRIDE).saturating_add(2).saturating_mul(STRIDE),
+    }
 }
 
 #[cfg(test)]

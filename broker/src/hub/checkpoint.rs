@@ -45,6 +45,16 @@ impl Hub {
     /// Queues for the disk what moved; wills that are due are sent, sessions whose time is over
     /// forgotten.
     pub(crate) fn checkpoint(&self) {
+        self.checkpoint_marks(MARKS_EVERY);
+    }
+
+    /// The same when nothing comes any more: the marks are stored however short ago they were.
+    pub(crate) fn last_checkpoint(&self) {
+        self.checkpoint_marks(0);
+    }
+
+    /// `every`: how long the marks wait after they were stored, ns.
+    fn checkpoint_marks(&self, every: u64) {
         let now = clock::now();
         let unread = match self.config.retention.on_full {
             OnFull::Refuse => self.unread_from(),
@@ -77,7 +87,7 @@ impl Hub {
         self.see_to_due(now);
         self.checkpoint_groups(now);
         self.send_orphans(now);
-        self.store_marks(reach, now);
+        self.store_marks(reach, now, every);
     }
 
     /// Sends the wills that are due and forgets the sessions whose time is over.
@@ -138,7 +148,7 @@ impl Hub {
             .change(Kind::Outgoing, &session.client_id, Some(bytes))
     }
 
-    fn store_marks(&self, reach: Reach, now: u64) {
+    fn store_marks(&self, reach: Reach, now: u64, every: u64) {
         let mut progress = self.progress.lock();
         if progress
             .ticket
@@ -147,7 +157,7 @@ impl Hub {
             progress.stored = progress.queued;
             progress.ticket = None;
         }
-        if reach == progress.queued || now.saturating_sub(progress.at) < MARKS_EVERY {
+        if reach == progress.queued || now.saturating_sub(progress.at) < every {
             return;
         }
         progress.queued = reach;

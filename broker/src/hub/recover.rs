@@ -135,7 +135,7 @@ impl Hub {
             inner.inbound = Inbound::decode(&inbound).unwrap_or_default();
             // Nothing is known of what a lost journal had: it is new when it comes again.
             inner.inbound.cut(Marks {
-                log: self.journal.next(),
+                log: loaded.log_end,
                 mail: self.mail.next(),
             });
         }

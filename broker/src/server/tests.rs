@@ -121,3 +121,12 @@ async fn after_a_failed_sync_of_the_log_the_operator_is_told_to_start_again() {
 async fn after_a_failed_sync_of_queued_messages_the_operator_is_told_to_start_again() {
     a_sync_fails("request/a", "mail").await;
 }
+
+#[test]
+fn a_log_that_lost_records_goes_on_well_behind_what_is_known_and_stays_there() {
+    for known in [1, STRIDE - 1, STRIDE + 1, 5 * STRIDE + 3] {
+        let next = behind(known);
+        assert!(next >= known + STRIDE && next <= known + 2 * STRIDE);
+        assert_eq!(behind(next), next, "nothing was appended since");
+    }
+}

@@ -99,6 +99,8 @@ pub(crate) struct Loaded {
     pub(crate) lost_below: u64,
     /// All of it is of the journal that is there now.
     pub(crate) is_of_journal: bool,
+    /// Where that journal ended when it was opened.
+    pub(crate) log_end: u64,
 }
 
 /// Figures for metrics; totals count from opening.
@@ -212,6 +214,7 @@ impl State {
         }
         let loaded = Loaded {
             is_of_journal,
+            log_end: journal_next,
             ..load(contents)
         };
         Ok((state, loaded))

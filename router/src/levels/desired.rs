@@ -291,7 +291,7 @@ impl Documents {
             let desired = fleet.desired_with(&mut self.answers, &device, now);
             let revision = number(&desired.revision).unwrap_or_default();
             let wanted = Retained {
-                schema: SCHEMA,
+                schema: desired.schema,
                 revision: Some(revision),
             };
             let retained = known.retained.as_ref();

@@ -7,14 +7,19 @@ use serde::{Deserialize, Serialize};
 use super::{Limits, Upload, UploadMode, settings};
 use crate::{Level, hash};
 
-/// The version of [`Desired`] that this program writes.
-pub const SCHEMA: u32 = 1;
+/// The newest version of [`Desired`] that this program writes; each document has the oldest that says all of
+/// it, so that it does not change where nothing is new.
+pub const SCHEMA: u32 = 2;
+/// The version of documents with [`Desired::unset`], and of those without.
+pub(crate) const fn schema(unset: bool) -> u32 {
+    if unset { SCHEMA } else { 1 }
+}
 
 /// `desired/<device>`: the resolved configuration a device applies. Unknown fields are ignored here
 /// (an older device meets a newer router), `schema` says who wrote it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Desired {
-    /// Version of the form, [`SCHEMA`]; a router never overwrites a newer one.
+    /// Version of the form, at most [`SCHEMA`] if written here; a router never overwrites a newer one.
     pub schema: u32,
     /// Hash of the content (16 hex digits), see [`Desired::content_hash`].
     pub revision: String,

@@ -11,6 +11,7 @@ pub use attributes::{
     Attributes, MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE, MAX_ATTRIBUTES, Packed, bound_reported,
     check_attributes,
 };
+pub(crate) use desired::schema;
 pub use desired::{Desired, Reported, SCHEMA, Temporary};
 pub use document::{
     LevelDocument, MAX_BY, MAX_DESCRIPTION, MAX_ROLE, MAX_SOURCES, Member, Override,

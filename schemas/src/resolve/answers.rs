@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Fleet, Resolved, Shared, Who, forest::Name};
-use crate::config::{Desired, SCHEMA, Temporary};
+use crate::config::{Desired, Temporary, schema};
 
 /// A name that no source has: it asks for the level of sources that nobody names.
 const ANY_SOURCE: &str = "";
@@ -120,7 +120,7 @@ impl Fleet {
         let named = resolved.named_sources().into_iter();
         let sources = named.map(|source| (source.to_owned(), resolved.lasting(source)));
         let mut desired = Desired {
-            schema: SCHEMA,
+            schema: schema(unset),
             revision: String::new(),
             level,
             unset,

@@ -14,7 +14,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -76,6 +76,8 @@ pub(crate) struct Follower {
     absent: Option<Last>,
     before: Vec<Position>,
     missing_since: Option<Instant>,
+    /// When the directory had changed at the last look for a missing file.
+    directory_changed: Option<SystemTime>,
     /// The file that was read from last.
     reading: Option<Position>,
     notes: Vec<String>,
@@ -105,6 +107,7 @@ impl Follower {
             absent: None,
             before: Vec::new(),
             missing_since: None,
+            directory_changed: None,
             reading: None,
             notes: Vec::new(),
         };
@@ -264,7 +267,10 @@ impl Follower {
                     self.notes.push(format!(
                         "{path} was rotated and cannot be read on: {error}; lines may be missing"
                     ));
+                    let position = rotated.file.position();
                     self.old.remove(at);
+                    // It is not found anew for as long as it is there.
+                    self.retire(position);
                     return true;
                 }
             }
@@ -395,14 +401,17 @@ impl Follower {
         each: impl FnMut(Line<'_>, u64),
     ) -> Found {
         let since = *self.missing_since.get_or_insert(now);
-        let between = self.came_and_went(owned);
+        let over = now.saturating_duration_since(since) >= LINGER;
+        let between = match over && !self.has_directory_changed() {
+            true => Between::default(),
+            false => self.came_and_went(owned),
+        };
         if let Some(mut current) = self.current.take_if(|_| !between.files.is_empty()) {
             current.flush(each);
             self.put_to_old(current, self.path.clone(), now);
             self.read_between(between, now);
             return Found::More;
         }
-        let over = now.saturating_duration_since(since) >= LINGER;
         let gone = |current: &mut OpenFile| over && !current.has_name();
         let Some(mut current) = self.current.take_if(gone) else {
             return Found::Nothing;
@@ -410,6 +419,14 @@ impl Follower {
         current.finish(now, each);
         self.retire(current.position());
         Found::More
+    }
+
+    /// Whether something came to the directory, or left it, since the last look; true when that is not known.
+    fn has_directory_changed(&mut self) -> bool {
+        let directory = self.path.parent().map(fs::metadata);
+        let changed = directory.and_then(|it| it.ok()?.modified().ok());
+        let before = std::mem::replace(&mut self.directory_changed, changed);
+        changed.is_none() || changed != before
     }
 
     /// What was at the path after the file that is followed, and is rotated itself by now.

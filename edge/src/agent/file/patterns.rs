@@ -169,6 +169,8 @@ impl Walk {
                 let path = path.join(name);
                 if !searched || path.exists() {
                     self.descend(path, rest, searched, depth + 1);
+                } else {
+                    path.parent().into_iter().for_each(|path| self.watch(path));
                 }
             }
             Segment::Name(pattern) => {
@@ -295,6 +297,16 @@ mod tests {
             found(&["missing.log", "missing/*.log"], &[]),
             ["missing.log"]
         );
+    }
+
+    #[test]
+    fn directories_are_watched_in_which_what_is_missing_will_be_made() {
+        let dir = tree(&["x/readme"]);
+        for paths in ["*/logs/app.log", "x/logs/deep/*.log", "x/app.log"] {
+            let walk = patterns(dir.path(), &[paths], &[]).walk();
+            let inside = dir.path().join("x");
+            assert!(walk.directories.contains(&inside), "{paths}: {walk:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What devices are told.
 
 use super::*;
-use crate::config::{Desired, Upload};
+use crate::config::{Desired, SCHEMA, Upload};
 
 #[test]
 fn desired_is_what_the_device_shall_do() {
@@ -61,6 +61,7 @@ fn a_revision_stands_for_the_content() {
     apply(&mut fleet, "device/lamp", r#"{"level":"INFO"}"#).unwrap();
     let said = fleet.desired("lamp", noon());
     assert!(said.level == ended.level && ended.unset && !said.unset);
+    assert_eq!((said.schema, ended.schema), (1, SCHEMA));
     apply(&mut fleet, "device/lamp", "").unwrap();
     apply(&mut fleet, "default", r#"{"level":"INFO"}"#).unwrap();
     assert_eq!(
@@ -70,7 +71,7 @@ fn a_revision_stands_for_the_content() {
     );
     // A change of this value would rewrite the configuration of every device of every fleet.
     assert_eq!(said.revision, "a8292e0fa9135e11");
-    assert_eq!(ended.revision, "20df1a8eb7d7564e");
+    assert_eq!(ended.revision, "b2ce35130ca81d91");
 }
 
 #[test]
