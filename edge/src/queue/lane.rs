@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Instant,
 };
@@ -10,6 +9,7 @@ use std::{
 use thinglog_schemas::{
     Level, Severity,
     batch::{Batch, ClockInfo, Drop, DropReason, Entry},
+    hash,
 };
 
 use super::Carried;
@@ -33,9 +33,7 @@ pub(crate) fn class(severity: Severity) -> usize {
 
 /// Tells names apart, nearly always.
 pub(crate) fn name_hash(name: &str) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish() as u32
+    hash::fnv1a(name.as_bytes()) as u32
 }
 
 /// What makes a lane due.

@@ -311,12 +311,10 @@ impl Queue {
         reason: DropReason,
         count: u64,
     ) -> bool {
-        let (index, _) = self.find_lane(&source.into());
-        let lane = self.lanes[index].as_ref();
-        if count == 0 || !lane.is_some_and(|lane| lane.level.passes(severity)) {
-            return false;
+        match self.lane_that_lets(&source.into(), severity) {
+            Some(index) if count > 0 => self.turn_away(index, severity, reason, count),
+            _ => false,
         }
-        self.turn_away(index, severity, reason, count)
     }
 
     /// Events that were refused before they came here, because [`refuses`](Queue::refuses) said so. True when
@@ -327,13 +325,19 @@ impl Queue {
         severity: Severity,
         count: u64,
     ) -> bool {
-        let (index, _) = self.find_lane(source);
-        let lane = self.lanes[index].as_ref();
-        if lane.is_some_and(|lane| lane.level.passes(severity)) {
+        if let Some(index) = self.lane_that_lets(source, severity) {
             return self.turn_away(index, severity, DropReason::SpoolFull, count);
         }
         self.counters.filtered += count;
         false
+    }
+
+    /// The lane of a source, if its level lets the severity pass.
+    fn lane_that_lets(&mut self, source: &Arc<str>, severity: Severity) -> Option<usize> {
+        let (index, _) = self.find_lane(source);
+        let lane = self.lanes[index].as_ref();
+        lane.filter(|lane| lane.level.passes(severity))?;
+        Some(index)
     }
 
     fn turn_away(

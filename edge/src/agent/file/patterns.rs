@@ -226,6 +226,10 @@ impl Walk {
 
     /// Where files may appear: the directory, or as long as it is missing the one that it will be made in.
     fn watch(&mut self, directory: &Path) {
+        // Most often that of the file before.
+        if self.directories.contains(directory) {
+            return;
+        }
         let there = directory.ancestors().find(|path| path.is_dir());
         self.directories.extend(there.map(Path::to_owned));
     }
